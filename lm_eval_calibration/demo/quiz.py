@@ -1,0 +1,52 @@
+"""The quiz: our own questions as tasks of the harness."""
+
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Any
+
+from lm_eval.api.group import Group
+
+from lm_eval_calibration.metrics import CORE
+from lm_eval_calibration.tasks import CalibratedTask
+
+PARTS = {"general": "general knowledge", "medicine": "medicine", "code": "code"}
+
+
+def load_quiz(part: str, **_: Any) -> Mapping[str, Any]:
+    """Return a part's questions as the harness's ``custom_dataset`` wants them: splits of rows."""
+    from datasets import Dataset
+
+    text = (files(__package__) / "quiz" / f"{part}.jsonl").read_text(encoding="utf-8")
+    return {"test": Dataset.from_list([json.loads(line) for line in text.splitlines()])}
+
+
+def quiz_group(n_bins: int = 10) -> Group:
+    """Return the quiz: a task for each part in a group that pools them."""
+    group = Group.from_config(
+        {
+            "group": "quiz_calibration",
+            "aggregate_metric_list": [{"metric": metric} for metric in ("acc", *CORE)],
+            "metadata": {"version": 1},
+        }
+    )
+    for part in PARTS:
+        group.add(_task(part, n_bins))
+    return group
+
+
+def _task(part: str, n_bins: int) -> CalibratedTask:
+    return CalibratedTask(
+        {
+            "task": f"quiz_{part}_calibration",
+            "custom_dataset": load_quiz,
+            "dataset_kwargs": {"part": part},
+            "test_split": "test",
+            "output_type": "multiple_choice",
+            "doc_to_text": "Question: {{question}}\nAnswer:",
+            "doc_to_choice": "choices",
+            "doc_to_target": "answer",
+            "metric_list": [{"metric": metric} for metric in ("acc", *CORE)],
+            "metadata": {"version": 1, "calibration": {"n_bins": n_bins}},
+        }
+    )

@@ -1,0 +1,71 @@
+"""The two ways of binning: equal-width bins on [0, 1], and equal-mass ranges of the sorted forecasts."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lm_eval_calibration.metrics.validation import (
+    FloatArray,
+    IntArray,
+    check_n_bins,
+    check_probability_vector,
+)
+
+
+def bin_edges(n_bins: int = 10) -> FloatArray:
+    """Edges m / n_bins of the equal-width bins, m = 0..n_bins.
+
+    Raises:
+        ValueError: ``n_bins`` is not a positive integer.
+    """
+    n_bins = check_n_bins(n_bins)
+    return np.arange(n_bins + 1) / n_bins
+
+
+def bin_index(values: ArrayLike, n_bins: int = 10) -> IntArray:
+    """Index of the equal-width bin that holds each value: m / n_bins <= value < (m + 1) / n_bins.
+
+    The last bin is closed at 1. The edges are the correctly rounded quotients m / n_bins, so 0.3 is in bin 3
+    of 10, where ``np.histogram`` puts it in bin 2; ``int(value * n_bins)`` differs from n_bins = 22 on.
+
+    Args:
+        values: [N] numbers in [0, 1].
+        n_bins: Number of bins.
+
+    Returns:
+        [N] integers in 0..n_bins - 1.
+
+    Raises:
+        ValueError: A value is nan or outside [0, 1]; ``n_bins`` is not a positive integer.
+    """
+    array = check_probability_vector("values", values)
+    edges = bin_edges(n_bins)
+    return np.clip(np.searchsorted(edges, array, side="right") - 1, 0, n_bins - 1)
+
+
+def bin_sums(index: IntArray, values: FloatArray, n_bins: int) -> FloatArray:
+    """Sum of the values in each bin, float64 [n_bins]; an empty bin has 0."""
+    return np.bincount(index, weights=values, minlength=n_bins).astype(np.float64, copy=False)
+
+
+def range_sizes(n_docs: int, n_bins: int) -> IntArray:
+    """Sizes of ``np.array_split``'s ranges: the first n_docs mod n_bins are one longer; some may be 0."""
+    return n_docs // n_bins + (np.arange(n_bins) < n_docs % n_bins)
+
+
+def tie_means(forecasts: FloatArray, outcomes: FloatArray) -> FloatArray:
+    """Each outcome replaced by the mean outcome of the docs with the same forecast: order is no matter."""
+    _, group, size = np.unique(forecasts, return_inverse=True, return_counts=True)
+    return (bin_sums(group, outcomes, len(size)) / size)[group]
+
+
+def equal_mass_gaps(forecasts: FloatArray, outcomes: FloatArray, n_bins: int) -> tuple[FloatArray, IntArray]:
+    """Sum of (outcome - forecast) in each equal-mass range of the sorted forecasts, and the ranges' sizes.
+
+    Ranges are those of ``np.array_split``; ties take their mean outcome first. With fewer docs than ranges
+    the last ranges are empty: gap 0, size 0.
+    """
+    order = np.argsort(forecasts, kind="stable")
+    gaps = (tie_means(forecasts, outcomes) - forecasts)[order]
+    sizes = range_sizes(len(gaps), n_bins)
+    range_of_doc = np.repeat(np.arange(n_bins), sizes)
+    return bin_sums(range_of_doc, gaps, n_bins), sizes

@@ -1,0 +1,75 @@
+"""Every scalar metric by name: what it takes, which way is better, its value and its standard error."""
+
+from collections.abc import Callable
+from inspect import signature
+from typing import Literal, NamedTuple
+
+from lm_eval_calibration.metrics import classwise, full_vocabulary, proper_scores, ranking, top_label
+
+Kind = Literal["top_label", "choices", "full_vocabulary"]
+Function = Callable[..., float]
+
+
+class Metric(NamedTuple):
+    """One metric.
+
+    Attributes:
+        name: The name in tables, JSON and the Python API.
+        kind: The two arrays that it takes: "top_label" (confidence, correct), "choices" (probs, labels),
+            "full_vocabulary" (gap_sums, n_positions).
+        higher_is_better: None where the sign matters.
+        value: Function of the two arrays.
+        stderr: Function of the two arrays, its standard error.
+        takes_n_bins: Whether both functions take ``n_bins``.
+    """
+
+    name: str
+    kind: Kind
+    higher_is_better: bool | None
+    value: Function
+    stderr: Function
+    takes_n_bins: bool
+
+
+def _metric(kind: Kind, higher_is_better: bool | None, value: Function, stderr: Function) -> Metric:
+    """The metric that is called like its function."""
+    takes_n_bins = "n_bins" in signature(value).parameters
+    return Metric(value.__name__, kind, higher_is_better, value, stderr, takes_n_bins)
+
+
+_FULL_ECE = _metric(
+    "full_vocabulary",
+    False,
+    full_vocabulary.full_ece_from_gap_sums,
+    full_vocabulary.full_ece_from_gap_sums_stderr,
+)
+
+_METRICS = (
+    _metric("choices", False, proper_scores.brier_score, proper_scores.brier_score_stderr),
+    _metric("top_label", False, top_label.ece, top_label.ece_stderr),
+    _metric("choices", False, classwise.ace, classwise.ace_stderr),
+    _FULL_ECE._replace(name="full_ece"),
+    _metric("top_label", True, ranking.auroc, ranking.auroc_stderr),
+    _metric("top_label", False, top_label.ace_top_label, top_label.ace_top_label_stderr),
+    _metric("top_label", False, proper_scores.brier_top_label, proper_scores.brier_top_label_stderr),
+    _metric("choices", False, proper_scores.nll, proper_scores.nll_stderr),
+    _metric("top_label", False, top_label.mce, top_label.mce_stderr),
+    _metric("top_label", False, top_label.rms_ce, top_label.rms_ce_stderr),
+    _metric("choices", False, classwise.sce, classwise.sce_stderr),
+    _metric("choices", False, classwise.full_ece_choices, classwise.full_ece_choices_stderr),
+    _metric("top_label", False, top_label.ece_debiased, top_label.ece_debiased_stderr),
+    _metric("top_label", False, top_label.ce_l2_debiased, top_label.ce_l2_debiased_stderr),
+    _metric("top_label", False, top_label.smece, top_label.smece_stderr),
+    _metric("top_label", False, ranking.aurc, ranking.aurc_stderr),
+    _metric("top_label", False, ranking.augrc, ranking.augrc_stderr),
+    _metric("top_label", True, ranking.auprc, ranking.auprc_stderr),
+    _metric("top_label", None, top_label.overconfidence, top_label.overconfidence_stderr),
+    _metric("top_label", False, top_label.confident_error_rate, top_label.confident_error_rate_stderr),
+    _metric("top_label", True, proper_scores.skill_score, proper_scores.skill_score_stderr),
+)
+
+CATALOG: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
+"""All scalar metrics, the core ones first."""
+
+CORE = ("brier_score", "ece", "ace", "full_ece", "auroc")
+"""Names of the metrics that the harness table prints by default, beside ``acc``."""

@@ -1,0 +1,197 @@
+"""Full-vocabulary calibration (Full-ECE), and the sums from which it is computed without the vocabulary.
+
+Every (position, vocabulary entry) pair is one forecast. A distribution has at most n_bins entries with
+p >= 1 / n_bins, and its entries sum to 1, as do its hits. So only those large entries and the reference
+token need a bin: what is in bin 0 is 1 minus the rest. The *gap sums* of a position, hits - mass in each bin,
+add up over positions, docs, shards and ranks.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lm_eval_calibration.metrics.binning import bin_index, bin_sums
+from lm_eval_calibration.metrics.resampling import sums_stderr
+from lm_eval_calibration.metrics.validation import (
+    SUM_TOLERANCE,
+    FloatArray,
+    IntArray,
+    check_distributions,
+    check_label_range,
+    check_labels,
+    check_n_bins,
+    check_probability,
+    check_probability_vector,
+)
+
+BLOCK = 2**22
+"""Probabilities handled at a time: 32 MB in float64."""
+
+
+def full_ece(probs: ArrayLike, targets: ArrayLike, *, n_bins: int = 10) -> float:
+    """Full-vocabulary expected calibration error: (1 / N) sum_m |sum_{(i, k) in m} (1[y_i = k] - p_ik)|.
+
+    Every vocabulary entry k at every position i is one forecast; all are pooled in equal-width bins m.
+    Depends on the tokenizer: models with different tokenizers are not comparable.
+
+    Args:
+        probs: [n_tokens, vocab_size] probabilities, rows sum to 1. Padded vocabulary rows belong to it.
+        targets: [n_tokens] reference token ids.
+        n_bins: Number of bins; empty ones add 0.
+
+    Returns:
+        Expected tokens per position, 0 (best) to 2.
+
+    Raises:
+        ValueError: Bad input; the message names the row and the value.
+
+    Source: Liu et al. 2024, arXiv:2406.11345, with N = positions.
+    """
+    gaps = position_gap_sums(probs, targets, n_bins=n_bins)
+    return full_ece_from_gap_sums(gaps, np.ones(len(gaps), dtype=np.int64))
+
+
+def full_ece_stderr(
+    probs: ArrayLike, targets: ArrayLike, *, n_bins: int = 10, draws: int = 1000, seed: int = 0
+) -> float:
+    """Standard error of :func:`full_ece`: bootstrap over positions; nan for one position.
+
+    Positions of one text depend on each other: with several positions a doc, sum the
+    :func:`position_gap_sums` of each doc and take :func:`full_ece_from_gap_sums_stderr`.
+    """
+    gaps = position_gap_sums(probs, targets, n_bins=n_bins)
+    n_positions = np.ones(len(gaps), dtype=np.int64)
+    return full_ece_from_gap_sums_stderr(gaps, n_positions, draws=draws, seed=seed)
+
+
+def position_gap_sums(probs: ArrayLike, targets: ArrayLike, *, n_bins: int = 10) -> FloatArray:
+    """Gap sums of every position of a whole matrix of probabilities, in blocks of rows.
+
+    Args:
+        probs: [n_tokens, vocab_size] probabilities, rows sum to 1.
+        targets: [n_tokens] reference token ids.
+        n_bins: Number of equal-width bins.
+
+    Returns:
+        [n_tokens, n_bins] float64: hits - mass in each bin.
+
+    Raises:
+        ValueError: Bad input; the message names the row and the value.
+    """
+    matrix, target = np.asarray(probs), check_labels("targets", targets)
+    n_bins = check_n_bins(n_bins)
+    if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
+        raise ValueError(
+            f"probs must be numbers [n_tokens, vocab_size]; it is {matrix.dtype} {list(matrix.shape)}"
+        )
+    if len(matrix) != len(target):
+        raise ValueError(f"probs has {len(matrix)} rows, but targets has {len(target)}")
+    n_tokens, vocab_size = matrix.shape
+    check_label_range("targets", target, np.full(n_tokens, vocab_size), "vocabulary entries")
+    step = max(1, BLOCK // vocab_size)
+    gaps = np.empty((n_tokens, n_bins))
+    for start in range(0, n_tokens, step):
+        block = matrix[start : start + step].astype(np.float64)
+        check_distributions(block, first_row=start)
+        gaps[start : start + step] = _block_gap_sums(block, target[start : start + step], n_bins)
+    return gaps
+
+
+def gap_sums(large_probs: ArrayLike, target_prob: float, *, n_bins: int = 10) -> FloatArray:
+    """Gap sums of one position from its large probabilities only: the threshold form, exact.
+
+    Args:
+        large_probs: Probabilities of any set of entries that holds all with p >= 1 / n_bins, the reference
+            token too if it is that large. It may be empty. Whether the set reaches down to 1 / n_bins is for
+            the caller to know: see :func:`check_kept_from`.
+        target_prob: Probability of the reference token.
+        n_bins: Number of equal-width bins.
+
+    Returns:
+        [n_bins] float64: hits - mass in each bin, bin 0 being what is left of 1 - 1.
+
+    Raises:
+        ValueError: nan or outside [0, 1], a sum above 1, a large target_prob that is not in large_probs.
+    """
+    large = check_probability_vector("large_probs", large_probs)
+    target, n_bins = check_probability("target_prob", target_prob), check_n_bins(n_bins)
+    if large.sum() > 1 + SUM_TOLERANCE:
+        raise ValueError(f"large_probs sums to {large.sum():.6g}, more than 1")
+    if target - SUM_TOLERANCE > 1 / n_bins and np.all(np.abs(large - target) > SUM_TOLERANCE):
+        raise ValueError(f"target_prob is {target!r}, at least 1 / {n_bins}, but not in large_probs")
+    gaps = -bin_sums(bin_index(large, n_bins), large, n_bins)
+    gaps[bin_index([target], n_bins)] += 1
+    gaps[0] = -gaps[1:].sum()
+    return gaps
+
+
+def check_kept_from(n_bins: int, kept_from: float) -> None:
+    """Probabilities that were kept from ``kept_from`` on are enough for ``n_bins`` bins.
+
+    Args:
+        n_bins: Number of equal-width bins that is wanted.
+        kept_from: Every entry with p >= kept_from was kept.
+
+    Raises:
+        ValueError: 1 / n_bins is below ``kept_from``: entries that need a bin of their own are missing.
+    """
+    n_bins, kept_from = check_n_bins(n_bins), check_probability("kept_from", kept_from)
+    if kept_from > 1 / n_bins:
+        raise ValueError(
+            f"n_bins={n_bins} needs every probability of at least 1 / {n_bins}, "
+            f"but only those of at least {kept_from!r} were kept"
+        )
+
+
+def full_ece_from_gap_sums(gap_sums: ArrayLike, n_positions: ArrayLike) -> float:
+    """:func:`full_ece` from gap sums: sum_m |sum_i gap_im| / sum_i n_i.
+
+    Args:
+        gap_sums: [N, n_bins] gap sums of each doc, summed over its positions.
+        n_positions: [N] number of positions of each doc.
+
+    Returns:
+        Expected tokens per position, 0 (best) to 2.
+
+    Raises:
+        ValueError: Bad input; the message names the row and the value.
+    """
+    gaps, n = _check_gap_sums(gap_sums, n_positions)
+    return float(np.abs(gaps.sum(axis=0)).sum() / n.sum())
+
+
+def full_ece_from_gap_sums_stderr(
+    gap_sums: ArrayLike, n_positions: ArrayLike, *, draws: int = 1000, seed: int = 0
+) -> float:
+    """Standard error of :func:`full_ece_from_gap_sums`: bootstrap over docs; nan for one doc."""
+    gaps, n = _check_gap_sums(gap_sums, n_positions)
+    sums = np.column_stack([gaps, n])
+    return sums_stderr(lambda t: np.abs(t[:, :-1]).sum(axis=1) / t[:, -1], sums, draws=draws, seed=seed)
+
+
+def _block_gap_sums(probs: FloatArray, targets: IntArray, n_bins: int) -> FloatArray:
+    """Hits - mass in each bin at each position; only entries of at least 1 / n_bins are looked up."""
+    n_tokens = len(probs)
+    row, entry = np.nonzero(probs >= 1 / n_bins)
+    cell = row * n_bins + bin_index(probs[row, entry], n_bins)
+    mass = bin_sums(cell, probs[row, entry], n_tokens * n_bins)
+    gaps = -mass.reshape(n_tokens, n_bins)
+    gaps[:, 0] = -probs.sum(axis=1) - gaps[:, 1:].sum(axis=1)
+    position = np.arange(n_tokens)
+    gaps[position, bin_index(probs[position, targets], n_bins)] += 1
+    return gaps
+
+
+def _check_gap_sums(gap_sums: ArrayLike, n_positions: ArrayLike) -> tuple[FloatArray, IntArray]:
+    gaps, n = np.asarray(gap_sums, dtype=np.float64), check_labels("n_positions", n_positions)
+    if gaps.ndim != 2 or gaps.shape[1] == 0:
+        raise ValueError(f"gap_sums has shape {gaps.shape}; it must be [N, n_bins]")
+    if len(gaps) != len(n):
+        raise ValueError(f"gap_sums has {len(gaps)} rows, but n_positions has {len(n)}")
+    bad = np.flatnonzero(n < 1)
+    if bad.size:
+        raise ValueError(f"n_positions[{bad[0]}] is {n[bad[0]]}, not a positive integer")
+    sums = gaps.sum(axis=1)
+    bad = np.flatnonzero(~(np.abs(sums) <= SUM_TOLERANCE * n))  # nan included
+    if bad.size:
+        raise ValueError(f"gap_sums[{bad[0]}] sums to {sums[bad[0]]:.6g}, not 0")
+    return gaps, n

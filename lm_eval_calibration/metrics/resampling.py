@@ -1,0 +1,302 @@
+"""Standard errors: closed form for means, and a seeded bootstrap over docs for everything else.
+
+The bootstrap draws docs with replacement: draw b takes the docs ``indices[b]`` of
+``np.random.default_rng(seed).integers(0, N, size=(draws, N))``, and the standard error is the standard
+deviation (ddof=1) of the metric over the draws. A metric that is a function of sums over docs needs only how
+often each doc was drawn: its *resampling weights*. All draws are then one matrix product.
+
+Docs must come in a fixed order (by doc id), else the same seed gives another number.
+
+Above ``EXACT_DOCS`` docs the sums themselves are drawn, from the normal distribution with the mean and
+covariance that the bootstrap gives them (a sum over more than 100,000 independent draws).
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_positive_integer, undefined
+
+EXACT_DOCS = 100_000
+"""Up to this number of docs every doc is drawn; above, their sums are drawn."""
+
+CHUNK = 2**18
+"""Resampling weights held at a time: a few MB, which stay in the processor's cache."""
+
+CELLS_PER_RANGE = 20
+MIN_CELLS_PER_RANGE = 5
+MAX_CELLS = 2_000
+MIN_DOCS_PER_CELL = 25
+
+
+def mean_stderr(values: FloatArray) -> float:
+    """Standard error of a mean over docs: sd(values, ddof=1) / sqrt(N); nan for one doc."""
+    if len(values) < 2:
+        return undefined("a standard error needs at least two docs")
+    if not np.isfinite(values).all():
+        return undefined("a standard error needs finite values: some doc's is infinite")
+    return float(np.std(values, ddof=1) / np.sqrt(len(values)))
+
+
+def bootstrap_stderr(
+    statistic: Callable[..., Any], *arrays: ArrayLike, draws: int = 1000, seed: int = 0
+) -> float:
+    """Standard error of any statistic by a plain bootstrap over docs.
+
+    Draws on which the statistic is nan (undefined) are left out.
+
+    Args:
+        statistic: Takes the arrays, resampled alike along their first axis, and returns a number.
+        *arrays: Arrays with one row per doc.
+        draws: Number of resamples.
+        seed: Seed of ``np.random.default_rng``.
+
+    Returns:
+        Standard deviation (ddof=1) over the draws, in the statistic's unit; nan for one doc, or where fewer
+        than two draws are defined.
+
+    Raises:
+        ValueError: Arrays of different lengths, empty, or ``draws`` < 2.
+    """
+    estimates = bootstrap_estimates(statistic, *arrays, draws=draws, seed=seed)
+    return spread(estimates, n_docs=len(np.asarray(arrays[0])))
+
+
+def bootstrap_estimates(
+    statistic: Callable[..., Any], *arrays: ArrayLike, draws: int, seed: int
+) -> FloatArray:
+    """The statistic on every resample: [draws], or [draws, F] where it returns F numbers."""
+    check_positive_integer("draws", draws, at_least=2)
+    data = [np.asarray(array) for array in arrays]
+    lengths = {len(array) for array in data}
+    if len(lengths) != 1 or 0 in lengths:
+        raise ValueError(f"the arrays must have the same number of rows, at least 1; they have {lengths}")
+    n_docs = lengths.pop()
+    rng = np.random.default_rng(seed)
+    estimates = []
+    for _ in range(draws):
+        indices = rng.integers(0, n_docs, size=n_docs)
+        estimates.append(statistic(*(array[indices] for array in data)))
+    return np.array(estimates, dtype=np.float64)
+
+
+def spread(estimates: FloatArray, *, n_docs: int) -> float:
+    """Standard deviation (ddof=1) of the bootstrap estimates that are defined."""
+    if n_docs < 2:
+        return undefined("a standard error needs at least two docs")
+    estimates = estimates[~np.isnan(estimates)]
+    if len(estimates) < 2:
+        return undefined("the metric is undefined on the resamples, so it has no standard error")
+    return float(np.std(estimates, ddof=1))
+
+
+def resampling_weights(n_docs: int, draws: int, seed: int) -> Iterator[IntArray]:
+    """How often each doc is drawn, a chunk of draws at a time: [n_draws, N] each, rows sum to N."""
+    rng = np.random.default_rng(seed)
+    step = max(1, CHUNK // n_docs)
+    for start in range(0, draws, step):
+        n_draws = min(step, draws - start)
+        indices = rng.integers(0, n_docs, size=(n_draws, n_docs))
+        indices += np.arange(n_draws)[:, None] * n_docs
+        yield np.bincount(indices.ravel(), minlength=n_draws * n_docs).reshape(n_draws, n_docs)
+
+
+def sums_stderr(
+    formula: Callable[[FloatArray], FloatArray],
+    doc_sums: FloatArray,
+    *,
+    draws: int,
+    seed: int,
+    strata: IntArray | None = None,
+) -> float:
+    """Bootstrap standard error of a metric that is a function of sums over docs.
+
+    Args:
+        formula: From the totals [draws, F] to the metric [draws].
+        doc_sums: [N, F] what each doc adds to the totals.
+        draws: Number of resamples.
+        seed: Seed of ``np.random.default_rng``.
+        strata: [N] see :func:`normal_totals`; has no influence up to EXACT_DOCS.
+    """
+    check_positive_integer("draws", draws, at_least=2)
+    n_docs = len(doc_sums)
+    if n_docs > EXACT_DOCS:
+        totals = normal_totals(doc_sums, strata, draws=draws, seed=seed)
+    else:
+        totals = exact_totals(doc_sums, draws=draws, seed=seed)
+    return spread(formula(totals), n_docs=n_docs)
+
+
+def exact_totals(doc_sums: FloatArray, *, draws: int, seed: int) -> FloatArray:
+    """Totals of every resample: resampling weights [draws, N] @ doc_sums [N, F]."""
+    chunks = resampling_weights(len(doc_sums), draws, seed)
+    return np.concatenate([weights.astype(np.float64) @ doc_sums for weights in chunks])
+
+
+def normal_totals(
+    doc_sums: FloatArray, strata: IntArray | None = None, *, draws: int, seed: int
+) -> FloatArray:
+    """Totals [draws, F] from the bootstrap's multinomial and normal limit.
+
+    The number of docs drawn from each stratum is drawn from the multinomial distribution, exactly; given it,
+    the totals of a stratum are normal with n_s times the mean and covariance of the stratum's docs. A sum
+    that is constant in each stratum, such as a count, is therefore exact, however rare its docs are.
+    """
+    n_docs, n_sums = doc_sums.shape
+    _, member, size = np.unique(
+        np.zeros(n_docs) if strata is None else strata, return_inverse=True, return_counts=True
+    )
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(n_docs, size / n_docs, size=draws)
+    totals = np.zeros((draws, n_sums))
+    for stratum in range(len(size)):
+        rows, n = doc_sums[member == stratum], drawn[:, [stratum]]
+        covariance = np.atleast_2d(np.cov(rows, rowvar=False, ddof=0))
+        noise = rng.standard_normal((draws, n_sums)) @ _root(covariance).T
+        totals += n * rows.mean(axis=0) + np.sqrt(n) * noise
+    return totals
+
+
+def _root(covariance: FloatArray) -> FloatArray:
+    """A matrix A with A @ A.T = covariance (which may be singular)."""
+    values, vectors = np.linalg.eigh(covariance)
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0)), dtype=np.float64)
+
+
+class SortedForecasts(NamedTuple):
+    """The forecasts of one class in ascending order.
+
+    Attributes:
+        docs: [n] the doc of each forecast.
+        gaps: [n] outcome - forecast.
+        ends: [n_ties] index of the last forecast of each group of equal ones.
+    """
+
+    docs: IntArray
+    gaps: FloatArray
+    ends: IntArray
+
+
+def sort_forecasts(docs: IntArray, forecasts: FloatArray, outcomes: FloatArray) -> SortedForecasts:
+    """Sort the forecasts of one class; ``docs`` says which doc each belongs to."""
+    order = np.argsort(forecasts, kind="stable")
+    ranked = forecasts[order]
+    ends = np.append(np.flatnonzero(ranked[1:] > ranked[:-1]), len(ranked) - 1)
+    return SortedForecasts(docs[order], (outcomes - forecasts)[order], ends)
+
+
+def resampled_ranges(
+    classes: list[SortedForecasts], n_docs: int, *, n_bins: int, draws: int, seed: int
+) -> tuple[FloatArray, IntArray]:
+    """Gap sums and sizes [draws, K, n_bins] of the equal-mass ranges of K classes on every resample.
+
+    Equal to :func:`~lm_eval_calibration.metrics.binning.equal_mass_gaps` of the resampled docs, without
+    sorting again. Above EXACT_DOCS docs the totals of fine cells are drawn instead of docs, unless a class is
+    too rare or there are too many ranges for that: then every doc is drawn, which takes longer.
+    """
+    check_positive_integer("draws", draws, at_least=2)
+    per_range = min(CELLS_PER_RANGE, MAX_CELLS // (n_bins * len(classes)))
+    rarest = min(len(forecasts.docs) for forecasts in classes)
+    enough = per_range >= MIN_CELLS_PER_RANGE and rarest >= MIN_DOCS_PER_CELL * per_range * n_bins
+    if n_docs > EXACT_DOCS and enough:
+        n_cells = per_range * n_bins
+        return normal_ranges(classes, n_docs, n_bins=n_bins, n_cells=n_cells, draws=draws, seed=seed)
+    return exact_ranges(classes, n_docs, n_bins=n_bins, draws=draws, seed=seed)
+
+
+def exact_ranges(
+    classes: list[SortedForecasts], n_docs: int, *, n_bins: int, draws: int, seed: int
+) -> tuple[FloatArray, IntArray]:
+    """The ranges of every resample, from the resampling weights of the sorted docs."""
+    gaps, sizes = [], []
+    for weights in resampling_weights(n_docs, draws, seed):
+        for docs, doc_gaps, ends in classes:
+            weight = weights[:, docs]
+            taken = np.cumsum(weight, axis=1)[:, ends]
+            gap = np.cumsum(weight * doc_gaps, axis=1)[:, ends]
+            class_gaps, class_sizes = _cut_ranges(taken, gap, n_bins)
+            gaps.append(class_gaps)
+            sizes.append(class_sizes)
+    return _by_class(gaps, len(classes)), _by_class(sizes, len(classes))
+
+
+def normal_ranges(
+    classes: list[SortedForecasts], n_docs: int, *, n_bins: int, n_cells: int, draws: int, seed: int
+) -> tuple[FloatArray, IntArray]:
+    """The ranges of every resample, from fine cells of each class' sorted docs.
+
+    The (number drawn, gap) totals of all cells of all classes are drawn jointly from the normal distribution
+    with the bootstrap's mean and covariance; a range that ends within a cell takes its share of the cell.
+    """
+    from scipy.sparse import csr_array
+
+    cells = [_cells(forecasts, n_cells) for forecasts in classes]
+    widths = [int(cell[-1]) + 1 for cell in cells]
+    starts = 2 * np.concatenate([[0], np.cumsum(widths)])
+    rows = np.concatenate([np.tile(forecasts.docs, 2) for forecasts in classes])
+    columns = np.concatenate(
+        [np.concatenate([s + c, s + w + c]) for s, w, c in zip(starts[:-1], widths, cells, strict=True)]
+    )
+    values = np.concatenate([np.append(np.ones(len(f.gaps)), f.gaps) for f in classes])
+    features = csr_array((values, (rows, columns)), shape=(n_docs, starts[-1]))
+    total = np.asarray(features.sum(axis=0))
+    covariance = (features.T @ features).toarray() - np.outer(total, total) / n_docs
+    noise = np.random.default_rng(seed).standard_normal((draws, len(total))) @ _root(covariance).T
+    gaps, sizes = [], []
+    for start, width in zip(starts[:-1], widths, strict=True):
+        drawn, gap = np.split((total + noise)[:, start : start + 2 * width], 2, axis=1)
+        taken = np.maximum.accumulate(np.cumsum(drawn, axis=1), axis=1)
+        class_gaps, class_sizes = _cut_ranges(taken, np.cumsum(gap, axis=1), n_bins)
+        gaps.append(class_gaps)
+        sizes.append(class_sizes)
+    return _by_class(gaps, len(classes)), _by_class(sizes, len(classes))
+
+
+def _cells(forecasts: SortedForecasts, n_cells: int) -> IntArray:
+    """Cell of each sorted forecast: about n_cells of equal mass, never cutting a group of equal forecasts."""
+    length = np.diff(forecasts.ends, prepend=-1)
+    middle = forecasts.ends - (length - 1) / 2
+    cell = np.repeat(np.floor(middle * n_cells / len(forecasts.docs)), length)
+    return np.unique(cell, return_inverse=True)[1]
+
+
+def _cut_ranges(taken: NDArray[Any], gap: FloatArray, n_bins: int) -> tuple[FloatArray, IntArray]:
+    """Cut resampled, sorted forecasts at the boundaries of ``np.array_split``.
+
+    Args:
+        taken: [draws, G] forecasts drawn up to and with each group of equal forecasts (cumulative).
+        gap: [draws, G] their summed gaps (cumulative).
+        n_bins: Number of ranges.
+
+    Returns:
+        Gap sums and sizes of the ranges, [draws, n_bins] each. The copies in a group have one mean gap, so
+        the cumulative gap is linear within a group and interpolation is exact.
+    """
+    total = np.rint(taken[:, -1:]).astype(np.int64)
+    ranges = np.arange(n_bins + 1)
+    cuts = ranges * (total // n_bins) + np.minimum(ranges, total % n_bins)
+    at = np.minimum(cuts, taken[:, -1:])
+    group = _row_search(taken, at)
+    width = np.diff(taken, axis=1, prepend=0)
+    rise = np.diff(gap, axis=1, prepend=0)
+    taken_at, width_at, rise_at, gap_at = (
+        np.take_along_axis(values, group, axis=1) for values in (taken, width, rise, gap)
+    )
+    reached = gap_at - (taken_at - at) * rise_at / np.maximum(width_at, 1)
+    reached[cuts == 0] = 0
+    return np.diff(reached, axis=1), np.diff(cuts, axis=1)
+
+
+def _row_search(rows: NDArray[Any], wanted: NDArray[Any]) -> IntArray:
+    """First index of each ascending row whose value is at least ``wanted``: a search in all rows at once."""
+    n_rows, length = rows.shape
+    shift = np.arange(n_rows)[:, None] * (np.ceil(rows[:, -1].max()).astype(np.int64) + 1)
+    found: IntArray = np.searchsorted((rows + shift).ravel(), (wanted + shift).ravel(), side="left")
+    return np.clip(found.reshape(wanted.shape) - np.arange(n_rows)[:, None] * length, 0, length - 1)
+
+
+def _by_class(chunks: list[NDArray[Any]], n_classes: int) -> NDArray[Any]:
+    """Chunks [n_draws, n_bins], class after class for each chunk of draws, as [draws, K, n_bins]."""
+    return np.asarray(np.stack([np.concatenate(chunks[k::n_classes]) for k in range(n_classes)], axis=1))

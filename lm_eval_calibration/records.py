@@ -1,0 +1,170 @@
+"""The record of one doc: everything that metrics, reports and recalibration need, written by tasks.
+
+It is the field ``calibration`` of a line of ``samples_*.jsonl``. Unknown fields are kept, unknown versions refused.
+"""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_eval_calibration import metrics
+
+RECORD_VERSION = 1
+"""Version of the record's form."""
+
+DEFINITION_VERSION = 1
+"""Version of the metrics' definitions; a change of any formula, binning or default changes it."""
+
+RECORD_KEY = "calibration"
+"""The field of a samples line that holds the record."""
+
+KEPT_PROB = 0.05
+"""Probabilities at least this large are stored, so Full-ECE can be computed later for any n_bins up to 20."""
+
+
+@dataclass(frozen=True)
+class Record:
+    """One doc as a model answered it.
+
+    Attributes:
+        task: name of the task.
+        doc_id: the doc's number in its split.
+        doc_hash: the harness's hash of the doc.
+        prompt_hash: the harness's hash of the (first) prompt.
+        kind: ``multiple_choice``.
+        log_likelihoods: of the choices, in nats, summed over each choice's tokens.
+        gold: index of the right choice, or None where the doc's label is broken.
+        log_probs: of the gold choice's tokens; None where the backend gives no token distributions.
+        large_probs: at each of these positions, every probability >= 0.05 (or 1/n_bins if that is less).
+        vocab_size: entries of each distribution.
+        certificate: how the numbers were obtained.
+        extra: optional fields that this version does not know.
+    """
+
+    task: str
+    doc_id: int | None
+    doc_hash: str
+    prompt_hash: str
+    kind: str
+    log_likelihoods: tuple[float, ...]
+    gold: int | None
+    log_probs: tuple[float, ...] | None = None
+    large_probs: tuple[tuple[float, ...], ...] | None = None
+    vocab_size: int | None = None
+    certificate: Mapping[str, Any] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def probs(self) -> NDArray[np.float64]:
+        """[n_choices] softmax of the log-likelihoods."""
+        logits = np.asarray(self.log_likelihoods, dtype=np.float64)
+        weights = np.exp(logits - logits.max())
+        return weights / weights.sum()
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the most probable choice."""
+        return float(self.probs.max())
+
+    @property
+    def correct(self) -> int | None:
+        """1 if the most probable choice (the first of equals, as the harness counts) is the gold one, else 0."""
+        return None if self.gold is None else int(int(np.argmax(self.log_likelihoods)) == self.gold)
+
+    def gap_sums(self, n_bins: int) -> NDArray[np.float64]:
+        """[n_bins] hits minus probability mass of each Full-ECE bin, summed over the gold choice's positions."""
+        if self.log_probs is None or self.large_probs is None:
+            raise ValueError(f"{self.task} doc {self.doc_id}: no token distributions were recorded")
+        total = np.zeros(n_bins)
+        for log_prob, large in zip(self.log_probs, self.large_probs, strict=True):
+            total += metrics.gap_sums(large, math.exp(log_prob), n_bins=n_bins)
+        return total
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as JSON-ready data; an infinite log-likelihood becomes null."""
+        data: dict[str, Any] = {"version": RECORD_VERSION, "definitions": DEFINITION_VERSION}
+        data |= {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
+        data["log_likelihoods"] = [_finite(x) for x in self.log_likelihoods]
+        if self.log_probs is not None and self.large_probs is not None:
+            data["log_probs"] = [_finite(x) for x in self.log_probs]
+            data["large_probs"] = [list(position) for position in self.large_probs]
+        data |= {"confidence": self.confidence, "correct": self.correct}
+        return {key: value for key, value in data.items() if value is not None or key in ("gold", "correct")} | dict(
+            self.extra
+        )
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read a record; raise ValueError if its version is not ours or a field is missing."""
+        if data.get("version") != RECORD_VERSION:
+            raise ValueError(f"record version {data.get('version')!r} is not {RECORD_VERSION}")
+        names = {f.name for f in fields(cls)} - {"extra"}
+        known = {key: value for key, value in data.items() if key in names}
+        known["log_likelihoods"] = tuple(_infinite(x) for x in known.get("log_likelihoods", ()))
+        if "log_probs" in known:
+            known["log_probs"] = tuple(_infinite(x) for x in known["log_probs"])
+            known["large_probs"] = tuple(map(tuple, known["large_probs"]))
+        derived = {"version", "definitions", "confidence", "correct"}
+        extra = {key: value for key, value in data.items() if key not in names | derived}
+        try:
+            return cls(**{"doc_id": None, **known}, extra=extra)
+        except TypeError as error:
+            raise ValueError(f"record of {data.get('task')} doc {data.get('doc_id')}: {error}") from error
+
+
+def read_records(path: str | Path) -> Iterator[Record]:
+    """Yield the records of a ``samples_*.jsonl`` file; raise ValueError naming file and line where there is none."""
+    import jsonlines
+    import orjson
+
+    with jsonlines.open(path, loads=orjson.loads) as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield Record.from_dict(line[RECORD_KEY])
+            except (KeyError, TypeError) as error:
+                raise ValueError(f"{path}, line {number}: no {RECORD_KEY!r} record") from error
+            except ValueError as error:
+                raise ValueError(f"{path}, line {number}: {error}") from error
+
+
+def metric_arrays(records: Iterable[Record], kind: str, n_bins: int) -> tuple[Any, Any]:
+    """Return the two arguments that metrics of a kind take, from docs whose gold label is sound.
+
+    Args:
+        records: of any docs; ordered by task and doc id first, so that seeded resampling gives the same numbers
+            whatever order several ranks return them in.
+        kind: ``top_label`` (confidence, correct), ``choices`` (probs, labels) or ``full_vocabulary`` (gap_sums,
+            n_positions).
+        n_bins: bins of the gap sums.
+    """
+    sound = ordered(record for record in records if record.gold is not None)
+    if kind == "top_label":
+        return np.array([r.confidence for r in sound]), np.array([r.correct for r in sound])
+    if kind == "choices":
+        return _stack([r.probs for r in sound]), np.array([r.gold for r in sound])
+    if kind == "full_vocabulary":
+        return np.array([r.gap_sums(n_bins) for r in sound]), np.array([len(r.log_probs or ()) for r in sound])
+    raise ValueError(f"unknown kind of metric {kind!r}")
+
+
+def ordered(records: Iterable[Record]) -> list[Record]:
+    """Sort by task, then doc id."""
+    return sorted(records, key=lambda r: (r.task, -1 if r.doc_id is None else r.doc_id))
+
+
+def _stack(probs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64] | Sequence[NDArray[np.float64]]:
+    return np.stack(probs) if len({len(p) for p in probs}) == 1 else probs
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _infinite(value: float | None) -> float:
+    return -math.inf if value is None else value

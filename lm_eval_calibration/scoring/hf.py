@@ -1,0 +1,277 @@
+"""Hugging Face models: one forward per context, logits only at the positions that are scored.
+
+The harness tokenizes and the backend makes its own model call; only ``_loglikelihood_tokens`` is ours. The output
+layer is given the hidden states of the scored positions alone, so logits of size [batch, length, vocabulary]
+never exist and whatever a backend does around its call (steering, autocast, adapters) still happens. Where a
+model does not allow that, its full logits are used.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from lm_eval.models.huggingface import HFLM
+from lm_eval.models.utils import Collator
+from lm_eval.models.utils_hf import pad_and_concat
+from tqdm import tqdm
+
+from lm_eval_calibration.scoring.distributions import summarize
+from lm_eval_calibration.scoring.token_scores import TokenScores
+from lm_eval_calibration.scoring.versions import versions
+
+logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
+
+Tokens = tuple[int, ...]
+Keep = Callable[[int, TokenScores], None]
+
+_OURS_ONLY_IF_STOCK = ("loglikelihood", "_loglikelihood_tokens", "_select_cont_toks", "_encode_pair")
+
+
+def refusal(lm: HFLM) -> str | None:
+    """Say which stock method of scoring the backend overrides, if any: what it overrides must not be ignored."""
+    changed = [name for name in _OURS_ONLY_IF_STOCK if getattr(type(lm), name) is not getattr(HFLM, name)]
+    return f"it has a {changed[0]} of its own" if changed else None
+
+
+def token_scores(lm: HFLM, requests: Sequence[Any], keep: Keep) -> None:
+    """Score every request (see :func:`lm_eval_calibration.scoring.token_scores`)."""
+
+    def score(
+        encoded: list[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False
+    ) -> list[tuple[float, bool]]:
+        rows = _rows(lm, encoded, requests)
+        _score_rows(lm, rows, requests, keep, disable_tqdm)
+        return []
+
+    # The instance attribute shadows the class's method while the harness tokenizes (spaces, BOS, empty contexts).
+    lm._loglikelihood_tokens = score
+    try:
+        lm.loglikelihood(list(requests))
+    finally:
+        del lm._loglikelihood_tokens
+
+
+class _Row(NamedTuple):
+    """One line of a batch: a context with the tokens that follow it, and the requests it answers.
+
+    Requests share a row when they differ in their last token only: the single-token choices of a question do.
+    """
+
+    inputs: Tokens  # what the decoder (causal) or the encoder (seq2seq) reads
+    labels: Tokens  # seq2seq: one of the continuations; causal: empty
+    n_scored: int  # positions needed, counted from the end (causal) or all of the labels (seq2seq)
+    answers: list[tuple[int, Tokens]]  # (index of the request, its continuation's tokens)
+
+
+def _rows(lm: HFLM, encoded: list[tuple[Any, list[int], list[int]]], requests: Sequence[Any]) -> list[_Row]:
+    """Group the tokenized requests into rows, longest first."""
+    groups: dict[tuple[Tokens, Tokens], list[tuple[int, Tokens]]] = {}
+    truncated = 0
+    for index, (_, context, continuation) in enumerate(encoded):
+        if not context or not 0 < len(continuation) <= lm.max_length:
+            raise ValueError(
+                f"{_name(requests[index])}: the continuation has {len(continuation)} tokens after a context of "
+                f"{len(context)}; the model takes 1 to {lm.max_length} after at least 1"
+            )
+        if lm.backend == "causal":
+            whole = (*context, *continuation[:-1])
+            truncated += len(whole) > lm.max_length
+            key: tuple[Tokens, Tokens] = (whole[-lm.max_length :], ())
+        else:
+            truncated += len(context) > lm.max_length
+            key = (tuple(context[-lm.max_length :]), tuple(continuation[:-1]))
+        groups.setdefault(key, []).append((index, tuple(continuation)))
+    if truncated:
+        logger.warning(
+            "%d of %d prompts are longer than the model's %d tokens and lose their beginning, as in a stock run.",
+            truncated,
+            len(encoded),
+            lm.max_length,
+        )
+    rows = []
+    for (inputs, _), answers in groups.items():
+        longest = max((tokens for _, tokens in answers), key=len)
+        rows.append(_Row(inputs, () if lm.backend == "causal" else longest, len(longest), answers))
+    return rows
+
+
+def _score_rows(
+    lm: HFLM, rows: list[_Row], requests: Sequence[Any], keep: Keep, disable_tqdm: bool
+) -> None:
+    forward = _Forward(lm, rows)
+    progress = tqdm(
+        total=sum(len(row.answers) for row in rows),
+        disable=disable_tqdm or lm.rank != 0,
+        desc="Running token-score requests",
+    )
+    for batch in _batches(lm, rows):
+        logits, where = forward(batch)
+        for index, scores in _answers(batch, logits, where, forward.certificate, requests):
+            keep(index, scores)
+            progress.update(1)
+    progress.close()
+
+
+def _batches(lm: HFLM, rows: list[_Row]) -> Iterator[list[_Row]]:
+    """Batches as the harness makes them: longest first, a given size or its automatic one."""
+    # The harness's size detection reads (request, context, continuation) triples; the row rides along in front.
+    triples = [(row, list(row.inputs), list(row.labels) or [0]) for row in rows]
+    ordered = Collator(triples, sort_fn=lambda t: (-len(t[1]) - len(t[2]), t[1], t[2]))
+    automatic = lm.batch_size == "auto"
+    if automatic:
+        lm.batch_sizes = {}
+    batches = ordered.get_batched(
+        n=0 if automatic else lm.batch_size, batch_fn=lm._batch_scheduler if automatic else None
+    )
+    for batch in batches:
+        yield [row for row, _, _ in batch]
+
+
+class _Forward:
+    """The backend's own model call on a batch of rows, reduced to the logits of the scored positions."""
+
+    def __init__(self, lm: HFLM, rows: list[_Row]) -> None:
+        self.lm = lm
+        self.picks = lm.backend == "causal" and bool(rows) and _output_layer_can_pick(lm, rows[0])
+        self.certificate: dict[str, Any] = {
+            "backend": type(lm).__name__,
+            "distributions": "exact",
+            "dtype": None,
+            "shared_prefixes": False,
+            "tokenizer": str(lm.tokenizer_name),
+            "versions": versions("lm-eval", "transformers", "torch"),
+        }
+
+    def __call__(self, batch: list[_Row]) -> tuple[torch.Tensor, list[range]]:
+        """Return logits [n, vocab_size] and, for each row of the batch, which of the n are its positions."""
+        logits = self._seq2seq(batch) if self.lm.backend == "seq2seq" else self._causal(batch)
+        self.certificate["dtype"] = str(logits.dtype).removeprefix("torch.")
+        ends = [0]
+        for row in batch:
+            ends.append(ends[-1] + row.n_scored)
+        return logits, [range(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+
+    def _causal(self, batch: list[_Row]) -> torch.Tensor:
+        inputs = _pad([row.inputs for row in batch], self.lm.device)
+        row, position = _scored_positions(batch, self.lm.device)
+        if self.picks:
+            with _only_positions(self.lm, row, position, inputs.shape[1]):
+                return self.lm._model_call(inputs)[0]
+        logits = self.lm._model_call(inputs)
+        # Tokens of prompt tuning stand before the inputs and have logits too.
+        return logits[row, position + (logits.shape[1] - inputs.shape[1])]
+
+    def _seq2seq(self, batch: list[_Row]) -> torch.Tensor:
+        device = self.lm.device
+        inputs = _pad([row.inputs for row in batch], device)
+        labels = _pad([row.labels[-self.lm.max_length :] for row in batch], device)
+        mask = _pad([(1,) * len(row.inputs) for row in batch], device)
+        logits = self.lm._model_call(inputs, attn_mask=mask, labels=labels)
+        return torch.cat([logits[i, : row.n_scored] for i, row in enumerate(batch)])
+
+
+def _pad(rows: list[Tokens], device: torch.device) -> torch.Tensor:
+    tensors = [torch.tensor(row, dtype=torch.long, device=device) for row in rows]
+    return pad_and_concat(max(map(len, rows)), tensors, padding_side="right")
+
+
+def _scored_positions(batch: list[_Row], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Row and position of every token distribution wanted: the last ``n_scored`` inputs of each row."""
+    pairs = [
+        (i, position)
+        for i, row in enumerate(batch)
+        for position in range(len(row.inputs) - row.n_scored, len(row.inputs))
+    ]
+    row, position = torch.tensor(pairs, dtype=torch.long).to(device).T
+    return row, position
+
+
+@contextmanager
+def _only_positions(lm: HFLM, row: torch.Tensor, position: torch.Tensor, length: int) -> Iterator[None]:
+    """Let the output layer see the hidden states of these positions only, as one row [1, n, hidden_size]."""
+
+    def pick(_: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
+        hidden, *rest = arguments
+        offset = hidden.shape[1] - length
+        picked = hidden[row.to(hidden.device), position.to(hidden.device) + offset]
+        return (picked.unsqueeze(0), *rest)
+
+    handle = lm.model.get_output_embeddings().register_forward_pre_hook(pick)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def _output_layer_can_pick(lm: HFLM, row: _Row) -> bool:
+    """Try it once on a few tokens against the full logits: models are free to compute logits as they like."""
+    inputs = torch.tensor([row.inputs[:8], row.inputs[:8]], dtype=torch.long, device=lm.device)
+    last = inputs.shape[1] - 1
+    rows = torch.tensor([0, 1, 1], device=lm.device)
+    positions = torch.tensor([last, 0, last], device=lm.device)
+    try:
+        with _only_positions(lm, rows, positions, inputs.shape[1]):
+            picked = lm._model_call(inputs)
+        full = lm._model_call(inputs)
+        expected = full[rows, positions + (full.shape[1] - inputs.shape[1])].float()
+        tolerance = 64 * torch.finfo(full.dtype).eps * float(expected.abs().max())
+        agrees = picked.shape == (1, *expected.shape) and bool(
+            torch.allclose(picked[0].float(), expected, rtol=0, atol=tolerance, equal_nan=True)
+        )
+        reason = "its logits differ then"
+    except Exception as error:  # custom model code may raise anything; the plain path is always there
+        agrees, reason = False, repr(error)
+    if not agrees:
+        logger.info(
+            "%s can't compute logits for chosen positions only (%s): using all logits, as the stock run does.",
+            type(lm.model).__name__,
+            reason,
+        )
+    return agrees
+
+
+def _answers(
+    batch: list[_Row],
+    logits: torch.Tensor,
+    where: list[range],
+    certificate: dict[str, Any],
+    requests: Sequence[Any],
+) -> Iterator[tuple[int, TokenScores]]:
+    """Yield each request's index and scores."""
+    # A continuation is scored at the last positions of its row (causal) or the first (seq2seq: all have equal length).
+    wanted = [
+        (index, spots[-len(tokens) :], tokens)
+        for row, spots in zip(batch, where, strict=True)
+        for index, tokens in row.answers
+    ]
+    rows = torch.tensor([spot for _, spots, _ in wanted for spot in spots]).to(logits.device)
+    tokens = torch.tensor([token for _, _, tokens in wanted for token in tokens]).to(logits.device)
+    found = summarize(logits, rows, tokens)
+    start = 0
+    for index, spots, continuation in wanted:
+        normalizers = found.log_normalizers[spots.start : spots.stop]
+        if not (abs(normalizers) < float("inf")).all():
+            raise ValueError(
+                f"{_name(requests[index])}: the model's logits hold NaN or infinity (log-sum-exp {normalizers})"
+            )
+        end = start + len(continuation)
+        log_probs = found.target_log_probs[start:end]
+        pair = (float(log_probs.sum()), bool(found.target_is_greedy[start:end].all()))
+        yield (
+            index,
+            TokenScores(
+                pair,
+                log_probs=log_probs.copy(),
+                large_probs=tuple(found.large_probs[spot] for spot in spots),
+                vocab_size=logits.shape[-1],
+                certificate=certificate,
+            ),
+        )
+        start = end
+
+
+def _name(request: Any) -> str:
+    """Name the place in the data: task, doc and choice."""
+    return f"{request.task_name} doc {request.doc_id} choice {request.idx} ({request.args[1]!r})"

@@ -1,0 +1,17 @@
+"""Calibrated tasks: the only place with the harness's task and registry interfaces.
+
+Importing this package activates the plugin: a task YAML names ``CalibratedTask``, and that import adds the request
+type to every backend, registers the metrics and applies the (few, named) patches.
+"""
+
+from lm_eval_calibration import scoring
+from lm_eval_calibration.tasks import harness_patches, registration  # noqa: F401  (registers on import)
+from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
+from lm_eval_calibration.directory import task_configs
+from lm_eval_calibration.tasks.options import Options, TaskError
+from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
+
+__all__ = ["CalibratedTask", "CalibrationTaskManager", "Options", "TaskError", "task_configs"]
+
+scoring.install()
+harness_patches.apply()

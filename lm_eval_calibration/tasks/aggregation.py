@@ -1,0 +1,80 @@
+"""From the docs' records to a metric's value and standard error."""
+
+import logging
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lm_eval_calibration.metrics import Metric
+from lm_eval_calibration.records import Record, metric_arrays
+from lm_eval_calibration.tasks.pooling import PooledStderr, PooledValue
+
+logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
+
+_said: set[str] = set()
+
+
+@dataclass(frozen=True)
+class Aggregation:
+    """The harness's aggregation of one metric: records in, value out; groups pool it over all their docs."""
+
+    metric: Metric
+    n_bins: int = 10
+
+    def __call__(self, records: Sequence[Record]) -> PooledValue:
+        """Return the metric over the records, ``nan`` where it is undefined."""
+        return PooledValue(self.value(records), self.value, records)
+
+    def value(self, records: Sequence[Record]) -> float:
+        """Return the metric as a plain float."""
+        _say_broken_labels(records)
+        return self._compute(self.metric.value, records)
+
+    def _compute(self, function: Any, records: Sequence[Record]) -> float:
+        if all(record.gold is None for record in records):
+            _say_once(f"{self.metric.name} of {_tasks(records)} is undefined: no doc has a sound gold label")
+            return float("nan")
+        options = {"n_bins": self.n_bins} if self.metric.takes_n_bins else {}
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            value = float(function(*metric_arrays(records, self.metric.kind, self.n_bins), **options))
+        for warning in caught:
+            _say_once(f"{self.metric.name} of {_tasks(records)}: {warning.message}")
+        return value
+
+
+@dataclass(frozen=True)
+class StderrAggregation(Aggregation):
+    """The same for the metric's standard error; "N/A" for a single doc, as the harness has it."""
+
+    def __call__(self, records: Sequence[Record]) -> Any:
+        """Return the standard error over the records."""
+        if len(records) < 2:
+            return "N/A"
+        return PooledStderr(self.value(records), self.value, records)
+
+    def value(self, records: Sequence[Record]) -> float:
+        """Return the standard error as a plain float."""
+        return self._compute(self.metric.stderr, records)
+
+
+def _say_broken_labels(records: Sequence[Record]) -> None:
+    broken = [record for record in records if record.gold is None]
+    if broken:
+        docs = ", ".join(str(record.doc_id) for record in broken[:10])
+        _say_once(
+            f"{_tasks(records)}: {len(broken)} of {len(records)} docs have a gold label outside their choices "
+            f"(docs {docs}{', ...' if len(broken) > 10 else ''}); they count in acc and in no calibration metric"
+        )
+
+
+def _tasks(records: Sequence[Record]) -> str:
+    names = sorted({record.task for record in records})
+    return names[0] if len(names) == 1 else f"{len(names)} tasks ({names[0]}, ...)"
+
+
+def _say_once(message: str) -> None:
+    if message not in _said:
+        _said.add(message)
+        logger.warning(message)

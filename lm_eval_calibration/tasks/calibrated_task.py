@@ -1,0 +1,251 @@
+"""The task class that every calibrated YAML names: the stock task, its metrics, and calibration beside them."""
+
+import json
+import logging
+import sys
+from collections.abc import ItemsView, Mapping, Sequence
+from typing import Any
+
+from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
+from lm_eval.api.task import ConfigurableTask
+from lm_eval.tasks._yaml_loader import load_yaml
+from lm_eval.utils import handle_non_serializable, hash_string
+
+from lm_eval_calibration.metrics import CATALOG, CORE
+from lm_eval_calibration.records import KEPT_PROB, RECORD_KEY, Record
+from lm_eval_calibration.scoring import REQUEST_TYPE, TokenScores
+from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
+from lm_eval_calibration.tasks.options import KEY, Options, TaskError, merged
+from lm_eval_calibration.tasks.stock import stock_config
+
+logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
+
+
+class DocResult(dict[str, Any]):
+    """What ``process_results`` returns for a doc.
+
+    The harness logs the dict (``sample.update(result)``) and aggregates its ``items()``. So the stored entries are
+    what ``samples_*.jsonl`` shows, and ``items()`` is what the metrics are computed from: the record stands in the
+    log once, and standard errors need no entry there.
+    """
+
+    def __init__(self, logged: Mapping[str, Any], aggregated: Mapping[str, Any]) -> None:
+        super().__init__(logged)
+        self.aggregated = dict(aggregated)
+
+    def items(self) -> ItemsView[str, Any]:
+        """Return what is aggregated."""
+        return self.aggregated.items()
+
+
+class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
+    """A stock multiple-choice task with calibration metrics.
+
+    Args:
+        config: ``task`` (our name) and ``stock_task`` (the harness's); any other key of a task YAML overrides the
+            stock task's. Without ``stock_task`` it is a whole task configuration. A ``metric_list`` chooses among
+            our metrics; without one the core metrics are used. Options stand in ``metadata: {calibration: ...}``.
+
+    Raises:
+        TaskError: naming the task and what can't be calibrated in it.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        given = dict(config or {})
+        name = given["task"]
+        stock_name = given.pop("stock_task", None)
+        stock = stock_config(stock_name) if stock_name else {}
+        given.pop("class", None)
+        metadata = merged(stock.get("metadata"), _yaml_metadata(given), given.get("metadata"))
+        self.options = Options.from_metadata(metadata, name)
+        metadata[KEY] = self.options.to_metadata()
+        full = {**stock, **given, "metadata": metadata}
+        _refuse_unsupported(full, name)
+        full["metric_list"], self._calibration_metrics = _metric_list(stock, given, self.options, name)
+        super().__init__(config=full)
+        if self.multiple_target:
+            raise TaskError(f"{name} has several gold answers for a doc; calibration needs exactly one")
+        self._aggregate_here()
+        self._with_stderr = True
+
+    def _aggregate_here(self) -> None:
+        """Aggregate with this task's n_bins, even where the harness owns a metric of the same name."""
+        for name in self._calibration_metrics:
+            metric = CATALOG[name]
+            self._aggregation_list[name] = Aggregation(metric, self.options.n_bins)
+            self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins)
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Load the data set; say what to do where it can't be reached."""
+        try:
+            super().download(dataset_kwargs, **kwargs)
+        except OSError as error:
+            subset = f" ({self.DATASET_NAME})" if self.DATASET_NAME else ""
+            raise TaskError(
+                f"{self.config.task}: the data set {self.DATASET_PATH}{subset} can't be loaded: {error}. Without "
+                f"network, run once with it (the copy is cached) or from a folder that holds {self.DATASET_PATH}/"
+            ) from error
+
+    def build_all_requests(self, **kwargs: Any) -> None:
+        """Build the requests; read off how the run treats samples and standard errors."""
+        run = _evaluate_arguments()
+        self._with_stderr = run.get("bootstrap_iters") != 0
+        if not run.get("log_samples", True):
+            _warn_once(
+                "Samples are not logged: the table is complete, but reports, comparison, drift and recalibration "
+                "read samples_*.jsonl and can't be made from this run. Add --log_samples --output_path DIR."
+            )
+        super().build_all_requests(**kwargs)
+
+    def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> Any:
+        """Ask for token scores where the stock task asks for log-likelihoods."""
+        requests = super().construct_requests(doc, ctx, **kwargs)
+        for request in requests:
+            request.request_type = REQUEST_TYPE
+        return requests
+
+    def apply_filters(self) -> None:
+        """Filter as the stock task does; let each answer know its request (``process_results`` gets no doc id)."""
+        super().apply_filters()
+        for instance in self._instances:
+            for key, answer in instance.filtered_resps.items():
+                if isinstance(answer, TokenScores):
+                    instance.filtered_resps[key] = answer.answering(instance)
+
+    def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> DocResult:
+        """Return the stock task's metrics and, under every calibration metric's name, the doc's record."""
+        record = self._record(doc, results)
+        logged: dict[str, Any] = {RECORD_KEY: record.to_dict()}
+        if "bypass" in self._metric_fn_list:  # --predict_only
+            return DocResult({**logged, "bypass": None}, {"bypass": None})
+        stock = super().process_results(doc, list(results))
+        ours = [name for name in self._calibration_metrics if self._available(name, results)]
+        stock = {name: value for name, value in stock.items() if name not in self._calibration_metrics}
+        aggregated = dict(stock)
+        for name in ours:
+            aggregated[name] = record
+            if self._with_stderr:
+                # The harness writes "N/A" under `<name>_stderr`; this item, coming after, replaces it.
+                aggregated[f"{name}_stderr"] = record
+        return DocResult({**stock, **dict.fromkeys(ours, f"see {RECORD_KEY}"), **logged}, aggregated)
+
+    def _available(self, name: str, results: Sequence[Any]) -> bool:
+        if CATALOG[name].kind != "full_vocabulary":
+            return True
+        return all(isinstance(answer, TokenScores) and answer.has_distributions for answer in results)
+
+    def _record(self, doc: dict[str, Any], results: Sequence[Any]) -> Record:
+        choices = self.doc_to_choice(doc)
+        gold = _gold_index(self.doc_to_text(doc) if self.multiple_input else self.doc_to_target(doc), choices)
+        answers = list(results)[: len(choices)]  # acc_mutual_info asks for unconditional ones too, after these
+        scores = answers[0 if gold is None else gold]
+        request = getattr(scores, "request", None)
+        place = f"{self.task_name} doc {request.doc_id if request else '?'}"
+        log_likelihoods = _checked([float(answer[0]) for answer in answers], place)
+        distributions = {}
+        if gold is not None and isinstance(scores, TokenScores) and scores.has_distributions:
+            kept = min(KEPT_PROB, 1 / self.options.n_bins)
+            distributions = {
+                "log_probs": tuple(scores.log_probs.tolist()),
+                "large_probs": tuple(tuple(p[p >= kept * (1 - 1e-9)].tolist()) for p in scores.large_probs),
+                "vocab_size": scores.vocab_size,
+            }
+        return Record(
+            task=self.task_name,
+            doc_id=request.doc_id if request else None,
+            doc_hash=hash_string(json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)),
+            prompt_hash=hash_string(request.arguments[0]) if request else "",
+            kind="multiple_choice",
+            log_likelihoods=tuple(log_likelihoods),
+            gold=gold,
+            certificate=getattr(scores, "certificate", {}),
+            **distributions,
+        )
+
+
+def _refuse_unsupported(config: Mapping[str, Any], name: str) -> None:
+    reasons = {
+        f"its output_type is {config.get('output_type')!r}, not 'multiple_choice'": config.get("output_type")
+        != "multiple_choice",
+        "it has a process_results of its own": config.get("process_results") is not None,
+        "it shows images or audio": config.get("doc_to_image") or config.get("doc_to_audio"),
+        "it has no doc_to_choice": config.get("doc_to_choice") is None,
+    }
+    for reason, holds in reasons.items():
+        if holds:
+            raise TaskError(f"{name} can't be calibrated: {reason}")
+
+
+def _metric_list(
+    stock: Mapping[str, Any], given: Mapping[str, Any], options: Options, name: str
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the task's ``metric_list`` and the names in it that are ours, in order."""
+    defaults = [{"metric": metric} for metric in DEFAULT_METRIC_REGISTRY["multiple_choice"]]
+    theirs = stock.get("metric_list") or (given.get("metric_list") if not stock else None) or defaults
+    chosen = [entry.get("metric") for entry in given.get("metric_list") or ()]
+    ours = [metric for metric in chosen if metric in CATALOG] or list(CORE)
+    ours += [metric for metric in options.metrics if metric not in ours]
+    stocks = [entry for entry in theirs if entry.get("metric") not in ours]
+    known = {entry.get("metric") for entry in theirs} | set(CATALOG)
+    if unknown := [metric for metric in chosen if metric not in known]:
+        raise TaskError(f"{name}: metric_list has {unknown[0]!r}; ours are {', '.join(CATALOG)}")
+    entries = [
+        {"metric": metric, "aggregation": metric, "higher_is_better": CATALOG[metric].higher_is_better}
+        for metric in ours
+    ]
+    return [*_complete(stocks), *entries], ours
+
+
+def _complete(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give the harness's default metrics the aggregation that it would warn about."""
+    return [
+        {"aggregation": "mean", "higher_is_better": True, **entry} if set(entry) == {"metric"} else dict(entry)
+        for entry in entries
+    ]
+
+
+def _yaml_metadata(given: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """Return the YAML's own metadata: the harness lets ``--metadata`` replace keys whole before we see them."""
+    source = (given.get("metadata") or {}).get("config_source")
+    if not source or source == "inline":
+        return None
+    metadata = load_yaml(source, resolve_func=False).get("metadata")
+    return metadata if isinstance(metadata, Mapping) else None
+
+
+def _gold_index(gold: Any, choices: Sequence[str]) -> int | None:
+    """Return the gold choice's index as the harness reads it, or None for a broken label (it then counts -100)."""
+    if isinstance(gold, str):
+        return choices.index(gold) if gold in choices else None
+    return int(gold) if isinstance(gold, int) and 0 <= gold < len(choices) else None
+
+
+def _checked(log_likelihoods: list[float], place: str) -> list[float]:
+    for index, value in enumerate(log_likelihoods):
+        if not value < float("inf"):  # nan or +inf; -inf is a probability of 0
+            raise ValueError(f"{place}: the log-likelihood of choice {index} is {value}")
+    if max(log_likelihoods, default=float("-inf")) == float("-inf"):
+        raise ValueError(f"{place}: no choice has a finite log-likelihood ({log_likelihoods})")
+    return log_likelihoods
+
+
+def _evaluate_arguments() -> Mapping[str, Any]:
+    """Return the arguments of the harness's running ``evaluate``, which tells tasks of neither of the two we need.
+
+    Read off its frame, nothing is changed; outside a run this is empty.
+    """
+    frame = sys._getframe(1)
+    while frame is not None:
+        if frame.f_code.co_name == "evaluate" and frame.f_globals.get("__name__") == "lm_eval.evaluator":
+            return {key: frame.f_locals.get(key) for key in ("log_samples", "bootstrap_iters")}
+        frame = frame.f_back  # type: ignore[assignment]
+    return {}
+
+
+_warned: set[str] = set()
+
+
+def _warn_once(message: str) -> None:
+    if message not in _warned:
+        _warned.add(message)
+        logger.warning(message)

@@ -1,0 +1,59 @@
+"""The harness's own command with our tasks known: what ``lm-eval-calibration run`` is."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import lm_eval.tasks
+import yaml
+
+from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
+
+SAMPLES_DIRECTORY = "lm_eval_results"
+"""Where samples go when no ``--output_path`` says otherwise."""
+
+_NO_SAMPLES = "--no_log_samples"
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run ``lm_eval run`` with these arguments.
+
+    Our task directory needs no ``--include_path`` (one given is used beside it), the stock index is read only when
+    a task is not ours, and samples are logged unless ``--no_log_samples`` is among the arguments.
+    """
+    from lm_eval.__main__ import cli_evaluate
+
+    argv, manager = sys.argv, lm_eval.tasks.TaskManager
+    sys.argv = ["lm_eval", "run", *with_samples(arguments)]
+    # The command looks the class up when it runs; it has no flag for several include paths or no index.
+    lm_eval.tasks.TaskManager = CalibrationTaskManager
+    try:
+        cli_evaluate()
+    finally:
+        sys.argv, lm_eval.tasks.TaskManager = argv, manager
+
+
+def with_samples(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with samples logged, somewhere, unless told not to."""
+    if _NO_SAMPLES in arguments:
+        return [argument for argument in arguments if argument != _NO_SAMPLES]
+    result = list(arguments)
+    if not _has(arguments, "--log_samples", "-s"):
+        result.append("--log_samples")
+    if not _has(arguments, "--output_path", "-o") and "output_path" not in _config(arguments):
+        result += ["--output_path", SAMPLES_DIRECTORY]
+    return result
+
+
+def _has(arguments: Sequence[str], *flags: str) -> bool:
+    return any(argument.partition("=")[0] in flags for argument in arguments)
+
+
+def _config(arguments: Sequence[str]) -> dict[str, object]:
+    """Return what a ``--config FILE`` sets; the harness itself complains about a bad one."""
+    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, _, inline = flag.partition("=")
+        if name in ("--config", "-C") and (path := Path(inline or value)).is_file():
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return data if isinstance(data, dict) else {}
+    return {}

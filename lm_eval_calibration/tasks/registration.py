@@ -1,0 +1,60 @@
+"""Our metrics and aggregations in the harness's registries, under their own names.
+
+Imported by every calibrated task, and by the entry points (``lm_eval.metrics``, ``lm_eval.aggregations``) that the
+next release of the harness discovers. A name that the harness owns already stays the harness's: our tasks compute
+with our own aggregation objects either way.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+# The registries fill lazily, only while empty: the harness's own entries must come first.
+import lm_eval.api.metrics
+import lm_eval.models  # noqa: F401
+from lm_eval.api.registry import (
+    aggregation_registry,
+    higher_is_better_registry,
+    metric_agg_registry,
+    metric_registry,
+)
+
+from lm_eval_calibration.metrics import CATALOG
+from lm_eval_calibration.tasks.aggregation import Aggregation
+
+
+def _passthrough(name: str) -> Callable[[Any], Any]:
+    def metric(items: Any) -> Any:
+        """Return the items: the metric is computed over all docs, by its aggregation."""
+        return items
+
+    metric.__name__ = metric.__qualname__ = name
+    return metric
+
+
+METRICS = {name: _passthrough(name) for name in CATALOG}
+AGGREGATIONS = {name: Aggregation(metric) for name, metric in CATALOG.items()}
+
+
+def register() -> None:
+    """Put every metric with its aggregation and direction where nobody else is registered under its name."""
+    for name, metric in CATALOG.items():
+        for registry, target in (
+            (aggregation_registry, AGGREGATIONS[name]),
+            (metric_registry, METRICS[name]),
+            (metric_agg_registry, AGGREGATIONS[name]),
+            (higher_is_better_registry, metric.higher_is_better),
+        ):
+            if target is not None and name not in registry:
+                registry.register(name, target=target)
+
+
+def __getattr__(name: str) -> Any:
+    """Resolve the entry points ``registration:<metric>`` and ``registration:<metric>_aggregation``."""
+    if name in METRICS:
+        return METRICS[name]
+    if name.removesuffix("_aggregation") in AGGREGATIONS:
+        return AGGREGATIONS[name.removesuffix("_aggregation")]
+    raise AttributeError(f"no metric named {name!r}")
+
+
+register()

