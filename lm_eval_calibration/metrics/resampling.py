@@ -22,8 +22,11 @@ from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_p
 EXACT_DOCS = 100_000
 """Up to this number of docs every doc is drawn; above, their sums are drawn."""
 
-CHUNK = 2**18
-"""Resampling weights held at a time: a few MB, which stay in the processor's cache."""
+CHUNK = 2**19
+"""Resampling weights handled at a time: few enough to stay in the processor's cache."""
+
+PRODUCT_CHUNK = 2**22
+"""Resampling weights in one matrix product (32 MB): few large products, since BLAS waits for its threads."""
 
 CELLS_PER_RANGE = 20
 MIN_CELLS_PER_RANGE = 5
@@ -92,10 +95,10 @@ def spread(estimates: FloatArray, *, n_docs: int) -> float:
     return float(np.std(estimates, ddof=1))
 
 
-def resampling_weights(n_docs: int, draws: int, seed: int) -> Iterator[IntArray]:
+def resampling_weights(n_docs: int, draws: int, seed: int, chunk: int = CHUNK) -> Iterator[IntArray]:
     """How often each doc is drawn, a chunk of draws at a time: [n_draws, N] each, rows sum to N."""
     rng = np.random.default_rng(seed)
-    step = max(1, CHUNK // n_docs)
+    step = max(1, chunk // n_docs)
     for start in range(0, draws, step):
         n_draws = min(step, draws - start)
         indices = rng.integers(0, n_docs, size=(n_draws, n_docs))
@@ -131,7 +134,7 @@ def sums_stderr(
 
 def exact_totals(doc_sums: FloatArray, *, draws: int, seed: int) -> FloatArray:
     """Totals of every resample: resampling weights [draws, N] @ doc_sums [N, F]."""
-    chunks = resampling_weights(len(doc_sums), draws, seed)
+    chunks = resampling_weights(len(doc_sums), draws, seed, PRODUCT_CHUNK)
     return np.concatenate([weights.astype(np.float64) @ doc_sums for weights in chunks])
 
 
@@ -243,7 +246,9 @@ def normal_ranges(
     features = csr_array((values, (rows, columns)), shape=(n_docs, starts[-1]))
     total = np.asarray(features.sum(axis=0))
     covariance = (features.T @ features).toarray() - np.outer(total, total) / n_docs
-    noise = np.random.default_rng(seed).standard_normal((draws, len(total))) @ _root(covariance).T
+    covariance[np.diag_indices(len(total))] += 1e-9 * covariance.max()  # it is singular: counts add up to N
+    root = np.linalg.cholesky(covariance)
+    noise = np.random.default_rng(seed).standard_normal((draws, len(total))) @ root.T
     gaps, sizes = [], []
     for start, width in zip(starts[:-1], widths, strict=True):
         drawn, gap = np.split((total + noise)[:, start : start + 2 * width], 2, axis=1)
@@ -278,23 +283,17 @@ def _cut_ranges(taken: NDArray[Any], gap: FloatArray, n_bins: int) -> tuple[Floa
     ranges = np.arange(n_bins + 1)
     cuts = ranges * (total // n_bins) + np.minimum(ranges, total % n_bins)
     at = np.minimum(cuts, taken[:, -1:])
-    group = _row_search(taken, at)
-    width = np.diff(taken, axis=1, prepend=0)
-    rise = np.diff(gap, axis=1, prepend=0)
-    taken_at, width_at, rise_at, gap_at = (
-        np.take_along_axis(values, group, axis=1) for values in (taken, width, rise, gap)
-    )
-    reached = gap_at - (taken_at - at) * rise_at / np.maximum(width_at, 1)
+    group = np.array([np.searchsorted(row, cut) for row, cut in zip(taken, at, strict=True)])
+    taken_to, gap_to = _at(taken, group), _at(gap, group)
+    width, rise = taken_to - _at(taken, group - 1), gap_to - _at(gap, group - 1)
+    reached = gap_to - (taken_to - at) * rise / np.maximum(width, 1)
     reached[cuts == 0] = 0
     return np.diff(reached, axis=1), np.diff(cuts, axis=1)
 
 
-def _row_search(rows: NDArray[Any], wanted: NDArray[Any]) -> IntArray:
-    """First index of each ascending row whose value is at least ``wanted``: a search in all rows at once."""
-    n_rows, length = rows.shape
-    shift = np.arange(n_rows)[:, None] * (np.ceil(rows[:, -1].max()).astype(np.int64) + 1)
-    found: IntArray = np.searchsorted((rows + shift).ravel(), (wanted + shift).ravel(), side="left")
-    return np.clip(found.reshape(wanted.shape) - np.arange(n_rows)[:, None] * length, 0, length - 1)
+def _at(cumulative: NDArray[Any], group: IntArray) -> NDArray[Any]:
+    """Row-wise cumulative[group], 0 before the first group."""
+    return np.where(group < 0, 0, np.take_along_axis(cumulative, np.maximum(group, 0), axis=1))
 
 
 def _by_class(chunks: list[NDArray[Any]], n_classes: int) -> NDArray[Any]:

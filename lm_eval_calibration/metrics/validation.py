@@ -164,10 +164,10 @@ def _as_float64(name: str, array: NDArray[np.generic]) -> FloatArray:
 def _flatten(probs: Probs) -> tuple[FloatArray, IntArray]:
     """All rows one after the other, and the length of each."""
     if hasattr(probs, "__array__"):
-        probs = np.asarray(probs)
+        probs = np.atleast_1d(np.asarray(probs))
         if probs.ndim == 2 and probs.dtype != object and probs.size:
             return _as_float64("probs", probs).ravel(), np.full(probs.shape[0], probs.shape[1])
-    if not isinstance(probs, np.ndarray | list | tuple) or np.ndim(probs) == 0:
+    if not isinstance(probs, np.ndarray | list | tuple):
         raise ValueError("probs must be an [N, K] array or a list of N vectors")
     rows = [_row(i, row) for i, row in enumerate(probs)]
     if not rows:

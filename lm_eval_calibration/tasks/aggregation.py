@@ -33,14 +33,14 @@ class Aggregation:
 
     def _compute(self, function: Any, records: Sequence[Record]) -> float:
         if all(record.gold is None for record in records):
-            _say_once(f"{self.metric.name} of {_tasks(records)} is undefined: no doc has a sound gold label")
+            _say_once(f"{_tasks(records)}: {self.metric.name} is undefined: no doc has a sound gold label")
             return float("nan")
         options = {"n_bins": self.n_bins} if self.metric.takes_n_bins else {}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             value = float(function(*metric_arrays(records, self.metric.kind, self.n_bins), **options))
         for warning in caught:
-            _say_once(f"{self.metric.name} of {_tasks(records)}: {warning.message}")
+            _say_once(f"{_tasks(records)}: {warning.message}")
         return value
 
 

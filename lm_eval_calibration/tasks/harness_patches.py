@@ -4,6 +4,7 @@
    nested groups gets neither. Ours hands the groups over children first.
 2. Extended metrics: a group's YAML names its metrics, but ``--metadata`` may ask for more, and a backend without
    token distributions gives no ``full_ece``. Groups that hold calibrated tasks aggregate what their tasks have.
+   Our ``<metric>_stderr`` items leave a meaningless ``<metric>_stderr_stderr``, which is dropped on the way.
 """
 
 from collections.abc import Callable
@@ -40,6 +41,9 @@ def _children_first(propagate: Callable[..., None]) -> Callable[..., None]:
 def _metrics_of_the_tasks(aggregate_groups: Callable[[Any], Any]) -> Callable[[Any], Any]:
     @wraps(aggregate_groups)
     def patched(results: Any) -> Any:
+        for metrics in results.metrics.values():
+            for key in [key for key in metrics if "_stderr_stderr," in key]:
+                del metrics[key]
         for group in results.groups.values():
             listed = group.aggregate_metric_list or []
             if any(entry.metric in CATALOG for entry in listed):

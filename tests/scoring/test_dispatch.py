@@ -1,0 +1,80 @@
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import LM, CachingLM
+
+from lm_eval_calibration import scoring
+
+scoring.install()
+
+
+class CountingLM(LM):
+    """A backend with log-likelihoods only, as servers have them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[tuple[str, str]] = []
+
+    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+        self.asked += [request.args for request in requests]
+        return [(-float(len(continuation)), False) for _, continuation in (r.args for r in requests)]
+
+    def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
+        raise NotImplementedError
+
+    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+        raise NotImplementedError
+
+
+def make_requests(texts: Sequence[str]) -> list[Instance]:
+    return [Instance("x", {}, ("context", text), i, metadata=("t", i, 1)) for i, text in enumerate(texts)]
+
+
+def test_any_backend_answers_the_request_type(harness_log: pytest.LogCaptureFixture) -> None:
+    ours = getattr(CountingLM(), scoring.REQUEST_TYPE)(make_requests(["a", "bcd"]))
+    assert ours == [(-1.0, False), (-3.0, False)]
+    assert "CountingLM gives no token distributions (it returns log-likelihoods only)" in harness_log.text
+
+
+def test_use_cache_answers_again_without_the_model(tmp_path: Any) -> None:
+    for asked in (2, 1):
+        lm = CountingLM()
+        cached = CachingLM(lm, str(tmp_path / "cache.db"))
+        texts = ["a", "bcd"] if asked == 2 else ["bcd", "efgh", "a"]
+        ours = getattr(cached, scoring.REQUEST_TYPE)(make_requests(texts))
+        assert ours == [(-float(len(text)), False) for text in texts]
+        assert len(lm.asked) == asked
+        cached.dbdict.close()
+
+
+def test_use_cache_keeps_distributions(gpt2_lm: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests = make_requests(["a", " bc"])
+    monkeypatch.setattr(gpt2_lm, "cache_hook", gpt2_lm.cache_hook)
+    cached = CachingLM(gpt2_lm, str(tmp_path / "cache.db"))
+    first = getattr(cached, scoring.REQUEST_TYPE)(requests)
+    monkeypatch.setattr(gpt2_lm, "loglikelihood", None)  # must not be needed again
+    second = getattr(cached, scoring.REQUEST_TYPE)(requests)
+    cached.dbdict.close()
+    assert first == second
+    for a, b in zip(first, second, strict=True):
+        assert a.log_probs.tolist() == b.log_probs.tolist()
+        assert [p.tolist() for p in a.large_probs] == [p.tolist() for p in b.large_probs]
+
+
+def test_a_backend_that_loses_answers_is_an_error() -> None:
+    class Losing(CountingLM):
+        def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+            return super().loglikelihood(requests)[1:]
+
+    with pytest.raises(RuntimeError, match="Losing left 1 of 2 requests unanswered"):
+        scoring.token_scores(Losing(), make_requests(["a", "b"]))
+
+
+def test_no_torch_for_backends_that_need_none() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, lm_eval_calibration.scoring; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+import torch
+
+from lm_eval_calibration.scoring import MIN_LARGE_PROB, distributions
+from lm_eval_calibration.scoring.distributions import summarize
+
+
+def naive(logits: torch.Tensor) -> np.ndarray:
+    z = logits.to(torch.float64).numpy()
+    p = np.exp(z - z.max(-1, keepdims=True))
+    return p / p.sum(-1, keepdims=True)
+
+
+def peaked(n: int, v: int, scale: float = 4.0, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    return (torch.randn(n, v, generator=torch.Generator().manual_seed(n * v)) * scale).to(dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("block", [1, 200, 1 << 22])
+def test_equals_the_plain_float64_softmax(dtype: torch.dtype, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributions, "_BLOCK_ELEMENTS", block)
+    logits = peaked(7, 90, dtype=dtype)
+    rows, tokens = torch.tensor([0, 3, 3, 6]), torch.tensor([5, 0, 89, 17])
+    found = summarize(logits, rows, tokens)
+    probs = naive(logits)
+    np.testing.assert_allclose(found.target_log_probs, np.log(probs[rows, tokens]), atol=2e-6)
+    assert found.target_is_greedy.tolist() == (probs.argmax(-1)[rows] == tokens.numpy()).tolist()
+    for row, large in zip(probs, found.large_probs, strict=True):
+        expected = np.sort(row[row >= MIN_LARGE_PROB])
+        got = np.sort(large)[len(large) - len(expected) :]
+        np.testing.assert_allclose(got, expected, atol=1e-6)
+        # Nothing that needs a bin of its own is missing, and what is surplus is only a hair below the threshold.
+        assert (np.sort(large)[: len(large) - len(expected)] >= 0.98 * MIN_LARGE_PROB).all()
+
+
+def test_greedy_and_certain() -> None:
+    logits = torch.full((2, 5), -1e4)
+    logits[0, 2] = logits[1, 4] = 0.0
+    found = summarize(logits, torch.tensor([0, 1]), torch.tensor([2, 0]))
+    assert found.target_is_greedy.tolist() == [True, False]
+    assert found.target_log_probs.tolist() == [0.0, -1e4]
+    assert [p.tolist() for p in found.large_probs] == [[1.0], [1.0]]
+
+
+def test_masked_vocabulary_entries_have_probability_zero() -> None:
+    logits = torch.tensor([[0.0, 0.0, -float("inf")]])
+    found = summarize(logits, torch.tensor([0, 0]), torch.tensor([1, 2]))
+    np.testing.assert_allclose(found.target_log_probs, [np.log(0.5), -np.inf])
+    np.testing.assert_allclose(found.large_probs[0], [0.5, 0.5])
+
+
+def test_a_flat_distribution_has_no_large_probability() -> None:
+    found = summarize(torch.zeros(1, 1000), torch.tensor([0]), torch.tensor([3]))
+    assert found.large_probs[0].tolist() == []
+    np.testing.assert_allclose(found.target_log_probs, [-np.log(1000)], rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_broken_logits_show_in_the_normalizer(bad: float) -> None:
+    logits = torch.zeros(2, 4)
+    logits[1, 0] = bad
+    normalizers = summarize(logits, torch.tensor([0]), torch.tensor([0])).log_normalizers
+    assert np.isfinite(normalizers).tolist() == [True, False]
+
+
+def test_sums_a_large_vocabulary_in_float64() -> None:
+    # A float32 running sum of 3 million equal terms stands still long before its end.
+    found = summarize(torch.zeros(1, 3_000_000, dtype=torch.bfloat16), torch.tensor([0]), torch.tensor([1]))
+    np.testing.assert_allclose(found.log_normalizers, [np.log(3_000_000)], rtol=1e-12)

@@ -1,0 +1,67 @@
+"""Imports go down only: cli, demo > tasks > records, scoring > metrics; siblings don't import each other."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "lm_eval_calibration"
+
+# What each room may import of the others.
+ALLOWED = {
+    "metrics": set(),
+    "directory": set(),
+    "scoring": set(),
+    "records": {"metrics"},
+    "tasks": {"metrics", "records", "scoring", "directory"},
+    "demo": {"metrics", "records", "tasks"},
+    "cli": {"tasks", "demo", "directory"},
+    "__init__": set(),
+}
+
+# Where heavy packages may be named at all.
+ONLY_IN = {"torch": {"scoring"}, "transformers": {"scoring"}, "lm_eval": {"scoring", "tasks", "demo"}}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names.add(node.module or "")
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_every_room_has_a_rule() -> None:
+    assert {room(path) for path in MODULES} == set(ALLOWED)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down_only(path: Path) -> None:
+    here = room(path)
+    ours = {name.split(".")[1] for name in imports(path) if name.startswith("lm_eval_calibration.")}
+    rooms = {name for name in ours if name in ALLOWED}
+    assert rooms - {here} <= ALLOWED[here]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_heavy_packages_stay_in_their_rooms(path: Path) -> None:
+    named = {name.split(".")[0] for name in imports(path)}
+    for package, rooms in ONLY_IN.items():
+        assert package not in named or room(path) in rooms
+
+
+def test_the_rule_sees_a_violation(tmp_path: Path) -> None:
+    module = tmp_path / "bad.py"
+    module.write_text("from lm_eval_calibration import tasks\nimport torch\n", encoding="utf-8")
+    assert {"lm_eval_calibration.tasks", "torch"} <= imports(module)
