@@ -145,3 +145,49 @@ def smollm2_lm(smollm2_args: dict[str, str]) -> Any:
     from lm_eval.models.huggingface import HFLM
 
     return HFLM(**smollm2_args, device="cpu", batch_size=4)
+
+
+QUESTION = "Which letter comes after {}?"
+
+
+def make_rows(n: int = 40, *, ragged: bool = True) -> list[dict[str, Any]]:
+    """Docs with two to five choices of one or several tokens."""
+    letters = "abcdefghijklmnopqrstuvwxyz"
+    rows = []
+    for i in range(n):
+        k = 2 + (i * 7) % 4 if ragged else 4
+        choices = [letters[(i + j * 3) % 26] * (1 + (i + j) % 3) for j in range(k)]
+        rows.append({"question": QUESTION.format(letters[i % 26] * (1 + i // 26)), "choices": choices, "answer": i % k})
+    return rows
+
+
+def make_config(rows: list[dict[str, Any]], task: str = "letters_calibration", **overrides: Any) -> dict[str, Any]:
+    """A whole task configuration over these rows; the first three also serve as examples."""
+    from datasets import Dataset
+
+    def splits(**_: Any) -> dict[str, Any]:
+        return {"test": Dataset.from_list(rows), "dev": Dataset.from_list(rows[:3])}
+
+    return {
+        "task": task,
+        "custom_dataset": splits,
+        "test_split": "test",
+        "fewshot_split": "dev",
+        "fewshot_config": {"sampler": "first_n"},
+        "output_type": "multiple_choice",
+        "doc_to_text": "{{question}}\nAnswer:",
+        "doc_to_choice": "choices",
+        "doc_to_target": "answer",
+        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
+        **overrides,
+    }
+
+
+def run_tasks(lm: Any, tasks: list[Any], **options: Any) -> dict[str, Any]:
+    """The harness's own `simple_evaluate`, without its index of stock tasks."""
+    from lm_eval import simple_evaluate
+
+    from lm_eval_calibration.tasks import CalibrationTaskManager
+
+    manager = CalibrationTaskManager(include_defaults=False, metadata=options.get("metadata"))
+    return simple_evaluate(model=lm, tasks=tasks, task_manager=manager, **options)

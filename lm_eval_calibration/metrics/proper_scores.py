@@ -22,6 +22,7 @@ from lm_eval_calibration.metrics.validation import (
     FloatArray,
     Probs,
     check_choices,
+    check_positive_integer,
     check_top_label,
     undefined,
 )
@@ -165,6 +166,7 @@ def corp_decomposition_stderr(
 ) -> CorpDecomposition:
     """Standard errors of the parts of :func:`corp_decomposition`: bootstrap over docs; nan for one doc."""
     conf, hit = check_top_label(confidence, correct)
+    check_positive_integer("draws", draws, at_least=2)
     estimates = bootstrap_estimates(_corp, conf, hit, draws=draws, seed=seed)
     return CorpDecomposition(*(spread(part, n_docs=len(conf)) for part in estimates.T))
 

@@ -28,10 +28,18 @@ CHUNK = 2**19
 PRODUCT_CHUNK = 2**22
 """Resampling weights in one matrix product (32 MB): few large products, since BLAS waits for its threads."""
 
+SMALL_STRATUM = 500
+"""Above EXACT_DOCS the docs of a stratum are still drawn one by one where there are at most so many."""
+
 CELLS_PER_RANGE = 20
+"""Cells into which each equal-mass range is cut above EXACT_DOCS; fewer where there are many ranges."""
+
 MIN_CELLS_PER_RANGE = 5
 MAX_CELLS = 2_000
+"""Cells of all classes together: their joint covariance has four times its square entries."""
+
 MIN_DOCS_PER_CELL = 25
+"""Mean number of docs of a cell, in the rarest class, below which its total is not near enough to normal."""
 
 
 def mean_stderr(values: FloatArray) -> float:
@@ -63,25 +71,25 @@ def bootstrap_stderr(
     Raises:
         ValueError: Arrays of different lengths, empty, or ``draws`` < 2.
     """
-    estimates = bootstrap_estimates(statistic, *arrays, draws=draws, seed=seed)
-    return spread(estimates, n_docs=len(np.asarray(arrays[0])))
+    check_positive_integer("draws", draws, at_least=2)
+    data = [np.asarray(array) for array in arrays]
+    lengths = sorted({len(array) for array in data})
+    if len(lengths) != 1 or lengths[0] == 0:
+        raise ValueError(f"the arrays must have the same number of rows, at least 1; they have {lengths}")
+    if lengths[0] == 1:
+        return undefined("a standard error needs at least two docs")
+    return spread(bootstrap_estimates(statistic, *data, draws=draws, seed=seed), n_docs=lengths[0])
 
 
 def bootstrap_estimates(
-    statistic: Callable[..., Any], *arrays: ArrayLike, draws: int, seed: int
+    statistic: Callable[..., Any], *arrays: NDArray[Any], draws: int, seed: int
 ) -> FloatArray:
     """The statistic on every resample: [draws], or [draws, F] where it returns F numbers."""
-    check_positive_integer("draws", draws, at_least=2)
-    data = [np.asarray(array) for array in arrays]
-    lengths = {len(array) for array in data}
-    if len(lengths) != 1 or 0 in lengths:
-        raise ValueError(f"the arrays must have the same number of rows, at least 1; they have {lengths}")
-    n_docs = lengths.pop()
     rng = np.random.default_rng(seed)
-    estimates = []
+    n_docs, estimates = len(arrays[0]), []
     for _ in range(draws):
         indices = rng.integers(0, n_docs, size=n_docs)
-        estimates.append(statistic(*(array[indices] for array in data)))
+        estimates.append(statistic(*(array[indices] for array in arrays)))
     return np.array(estimates, dtype=np.float64)
 
 
@@ -143,9 +151,10 @@ def normal_totals(
 ) -> FloatArray:
     """Totals [draws, F] from the bootstrap's multinomial and normal limit.
 
-    The number of docs drawn from each stratum is drawn from the multinomial distribution, exactly; given it,
-    the totals of a stratum are normal with n_s times the mean and covariance of the stratum's docs. A sum
-    that is constant in each stratum, such as a count, is therefore exact, however rare its docs are.
+    The number of docs drawn from each stratum is drawn from the multinomial distribution, exactly. Given it, the
+    totals of a stratum are normal with n_s times the mean and covariance of the stratum's docs; the docs of a
+    stratum of at most ``SMALL_STRATUM`` are drawn one by one. A sum that is constant in each stratum, such as a
+    count, is therefore exact, however rare its docs are.
     """
     n_docs, n_sums = doc_sums.shape
     _, member, size = np.unique(
@@ -154,11 +163,14 @@ def normal_totals(
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(n_docs, size / n_docs, size=draws)
     totals = np.zeros((draws, n_sums))
-    for stratum in range(len(size)):
-        rows, n = doc_sums[member == stratum], drawn[:, [stratum]]
-        covariance = np.atleast_2d(np.cov(rows, rowvar=False, ddof=0))
-        noise = rng.standard_normal((draws, n_sums)) @ _root(covariance).T
-        totals += n * rows.mean(axis=0) + np.sqrt(n) * noise
+    for stratum, n_members in enumerate(size):
+        rows, n = doc_sums[member == stratum], drawn[:, stratum]
+        if n_members <= SMALL_STRATUM:
+            totals += rng.multinomial(n, np.full(n_members, 1 / n_members)) @ rows
+        else:
+            root = _root(np.atleast_2d(np.cov(rows, rowvar=False, ddof=0)))
+            noise = rng.standard_normal((draws, n_sums)) @ root.T
+            totals += n[:, None] * rows.mean(axis=0) + np.sqrt(n)[:, None] * noise
     return totals
 
 

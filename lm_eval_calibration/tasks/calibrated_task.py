@@ -6,7 +6,7 @@ import sys
 from collections.abc import ItemsView, Mapping, Sequence
 from typing import Any
 
-from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
+from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY, metric_registry
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
 from lm_eval.utils import handle_non_serializable, hash_string
@@ -62,11 +62,15 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
         full = {**stock, **given, "metadata": metadata}
         _refuse_unsupported(full, name)
         full["metric_list"], self._calibration_metrics = _metric_list(stock, given, self.options, name)
-        super().__init__(config=full)
+        try:
+            super().__init__(config=full)
+        except IndexError as error:  # the harness looks at the first doc's gold choice
+            raise TaskError(f"{name}, doc 0: the gold label is outside the choices ({error})") from error
         if self.multiple_target:
             raise TaskError(f"{name} has several gold answers for a doc; calibration needs exactly one")
         self._aggregate_here()
         self._with_stderr = True
+        self._sample_ids: list[int] = []
 
     def _aggregate_here(self) -> None:
         """Aggregate with this task's n_bins, even where the harness owns a metric of the same name."""
@@ -95,6 +99,8 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
                 "Samples are not logged: the table is complete, but reports, comparison, drift and recalibration "
                 "read samples_*.jsonl and can't be made from this run. Add --log_samples --output_path DIR."
             )
+        # With --samples the harness numbers the chosen docs from 0, in the data set's order.
+        self._sample_ids = sorted(set(kwargs.get("samples") or ()))
         super().build_all_requests(**kwargs)
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> Any:
@@ -134,13 +140,17 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
             return True
         return all(isinstance(answer, TokenScores) and answer.has_distributions for answer in results)
 
+    def _true_doc_id(self, doc_id: int) -> int:
+        return self._sample_ids[doc_id] if self._sample_ids else doc_id
+
     def _record(self, doc: dict[str, Any], results: Sequence[Any]) -> Record:
         choices = self.doc_to_choice(doc)
         gold = _gold_index(self.doc_to_text(doc) if self.multiple_input else self.doc_to_target(doc), choices)
         answers = list(results)[: len(choices)]  # acc_mutual_info asks for unconditional ones too, after these
         scores = answers[0 if gold is None else gold]
         request = getattr(scores, "request", None)
-        place = f"{self.task_name} doc {request.doc_id if request else '?'}"
+        doc_id = None if request is None else self._true_doc_id(request.doc_id)
+        place = f"{self.task_name} doc {doc_id}"
         log_likelihoods = _checked([float(answer[0]) for answer in answers], place)
         distributions = {}
         if gold is not None and isinstance(scores, TokenScores) and scores.has_distributions:
@@ -152,7 +162,7 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
             }
         return Record(
             task=self.task_name,
-            doc_id=request.doc_id if request else None,
+            doc_id=doc_id,
             doc_hash=hash_string(json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)),
             prompt_hash=hash_string(request.arguments[0]) if request else "",
             kind="multiple_choice",
@@ -180,20 +190,21 @@ def _metric_list(
     stock: Mapping[str, Any], given: Mapping[str, Any], options: Options, name: str
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the task's ``metric_list`` and the names in it that are ours, in order."""
-    defaults = [{"metric": metric} for metric in DEFAULT_METRIC_REGISTRY["multiple_choice"]]
-    theirs = stock.get("metric_list") or (given.get("metric_list") if not stock else None) or defaults
-    chosen = [entry.get("metric") for entry in given.get("metric_list") or ()]
-    ours = [metric for metric in chosen if metric in CATALOG] or list(CORE)
+    chosen = list(given.get("metric_list") or ())
+    names = [entry.get("metric") for entry in chosen]
+    for metric in names:
+        if isinstance(metric, str) and metric not in CATALOG and metric not in metric_registry:
+            raise TaskError(f"{name}: metric_list has {metric!r}; ours are {', '.join(CATALOG)}")
+    ours = [metric for metric in names if metric in CATALOG] or list(CORE)
     ours += [metric for metric in options.metrics if metric not in ours]
-    stocks = [entry for entry in theirs if entry.get("metric") not in ours]
-    known = {entry.get("metric") for entry in theirs} | set(CATALOG)
-    if unknown := [metric for metric in chosen if metric not in known]:
-        raise TaskError(f"{name}: metric_list has {unknown[0]!r}; ours are {', '.join(CATALOG)}")
+    defaults = [{"metric": metric} for metric in DEFAULT_METRIC_REGISTRY["multiple_choice"]]
+    stocks = list(stock.get("metric_list") or ([] if chosen and not stock else defaults))
+    stocks += [entry for entry in chosen if entry.get("metric") not in [e.get("metric") for e in stocks]]
     entries = [
         {"metric": metric, "aggregation": metric, "higher_is_better": CATALOG[metric].higher_is_better}
         for metric in ours
     ]
-    return [*_complete(stocks), *entries], ours
+    return [*_complete([entry for entry in stocks if entry.get("metric") not in CATALOG]), *entries], ours
 
 
 def _complete(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

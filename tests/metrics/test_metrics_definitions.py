@@ -143,9 +143,7 @@ def test_means_over_docs(make_sample):
 
 def test_ece_debiased_with_the_same_draws(make_sample):
     confidence, correct = make_sample(300)[2:]
-    parts = [part for part in bins(confidence, correct, 10)]
-    order = np.argsort([part[0, 0] for part in parts])
-    parts = {bin_of(parts[i][0, 0], 10): parts[i] for i in order}
+    parts = {bin_of(part[0, 0], 10): part for part in bins(confidence, correct, 10)}
     rng = np.random.default_rng(3)
     resampled = []
     for _ in range(1000):
