@@ -16,6 +16,7 @@ ALLOWED = {
     "tasks": {"metrics", "records", "scoring", "directory"},
     "demo": {"metrics", "records", "tasks"},
     "cli": {"tasks", "demo", "directory"},
+    "__main__": {"cli"},
     "__init__": set(),
 }
 

@@ -151,10 +151,10 @@ def normal_totals(
 ) -> FloatArray:
     """Totals [draws, F] from the bootstrap's multinomial and normal limit.
 
-    The number of docs drawn from each stratum is drawn from the multinomial distribution, exactly. Given it, the
-    totals of a stratum are normal with n_s times the mean and covariance of the stratum's docs; the docs of a
-    stratum of at most ``SMALL_STRATUM`` are drawn one by one. A sum that is constant in each stratum, such as a
-    count, is therefore exact, however rare its docs are.
+    The number of docs drawn from each stratum is drawn from the multinomial distribution, exactly. Given it,
+    the totals of a stratum are normal with n_s times the mean and covariance of the stratum's docs; the docs
+    of a stratum of at most ``SMALL_STRATUM`` are drawn one by one. A sum that is constant in each stratum,
+    such as a count, is therefore exact, however rare its docs are.
     """
     n_docs, n_sums = doc_sums.shape
     _, member, size = np.unique(

@@ -416,15 +416,15 @@ def test_ece_of_a_calibrated_model_is_its_null(n, null, samples):
 
 
 def test_errors_find_a_known_miscalibration():
-    """Confidence 0.8 where 0.6 is right, in a million docs: the gap is 0.2 in every bin that holds a doc."""
+    """Confidence 0.8 where 0.6 is right, in 300,000 docs: the gap is 0.2 in every bin that holds a doc."""
     rng = np.random.default_rng(0)
-    truth = rng.uniform(0.3, 0.7, 1_000_000)
-    correct = rng.uniform(0, 1, 1_000_000) < truth
+    truth = rng.uniform(0.3, 0.7, 300_000)
+    correct = rng.uniform(0, 1, 300_000) < truth
     confidence = truth + 0.2
     for name in ("ece", "rms_ce", "ace_top_label", "ece_debiased", "ce_l2_debiased", "overconfidence"):
-        assert metrics.CATALOG[name].value(confidence, correct) == pytest.approx(0.2, abs=0.003)
+        assert metrics.CATALOG[name].value(confidence, correct) == pytest.approx(0.2, abs=0.005)
     assert metrics.ece_stderr(confidence, correct) == pytest.approx(
-        np.sqrt(np.mean(truth * (1 - truth)) / 1_000_000), rel=0.1
+        np.sqrt(np.mean(truth * (1 - truth)) / 300_000), rel=0.1
     )
 
 

@@ -188,9 +188,9 @@ def test_bootstrap_stderr_refuses_arrays_of_different_lengths():
 # standard deviation over 1,000 draws is itself uncertain by 2 %, and no estimate may move by more than noise.
 
 
-def assert_same_distribution(exact, drawn):
+def assert_same_distribution(exact, drawn, rel=0.1):
     error = exact.std(ddof=1)
-    assert drawn.std(ddof=1) == pytest.approx(error, rel=0.1)
+    assert drawn.std(ddof=1) == pytest.approx(error, rel=rel)
     assert drawn.mean() == pytest.approx(exact.mean(), abs=5 * error / np.sqrt(len(exact) / 2))
 
 
@@ -217,7 +217,8 @@ def test_normal_sums_agree_with_the_exact_bootstrap(large, name, monkeypatch):
     monkeypatch.setattr(resampling, "EXACT_DOCS", 5_000)
     metric.stderr(*arrays)
     assert not np.array_equal(*estimates)
-    assert_same_distribution(*estimates)
+    # The maximum is often that of a bin with few docs: its tail is heavy, its deviation uncertain by 7 %.
+    assert_same_distribution(*estimates, rel=0.2 if name == "mce" else 0.1)
 
 
 def test_normal_ranges_agree_with_the_exact_bootstrap(large):
@@ -263,8 +264,19 @@ def test_ace_with_a_rare_class_or_many_ranges_draws_every_doc(make_sample, monke
     assert metrics.ace_stderr(sample.probs, sample.labels, n_bins=300, draws=50) == many
 
 
-def test_a_rare_bin_does_not_upset_the_drawn_maximum():
-    """Counts are drawn exactly: no bin with two docs gets 0.1 of a doc and a gap of ten times its size."""
+def test_a_rare_bin_or_class_is_drawn_exactly(make_sample, monkeypatch):
+    """Normal counts would give a bin of two docs 0.1 of a doc, or minus one, and so upset the maximum."""
+    confidence, correct = np.full(5_000, 0.95), np.arange(5_000) % 20 != 0
+    confidence[:2], correct[:2] = 0.55, [True, False]
+    sample = make_sample(5_000, k=3, seed=22)
+    probs = [np.array([0.1, 0.1, 0.1, 0.7]), *sample.probs[1:]]
+    exact = metrics.mce_stderr(confidence, correct), metrics.sce_stderr(probs, sample.labels)
+    monkeypatch.setattr(resampling, "EXACT_DOCS", 1_000)
+    drawn = metrics.mce_stderr(confidence, correct), metrics.sce_stderr(probs, sample.labels)
+    assert exact != drawn == pytest.approx(exact, rel=0.07)
+
+
+def test_counts_are_drawn_exactly():
     confidence = np.full(5_000, 0.95)
     confidence[:2] = 0.55
     correct = np.arange(5_000) % 2

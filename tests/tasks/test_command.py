@@ -1,0 +1,78 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lm_eval_calibration import __version__
+from lm_eval_calibration.cli import app
+from lm_eval_calibration.tasks.command import with_samples
+
+runner = CliRunner()
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["--tasks", "x"], ["--tasks", "x", "--log_samples", "--output_path", "lm_eval_results"]),
+        (["-o", "out"], ["-o", "out", "--log_samples"]),
+        (["--output_path=out", "-s"], ["--output_path=out", "-s"]),
+        (["--tasks", "x", "--no_log_samples"], ["--tasks", "x"]),
+    ],
+)
+def test_samples_are_logged_unless_told_not_to(given: list[str], expected: list[str]) -> None:
+    assert with_samples(given) == expected
+
+
+def test_a_config_file_may_name_the_output_path(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("output_path: elsewhere\n", encoding="utf-8")
+    assert with_samples(["--config", str(config)]) == ["--config", str(config), "--log_samples"]
+    assert with_samples([f"--config={config}"]) == [f"--config={config}", "--log_samples"]
+    assert "--output_path" in with_samples(["--config", str(tmp_path / "missing.yaml")])
+
+
+def test_tasks_prints_the_directory() -> None:
+    result = runner.invoke(app, ["tasks"])
+    assert result.exit_code == 0
+    assert (Path(result.stdout.strip()) / "mmlu" / "mmlu_anatomy_calibration.yaml").is_file()
+
+
+def test_tasks_list_names_them() -> None:
+    names = runner.invoke(app, ["tasks", "--list"]).stdout.split()
+    assert len(names) == 6 + 60
+    assert "mmlu_calibration" in names
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["tasks", "--help"], ["demo", "--help"]])
+def test_help_reads_well(arguments: list[str]) -> None:
+    result = runner.invoke(app, arguments, terminal_width=100)
+    assert result.exit_code == 0
+    assert "Usage: lm-eval-calibration" in result.stdout
+
+
+def test_version() -> None:
+    assert runner.invoke(app, ["--version"]).stdout == f"lm-eval-calibration {__version__}\n"
+
+
+def test_tasks_needs_neither_torch_nor_the_harness() -> None:
+    code = (
+        "import sys; from lm_eval_calibration.cli import app; app(['tasks'], standalone_mode=False);"
+        "sys.exit(bool({'torch', 'lm_eval', 'sklearn'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
+
+
+def test_an_unknown_subject_is_one_clear_line(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "lm_eval_calibration", "run", "--model", "dummy", "--tasks", "mmlu_anatomi_calibration"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert "error: no task 'mmlu_anatomi_calibration'; the nearest are mmlu_anatomy_calibration" in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not list(tmp_path.iterdir())

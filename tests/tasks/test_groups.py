@@ -1,0 +1,170 @@
+"""Groups are pooled over their docs: values, standard errors, nested groups, arrows."""
+
+import copy
+import json
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import make_config, make_rows, run_tasks
+from lm_eval import evaluator_utils
+from lm_eval.api.group import Group
+from lm_eval.api.metrics import aggregate_subtask_metrics, pooled_sample_stderr, unweighted_mean_stderr
+from lm_eval.utils import make_table
+
+from lm_eval_calibration.metrics import CATALOG, CORE
+from lm_eval_calibration.records import RECORD_KEY, Record, metric_arrays
+from lm_eval_calibration.tasks import CalibratedTask
+from lm_eval_calibration.tasks.pooling import PooledStderr, PooledValue
+
+SIZES = {"one_calibration": 7, "two_calibration": 19, "three_calibration": 12}
+METRICS = [{"metric": name, "weight_by_size": True} for name in ("acc", *CORE)]
+
+
+def make_group(name: str, children: list[Any], metrics: list[dict[str, Any]] = METRICS) -> Group:
+    group = Group.from_config({"group": name, "aggregate_metric_list": metrics, "metadata": {"version": 1}})
+    for child in children:
+        group.add(child)
+    return group
+
+
+def make_tasks(sizes: dict[str, int] = SIZES, **overrides: Any) -> list[CalibratedTask]:
+    rows, start, tasks = make_rows(60), 0, []
+    for name, size in sizes.items():
+        tasks.append(CalibratedTask(make_config(rows[start : start + size], task=name, **overrides)))
+        start += size
+    return tasks
+
+
+@pytest.fixture(scope="module")
+def nested(gpt2_lm: Any) -> dict[str, Any]:
+    one, two, three = make_tasks()
+    return run_tasks(gpt2_lm, [make_group("top_calibration", [make_group("low_calibration", [one, two]), three])])
+
+
+def pooled(results: dict[str, Any], tasks: list[str], name: str, function: str) -> float:
+    records = [Record.from_dict(s[RECORD_KEY]) for task in tasks for s in results["samples"][task]]
+    return getattr(CATALOG[name], function)(*metric_arrays(records, CATALOG[name].kind, 10))
+
+
+@pytest.mark.parametrize("name", CORE)
+@pytest.mark.parametrize(
+    ("group", "tasks"), [("top_calibration", list(SIZES)), ("low_calibration", ["one_calibration", "two_calibration"])]
+)
+def test_a_group_is_the_metric_of_all_its_docs(
+    name: str, group: str, tasks: list[str], nested: dict[str, Any]
+) -> None:
+    row = nested["results"][group]
+    assert row[f"{name},none"] == pytest.approx(pooled(nested, tasks, name, "value"), abs=1e-12)
+    assert row[f"{name}_stderr,none"] == pytest.approx(pooled(nested, tasks, name, "stderr"), abs=1e-12)
+
+
+def test_pooling_is_not_averaging(nested: dict[str, Any]) -> None:
+    mean = np.average([nested["results"][task]["ace,none"] for task in SIZES], weights=list(SIZES.values()))
+    assert abs(nested["results"]["top_calibration"]["ace,none"] - mean) > 0.01
+
+
+def test_the_top_row_has_arrows_and_shots(nested: dict[str, Any]) -> None:
+    assert nested["higher_is_better"]["top_calibration"] == {
+        "acc": True,
+        "brier_score": False,
+        "ece": False,
+        "ace": False,
+        "full_ece": False,
+        "auroc": True,
+    }
+    assert nested["n-shot"]["top_calibration"] == 0
+    assert make_table(nested, "groups").count("↓") == 2 * 4
+
+
+def test_results_hold_plain_numbers(nested: dict[str, Any]) -> None:
+    for again in (
+        copy.deepcopy(nested["results"]),
+        pickle.loads(pickle.dumps(nested["results"])),
+        json.loads(json.dumps(nested["results"])),
+    ):
+        assert json.dumps(again) == json.dumps(nested["results"])  # as text: nan is not equal to itself
+        for row in again.values():
+            assert {type(value) for key, value in row.items() if key.endswith(",none")} == {float}
+    assert not [key for row in nested["results"].values() for key in row if "stderr_stderr" in key]
+
+
+def test_one_doc_tasks(gpt2_lm: Any) -> None:
+    tasks = make_tasks(dict.fromkeys([f"t{i}_calibration" for i in range(6)], 1))
+    results = run_tasks(gpt2_lm, [make_group("ones_calibration", tasks)])
+    names = [task.task_name for task in tasks]
+    row = results["results"]["ones_calibration"]
+    for name in CORE:
+        assert row[f"{name},none"] == pytest.approx(pooled(results, names, name, "value"), abs=1e-12, nan_ok=True)
+        assert row[f"{name}_stderr,none"] == "N/A"
+
+
+def test_extended_metrics_reach_the_group(gpt2_lm: Any) -> None:
+    tasks = make_tasks(metadata={"calibration": {"metrics": ["mce", "overconfidence"]}})
+    results = run_tasks(gpt2_lm, [make_group("more_calibration", tasks)])
+    row = results["results"]["more_calibration"]
+    assert row["mce,none"] == pytest.approx(pooled(results, list(SIZES), "mce", "value"), abs=1e-12)
+    assert "overconfidence_stderr,none" in row
+
+
+def test_a_metric_no_task_has_makes_no_row_and_no_noise(harness_log: pytest.LogCaptureFixture) -> None:
+    from test_calibrated_task import FixedLM, by_length
+
+    results = run_tasks(FixedLM(by_length), [make_group("plain_calibration", make_tasks())])
+    assert "full_ece,none" not in results["results"]["plain_calibration"]
+    assert "ece,none" in results["results"]["plain_calibration"]
+    assert "no values found" not in harness_log.text
+
+
+def test_a_group_may_ask_for_the_unweighted_mean(gpt2_lm: Any) -> None:
+    unweighted = [{"metric": "ece", "weight_by_size": False}]
+    results = run_tasks(gpt2_lm, [make_group("mean_calibration", make_tasks(), unweighted)])["results"]
+    values = [results[task]["ece,none"] for task in SIZES]
+    errors = np.array([results[task]["ece_stderr,none"] for task in SIZES])
+    assert results["mean_calibration"]["ece,none"] == pytest.approx(np.mean(values), abs=1e-12)
+    assert results["mean_calibration"]["ece_stderr,none"] == pytest.approx(np.sqrt((errors**2).sum()) / 3, abs=1e-12)
+
+
+def test_mixed_with_plain_numbers_it_is_the_harness_s_own_mean() -> None:
+    value = PooledValue(0.5, lambda records: 99.0, [None] * 4)
+    error = PooledStderr(0.1, lambda records: 99.0, [None] * 4)
+    assert aggregate_subtask_metrics([value, 0.25], [4, 12]) == pytest.approx((0.5 * 4 + 0.25 * 12) / 16)
+    assert aggregate_subtask_metrics([0.25, value], [12, 4]) == pytest.approx((0.5 * 4 + 0.25 * 12) / 16)
+    plain = pooled_sample_stderr([0.1, 0.2], [4, 12])
+    assert pooled_sample_stderr([error, 0.2], [4, 12]) == pytest.approx(plain)
+    assert pooled_sample_stderr([0.2, error], [12, 4]) == pytest.approx(plain)
+    assert unweighted_mean_stderr([error, error]) == pytest.approx(np.sqrt(0.02) / 2)
+
+
+@pytest.mark.parametrize("name", ["_propagate_higher_is_better", "_propagate_num_fewshot"])
+def test_upstream_still_needs_the_patch_for_nested_groups(name: str) -> None:
+    """Fails when the harness hands arrows and shots up by itself: then delete the patch."""
+    patched = getattr(evaluator_utils, name)
+    stock = patched.__wrapped__
+    leaf = {"acc": True} if "higher" in name else 0
+    results = {}
+    for function in (stock, patched):
+        low, top = Group("low"), Group("top")
+        low._children["task"] = None  # type: ignore[assignment]
+        top._children["low"] = low
+        results[function] = {"task": leaf}
+        function([top, low], results[function])
+    assert "top" not in results[stock]
+    assert results[patched] == {"task": leaf, "low": leaf, "top": leaf}
+
+
+def test_upstream_still_needs_the_patch_for_asked_metrics() -> None:
+    """Fails when the harness aggregates what is not in a group's list, or cleans up after itself."""
+    stock = evaluator_utils.aggregate_groups.__wrapped__
+    results = evaluator_utils.EvalAcc()
+    results.metrics["t"] = {"ece,none": 0.5, "mce,none": 0.5, "ece_stderr_stderr,none": "N/A", "sample_len": 3}
+    group = make_group("g", [], [{"metric": "ece"}])
+    group.get_all_tasks = lambda recursive=True: [type("T", (), {"task_name": "t"})]  # type: ignore[method-assign]
+    results.groups["g"] = group
+    stock(results)
+    assert "mce,none" not in results.metrics["g"]
+    assert "ece_stderr_stderr,none" in results.metrics["t"]
+    evaluator_utils.aggregate_groups(results)
+    assert results.metrics["g"]["mce,none"] == 0.5
+    assert "ece_stderr_stderr,none" not in results.metrics["t"]
