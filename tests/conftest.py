@@ -111,7 +111,11 @@ def gpt2_lm(byte_tokenizer: Any) -> Any:
     from lm_eval.models.huggingface import HFLM
 
     return HFLM(
-        pretrained=make_gpt2(byte_tokenizer), tokenizer=byte_tokenizer, backend="causal", device="cpu", batch_size=3
+        pretrained=make_gpt2(byte_tokenizer),
+        tokenizer=byte_tokenizer,
+        backend="causal",
+        device="cpu",
+        batch_size=3,
     )
 
 
@@ -157,11 +161,19 @@ def make_rows(n: int = 40, *, ragged: bool = True) -> list[dict[str, Any]]:
     for i in range(n):
         k = 2 + (i * 7) % 4 if ragged else 4
         choices = [letters[(i + j * 3) % 26] * (1 + (i + j) % 3) for j in range(k)]
-        rows.append({"question": QUESTION.format(letters[i % 26] * (1 + i // 26)), "choices": choices, "answer": i % k})
+        rows.append(
+            {
+                "question": QUESTION.format(letters[i % 26] * (1 + i // 26)),
+                "choices": choices,
+                "answer": i % k,
+            }
+        )
     return rows
 
 
-def make_config(rows: list[dict[str, Any]], task: str = "letters_calibration", **overrides: Any) -> dict[str, Any]:
+def make_config(
+    rows: list[dict[str, Any]], task: str = "letters_calibration", **overrides: Any
+) -> dict[str, Any]:
     """A whole task configuration over these rows; the first three also serve as examples."""
     from datasets import Dataset
 

@@ -45,7 +45,11 @@ def main() -> None:
     tokenizer = conftest.byte_tokenizer.__wrapped__()
     # Batches of one: with others the padding, and so the last bits of the logits, differ between ranks.
     lm = GlooLM(
-        pretrained=conftest.make_gpt2(tokenizer), tokenizer=tokenizer, backend="causal", device="cpu", batch_size=1
+        pretrained=conftest.make_gpt2(tokenizer),
+        tokenizer=tokenizer,
+        backend="causal",
+        device="cpu",
+        batch_size=1,
     ).start()
     metrics = [{"metric": name} for name in ("acc", *CORE)]
     group = Group.from_config({"group": "both_calibration", "aggregate_metric_list": metrics})

@@ -66,7 +66,9 @@ def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) ->
     return Distributions(
         target_log_probs=_numpy(targets),
         target_is_greedy=(torch.cat(greedy)[rows] == tokens).cpu().numpy(),
-        large_probs=_ragged(_numpy(torch.cat(large_rows)), np.exp(_numpy(torch.cat(large_log_probs))), len(logits)),
+        large_probs=_ragged(
+            _numpy(torch.cat(large_rows)), np.exp(_numpy(torch.cat(large_log_probs))), len(logits)
+        ),
         log_normalizers=_numpy(log_normalizer),
     )
 

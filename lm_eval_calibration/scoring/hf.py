@@ -97,9 +97,7 @@ def _rows(lm: HFLM, encoded: list[tuple[Any, list[int], list[int]]], requests: S
     return rows
 
 
-def _score_rows(
-    lm: HFLM, rows: list[_Row], requests: Sequence[Any], keep: Keep, disable_tqdm: bool
-) -> None:
+def _score_rows(lm: HFLM, rows: list[_Row], requests: Sequence[Any], keep: Keep, disable_tqdm: bool) -> None:
     forward = _Forward(lm, rows)
     progress = tqdm(
         total=sum(len(row.answers) for row in rows),

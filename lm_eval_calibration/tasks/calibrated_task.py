@@ -146,7 +146,9 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
     def _record(self, doc: dict[str, Any], results: Sequence[Any]) -> Record:
         choices = self.doc_to_choice(doc)
         gold = _gold_index(self.doc_to_text(doc) if self.multiple_input else self.doc_to_target(doc), choices)
-        answers = list(results)[: len(choices)]  # acc_mutual_info asks for unconditional ones too, after these
+        answers = list(results)[
+            : len(choices)
+        ]  # acc_mutual_info asks for unconditional ones too, after these
         scores = answers[0 if gold is None else gold]
         request = getattr(scores, "request", None)
         doc_id = None if request is None else self._true_doc_id(request.doc_id)
@@ -163,7 +165,9 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
         return Record(
             task=self.task_name,
             doc_id=doc_id,
-            doc_hash=hash_string(json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)),
+            doc_hash=hash_string(
+                json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
+            ),
             prompt_hash=hash_string(request.arguments[0]) if request else "",
             kind="multiple_choice",
             log_likelihoods=tuple(log_likelihoods),
@@ -210,7 +214,9 @@ def _metric_list(
 def _complete(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Give the harness's default metrics the aggregation that it would warn about."""
     return [
-        {"aggregation": "mean", "higher_is_better": True, **entry} if set(entry) == {"metric"} else dict(entry)
+        {"aggregation": "mean", "higher_is_better": True, **entry}
+        if set(entry) == {"metric"}
+        else dict(entry)
         for entry in entries
     ]
 

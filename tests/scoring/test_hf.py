@@ -95,7 +95,9 @@ def test_one_forward_for_each_context(gpt2_lm: Any, monkeypatch: pytest.MonkeyPa
     shapes = []
     stock = HFLM._model_call
     monkeypatch.setattr(hf, "_output_layer_can_pick", lambda *_: True)
-    monkeypatch.setattr(HFLM, "_model_call", lambda self, *a, **k: shapes.append(a[0].shape) or stock(self, *a, **k))
+    monkeypatch.setattr(
+        HFLM, "_model_call", lambda self, *a, **k: shapes.append(a[0].shape) or stock(self, *a, **k)
+    )
     scoring.token_scores(gpt2_lm, make_requests(["one", "two", "three"], ["A", "B", "C", "D"]))
     assert sum(rows for rows, _ in shapes) == 3
 
@@ -126,18 +128,29 @@ def test_a_model_that_bypasses_its_output_layer_uses_all_logits(
     assert "using all logits" in harness_log.text
 
 
-@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own use of transformers
+@pytest.mark.filterwarnings(
+    "ignore:`is_gradient_checkpointing`:FutureWarning"
+)  # peft's own use of transformers
 def test_prompt_tuning_tokens_before_the_inputs(byte_tokenizer: Any) -> None:
     peft = pytest.importorskip("peft")
     torch.manual_seed(1)
     config = peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=5)
     model = peft.get_peft_model(make_gpt2(byte_tokenizer), config).eval()
-    lm = HFLM(pretrained=model, tokenizer=byte_tokenizer, backend="causal", device="cpu", batch_size=2, max_length=200)
+    lm = HFLM(
+        pretrained=model,
+        tokenizer=byte_tokenizer,
+        backend="causal",
+        device="cpu",
+        batch_size=2,
+        max_length=200,
+    )
     requests = make_requests()
     stock = lm.loglikelihood(requests, disable_tqdm=True)
     plain = HFLM(pretrained=make_gpt2(byte_tokenizer), tokenizer=byte_tokenizer, device="cpu", max_length=200)
     assert largest_difference(stock, scoring.token_scores(lm, requests)) < 1e-5
-    assert largest_difference(stock, scoring.token_scores(plain, requests)) > 1e-3  # the virtual tokens matter
+    assert (
+        largest_difference(stock, scoring.token_scores(plain, requests)) > 1e-3
+    )  # the virtual tokens matter
 
 
 def test_a_backend_s_own_model_call_is_used(gpt2_lm: Any) -> None:
@@ -216,7 +229,9 @@ def test_a_thinking_model_is_refused_as_in_a_stock_run(gpt2_lm: Any, monkeypatch
 
 
 def test_bfloat16(byte_tokenizer: Any) -> None:
-    lm = HFLM(pretrained=make_gpt2(byte_tokenizer).bfloat16(), tokenizer=byte_tokenizer, device="cpu", batch_size=4)
+    lm = HFLM(
+        pretrained=make_gpt2(byte_tokenizer).bfloat16(), tokenizer=byte_tokenizer, device="cpu", batch_size=4
+    )
     requests = make_requests()
     stock = lm.loglikelihood(requests, disable_tqdm=True)
     ours = scoring.token_scores(lm, requests)
@@ -250,7 +265,9 @@ def test_long_prompts_are_counted_in_one_line(gpt2_lm: Any, harness_log: pytest.
 def test_seq2seq_requests_share_a_forward_too(t5_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = []
     stock = HFLM._model_call
-    monkeypatch.setattr(HFLM, "_model_call", lambda self, *a, **k: rows.append(len(a[0])) or stock(self, *a, **k))
+    monkeypatch.setattr(
+        HFLM, "_model_call", lambda self, *a, **k: rows.append(len(a[0])) or stock(self, *a, **k)
+    )
     scoring.token_scores(t5_lm, make_requests(["one", "two"], ["A", "B", "C", "D"]))
     assert sum(rows) == 2
 

@@ -70,7 +70,12 @@ def naive_metrics(lm: Any, task: CalibratedTask, n_bins: int = 10) -> dict[str, 
         for k, choice in enumerate(task.doc_to_choice(doc)):
             context, tokens = lm._encode_pair(task.doc_to_text(doc), f" {choice}")
             with torch.no_grad():
-                logits = lm.model(torch.tensor([context + tokens])).logits[0, len(context) - 1 : -1].double().numpy()
+                logits = (
+                    lm.model(torch.tensor([context + tokens]))
+                    .logits[0, len(context) - 1 : -1]
+                    .double()
+                    .numpy()
+                )
             p = np.exp(logits - logits.max(-1, keepdims=True))
             p /= p.sum(-1, keepdims=True)
             logls.append(sum(math.log(p[t, token]) for t, token in enumerate(tokens)))
@@ -128,7 +133,9 @@ def test_every_metric_equals_a_plain_computation_from_raw_logits(gpt2_lm: Any, n
 @pytest.mark.parametrize("num_fewshot", [0, 3])
 def test_accuracy_equals_stock_doc_by_doc(gpt2_lm: Any, num_fewshot: int) -> None:
     rows = make_rows()
-    stock_metrics = [{"metric": m, "aggregation": "mean", "higher_is_better": True} for m in ("acc", "acc_norm")]
+    stock_metrics = [
+        {"metric": m, "aggregation": "mean", "higher_is_better": True} for m in ("acc", "acc_norm")
+    ]
     stock = ConfigurableTask(config=make_config(rows, task="letters", metric_list=stock_metrics))
     ours = calibrated(rows, metric_list=stock_metrics)
     results = run_tasks(gpt2_lm, [stock, ours], num_fewshot=num_fewshot)
@@ -146,7 +153,14 @@ def cells_of(line: str) -> list[str]:
 
 def test_table_has_all_six_with_arrows_and_errors(gpt2_lm: Any) -> None:
     table = make_table(run_tasks(gpt2_lm, [calibrated()]))
-    for name, arrow in {"acc": "↑", "auroc": "↑", "ace": "↓", "brier_score": "↓", "ece": "↓", "full_ece": "↓"}.items():
+    for name, arrow in {
+        "acc": "↑",
+        "auroc": "↑",
+        "ace": "↓",
+        "brier_score": "↓",
+        "ece": "↓",
+        "full_ece": "↓",
+    }.items():
         (row,) = [cells for cells in map(cells_of, table.splitlines()) if name in cells]
         assert arrow in row
         assert row[-2] == "±"
@@ -166,7 +180,7 @@ def test_the_log_holds_everything_once(gpt2_lm: Any) -> None:
     assert (record["version"], record["definitions"], record["kind"]) == (1, 1, "multiple_choice")
     for key in ("doc_id", "doc_hash", "prompt_hash"):
         assert record[key] == line[key]
-    assert record["log_likelihoods"] == [float(answer[0]) for answer, in line["resps"]]
+    assert record["log_likelihoods"] == [float(answer[0]) for (answer,) in line["resps"]]
     assert record["gold"] == line["doc"]["answer"]
     assert record["correct"] == line["acc"]
     assert record["vocab_size"] == 258
@@ -197,7 +211,9 @@ def test_more_than_20_bins_keep_smaller_probabilities(gpt2_lm: Any) -> None:
     task = calibrated(metadata={"calibration": {"n_bins": 50}})
     results = run_tasks(gpt2_lm, [task])
     assert 0.02 <= min(p for r in records(results) for position in r.large_probs for p in position) < 0.05
-    assert values(results)["full_ece"] == pytest.approx(naive_metrics(gpt2_lm, task, 50)["full_ece"], abs=1e-5)
+    assert values(results)["full_ece"] == pytest.approx(
+        naive_metrics(gpt2_lm, task, 50)["full_ece"], abs=1e-5
+    )
 
 
 def test_samples_carry_their_true_doc_ids(gpt2_lm: Any) -> None:
@@ -217,7 +233,10 @@ def test_string_gold(gpt2_lm: Any) -> None:
 
 
 def test_multiple_inputs(gpt2_lm: Any) -> None:
-    rows = [{"sentences": [f"{a} eats", f"{b} eats"], "right": i % 2} for i, (a, b) in enumerate(["ab", "cd", "ef"])]
+    rows = [
+        {"sentences": [f"{a} eats", f"{b} eats"], "right": i % 2}
+        for i, (a, b) in enumerate(["ab", "cd", "ef"])
+    ]
     task = calibrated(rows, doc_to_text="right", doc_to_choice="sentences", doc_to_target="{{'an apple'}}")
     results = run_tasks(gpt2_lm, [task])
     assert [record.gold for record in records(results)] == [0, 1, 0]
@@ -251,9 +270,13 @@ def test_a_broken_label_is_in_acc_and_in_no_calibration_metric(
     assert f"{name}: 1 of 13 docs have a gold label outside their choices (docs 12)" in harness_log.text
 
 
-def test_only_broken_labels_are_nan_with_the_reason(gpt2_lm: Any, harness_log: pytest.LogCaptureFixture) -> None:
+def test_only_broken_labels_are_nan_with_the_reason(
+    gpt2_lm: Any, harness_log: pytest.LogCaptureFixture
+) -> None:
     rows = [{**row, "answer": "no such choice"} for row in make_rows(3)]
-    found = values(run_tasks(gpt2_lm, [calibrated(rows, task="all_broken_calibration")]), "all_broken_calibration")
+    found = values(
+        run_tasks(gpt2_lm, [calibrated(rows, task="all_broken_calibration")]), "all_broken_calibration"
+    )
     assert all(math.isnan(found[name]) for name in CORE)
     assert "all_broken_calibration: ece is undefined: no doc has a sound gold label" in harness_log.text
 
@@ -267,7 +290,9 @@ def test_one_doc(gpt2_lm: Any) -> None:
 
 def test_one_class_is_nan_with_the_reason(harness_log: pytest.LogCaptureFixture) -> None:
     rows = [{**row, "choices": ["a", "b", "c"], "answer": 0} for row in make_rows(6)]
-    lm = FixedLM(lambda _context, continuation: -float(ord(continuation[1])))  # always surest of "a": always right
+    lm = FixedLM(
+        lambda _context, continuation: -float(ord(continuation[1]))
+    )  # always surest of "a": always right
     name = "one_class_calibration"
     results = run_tasks(lm, [calibrated(rows, task=name)])
     assert {record.correct for record in records(results, name)} == {1}
@@ -351,7 +376,10 @@ def test_what_can_t_be_calibrated_says_why(overrides: dict[str, Any], message: s
 
 def test_no_network_and_no_cache_says_what_to_do(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(TaskError, match=r"x: the data set no/such_data \(anatomy\) can't be loaded: .* Without network, run once"):
+    with pytest.raises(
+        TaskError,
+        match=r"x: the data set no/such_data \(anatomy\) can't be loaded: .* Without network, run once",
+    ):
         CalibratedTask({"task": "x", "stock_task": "mmlu_anatomy", "dataset_path": "no/such_data"})
 
 
@@ -395,7 +423,13 @@ def test_results_survive_copies_pickle_and_json(gpt2_lm: Any) -> None:
 def test_batch_size_changes_nothing(byte_tokenizer: Any, gpt2_lm: Any, batch_size: Any) -> None:
     from lm_eval.models.huggingface import HFLM
 
-    lm = HFLM(pretrained=gpt2_lm.model, tokenizer=byte_tokenizer, backend="causal", device="cpu", batch_size=batch_size)
+    lm = HFLM(
+        pretrained=gpt2_lm.model,
+        tokenizer=byte_tokenizer,
+        backend="causal",
+        device="cpu",
+        batch_size=batch_size,
+    )
     one, other = values(run_tasks(gpt2_lm, [calibrated()])), values(run_tasks(lm, [calibrated()]))
     assert other == pytest.approx(one, abs=1e-5)
 
@@ -414,7 +448,9 @@ def test_a_backend_without_distributions_has_no_full_ece() -> None:
 @pytest.mark.parametrize(("value", "said"), [(float("nan"), "is nan"), (float("inf"), "is inf")])
 def test_a_broken_log_likelihood_names_the_doc(value: float, said: str) -> None:
     lm = FixedLM(lambda context, _: value if "bb?" in context else -1.0)
-    with pytest.raises(ValueError, match=rf"letters_calibration doc 27: the log-likelihood of choice 0 {said}"):
+    with pytest.raises(
+        ValueError, match=rf"letters_calibration doc 27: the log-likelihood of choice 0 {said}"
+    ):
         run_tasks(lm, [calibrated()])
 
 

@@ -45,7 +45,9 @@ def test_tasks_list_names_them() -> None:
     assert "mmlu_calibration" in names
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["tasks", "--help"], ["demo", "--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["run", "--help"], ["tasks", "--help"], ["demo", "--help"]]
+)
 def test_help_reads_well(arguments: list[str]) -> None:
     result = runner.invoke(app, arguments, terminal_width=100)
     assert result.exit_code == 0
@@ -66,13 +68,24 @@ def test_tasks_needs_neither_torch_nor_the_harness() -> None:
 
 def test_an_unknown_subject_is_one_clear_line(tmp_path: Path) -> None:
     result = subprocess.run(
-        [sys.executable, "-m", "lm_eval_calibration", "run", "--model", "dummy", "--tasks", "mmlu_anatomi_calibration"],
+        [
+            sys.executable,
+            "-m",
+            "lm_eval_calibration",
+            "run",
+            "--model",
+            "dummy",
+            "--tasks",
+            "mmlu_anatomi_calibration",
+        ],
         capture_output=True,
         text=True,
         cwd=tmp_path,
         check=False,
     )
     assert result.returncode == 2
-    assert "error: no task 'mmlu_anatomi_calibration'; the nearest are mmlu_anatomy_calibration" in result.stderr
+    assert (
+        "error: no task 'mmlu_anatomi_calibration'; the nearest are mmlu_anatomy_calibration" in result.stderr
+    )
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.iterdir())
