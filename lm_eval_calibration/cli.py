@@ -30,7 +30,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _app(
-    version: Annotated[  # noqa: ARG001
+    version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
@@ -62,9 +62,7 @@ def run(
     context: typer.Context,
     no_log_samples: Annotated[
         bool,
-        typer.Option(
-            "--no_log_samples", help="Don't write samples_*.jsonl. Reports and recalibration need them."
-        ),
+        typer.Option("--no_log_samples", help="Don't write samples_*.jsonl. Reports and recalibration need them."),
     ] = False,
 ) -> None:
     """Run the harness with our tasks known: every flag of `lm_eval run` passes through (see `lm_eval run --help`).
@@ -87,9 +85,7 @@ def run(
 
 @app.command()
 def demo(
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Questions of each part, for a quick look.")
-    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Questions of each part, for a quick look.")] = None,
 ) -> None:
     """Ask a real 135M-parameter model our own quiz, and say in plain words whether it knows what it knows.
 

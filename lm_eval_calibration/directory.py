@@ -10,9 +10,7 @@ def task_configs() -> Path:
     for directory in (package / "task_configs", package.parent / "task_configs"):
         if directory.is_dir():
             return directory
-    raise FileNotFoundError(
-        f"task_configs is neither in {package} nor beside it: the installation is incomplete"
-    )
+    raise FileNotFoundError(f"task_configs is neither in {package} nor beside it: the installation is incomplete")
 
 
 def task_names() -> tuple[list[str], list[str]]:

@@ -65,7 +65,8 @@ class Record:
         """[n_choices] softmax of the log-likelihoods."""
         logits = np.asarray(self.log_likelihoods, dtype=np.float64)
         weights = np.exp(logits - logits.max())
-        return weights / weights.sum()
+        probs: NDArray[np.float64] = weights / weights.sum()
+        return probs
 
     @property
     def confidence(self) -> float:
@@ -95,9 +96,9 @@ class Record:
             data["log_probs"] = [_finite(x) for x in self.log_probs]
             data["large_probs"] = [list(position) for position in self.large_probs]
         data |= {"confidence": self.confidence, "correct": self.correct}
-        return {
-            key: value for key, value in data.items() if value is not None or key in ("gold", "correct")
-        } | dict(self.extra)
+        return {key: value for key, value in data.items() if value is not None or key in ("gold", "correct")} | dict(
+            self.extra
+        )
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -149,9 +150,7 @@ def metric_arrays(records: Iterable[Record], kind: str, n_bins: int) -> tuple[An
     if kind == "choices":
         return _stack([r.probs for r in sound]), np.array([r.gold for r in sound])
     if kind == "full_vocabulary":
-        return np.array([r.gap_sums(n_bins) for r in sound]), np.array(
-            [len(r.log_probs or ()) for r in sound]
-        )
+        return np.array([r.gap_sums(n_bins) for r in sound]), np.array([len(r.log_probs or ()) for r in sound])
     raise ValueError(f"unknown kind of metric {kind!r}")
 
 

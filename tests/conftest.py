@@ -171,9 +171,7 @@ def make_rows(n: int = 40, *, ragged: bool = True) -> list[dict[str, Any]]:
     return rows
 
 
-def make_config(
-    rows: list[dict[str, Any]], task: str = "letters_calibration", **overrides: Any
-) -> dict[str, Any]:
+def make_config(rows: list[dict[str, Any]], task: str = "letters_calibration", **overrides: Any) -> dict[str, Any]:
     """A whole task configuration over these rows; the first three also serve as examples."""
     from datasets import Dataset
 

@@ -39,13 +39,9 @@ def make_records(confidence: list[float], correct: list[int]) -> list[Record]:
 
 def test_plain_words() -> None:
     over = make_records([0.9] * 100, [1] * 50 + [0] * 50)
-    assert sentence(over) == (
-        "says 90% on average, is right 50% of the time: overconfident by 40 points (± 10)."
-    )
+    assert sentence(over) == ("says 90% on average, is right 50% of the time: overconfident by 40 points (± 10).")
     assert "underconfident by 40 points" in sentence(make_records([0.6] * 100, [1] * 100))
-    assert "no clear over- or underconfidence in 10 questions" in sentence(
-        make_records([0.6] * 10, [1] * 6 + [0] * 4)
-    )
+    assert "no clear over- or underconfidence in 10 questions" in sentence(make_records([0.6] * 10, [1] * 6 + [0] * 4))
     assert "no clear over- or underconfidence in 1 questions" in sentence(make_records([0.6], [1]))
     assert "75% of the time" in ranking_sentence(make_records([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0]))
     assert "is undefined" in ranking_sentence(make_records([0.9, 0.8], [1, 1]))
@@ -76,9 +72,7 @@ def test_the_demo_for_real(smollm2_args: dict[str, str], capsys: pytest.CaptureF
     for name in ("acc", *metrics.CORE):
         assert f"|{name}" in said
     assert "All together: says" in said
-    records = [
-        Record.from_dict(sample[RECORD_KEY]) for part in results["samples"].values() for sample in part
-    ]
+    records = [Record.from_dict(sample[RECORD_KEY]) for part in results["samples"].values() for sample in part]
     assert len(records) == 9
     pooled = metrics.ece(*metric_arrays(records, "top_label", 10))
     assert results["results"]["quiz_calibration"]["ece,none"] == pytest.approx(pooled, abs=1e-12)

@@ -99,17 +99,13 @@ def test_arrays_come_in_doc_order_whatever_the_ranks_did() -> None:
     records = [make(task=t, doc_id=i, gold=i % 3) for t in "ab" for i in range(4)]
     shuffled = [records[i] for i in (5, 0, 7, 2, 1, 6, 4, 3)]
     for kind in ("top_label", "choices", "full_vocabulary"):
-        for one, other in zip(
-            metric_arrays(records, kind, 10), metric_arrays(shuffled, kind, 10), strict=True
-        ):
+        for one, other in zip(metric_arrays(records, kind, 10), metric_arrays(shuffled, kind, 10), strict=True):
             np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match="unknown kind of metric 'x'"):
         metric_arrays(records, "x", 10)
 
 
 def test_ragged_choices_stay_ragged() -> None:
-    probs, labels = metric_arrays(
-        [make(), make(doc_id=4, log_likelihoods=(-1.0, -1.0), gold=1)], "choices", 10
-    )
+    probs, labels = metric_arrays([make(), make(doc_id=4, log_likelihoods=(-1.0, -1.0), gold=1)], "choices", 10)
     assert [len(p) for p in probs] == [3, 2]
     assert labels.tolist() == [0, 1]

@@ -17,18 +17,14 @@ _WIDTH = 40
 
 def explain(samples: Mapping[str, Sequence[Mapping[str, Any]]], console: Console) -> None:
     """Print a sentence for each part of the quiz and a reliability diagram of the whole."""
-    records = {
-        task: [Record.from_dict(line[RECORD_KEY]) for line in lines] for task, lines in samples.items()
-    }
+    records = {task: [Record.from_dict(line[RECORD_KEY]) for line in lines] for task, lines in samples.items()}
     console.print("\n[bold]What this means[/bold]")
     for part, name in PARTS.items():
         console.print(f"- {name.capitalize()}: {sentence(records[f'quiz_{part}_calibration'])}")
     everything = [record for part in records.values() for record in part]
     console.print(f"- All together: {sentence(everything)}")
     console.print(f"- {ranking_sentence(everything)}")
-    console.print(
-        "\n[bold]Reliability diagram[/bold]: said (│) against right (█), by how sure the model says it is"
-    )
+    console.print("\n[bold]Reliability diagram[/bold]: said (│) against right (█), by how sure the model says it is")
     console.print(reliability_diagram(*metric_arrays(everything, "top_label", 10)))
     console.print("A well calibrated model's bars end at the │. Bars that stop short of it: overconfident.")
 

@@ -55,17 +55,13 @@ def ace(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
     n_bins = check_n_bins(n_bins)
     gold = choices.position[choices.hits == 1]
     if len(gold) > 1 and np.all(gold == gold[0]):
-        warnings.warn(
-            f"ace means little here: the gold choice of every doc is at position {gold[0]}", stacklevel=2
-        )
+        warnings.warn(f"ace means little here: the gold choice of every doc is at position {gold[0]}", stacklevel=2)
     ranges = [equal_mass_gaps(choices.probs[k], choices.hits[k], n_bins) for k in _classes(choices)]
     gaps, sizes = zip(*ranges, strict=True)
     return float(_ace(np.array(gaps), np.array(sizes)))
 
 
-def ace_stderr(
-    probs: Probs, labels: ArrayLike, *, n_bins: int = 10, draws: int = 1000, seed: int = 0
-) -> float:
+def ace_stderr(probs: Probs, labels: ArrayLike, *, n_bins: int = 10, draws: int = 1000, seed: int = 0) -> float:
     """Standard error of :func:`ace`: bootstrap over docs; nan for one doc."""
     choices = check_choices(probs, labels)
     classes = [sort_forecasts(choices.doc[k], choices.probs[k], choices.hits[k]) for k in _classes(choices)]
@@ -128,9 +124,7 @@ def sce(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
     return float(_sce(gaps.reshape(n_classes, n_bins), np.bincount(choices.position)))
 
 
-def sce_stderr(
-    probs: Probs, labels: ArrayLike, *, n_bins: int = 10, draws: int = 1000, seed: int = 0
-) -> float:
+def sce_stderr(probs: Probs, labels: ArrayLike, *, n_bins: int = 10, draws: int = 1000, seed: int = 0) -> float:
     """Standard error of :func:`sce`: bootstrap over docs; nan for one doc."""
     choices = check_choices(probs, labels)
     n_bins, n_classes = check_n_bins(n_bins), int(choices.n_choices.max())

@@ -80,9 +80,7 @@ def position_gap_sums(probs: ArrayLike, targets: ArrayLike, *, n_bins: int = 10)
     matrix, target = np.asarray(probs), check_labels("targets", targets)
     n_bins = check_n_bins(n_bins)
     if matrix.ndim != 2 or matrix.dtype.kind not in "fiu":
-        raise ValueError(
-            f"probs must be numbers [n_tokens, vocab_size]; it is {matrix.dtype} {list(matrix.shape)}"
-        )
+        raise ValueError(f"probs must be numbers [n_tokens, vocab_size]; it is {matrix.dtype} {list(matrix.shape)}")
     if len(matrix) != len(target):
         raise ValueError(f"probs has {len(matrix)} rows, but targets has {len(target)}")
     n_tokens, vocab_size = matrix.shape

@@ -129,9 +129,7 @@ def skill_score(confidence: ArrayLike, correct: ArrayLike) -> float:
     return undefined("skill_score is undefined: accuracy is 0 or 1") if np.isnan(value) else value
 
 
-def skill_score_stderr(
-    confidence: ArrayLike, correct: ArrayLike, *, draws: int = 1000, seed: int = 0
-) -> float:
+def skill_score_stderr(confidence: ArrayLike, correct: ArrayLike, *, draws: int = 1000, seed: int = 0) -> float:
     """Standard error of :func:`skill_score`: bootstrap over docs; nan where accuracy is 0 or 1."""
     conf, hit = check_top_label(confidence, correct)
     if np.isnan(_skill_score(conf, hit)):

@@ -51,9 +51,7 @@ def mean_stderr(values: FloatArray) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
-def bootstrap_stderr(
-    statistic: Callable[..., Any], *arrays: ArrayLike, draws: int = 1000, seed: int = 0
-) -> float:
+def bootstrap_stderr(statistic: Callable[..., Any], *arrays: ArrayLike, draws: int = 1000, seed: int = 0) -> float:
     """Standard error of any statistic by a plain bootstrap over docs.
 
     Draws on which the statistic is nan (undefined) are left out.
@@ -81,9 +79,7 @@ def bootstrap_stderr(
     return spread(bootstrap_estimates(statistic, *data, draws=draws, seed=seed), n_docs=lengths[0])
 
 
-def bootstrap_estimates(
-    statistic: Callable[..., Any], *arrays: NDArray[Any], draws: int, seed: int
-) -> FloatArray:
+def bootstrap_estimates(statistic: Callable[..., Any], *arrays: NDArray[Any], draws: int, seed: int) -> FloatArray:
     """The statistic on every resample: [draws], or [draws, F] where it returns F numbers."""
     rng = np.random.default_rng(seed)
     n_docs, estimates = len(arrays[0]), []
@@ -146,9 +142,7 @@ def exact_totals(doc_sums: FloatArray, *, draws: int, seed: int) -> FloatArray:
     return np.concatenate([weights.astype(np.float64) @ doc_sums for weights in chunks])
 
 
-def normal_totals(
-    doc_sums: FloatArray, strata: IntArray | None = None, *, draws: int, seed: int
-) -> FloatArray:
+def normal_totals(doc_sums: FloatArray, strata: IntArray | None = None, *, draws: int, seed: int) -> FloatArray:
     """Totals [draws, F] from the bootstrap's multinomial and normal limit.
 
     The number of docs drawn from each stratum is drawn from the multinomial distribution, exactly. Given it,
@@ -157,9 +151,7 @@ def normal_totals(
     such as a count, is therefore exact, however rare its docs are.
     """
     n_docs, n_sums = doc_sums.shape
-    _, member, size = np.unique(
-        np.zeros(n_docs) if strata is None else strata, return_inverse=True, return_counts=True
-    )
+    _, member, size = np.unique(np.zeros(n_docs) if strata is None else strata, return_inverse=True, return_counts=True)
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(n_docs, size / n_docs, size=draws)
     totals = np.zeros((draws, n_sums))

@@ -313,9 +313,7 @@ def confident_error_rate_stderr(
     threshold = check_probability("threshold", threshold)
     if np.count_nonzero(conf >= threshold) < 2:
         return undefined(f"a standard error needs at least two docs with confidence >= {threshold}")
-    return bootstrap_stderr(
-        lambda c, h: _confident_error_rate(c, h, threshold), conf, hit, draws=draws, seed=seed
-    )
+    return bootstrap_stderr(lambda c, h: _confident_error_rate(c, h, threshold), conf, hit, draws=draws, seed=seed)
 
 
 def _bin_gaps(conf: FloatArray, hit: FloatArray, n_bins: int) -> tuple[FloatArray, IntArray]:

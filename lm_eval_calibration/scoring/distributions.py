@@ -64,10 +64,11 @@ def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) ->
     target_normalizer = torch.cat(target_normalizers) if as_stock else log_normalizer
     targets = logits[rows, tokens].to(total) - target_normalizer[rows]
     return Distributions(
-        target_log_probs=_numpy(targets),
+        # A rounding error above 0 would be a probability above 1.
+        target_log_probs=np.minimum(_numpy(targets), 0.0),
         target_is_greedy=(torch.cat(greedy)[rows] == tokens).cpu().numpy(),
         large_probs=_ragged(
-            _numpy(torch.cat(large_rows)), np.exp(_numpy(torch.cat(large_log_probs))), len(logits)
+            _numpy(torch.cat(large_rows)), np.exp(np.minimum(_numpy(torch.cat(large_log_probs)), 0.0)), len(logits)
         ),
         log_normalizers=_numpy(log_normalizer),
     )

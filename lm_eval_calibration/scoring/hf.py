@@ -9,6 +9,7 @@ model does not allow that, its full logits are used.
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -38,9 +39,7 @@ def refusal(lm: HFLM) -> str | None:
 def token_scores(lm: HFLM, requests: Sequence[Any], keep: Keep) -> None:
     """Score every request (see :func:`lm_eval_calibration.scoring.token_scores`)."""
 
-    def score(
-        encoded: list[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False
-    ) -> list[tuple[float, bool]]:
+    def score(encoded: list[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
         rows = _rows(lm, encoded, requests)
         _score_rows(lm, rows, requests, keep, disable_tqdm)
         return []
@@ -149,17 +148,19 @@ class _Forward:
         ends = [0]
         for row in batch:
             ends.append(ends[-1] + row.n_scored)
-        return logits, [range(a, b) for a, b in zip(ends, ends[1:], strict=False)]
+        return logits, [range(a, b) for a, b in pairwise(ends)]
 
     def _causal(self, batch: list[_Row]) -> torch.Tensor:
         inputs = _pad([row.inputs for row in batch], self.lm.device)
         row, position = _scored_positions(batch, self.lm.device)
         if self.picks:
             with _only_positions(self.lm, row, position, inputs.shape[1]):
-                return self.lm._model_call(inputs)[0]
+                logits: torch.Tensor = self.lm._model_call(inputs)
+            return logits[0]
         logits = self.lm._model_call(inputs)
         # Tokens of prompt tuning stand before the inputs and have logits too.
-        return logits[row, position + (logits.shape[1] - inputs.shape[1])]
+        picked: torch.Tensor = logits[row, position + (logits.shape[1] - inputs.shape[1])]
+        return picked
 
     def _seq2seq(self, batch: list[_Row]) -> torch.Tensor:
         device = self.lm.device
@@ -172,7 +173,8 @@ class _Forward:
 
 def _pad(rows: list[Tokens], device: torch.device) -> torch.Tensor:
     tensors = [torch.tensor(row, dtype=torch.long, device=device) for row in rows]
-    return pad_and_concat(max(map(len, rows)), tensors, padding_side="right")
+    padded: torch.Tensor = pad_and_concat(max(map(len, rows)), tensors, padding_side="right")
+    return padded
 
 
 def _scored_positions(batch: list[_Row], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:

@@ -33,7 +33,7 @@ class DocResult(dict[str, Any]):
         super().__init__(logged)
         self.aggregated = dict(aggregated)
 
-    def items(self) -> ItemsView[str, Any]:
+    def items(self) -> ItemsView[str, Any]:  # type: ignore[override]
         """Return what is aggregated."""
         return self.aggregated.items()
 
@@ -140,34 +140,36 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
             return True
         return all(isinstance(answer, TokenScores) and answer.has_distributions for answer in results)
 
+    def _distributions(self, scores: TokenScores) -> dict[str, Any]:
+        """Return the record's fields of the gold choice's token distributions, if the backend gave any."""
+        if scores.log_probs is None or scores.large_probs is None:
+            return {}
+        kept = min(KEPT_PROB, 1 / self.options.n_bins) * (1 - 1e-9)
+        return {
+            "log_probs": tuple(scores.log_probs.tolist()),
+            "large_probs": tuple(tuple(probs[probs >= kept].tolist()) for probs in scores.large_probs),
+            "vocab_size": scores.vocab_size,
+        }
+
     def _true_doc_id(self, doc_id: int) -> int:
         return self._sample_ids[doc_id] if self._sample_ids else doc_id
 
     def _record(self, doc: dict[str, Any], results: Sequence[Any]) -> Record:
         choices = self.doc_to_choice(doc)
         gold = _gold_index(self.doc_to_text(doc) if self.multiple_input else self.doc_to_target(doc), choices)
-        answers = list(results)[
-            : len(choices)
-        ]  # acc_mutual_info asks for unconditional ones too, after these
+        answers = list(results)[: len(choices)]  # acc_mutual_info asks for unconditional ones too, after these
         scores = answers[0 if gold is None else gold]
         request = getattr(scores, "request", None)
         doc_id = None if request is None else self._true_doc_id(request.doc_id)
         place = f"{self.task_name} doc {doc_id}"
         log_likelihoods = _checked([float(answer[0]) for answer in answers], place)
-        distributions = {}
-        if gold is not None and isinstance(scores, TokenScores) and scores.has_distributions:
-            kept = min(KEPT_PROB, 1 / self.options.n_bins)
-            distributions = {
-                "log_probs": tuple(scores.log_probs.tolist()),
-                "large_probs": tuple(tuple(p[p >= kept * (1 - 1e-9)].tolist()) for p in scores.large_probs),
-                "vocab_size": scores.vocab_size,
-            }
+        distributions: dict[str, Any] = {}
+        if gold is not None and isinstance(scores, TokenScores):
+            distributions = self._distributions(scores)
         return Record(
             task=self.task_name,
             doc_id=doc_id,
-            doc_hash=hash_string(
-                json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
-            ),
+            doc_hash=hash_string(json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)),
             prompt_hash=hash_string(request.arguments[0]) if request else "",
             kind="multiple_choice",
             log_likelihoods=tuple(log_likelihoods),
@@ -214,9 +216,7 @@ def _metric_list(
 def _complete(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Give the harness's default metrics the aggregation that it would warn about."""
     return [
-        {"aggregation": "mean", "higher_is_better": True, **entry}
-        if set(entry) == {"metric"}
-        else dict(entry)
+        {"aggregation": "mean", "higher_is_better": True, **entry} if set(entry) == {"metric"} else dict(entry)
         for entry in entries
     ]
 

@@ -33,9 +33,7 @@ def _replace(name: str, patch: Callable[[Any], Any]) -> None:
 def _children_first(propagate: Callable[..., None]) -> Callable[..., None]:
     @wraps(propagate)
     def patched(all_groups: Any, values: Any) -> None:
-        propagate(
-            list(reversed(all_groups)), values
-        )  # the list is in pre-order: parents before their children
+        propagate(list(reversed(all_groups)), values)  # the list is in pre-order: parents before their children
 
     return patched
 

@@ -70,9 +70,7 @@ class PooledStderr(_Remembering):
 class _Variance:
     """A squared standard error on its way through ``pooled_sample_stderr``."""
 
-    def __init__(
-        self, plain: float, compute: Compute | None, records: Sequence[Record], by_size: bool
-    ) -> None:
+    def __init__(self, plain: float, compute: Compute | None, records: Sequence[Record], by_size: bool) -> None:
         self.plain, self.compute, self.records = plain, compute, records
         self.by_size = by_size  # False: the group averages its tasks unweighted, nothing to pool
 

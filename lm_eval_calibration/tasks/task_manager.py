@@ -41,12 +41,8 @@ class CalibrationTaskManager(TaskManager):  # type: ignore[misc]
         matches: list[str] = super().match_tasks(task_list)
         for name in task_list:
             if not matches and name.endswith("_calibration") and not Path(name).exists():
-                near = difflib.get_close_matches(
-                    name, [t for t in self.all_tasks if t.endswith("_calibration")]
-                )
-                raise TaskError(
-                    f"no task {name!r}" + (f"; the nearest are {', '.join(near)}" if near else "")
-                )
+                near = difflib.get_close_matches(name, [t for t in self.all_tasks if t.endswith("_calibration")])
+                raise TaskError(f"no task {name!r}" + (f"; the nearest are {', '.join(near)}" if near else ""))
         return matches
 
     def load(self, task_list: Any) -> Any:

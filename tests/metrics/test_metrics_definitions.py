@@ -91,9 +91,7 @@ def test_ace(sample, n_bins):
 
 
 def test_sce(sample, n_bins):
-    of_class = [
-        sum(len(part) / len(f) * gap(part) for part in bins(f, o, n_bins)) for f, o in classes(sample)
-    ]
+    of_class = [sum(len(part) / len(f) * gap(part) for part in bins(f, o, n_bins)) for f, o in classes(sample)]
     value = metrics.sce(sample.probs, sample.labels, n_bins=n_bins)
     assert value == pytest.approx(np.mean(of_class), **EXACT)
 
@@ -166,9 +164,7 @@ def test_ece_debiased_bias_is_the_folded_normal_mean(make_sample):
     for part in bins(confidence, correct, 10):
         mu, n, acc = part[:, 1].mean() - part[:, 0].mean(), len(part), part[:, 1].mean()
         s = math.sqrt(acc * (1 - acc) / n)
-        folded = s * math.sqrt(2 / math.pi) * math.exp(-(mu**2) / (2 * s**2)) + mu * math.erf(
-            mu / (s * math.sqrt(2))
-        )
+        folded = s * math.sqrt(2 / math.pi) * math.exp(-(mu**2) / (2 * s**2)) + mu * math.erf(mu / (s * math.sqrt(2)))
         bias += n / 2000 * (folded - abs(mu))
     value = metrics.ece_debiased(confidence, correct)
     assert value == pytest.approx(metrics.ece(confidence, correct) - bias, abs=0.002)
@@ -241,16 +237,11 @@ def test_corp_decomposition_with_the_min_max_formula(make_sample):
     confidence, correct = make_sample(80, seed=10, ties=True)[2:]
     values = sorted(set(confidence))
     hits = [correct[confidence == value].astype(float) for value in values]
-    mean = {
-        (a, b): np.concatenate(hits[a : b + 1]).mean() for a in range(len(hits)) for b in range(a, len(hits))
-    }
+    mean = {(a, b): np.concatenate(hits[a : b + 1]).mean() for a in range(len(hits)) for b in range(a, len(hits))}
     isotonic = {
-        value: max(min(mean[a, b] for b in range(j, len(hits))) for a in range(j + 1))
-        for j, value in enumerate(values)
+        value: max(min(mean[a, b] for b in range(j, len(hits))) for a in range(j + 1)) for j, value in enumerate(values)
     }
-    recalibrated = np.mean(
-        [(isotonic[c] - h) ** 2 for c, h in zip(confidence, correct.astype(float), strict=True)]
-    )
+    recalibrated = np.mean([(isotonic[c] - h) ** 2 for c, h in zip(confidence, correct.astype(float), strict=True)])
     uncertainty = correct.mean() * (1 - correct.mean())
     parts = metrics.corp_decomposition(confidence, correct)
     brier = metrics.brier_top_label(confidence, correct)

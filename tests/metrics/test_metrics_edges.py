@@ -401,9 +401,7 @@ def test_turning_confidence_round_turns_auroc_round(docs):
 # Known truth
 
 
-@pytest.mark.parametrize(
-    ("n", "null", "samples"), [(100, 0.096, 400), (1_000, 0.031, 200), (14_042, 0.008, 40)]
-)
+@pytest.mark.parametrize(("n", "null", "samples"), [(100, 0.096, 400), (1_000, 0.031, 200), (14_042, 0.008, 40)])
 def test_ece_of_a_calibrated_model_is_its_null(n, null, samples):
     """Plug-in ECE is biased upward; the debiased one is not by nearly as much."""
     rng = np.random.default_rng(0)

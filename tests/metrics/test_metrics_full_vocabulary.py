@@ -86,11 +86,7 @@ def test_float32_probabilities_are_summed_in_float64():
 def test_shards_merge_to_the_whole(seed, n_bins, cut):
     probs, targets = token_probs(30, 12, seed=seed)
     shards = [slice(0, cut), slice(cut, 30)]
-    sums = [
-        metrics.position_gap_sums(probs[s], targets[s], n_bins=n_bins).sum(axis=0)
-        for s in shards
-        if len(probs[s])
-    ]
+    sums = [metrics.position_gap_sums(probs[s], targets[s], n_bins=n_bins).sum(axis=0) for s in shards if len(probs[s])]
     n_positions = [len(probs[s]) for s in shards if len(probs[s])]
     merged = metrics.full_ece_from_gap_sums(sums, n_positions)
     assert merged == pytest.approx(metrics.full_ece(probs, targets, n_bins=n_bins), **EXACT)
@@ -110,9 +106,7 @@ def test_extremes():
 def test_kept_from():
     metrics.check_kept_from(20, 0.05)
     metrics.check_kept_from(10, 0.1)
-    message = (
-        "n_bins=21 needs every probability of at least 1 / 21, but only those of at least 0.05 were kept"
-    )
+    message = "n_bins=21 needs every probability of at least 1 / 21, but only those of at least 0.05 were kept"
     with pytest.raises(ValueError, match=re.escape(message)):
         metrics.check_kept_from(21, 0.05)
 

@@ -33,9 +33,7 @@ def test_uncertainty_calibration(golden, uniform):
     assert metrics.ce_l2_debiased(*top, n_bins=15) == pytest.approx(squared, abs=1e-12)
     for n_bins in (5, 10, 15):
         args = {"num_bins": n_bins, "debias": False}
-        assert metrics.ece(*uniform, n_bins=n_bins) == pytest.approx(
-            oracle.get_ece(*uniform, **args), abs=1e-12
-        )
+        assert metrics.ece(*uniform, n_bins=n_bins) == pytest.approx(oracle.get_ece(*uniform, **args), abs=1e-12)
         assert metrics.ace_top_label(*uniform, n_bins=n_bins) == pytest.approx(
             oracle.get_ece_em(*uniform, **args), abs=1e-12
         )

@@ -72,9 +72,7 @@ def test_full_ece_bootstrap_draws_whole_docs(make_sample):
     stderr = metrics.full_ece_from_gap_sums_stderr(doc_gaps, n_positions, draws=DRAWS)
     assert stderr == pytest.approx(expected, **EXACT)
     per_position = literal_bootstrap(metrics.full_ece, 120, sample.probs, sample.labels)
-    assert metrics.full_ece_stderr(sample.probs, sample.labels, draws=DRAWS) == pytest.approx(
-        per_position, **EXACT
-    )
+    assert metrics.full_ece_stderr(sample.probs, sample.labels, draws=DRAWS) == pytest.approx(per_position, **EXACT)
     assert abs(per_position - expected) > 0.001
 
 
@@ -98,9 +96,7 @@ def test_smece_and_corp_bootstrap(make_sample):
     assert metrics.smece_stderr(*arrays, draws=DRAWS) == pytest.approx(expected, **EXACT)
     parts = metrics.corp_decomposition_stderr(*arrays, draws=DRAWS)
     for name in parts._fields:
-        one = literal_bootstrap(
-            lambda c, h, n=name: getattr(metrics.corp_decomposition(c, h), n), 100, *arrays
-        )
+        one = literal_bootstrap(lambda c, h, n=name: getattr(metrics.corp_decomposition(c, h), n), 100, *arrays)
         assert getattr(parts, name) == pytest.approx(one, **EXACT)
 
 
@@ -145,9 +141,7 @@ def test_stderr_is_the_spread_over_samples(make_sample):
     samples = [make_sample(400, seed=100 + s) for s in range(80)]
     for name in ("ece", "ace", "brier_score", "auroc"):
         metric = metrics.CATALOG[name]
-        arrays = [
-            (s.confidence, s.correct) if metric.kind == "top_label" else (s.probs, s.labels) for s in samples
-        ]
+        arrays = [(s.confidence, s.correct) if metric.kind == "top_label" else (s.probs, s.labels) for s in samples]
         spread = np.std([metric.value(*pair) for pair in arrays], ddof=1)
         stderr = np.mean([metric.stderr(*pair) for pair in arrays[:5]])
         assert stderr == pytest.approx(spread, rel=0.3)
@@ -230,9 +224,7 @@ def test_normal_ranges_agree_with_the_exact_bootstrap(large):
     ]
     exact = resampling.exact_ranges(classes, n_docs, n_bins=n_bins, draws=1000, seed=0)
     for per_range in (resampling.MIN_CELLS_PER_RANGE, resampling.CELLS_PER_RANGE):
-        drawn = resampling.normal_ranges(
-            classes, n_docs, n_bins=n_bins, n_cells=per_range * n_bins, draws=1000, seed=0
-        )
+        drawn = resampling.normal_ranges(classes, n_docs, n_bins=n_bins, n_cells=per_range * n_bins, draws=1000, seed=0)
         aces = [(np.abs(gaps) / sizes).mean(axis=(1, 2)) for gaps, sizes in (exact, drawn)]
         assert_same_distribution(*aces)
         for k, class_docs in enumerate(classes):  # sizes vary where a class is not in every doc

@@ -18,9 +18,7 @@ def peaked(n: int, v: int, scale: float = 4.0, dtype: torch.dtype = torch.float3
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("block", [1, 200, 1 << 22])
-def test_equals_the_plain_float64_softmax(
-    dtype: torch.dtype, block: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_equals_the_plain_float64_softmax(dtype: torch.dtype, block: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributions, "_BLOCK_ELEMENTS", block)
     logits = peaked(7, 90, dtype=dtype)
     rows, tokens = torch.tensor([0, 3, 3, 6]), torch.tensor([5, 0, 89, 17])

@@ -95,9 +95,7 @@ def test_one_forward_for_each_context(gpt2_lm: Any, monkeypatch: pytest.MonkeyPa
     shapes = []
     stock = HFLM._model_call
     monkeypatch.setattr(hf, "_output_layer_can_pick", lambda *_: True)
-    monkeypatch.setattr(
-        HFLM, "_model_call", lambda self, *a, **k: shapes.append(a[0].shape) or stock(self, *a, **k)
-    )
+    monkeypatch.setattr(HFLM, "_model_call", lambda self, *a, **k: shapes.append(a[0].shape) or stock(self, *a, **k))
     scoring.token_scores(gpt2_lm, make_requests(["one", "two", "three"], ["A", "B", "C", "D"]))
     assert sum(rows for rows, _ in shapes) == 3
 
@@ -128,9 +126,7 @@ def test_a_model_that_bypasses_its_output_layer_uses_all_logits(
     assert "using all logits" in harness_log.text
 
 
-@pytest.mark.filterwarnings(
-    "ignore:`is_gradient_checkpointing`:FutureWarning"
-)  # peft's own use of transformers
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft's own use of transformers
 def test_prompt_tuning_tokens_before_the_inputs(byte_tokenizer: Any) -> None:
     peft = pytest.importorskip("peft")
     torch.manual_seed(1)
@@ -148,9 +144,7 @@ def test_prompt_tuning_tokens_before_the_inputs(byte_tokenizer: Any) -> None:
     stock = lm.loglikelihood(requests, disable_tqdm=True)
     plain = HFLM(pretrained=make_gpt2(byte_tokenizer), tokenizer=byte_tokenizer, device="cpu", max_length=200)
     assert largest_difference(stock, scoring.token_scores(lm, requests)) < 1e-5
-    assert (
-        largest_difference(stock, scoring.token_scores(plain, requests)) > 1e-3
-    )  # the virtual tokens matter
+    assert largest_difference(stock, scoring.token_scores(plain, requests)) > 1e-3  # the virtual tokens matter
 
 
 def test_a_backend_s_own_model_call_is_used(gpt2_lm: Any) -> None:
@@ -182,9 +176,7 @@ def test_the_harness_s_steered_backend(byte_tokenizer: Any, tmp_path: Any) -> No
     assert largest_difference(stock, scoring.token_scores(plain, requests)) > 1e-3
 
 
-def test_a_backend_that_scores_in_its_own_way_falls_back(
-    gpt2_lm: Any, harness_log: pytest.LogCaptureFixture
-) -> None:
+def test_a_backend_that_scores_in_its_own_way_falls_back(gpt2_lm: Any, harness_log: pytest.LogCaptureFixture) -> None:
     class Multimodal(HFLM):
         def loglikelihood(self, requests: list[Any], disable_tqdm: bool = False) -> list[tuple[float, bool]]:
             return [(-float(i), False) for i, _ in enumerate(requests)]
@@ -200,10 +192,8 @@ def test_a_backend_that_scores_in_its_own_way_falls_back(
     )
 
 
-@pytest.mark.parametrize("module, name", [("hf_vlms", "HFMultimodalLM"), ("hf_audiolm", "HFAUDIOLMQWEN")])
-def test_the_harness_s_multimodal_backends_fall_back(
-    module: str, name: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.parametrize(("module", "name"), [("hf_vlms", "HFMultimodalLM"), ("hf_audiolm", "HFAUDIOLMQWEN")])
+def test_the_harness_s_multimodal_backends_fall_back(module: str, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     import lm_eval.models
     from lm_eval.api.registry import model_registry
 
@@ -229,9 +219,7 @@ def test_a_thinking_model_is_refused_as_in_a_stock_run(gpt2_lm: Any, monkeypatch
 
 
 def test_bfloat16(byte_tokenizer: Any) -> None:
-    lm = HFLM(
-        pretrained=make_gpt2(byte_tokenizer).bfloat16(), tokenizer=byte_tokenizer, device="cpu", batch_size=4
-    )
+    lm = HFLM(pretrained=make_gpt2(byte_tokenizer).bfloat16(), tokenizer=byte_tokenizer, device="cpu", batch_size=4)
     requests = make_requests()
     stock = lm.loglikelihood(requests, disable_tqdm=True)
     ours = scoring.token_scores(lm, requests)
@@ -253,7 +241,7 @@ def test_nan_logits_name_the_doc(byte_tokenizer: Any) -> None:
 
 
 def test_a_continuation_without_tokens_names_the_doc(gpt2_lm: Any) -> None:
-    with pytest.raises(ValueError, match="a_task doc 0 choice 0 .*: the continuation has 0 tokens"):
+    with pytest.raises(ValueError, match=r"a_task doc 0 choice 0 .*: the continuation has 0 tokens"):
         scoring.token_scores(gpt2_lm, make_requests(["x"], [""]))
 
 
@@ -265,9 +253,7 @@ def test_long_prompts_are_counted_in_one_line(gpt2_lm: Any, harness_log: pytest.
 def test_seq2seq_requests_share_a_forward_too(t5_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = []
     stock = HFLM._model_call
-    monkeypatch.setattr(
-        HFLM, "_model_call", lambda self, *a, **k: rows.append(len(a[0])) or stock(self, *a, **k)
-    )
+    monkeypatch.setattr(HFLM, "_model_call", lambda self, *a, **k: rows.append(len(a[0])) or stock(self, *a, **k))
     scoring.token_scores(t5_lm, make_requests(["one", "two"], ["A", "B", "C", "D"]))
     assert sum(rows) == 2
 

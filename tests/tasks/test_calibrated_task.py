@@ -70,12 +70,7 @@ def naive_metrics(lm: Any, task: CalibratedTask, n_bins: int = 10) -> dict[str, 
         for k, choice in enumerate(task.doc_to_choice(doc)):
             context, tokens = lm._encode_pair(task.doc_to_text(doc), f" {choice}")
             with torch.no_grad():
-                logits = (
-                    lm.model(torch.tensor([context + tokens]))
-                    .logits[0, len(context) - 1 : -1]
-                    .double()
-                    .numpy()
-                )
+                logits = lm.model(torch.tensor([context + tokens])).logits[0, len(context) - 1 : -1].double().numpy()
             p = np.exp(logits - logits.max(-1, keepdims=True))
             p /= p.sum(-1, keepdims=True)
             logls.append(sum(math.log(p[t, token]) for t, token in enumerate(tokens)))
@@ -133,9 +128,7 @@ def test_every_metric_equals_a_plain_computation_from_raw_logits(gpt2_lm: Any, n
 @pytest.mark.parametrize("num_fewshot", [0, 3])
 def test_accuracy_equals_stock_doc_by_doc(gpt2_lm: Any, num_fewshot: int) -> None:
     rows = make_rows()
-    stock_metrics = [
-        {"metric": m, "aggregation": "mean", "higher_is_better": True} for m in ("acc", "acc_norm")
-    ]
+    stock_metrics = [{"metric": m, "aggregation": "mean", "higher_is_better": True} for m in ("acc", "acc_norm")]
     stock = ConfigurableTask(config=make_config(rows, task="letters", metric_list=stock_metrics))
     ours = calibrated(rows, metric_list=stock_metrics)
     results = run_tasks(gpt2_lm, [stock, ours], num_fewshot=num_fewshot)
@@ -211,9 +204,7 @@ def test_more_than_20_bins_keep_smaller_probabilities(gpt2_lm: Any) -> None:
     task = calibrated(metadata={"calibration": {"n_bins": 50}})
     results = run_tasks(gpt2_lm, [task])
     assert 0.02 <= min(p for r in records(results) for position in r.large_probs for p in position) < 0.05
-    assert values(results)["full_ece"] == pytest.approx(
-        naive_metrics(gpt2_lm, task, 50)["full_ece"], abs=1e-5
-    )
+    assert values(results)["full_ece"] == pytest.approx(naive_metrics(gpt2_lm, task, 50)["full_ece"], abs=1e-5)
 
 
 def test_samples_carry_their_true_doc_ids(gpt2_lm: Any) -> None:
@@ -233,10 +224,7 @@ def test_string_gold(gpt2_lm: Any) -> None:
 
 
 def test_multiple_inputs(gpt2_lm: Any) -> None:
-    rows = [
-        {"sentences": [f"{a} eats", f"{b} eats"], "right": i % 2}
-        for i, (a, b) in enumerate(["ab", "cd", "ef"])
-    ]
+    rows = [{"sentences": [f"{a} eats", f"{b} eats"], "right": i % 2} for i, (a, b) in enumerate(["ab", "cd", "ef"])]
     task = calibrated(rows, doc_to_text="right", doc_to_choice="sentences", doc_to_target="{{'an apple'}}")
     results = run_tasks(gpt2_lm, [task])
     assert [record.gold for record in records(results)] == [0, 1, 0]
@@ -270,13 +258,9 @@ def test_a_broken_label_is_in_acc_and_in_no_calibration_metric(
     assert f"{name}: 1 of 13 docs have a gold label outside their choices (docs 12)" in harness_log.text
 
 
-def test_only_broken_labels_are_nan_with_the_reason(
-    gpt2_lm: Any, harness_log: pytest.LogCaptureFixture
-) -> None:
+def test_only_broken_labels_are_nan_with_the_reason(gpt2_lm: Any, harness_log: pytest.LogCaptureFixture) -> None:
     rows = [{**row, "answer": "no such choice"} for row in make_rows(3)]
-    found = values(
-        run_tasks(gpt2_lm, [calibrated(rows, task="all_broken_calibration")]), "all_broken_calibration"
-    )
+    found = values(run_tasks(gpt2_lm, [calibrated(rows, task="all_broken_calibration")]), "all_broken_calibration")
     assert all(math.isnan(found[name]) for name in CORE)
     assert "all_broken_calibration: ece is undefined: no doc has a sound gold label" in harness_log.text
 
@@ -290,9 +274,7 @@ def test_one_doc(gpt2_lm: Any) -> None:
 
 def test_one_class_is_nan_with_the_reason(harness_log: pytest.LogCaptureFixture) -> None:
     rows = [{**row, "choices": ["a", "b", "c"], "answer": 0} for row in make_rows(6)]
-    lm = FixedLM(
-        lambda _context, continuation: -float(ord(continuation[1]))
-    )  # always surest of "a": always right
+    lm = FixedLM(lambda _context, continuation: -float(ord(continuation[1])))  # always surest of "a": always right
     name = "one_class_calibration"
     results = run_tasks(lm, [calibrated(rows, task=name)])
     assert {record.correct for record in records(results, name)} == {1}
@@ -448,9 +430,7 @@ def test_a_backend_without_distributions_has_no_full_ece() -> None:
 @pytest.mark.parametrize(("value", "said"), [(float("nan"), "is nan"), (float("inf"), "is inf")])
 def test_a_broken_log_likelihood_names_the_doc(value: float, said: str) -> None:
     lm = FixedLM(lambda context, _: value if "bb?" in context else -1.0)
-    with pytest.raises(
-        ValueError, match=rf"letters_calibration doc 27: the log-likelihood of choice 0 {said}"
-    ):
+    with pytest.raises(ValueError, match=rf"letters_calibration doc 27: the log-likelihood of choice 0 {said}"):
         run_tasks(lm, [calibrated()])
 
 

@@ -45,9 +45,7 @@ def test_tasks_list_names_them() -> None:
     assert "mmlu_calibration" in names
 
 
-@pytest.mark.parametrize(
-    "arguments", [["--help"], ["run", "--help"], ["tasks", "--help"], ["demo", "--help"]]
-)
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["tasks", "--help"], ["demo", "--help"]])
 def test_help_reads_well(arguments: list[str]) -> None:
     result = runner.invoke(app, arguments, terminal_width=100)
     assert result.exit_code == 0
@@ -84,8 +82,6 @@ def test_an_unknown_subject_is_one_clear_line(tmp_path: Path) -> None:
         check=False,
     )
     assert result.returncode == 2
-    assert (
-        "error: no task 'mmlu_anatomi_calibration'; the nearest are mmlu_anatomy_calibration" in result.stderr
-    )
+    assert "error: no task 'mmlu_anatomi_calibration'; the nearest are mmlu_anatomy_calibration" in result.stderr
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.iterdir())

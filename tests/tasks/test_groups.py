@@ -40,9 +40,7 @@ def make_tasks(sizes: dict[str, int] = SIZES, **overrides: Any) -> list[Calibrat
 @pytest.fixture(scope="module")
 def nested(gpt2_lm: Any) -> dict[str, Any]:
     one, two, three = make_tasks()
-    return run_tasks(
-        gpt2_lm, [make_group("top_calibration", [make_group("low_calibration", [one, two]), three])]
-    )
+    return run_tasks(gpt2_lm, [make_group("top_calibration", [make_group("low_calibration", [one, two]), three])])
 
 
 def pooled(results: dict[str, Any], tasks: list[str], name: str, function: str) -> float:
@@ -55,9 +53,7 @@ def pooled(results: dict[str, Any], tasks: list[str], name: str, function: str) 
     ("group", "tasks"),
     [("top_calibration", list(SIZES)), ("low_calibration", ["one_calibration", "two_calibration"])],
 )
-def test_a_group_is_the_metric_of_all_its_docs(
-    name: str, group: str, tasks: list[str], nested: dict[str, Any]
-) -> None:
+def test_a_group_is_the_metric_of_all_its_docs(name: str, group: str, tasks: list[str], nested: dict[str, Any]) -> None:
     row = nested["results"][group]
     assert row[f"{name},none"] == pytest.approx(pooled(nested, tasks, name, "value"), abs=1e-12)
     assert row[f"{name}_stderr,none"] == pytest.approx(pooled(nested, tasks, name, "stderr"), abs=1e-12)
@@ -89,11 +85,7 @@ def test_results_hold_plain_numbers(nested: dict[str, Any]) -> None:
     ):
         assert json.dumps(again) == json.dumps(nested["results"])  # as text: nan is not equal to itself
         for row in again.values():
-            ours = {
-                type(value)
-                for key, value in row.items()
-                if key.endswith(",none") and not key.startswith("acc")
-            }
+            ours = {type(value) for key, value in row.items() if key.endswith(",none") and not key.startswith("acc")}
             assert ours == {float}
     assert not [key for row in nested["results"].values() for key in row if "stderr_stderr" in key]
 
@@ -104,9 +96,7 @@ def test_one_doc_tasks(gpt2_lm: Any) -> None:
     names = [task.task_name for task in tasks]
     row = results["results"]["ones_calibration"]
     for name in CORE:
-        assert row[f"{name},none"] == pytest.approx(
-            pooled(results, names, name, "value"), abs=1e-12, nan_ok=True
-        )
+        assert row[f"{name},none"] == pytest.approx(pooled(results, names, name, "value"), abs=1e-12, nan_ok=True)
         assert row[f"{name}_stderr,none"] == "N/A"
 
 
@@ -133,9 +123,7 @@ def test_a_group_may_ask_for_the_unweighted_mean(gpt2_lm: Any) -> None:
     values = [results[task]["ece,none"] for task in SIZES]
     errors = np.array([results[task]["ece_stderr,none"] for task in SIZES])
     assert results["mean_calibration"]["ece,none"] == pytest.approx(np.mean(values), abs=1e-12)
-    assert results["mean_calibration"]["ece_stderr,none"] == pytest.approx(
-        np.sqrt((errors**2).sum()) / 3, abs=1e-12
-    )
+    assert results["mean_calibration"]["ece_stderr,none"] == pytest.approx(np.sqrt((errors**2).sum()) / 3, abs=1e-12)
 
 
 def test_mixed_with_plain_numbers_it_is_the_harness_s_own_mean() -> None:

@@ -8,9 +8,7 @@ from lm_eval.api import registry
 from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.tasks import CalibratedTask, registration
 
-OURS = [
-    name for name in CATALOG if name != "brier_score"
-]  # that one is the harness's own name, and definition
+OURS = [name for name in CATALOG if name != "brier_score"]  # that one is the harness's own name, and definition
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -61,9 +61,7 @@ def test_groups_hold_what_the_stock_groups_hold(name: str, manager: CalibrationT
 
 
 @pytest.mark.real_data
-def test_prompts_examples_and_version_are_the_stock_task_s(
-    hub: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_prompts_examples_and_version_are_the_stock_task_s(hub: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(hub)
     ours = CalibratedTask({"task": "mmlu_virology_calibration", "stock_task": "mmlu_virology"})
     stock = lm_eval.api.task.ConfigurableTask(config=stock_config("mmlu_virology"))
@@ -86,9 +84,7 @@ def test_groups_load(
     assert all(isinstance(task, CalibratedTask) for task in loaded["tasks"].values())
 
 
-def test_options_of_the_yaml_and_of_the_command_are_merged(
-    tmp_path: Path, hub: Path, monkeypatch: Any
-) -> None:
+def test_options_of_the_yaml_and_of_the_command_are_merged(tmp_path: Path, hub: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(hub)
     (tmp_path / "x.yaml").write_text(
         "task: x_calibration\nstock_task: mmlu_anatomy\n"
@@ -106,9 +102,7 @@ def test_options_of_the_yaml_and_of_the_command_are_merged(
 
 
 def test_a_misspelt_calibrated_task_is_named_with_its_neighbours(manager: CalibrationTaskManager) -> None:
-    with pytest.raises(
-        TaskError, match=r"no task 'mmlu_anatomi_calibration'; the nearest are mmlu_anatomy_calib"
-    ):
+    with pytest.raises(TaskError, match=r"no task 'mmlu_anatomi_calibration'; the nearest are mmlu_anatomy_calib"):
         manager.match_tasks(["mmlu_anatomi_calibration"])
 
 
