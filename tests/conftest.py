@@ -11,6 +11,7 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
+from tiny import make_gpt2, make_t5, make_tokenizer
 
 REPOSITORY = Path(__file__).parents[1]
 HUB = REPOSITORY.parent / "shared" / "data" / "hub"
@@ -45,65 +46,7 @@ def harness_log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
 
 @pytest.fixture(scope="session")
 def byte_tokenizer() -> Any:
-    """A tokenizer of bytes with an end token; no BOS."""
-    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {token: index for index, token in enumerate(["<pad>", "<eos>", *alphabet])}
-    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, eos_token="<eos>", pad_token="<pad>")
-
-
-def _peaked(model: Any, factor: float = 10.0) -> Any:
-    """Random weights give nearly uniform distributions; scale the output layer so that some bins are filled."""
-    import torch
-
-    with torch.no_grad():
-        model.get_output_embeddings().weight *= factor
-    return model.eval()
-
-
-def make_gpt2(tokenizer: Any, *, vocab_size: int | None = None, n_positions: int = 256) -> Any:
-    """A GPT-2-style model with random weights; a larger vocab_size has padding rows the tokenizer lacks."""
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
-
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=vocab_size or len(tokenizer),
-        n_positions=n_positions,
-        n_embd=32,
-        n_layer=2,
-        n_head=2,
-        bos_token_id=1,
-        eos_token_id=1,
-        tie_word_embeddings=False,
-    )
-    return _peaked(GPT2LMHeadModel(config))
-
-
-def make_t5(tokenizer: Any) -> Any:
-    """A T5-style encoder-decoder with random weights."""
-    import torch
-    from transformers import T5Config, T5ForConditionalGeneration
-
-    torch.manual_seed(0)
-    config = T5Config(
-        vocab_size=len(tokenizer),
-        d_model=32,
-        d_kv=16,
-        d_ff=64,
-        num_layers=2,
-        num_heads=2,
-        decoder_start_token_id=0,
-        pad_token_id=0,
-        eos_token_id=1,
-        tie_word_embeddings=False,
-    )
-    return _peaked(T5ForConditionalGeneration(config), 1.0)
+    return make_tokenizer()
 
 
 @pytest.fixture(scope="session")
@@ -149,55 +92,3 @@ def smollm2_lm(smollm2_args: dict[str, str]) -> Any:
     from lm_eval.models.huggingface import HFLM
 
     return HFLM(**smollm2_args, device="cpu", batch_size=4)
-
-
-QUESTION = "Which letter comes after {}?"
-
-
-def make_rows(n: int = 40, *, ragged: bool = True) -> list[dict[str, Any]]:
-    """Docs with two to five choices of one or several tokens."""
-    letters = "abcdefghijklmnopqrstuvwxyz"
-    rows = []
-    for i in range(n):
-        k = 2 + (i * 7) % 4 if ragged else 4
-        choices = [letters[(i + j * 3) % 26] * (1 + (i + j) % 3) for j in range(k)]
-        rows.append(
-            {
-                "question": QUESTION.format(letters[i % 26] * (1 + i // 26)),
-                "choices": choices,
-                "answer": i % k,
-            }
-        )
-    return rows
-
-
-def make_config(rows: list[dict[str, Any]], task: str = "letters_calibration", **overrides: Any) -> dict[str, Any]:
-    """A whole task configuration over these rows; the first three also serve as examples."""
-    from datasets import Dataset
-
-    def splits(**_: Any) -> dict[str, Any]:
-        return {"test": Dataset.from_list(rows), "dev": Dataset.from_list(rows[:3])}
-
-    return {
-        "task": task,
-        "custom_dataset": splits,
-        "test_split": "test",
-        "fewshot_split": "dev",
-        "fewshot_config": {"sampler": "first_n"},
-        "output_type": "multiple_choice",
-        "doc_to_text": "{{question}}\nAnswer:",
-        "doc_to_choice": "choices",
-        "doc_to_target": "answer",
-        "metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}],
-        **overrides,
-    }
-
-
-def run_tasks(lm: Any, tasks: list[Any], **options: Any) -> dict[str, Any]:
-    """The harness's own `simple_evaluate`, without its index of stock tasks."""
-    from lm_eval import simple_evaluate
-
-    from lm_eval_calibration.tasks import CalibrationTaskManager
-
-    manager = CalibrationTaskManager(include_defaults=False, metadata=options.get("metadata"))
-    return simple_evaluate(model=lm, tasks=tasks, task_manager=manager, **options)

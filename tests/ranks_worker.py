@@ -13,7 +13,7 @@ from lm_eval.models.huggingface import HFLM
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import conftest
+import tiny
 
 from lm_eval_calibration.metrics import CORE
 from lm_eval_calibration.tasks import CalibratedTask
@@ -42,10 +42,10 @@ class GlooLM(HFLM):
 
 def main() -> None:
     dist.init_process_group("gloo")
-    tokenizer = conftest.byte_tokenizer.__wrapped__()
+    tokenizer = tiny.make_tokenizer()
     # Batches of one: with others the padding, and so the last bits of the logits, differ between ranks.
     lm = GlooLM(
-        pretrained=conftest.make_gpt2(tokenizer),
+        pretrained=tiny.make_gpt2(tokenizer),
         tokenizer=tokenizer,
         backend="causal",
         device="cpu",
@@ -53,10 +53,10 @@ def main() -> None:
     ).start()
     metrics = [{"metric": name} for name in ("acc", *CORE)]
     group = Group.from_config({"group": "both_calibration", "aggregate_metric_list": metrics})
-    rows = conftest.make_rows(42)
-    group.add(CalibratedTask(conftest.make_config(rows[:29])))
-    group.add(CalibratedTask(conftest.make_config(rows[29:], task="digits_calibration")))
-    results = conftest.run_tasks(lm, [group])
+    rows = tiny.make_rows(42)
+    group.add(CalibratedTask(tiny.make_config(rows[:29])))
+    group.add(CalibratedTask(tiny.make_config(rows[29:], task="digits_calibration")))
+    results = tiny.run_tasks(lm, [group])
     if dist.get_rank() == 0:
         numbers = {
             task: {key: value for key, value in row.items() if key.endswith(",none")}

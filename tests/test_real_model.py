@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import run_tasks
+from tiny import run_tasks
 
 from lm_eval_calibration.directory import task_configs
 from lm_eval_calibration.metrics import CORE

@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import make_gpt2
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from tiny import make_gpt2
 
 from lm_eval_calibration import scoring
 from lm_eval_calibration.scoring import hf

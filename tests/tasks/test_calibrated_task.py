@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_config, make_rows, run_tasks
 from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import handle_non_serializable, make_table
+from tiny import make_config, make_rows, run_tasks
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.records import RECORD_KEY, Record

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import make_config, make_rows, run_tasks
 from lm_eval import evaluator_utils
 from lm_eval.api.group import Group
 from lm_eval.api.metrics import aggregate_subtask_metrics, pooled_sample_stderr, unweighted_mean_stderr
 from lm_eval.utils import make_table
+from tiny import make_config, make_rows, run_tasks
 
 from lm_eval_calibration.metrics import CATALOG, CORE
 from lm_eval_calibration.records import RECORD_KEY, Record, metric_arrays

@@ -2,8 +2,8 @@ from importlib.metadata import entry_points
 from typing import Any
 
 import pytest
-from conftest import make_config, make_rows, run_tasks
 from lm_eval.api import registry
+from tiny import make_config, make_rows, run_tasks
 
 from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.tasks import CalibratedTask, registration
