@@ -1,0 +1,164 @@
+"""What the README shows is what happens."""
+
+import contextlib
+import io
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import REPOSITORY
+from tiny import run_tasks
+from typer.testing import CliRunner
+
+from lm_eval_calibration import demo
+from lm_eval_calibration.cli import app
+from lm_eval_calibration.directory import task_names
+from lm_eval_calibration.metrics import CATALOG, CORE
+from lm_eval_calibration.tasks import CalibrationTaskManager, Options
+
+README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+
+
+def block(name: str) -> str:
+    """The code block that follows the comment of this name."""
+    found = re.search(rf"<!-- {re.escape(name)} -->\n```\w+\n(.*?)```", README, re.DOTALL)
+    assert found, name
+    return found.group(1)
+
+
+def section(title: str) -> str:
+    return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def shell_commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", README, re.DOTALL)
+    return [line.strip() for text in blocks for line in text.replace("\\\n", " ").splitlines()]
+
+
+def test_commands_exist_with_their_flags() -> None:
+    commands = [c for line in shell_commands() for c in line.split(" && ") if c.startswith("lm-eval-calibration")]
+    assert len(commands) >= 3
+    for command in commands:
+        name = command.split()[1]
+        assert CliRunner().invoke(app, [name, "--help"]).exit_code == 0, command
+
+
+def test_flags_are_the_harness_s_own() -> None:
+    from lm_eval._cli import HarnessCLI
+
+    known = HarnessCLI()._subparsers.choices["run"]._option_string_actions
+    used = set(
+        re.findall(r"(?<![\w-])--\w+", "\n".join(c for c in shell_commands() if " run " in c) + section("Models"))
+    )
+    assert len(used) > 8
+    assert used <= set(known)
+
+
+def test_set_up_is_the_two_documented_commands() -> None:
+    assert "pip install -e '.[demo]' && lm-eval-calibration demo" in shell_commands()
+    assert "pip install -e '.[test]' && pytest" in shell_commands()
+
+
+def test_tasks_are_those_we_ship() -> None:
+    groups, tasks = task_names()
+    named = set(re.findall(r"`(\w+_calibration)`", section("Tasks") + section("Use it")))
+    assert set(groups) <= named
+    assert named <= {*groups, *tasks}
+    assert f"all {sum(t.startswith('mmlu_') for t in tasks)} MMLU subjects" in README
+
+
+def test_metrics_are_those_we_have() -> None:
+    core = re.findall(r"^\| `(\w+)` \|", section("Use it"), re.MULTILINE)
+    assert set(core) == {"acc", *CORE}
+    extended = section("Options").split("Extended metrics:")[1]
+    assert set(re.findall(r"`([a-z0-9_]+)`", extended)) == set(CATALOG) - set(CORE)
+    for line in section("Use it").splitlines():
+        if match := re.match(r"\| `(\w+)` \|.*\| (higher|lower) \|$", line):
+            name, better = match.groups()
+            assert name == "acc" or CATALOG[name].higher_is_better == (better == "higher")
+
+
+def test_options_are_those_we_read() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", section("Options"), re.MULTILINE)
+    defaults = Options()
+    assert dict(rows) == {"n_bins": str(defaults.n_bins), "metrics": "none"}
+    assert defaults.metrics == ()
+
+
+def run_python(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    monkeypatch.chdir(folder)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        exec(compile(code, "README", "exec"), {})
+    return said.getvalue().splitlines()
+
+
+def test_python_of_the_metrics_says_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = block("python: metrics")
+    expected = [float(number) for number in re.findall(r"# ([\d.]+)$", code, re.MULTILINE)]
+    assert [float(line) for line in run_python(code, tmp_path, monkeypatch)] == pytest.approx(expected, abs=1e-12)
+    assert len(expected) == 4
+
+
+def test_python_of_the_records_runs(gpt2_lm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import json
+
+    from lm_eval.utils import handle_non_serializable
+    from tiny import make_config, make_rows
+
+    from lm_eval_calibration.tasks import CalibratedTask
+
+    results = run_tasks(gpt2_lm, [CalibratedTask(make_config(make_rows()))])
+    lines = [json.dumps(s, default=handle_non_serializable) for s in results["samples"]["letters_calibration"]]
+    (tmp_path / "samples.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    (said,) = run_python(block("python: records"), tmp_path, monkeypatch)
+    assert 0 < float(said) < 1
+
+
+@pytest.mark.real_data
+def test_the_task_file_works_as_written(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(hub)
+    (tmp_path / "own.yaml").write_text(block("own task"), encoding="utf-8")
+    manager = CalibrationTaskManager(include_path=str(tmp_path))
+    (task,) = manager.load(["mmlu_virology_15_calibration"])["tasks"].values()
+    assert task.options.n_bins == 15
+    assert [entry["metric"] for entry in task.config.metric_list] == ["acc", "ece", "smece"]
+
+
+def table_values(text: str) -> dict[str, tuple[float, float]]:
+    """Metric to (value, standard error) of a printed table with one task."""
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if "±" in line]
+    return {row[4]: (float(row[6]), float(row[8])) for row in rows if len(row) == 9}
+
+
+def assert_shown(text: str, found: dict[str, Any]) -> None:
+    shown = table_values(text)
+    assert set(shown) == {"acc", *CORE}
+    for name, (value, error) in shown.items():
+        # Other processors round differently; a doc's confidence may move across a bin's edge.
+        assert found[f"{name},none"] == pytest.approx(value, abs=0.01), name
+        assert found[f"{name}_stderr,none"] == pytest.approx(error, abs=0.005), name
+
+
+@pytest.mark.real_model
+def test_the_demo_says_what_the_readme_shows(smollm2_args: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    results = demo.run()
+    said = " ".join(capsys.readouterr().out.split())
+    shown = block("demo")
+    assert_shown(shown, results["results"]["quiz_calibration"])
+    sentences = [line for line in shown.splitlines() if line.startswith("- ")]
+    assert len(sentences) == 5
+    for sentence in sentences:
+        pattern = re.sub(r"\d+", r"(\\d+)", re.escape(sentence).replace(r"\ ", " "))
+        found = re.search(pattern, said)
+        assert found, sentence
+        for now, then in zip(found.groups(), re.findall(r"\d+", sentence), strict=True):
+            assert abs(int(now) - int(then)) <= 1, sentence
+
+
+@pytest.mark.real_model
+@pytest.mark.real_data
+def test_the_mmlu_table_is_real(hub: Path, smollm2_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(hub)
+    results = run_tasks(smollm2_lm, ["mmlu_anatomy_calibration"])
+    assert_shown(block("anatomy"), results["results"]["mmlu_anatomy_calibration"])
