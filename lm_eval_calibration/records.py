@@ -41,7 +41,8 @@ class Record:
         log_likelihoods: of the choices, in nats, summed over each choice's tokens.
         gold: index of the right choice, or None where the doc's label is broken.
         log_probs: of the gold choice's tokens; None where the backend gives no token distributions.
-        large_probs: at each of these positions, every probability >= 0.05 (or 1/n_bins if that is less).
+        large_probs: at each of these positions, every probability of at least ``kept_from``.
+        kept_from: 0.05, or 1/n_bins of the run if that is less.
         vocab_size: entries of each distribution.
         certificate: how the numbers were obtained.
         extra: optional fields that this version does not know.
@@ -56,6 +57,7 @@ class Record:
     gold: int | None
     log_probs: tuple[float, ...] | None = None
     large_probs: tuple[tuple[float, ...], ...] | None = None
+    kept_from: float | None = None
     vocab_size: int | None = None
     certificate: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -82,6 +84,7 @@ class Record:
         """[n_bins] hits minus probability mass of each Full-ECE bin, summed over the gold choice's positions."""
         if self.log_probs is None or self.large_probs is None:
             raise ValueError(f"{self.task} doc {self.doc_id}: no token distributions were recorded")
+        metrics.check_kept_from(n_bins, KEPT_PROB if self.kept_from is None else self.kept_from)
         total = np.zeros(n_bins)
         for log_prob, large in zip(self.log_probs, self.large_probs, strict=True):
             total += metrics.gap_sums(large, math.exp(log_prob), n_bins=n_bins)

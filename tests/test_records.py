@@ -19,6 +19,7 @@ def make(**changes: Any) -> Record:
         "gold": 0,
         "log_probs": (np.log(0.6), np.log(0.004)),
         "large_probs": ((0.6, 0.3), (0.9, 0.05)),
+        "kept_from": 0.05,
         "vocab_size": 100,
         "certificate": {"backend": "x"},
     }
@@ -53,9 +54,21 @@ def test_without_distributions_gap_sums_are_an_error() -> None:
         make(log_probs=None, large_probs=None).gap_sums(10)
 
 
+def test_more_bins_than_were_kept_for_are_refused() -> None:
+    assert len(make().gap_sums(20)) == 20
+    with pytest.raises(ValueError, match="n_bins=21 needs every probability of at least 1 / 21"):
+        make().gap_sums(21)
+    assert len(make(kept_from=0.01).gap_sums(100)) == 100
+
+
 @pytest.mark.parametrize(
     "record",
-    [make(), make(gold=None), make(log_probs=None, large_probs=None, vocab_size=None), make(doc_id=None)],
+    [
+        make(),
+        make(gold=None),
+        make(log_probs=None, large_probs=None, kept_from=None, vocab_size=None),
+        make(doc_id=None),
+    ],
 )
 def test_json_round_trip(record: Record) -> None:
     assert Record.from_dict(json.loads(json.dumps(record.to_dict(), allow_nan=False))) == record

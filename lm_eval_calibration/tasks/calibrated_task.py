@@ -144,10 +144,11 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
         """Return the record's fields of the gold choice's token distributions, if the backend gave any."""
         if scores.log_probs is None or scores.large_probs is None:
             return {}
-        kept = min(KEPT_PROB, 1 / self.options.n_bins) * (1 - 1e-9)
+        kept = min(KEPT_PROB, 1 / self.options.n_bins)
         return {
             "log_probs": tuple(scores.log_probs.tolist()),
             "large_probs": tuple(tuple(probs[probs >= kept].tolist()) for probs in scores.large_probs),
+            "kept_from": kept,
             "vocab_size": scores.vocab_size,
         }
 
