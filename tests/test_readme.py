@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import REPOSITORY
 from tiny import run_tasks
 from typer.testing import CliRunner
 
@@ -17,7 +16,7 @@ from lm_eval_calibration.directory import task_names
 from lm_eval_calibration.metrics import CATALOG, CORE
 from lm_eval_calibration.tasks import CalibrationTaskManager, Options
 
-README = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
 
 def block(name: str) -> str:

@@ -231,6 +231,20 @@ def test_bfloat16(byte_tokenizer: Any) -> None:
     assert ours[0].certificate["dtype"] == "bfloat16"
 
 
+def test_in_bfloat16_an_answer_differs_only_where_stock_s_best_two_are_close(byte_tokenizer: Any) -> None:
+    model = make_gpt2(byte_tokenizer)
+    with torch.no_grad():
+        model.lm_head.weight /= 20  # nearly flat: a stock run rounds log-probabilities near -5.5 to steps of 0.03
+    lm = HFLM(pretrained=model.bfloat16(), tokenizer=byte_tokenizer, device="cpu", batch_size=8)
+    requests = make_requests([f"Question {i}:" for i in range(100)], ["A", "B", "C", "D"])
+    stock = np.array([a[0] for a in lm.loglikelihood(requests, disable_tqdm=True)]).reshape(-1, 4)
+    ours = np.array([a[0] for a in scoring.token_scores(lm, requests)]).reshape(-1, 4)
+    differ = np.flatnonzero(stock.argmax(1) != ours.argmax(1))
+    best = np.sort(stock, axis=1)[differ]
+    assert len(differ) > 0
+    assert (best[:, -1] - best[:, -2] <= 2 * np.abs(stock - ours)[differ].max(1)).all()
+
+
 def test_nan_logits_name_the_doc(byte_tokenizer: Any) -> None:
     model = make_gpt2(byte_tokenizer)
     with torch.no_grad():
