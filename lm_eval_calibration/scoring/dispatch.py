@@ -1,8 +1,7 @@
 """The request type ``token_scores_v1``: one method on the harness's base class ``LM``, dispatched by backend.
 
 The evaluator calls ``getattr(lm, request_type)(requests)``, so a new method on ``LM`` reaches every backend and
-replaces nothing. The version in the name keeps cached requests of another version apart. The number of bins is
-no argument of it: backends return what every n_bins up to 100 needs.
+replaces nothing. The number of bins is no argument of it: backends return what every n_bins up to 100 needs.
 """
 
 import importlib
@@ -71,8 +70,11 @@ def token_scores(lm: LM, requests: Sequence[Any]) -> list[TokenScores]:
     cache = getattr(getattr(lm, "cache_hook", None), "dbdict", None)
     answers: list[TokenScores | None] = [None] * len(requests)
     keys = [hash_args(REQUEST_TYPE, request.args) for request in requests] if cache is not None else []
+    scorer = scorer_for(lm)
     if cache is not None:
-        answers = [cache.get(key) for key in keys]
+        # What another backend left without distributions is no answer where they can be had.
+        cached = [cache.get(key) for key in keys]
+        answers = [a if a is not None and (scorer is plain or a.has_distributions) else None for a in cached]
     todo = [i for i, answer in enumerate(answers) if answer is None]
 
     def keep(index: int, scores: TokenScores) -> None:
@@ -81,7 +83,7 @@ def token_scores(lm: LM, requests: Sequence[Any]) -> list[TokenScores]:
             cache[keys[todo[index]]] = scores
 
     if todo:
-        scorer_for(lm).token_scores(lm, [requests[i] for i in todo], keep)
+        scorer.token_scores(lm, [requests[i] for i in todo], keep)
     missing = [i for i, answer in enumerate(answers) if answer is None]
     if missing:
         raise RuntimeError(f"{type(lm).__name__} left {len(missing)} of {len(requests)} requests unanswered")

@@ -57,6 +57,10 @@ class TokenScores(tuple[float, bool]):
         """Whether the backend gave token distributions, so that Full-ECE can be computed."""
         return self.large_probs is not None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave the request behind: it holds this very answer, and other processes have no use for it."""
+        return {**self.__dict__, "request": None}
+
     def answering(self, request: Any) -> "TokenScores":
         """Return a copy that knows the request it answers (the original may sit in a cache)."""
         copy = TokenScores(

@@ -1,6 +1,5 @@
 """From the docs' records to a metric's value and standard error."""
 
-import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,11 +7,8 @@ from typing import Any
 
 from lm_eval_calibration.metrics import Metric
 from lm_eval_calibration.records import Record, metric_arrays
+from lm_eval_calibration.tasks.notices import say_once
 from lm_eval_calibration.tasks.pooling import PooledStderr, PooledValue
-
-logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
-
-_said: set[str] = set()
 
 
 @dataclass(frozen=True)
@@ -24,7 +20,7 @@ class Aggregation:
 
     def __call__(self, records: Sequence[Record]) -> PooledValue:
         """Return the metric over the records, ``nan`` where it is undefined."""
-        return PooledValue(self.value(records), self.value, records)
+        return PooledValue(self.value(records), self, records)
 
     def value(self, records: Sequence[Record]) -> float:
         """Return the metric as a plain float."""
@@ -33,15 +29,24 @@ class Aggregation:
 
     def _compute(self, function: Any, records: Sequence[Record]) -> float:
         if all(record.gold is None for record in records):
-            _say_once(f"{_tasks(records)}: {self.metric.name} is undefined: no doc has a sound gold label")
+            say_once(f"{_tasks(records)}: {self.metric.name} is undefined: no doc has a sound gold label")
             return float("nan")
         options = {"n_bins": self.n_bins} if self.metric.takes_n_bins else {}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             value = float(function(*metric_arrays(records, self.metric.kind, self.n_bins), **options))
         for warning in caught:
-            _say_once(f"{_tasks(records)}: {warning.message}")
+            if not issubclass(warning.category, UserWarning):  # not a metric's reason but somebody's bug
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+            else:
+                say_once(f"{_tasks(records)}: {warning.message}")
         return value
+
+    def not_pooled(self, other: Any) -> float:
+        """Say that tasks computed otherwise can't be pooled with these, and return nan."""
+        bins = f"n_bins {self.n_bins} and {other.n_bins}"
+        say_once(f"a group mixes tasks with {bins}: its {self.metric.name} is undefined. Give its tasks equal n_bins")
+        return float("nan")
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ class StderrAggregation(Aggregation):
         """Return the standard error over the records."""
         if len(records) < 2:
             return "N/A"
-        return PooledStderr(self.value(records), self.value, records)
+        return PooledStderr(self.value(records), self, records)
 
     def value(self, records: Sequence[Record]) -> float:
         """Return the standard error as a plain float."""
@@ -63,7 +68,7 @@ def _say_broken_labels(records: Sequence[Record]) -> None:
     broken = [record for record in records if record.gold is None]
     if broken:
         docs = ", ".join(str(record.doc_id) for record in broken[:10])
-        _say_once(
+        say_once(
             f"{_tasks(records)}: {len(broken)} of {len(records)} docs have a gold label outside their choices "
             f"(docs {docs}{', ...' if len(broken) > 10 else ''}); they count in acc and in no calibration metric"
         )
@@ -72,9 +77,3 @@ def _say_broken_labels(records: Sequence[Record]) -> None:
 def _tasks(records: Sequence[Record]) -> str:
     names = sorted({record.task for record in records})
     return names[0] if len(names) == 1 else f"{len(names)} tasks ({names[0]}, ...)"
-
-
-def _say_once(message: str) -> None:
-    if message not in _said:
-        _said.add(message)
-        logger.warning(message)

@@ -1,11 +1,11 @@
 """The task class that every calibrated YAML names: the stock task, its metrics, and calibration beside them."""
 
 import json
-import logging
 import sys
 from collections.abc import ItemsView, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY, metric_registry
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.tasks._yaml_loader import load_yaml
@@ -15,10 +15,9 @@ from lm_eval_calibration.metrics import CATALOG, CORE
 from lm_eval_calibration.records import KEPT_PROB, RECORD_KEY, Record
 from lm_eval_calibration.scoring import REQUEST_TYPE, TokenScores
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
+from lm_eval_calibration.tasks.notices import new_run, say_once
 from lm_eval_calibration.tasks.options import KEY, Options, TaskError, merged
 from lm_eval_calibration.tasks.stock import stock_config
-
-logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
 
 
 class DocResult(dict[str, Any]):
@@ -51,8 +50,11 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        new_run()
         given = dict(config or {})
-        name = given["task"]
+        name = given.get("task")
+        if not name:
+            raise TaskError(f"a task configuration needs a name under 'task'; this one has {sorted(given)}")
         stock_name = given.pop("stock_task", None)
         stock = stock_config(stock_name) if stock_name else {}
         given.pop("class", None)
@@ -64,7 +66,9 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
         full["metric_list"], self._calibration_metrics = _metric_list(stock, given, self.options, name)
         try:
             super().__init__(config=full)
-        except IndexError as error:  # the harness looks at the first doc's gold choice
+        except IndexError as error:  # the harness looks at the first doc and its gold choice
+            if not len(self.eval_docs):
+                raise TaskError(f"{name}: the split that is evaluated has no docs") from error
             raise TaskError(f"{name}, doc 0: the gold label is outside the choices ({error})") from error
         if self.multiple_target:
             raise TaskError(f"{name} has several gold answers for a doc; calibration needs exactly one")
@@ -83,7 +87,7 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
         """Load the data set; say what to do where it can't be reached."""
         try:
             super().download(dataset_kwargs, **kwargs)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: another subset is cached, this one is not
             subset = f" ({self.DATASET_NAME})" if self.DATASET_NAME else ""
             raise TaskError(
                 f"{self.config.task}: the data set {self.DATASET_PATH}{subset} can't be loaded: {error}. Without "
@@ -93,15 +97,18 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
     def build_all_requests(self, **kwargs: Any) -> None:
         """Build the requests; read off how the run treats samples and standard errors."""
         run = _evaluate_arguments()
-        self._with_stderr = run.get("bootstrap_iters") != 0
+        iterations = run.get("bootstrap_iters", 1)
+        self._with_stderr = isinstance(iterations, int) and iterations > 0  # as the harness decides
         if not run.get("log_samples", True):
-            _warn_once(
+            say_once(
                 "Samples are not logged: the table is complete, but reports, comparison, drift and recalibration "
                 "read samples_*.jsonl and can't be made from this run. Add --log_samples --output_path DIR."
             )
         # With --samples the harness numbers the chosen docs from 0, in the data set's order.
         self._sample_ids = sorted(set(kwargs.get("samples") or ()))
         super().build_all_requests(**kwargs)
+        for request in self._instances:  # --cache_requests may have kept them for another version of ours
+            request.request_type = REQUEST_TYPE
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> Any:
         """Ask for token scores where the stock task asks for log-likelihoods."""
@@ -133,7 +140,9 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
             if self._with_stderr:
                 # The harness writes "N/A" under `<name>_stderr`; this item, coming after, replaces it.
                 aggregated[f"{name}_stderr"] = record
-        return DocResult({**stock, **dict.fromkeys(ours, f"see {RECORD_KEY}"), **logged}, aggregated)
+        # Loggers (W&B, Trackio) look every listed metric up in the samples, available or not.
+        entries = {name: f"see {RECORD_KEY}" if name in ours else "unavailable" for name in self._calibration_metrics}
+        return DocResult({**stock, **entries, **logged}, aggregated)
 
     def _available(self, name: str, results: Sequence[Any]) -> bool:
         if CATALOG[name].kind != "full_vocabulary":
@@ -160,9 +169,13 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
         gold = _gold_index(self.doc_to_text(doc) if self.multiple_input else self.doc_to_target(doc), choices)
         answers = list(results)[: len(choices)]  # acc_mutual_info asks for unconditional ones too, after these
         scores = answers[0 if gold is None else gold]
-        request = getattr(scores, "request", None)
+        request = getattr(answers[0], "request", None)
         doc_id = None if request is None else self._true_doc_id(request.doc_id)
         place = f"{self.task_name} doc {doc_id}"
+        doc_hash = _doc_hash(doc)
+        if request is not None and _doc_hash(request.doc) != doc_hash:
+            # The harness's cached requests know nothing of --samples.
+            raise TaskError(f"{place}: the requests are another doc's; run without --cache_requests or --samples")
         log_likelihoods = _checked([float(answer[0]) for answer in answers], place)
         distributions: dict[str, Any] = {}
         if gold is not None and isinstance(scores, TokenScores):
@@ -170,7 +183,7 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
         return Record(
             task=self.task_name,
             doc_id=doc_id,
-            doc_hash=hash_string(json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)),
+            doc_hash=doc_hash,
             prompt_hash=hash_string(request.arguments[0]) if request else "",
             kind="multiple_choice",
             log_likelihoods=tuple(log_likelihoods),
@@ -178,6 +191,12 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
             certificate=getattr(scores, "certificate", {}),
             **distributions,
         )
+
+
+def _doc_hash(doc: Any) -> str:
+    """Return the harness's own hash of a doc."""
+    text = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
+    return str(hash_string(text))
 
 
 def _refuse_unsupported(config: Mapping[str, Any], name: str) -> None:
@@ -235,7 +254,7 @@ def _gold_index(gold: Any, choices: Sequence[str]) -> int | None:
     """Return the gold choice's index as the harness reads it, or None for a broken label (it then counts -100)."""
     if isinstance(gold, str):
         return choices.index(gold) if gold in choices else None
-    return int(gold) if isinstance(gold, int) and 0 <= gold < len(choices) else None
+    return int(gold) if isinstance(gold, int | np.integer) and 0 <= gold < len(choices) else None
 
 
 def _checked(log_likelihoods: list[float], place: str) -> list[float]:
@@ -258,12 +277,3 @@ def _evaluate_arguments() -> Mapping[str, Any]:
             return {key: frame.f_locals.get(key) for key in ("log_samples", "bootstrap_iters")}
         frame = frame.f_back  # type: ignore[assignment]
     return {}
-
-
-_warned: set[str] = set()
-
-
-def _warn_once(message: str) -> None:
-    if message not in _warned:
-        _warned.add(message)
-        logger.warning(message)

@@ -37,16 +37,11 @@ def with_samples(arguments: Sequence[str]) -> list[str]:
     """Return the arguments with samples logged, somewhere, unless told not to."""
     if _NO_SAMPLES in arguments:
         return [argument for argument in arguments if argument != _NO_SAMPLES]
-    result = list(arguments)
-    if not _has(arguments, "--log_samples", "-s"):
-        result.append("--log_samples")
-    if not _has(arguments, "--output_path", "-o") and "output_path" not in _config(arguments):
-        result += ["--output_path", SAMPLES_DIRECTORY]
-    return result
-
-
-def _has(arguments: Sequence[str], *flags: str) -> bool:
-    return any(argument.partition("=")[0] in flags for argument in arguments)
+    config = _config(arguments)
+    defaults = [] if "log_samples" in config else ["--log_samples"]
+    if "output_path" not in config:
+        defaults += ["--output_path", SAMPLES_DIRECTORY]
+    return [*defaults, *arguments]  # of a flag given twice the later one, the user's, holds
 
 
 def _config(arguments: Sequence[str]) -> dict[str, object]:

@@ -2,9 +2,10 @@
 
 1. Groups in groups: the harness hands arrows and n-shot from tasks to groups parents first, so the top row of
    nested groups gets neither. Ours hands the groups over children first.
-2. Extended metrics: a group's YAML names its metrics, but ``--metadata`` may ask for more, and a backend without
-   token distributions gives no ``full_ece``. Groups that hold calibrated tasks aggregate what their tasks have.
-   Our ``<metric>_stderr`` items leave a meaningless ``<metric>_stderr_stderr``, which is dropped on the way.
+2. Asked metrics: a group's YAML names its metrics, but ``--metadata`` may ask for more, and a backend without token
+   distributions gives no ``full_ece``. A group that holds calibrated tasks adds what was asked for and leaves out
+   what none of its tasks has. Our ``<metric>_stderr`` items leave a meaningless ``<metric>_stderr_stderr``, which is
+   dropped on the way.
 """
 
 from collections.abc import Callable
@@ -15,6 +16,7 @@ from lm_eval import evaluator_utils
 from lm_eval.config.group import AggMetricConfig
 
 from lm_eval_calibration.metrics import CATALOG
+from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
 
 
 def apply() -> None:
@@ -42,22 +44,25 @@ def _metrics_of_the_tasks(aggregate_groups: Callable[[Any], Any]) -> Callable[[A
     @wraps(aggregate_groups)
     def patched(results: Any) -> Any:
         for metrics in results.metrics.values():
-            for key in [key for key in metrics if "_stderr_stderr," in key]:
-                del metrics[key]
+            for name in CATALOG:
+                metrics.pop(f"{name}_stderr_stderr,none", None)
         for group in results.groups.values():
-            listed = group.aggregate_metric_list or []
-            if any(entry.metric in CATALOG for entry in listed):
-                present = _metrics_in(group, results.metrics)
-                group.aggregate_metric_list = [
-                    *(entry for entry in listed if entry.metric not in CATALOG or entry.metric in present),
-                    *(AggMetricConfig(name) for name in present if name not in [e.metric for e in listed]),
-                ]
+            tasks = [task for task in group.get_all_tasks() if isinstance(task, CalibratedTask)]
+            if tasks and group.aggregate_metric_list:
+                group.aggregate_metric_list = _metric_list(group.aggregate_metric_list, tasks, results.metrics)
         return aggregate_groups(results)
 
     return patched
 
 
-def _metrics_in(group: Any, results: dict[str, dict[str, Any]]) -> list[str]:
-    """Return our metrics that some task of the group has, in the catalog's order."""
-    keys = {key.split(",")[0] for task in group.get_all_tasks() for key in results.get(task.task_name, ())}
-    return [name for name in CATALOG if name in keys]
+def _metric_list(
+    listed: list[AggMetricConfig], tasks: list[CalibratedTask], results: dict[str, dict[str, Any]]
+) -> list[AggMetricConfig]:
+    """Return a group's metrics: of those listed, what some task has; and what was asked for beside them."""
+    names = [entry.metric for entry in listed]
+    present = {key.split(",")[0] for task in tasks for key in results.get(task.task_name, ())}
+    asked = dict.fromkeys(name for task in tasks for name in task.options.metrics if name not in names)
+    return [
+        *(entry for entry in listed if entry.metric not in CATALOG or entry.metric in present),
+        *(AggMetricConfig(name, weight_by_size=listed[0].weight_by_size) for name in asked if name in present),
+    ]

@@ -42,11 +42,13 @@ class Options:
         n_bins, names = given.get("n_bins", 10), given.get("metrics", ())
         if isinstance(n_bins, bool) or not isinstance(n_bins, int) or not 1 <= n_bins <= MAX_BINS:
             raise TaskError(f"{place}.n_bins is {n_bins!r}, not a whole number from 1 to {MAX_BINS}")
-        names = (names,) if isinstance(names, str) else tuple(names)
+        names = (names,) if isinstance(names, str) else names
+        if not isinstance(names, list | tuple):
+            raise TaskError(f"{place}.metrics is {names!r}, not a list of names")
         for name in names:
-            if name not in CATALOG:
+            if not isinstance(name, str) or name not in CATALOG:
                 raise TaskError(f"{place}.metrics has {name!r}; there are {', '.join(CATALOG)}")
-        return cls(n_bins, names)
+        return cls(n_bins, tuple(names))
 
     def to_metadata(self) -> dict[str, Any]:
         """Return what results show under ``configs``."""

@@ -7,24 +7,48 @@ and JSON hold the plain number.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, Self
+from collections.abc import Sequence
+from typing import Any, Protocol, Self
 
 from lm_eval_calibration.records import Record
 
-Compute = Callable[[Sequence[Record]], Any]
+
+class Pools(Protocol):
+    """What computes a metric from records; equal ones compute the same."""
+
+    def value(self, records: Sequence[Record]) -> float:
+        """Return the metric over the records."""
+
+    def not_pooled(self, other: Any) -> float:
+        """Say that two tasks' docs can't be pooled (other bins, say) and return nan."""
+
+
+class _Docs:
+    """The docs behind a number, and what computes it of them."""
+
+    def __init__(self, aggregation: Pools, records: Sequence[Record], other: Any = None) -> None:
+        self.aggregation, self.records, self.other = aggregation, records, other
+
+    def __add__(self, more: "_Docs") -> "_Docs":
+        other = self.other or more.other or (None if more.aggregation == self.aggregation else more.aggregation)
+        return _Docs(self.aggregation, [*self.records, *more.records], other)
+
+    def value(self) -> float:
+        if self.other is not None:
+            return self.aggregation.not_pooled(self.other)
+        # A task may stand in two subgroups of a group: each doc counts once.
+        unique = {(r.task, r.doc_id) if r.doc_id is not None else id(r): r for r in self.records}
+        return self.aggregation.value(list(unique.values()))
 
 
 class _Remembering(float):
-    """A float that knows the docs it is the metric of and how to compute it."""
+    """A float that knows the docs it is the metric of."""
 
-    compute: Compute
-    records: Sequence[Record]
+    docs: _Docs
 
-    def __new__(cls, value: float, compute: Compute, records: Sequence[Record]) -> Self:
+    def __new__(cls, value: float, aggregation: Pools, records: Sequence[Record]) -> Self:
         self = super().__new__(cls, value)
-        self.compute = compute
-        self.records = records
+        self.docs = _Docs(aggregation, records)
         return self
 
     def __reduce__(self) -> tuple[type[float], tuple[float]]:
@@ -35,65 +59,60 @@ class PooledValue(_Remembering):
     """A metric's value over a task's docs; ``sum(value * size) / sum(sizes)`` is its value over all the docs."""
 
     def __mul__(self, size: Any) -> Any:
-        return _WeightedSum(float(self) * size, self.compute, self.records, size == len(self.records))
+        # Another size than the number of docs: the group averages its tasks unweighted (weight_by_size: false).
+        return _WeightedSum(float(self) * size, self.docs if size == len(self.docs.records) else None)
 
     __rmul__ = __mul__
 
 
 class _WeightedSum:
-    """``sum(value * size)`` on its way to a group's value."""
+    """``sum(value * size)`` on its way to a group's value; without docs it is the harness's own mean."""
 
-    def __init__(self, plain: float, compute: Compute, records: Sequence[Record], pools: bool) -> None:
-        self.plain, self.compute, self.records = plain, compute, records
-        # False once a size is not the number of docs (weight_by_size: false) or a plain number was added.
-        self.pools = pools
+    def __init__(self, plain: float, docs: _Docs | None) -> None:
+        self.plain, self.docs = plain, docs
 
     def __add__(self, other: Any) -> "_WeightedSum":
         if isinstance(other, _WeightedSum):
-            records = [*self.records, *other.records]
-            return _WeightedSum(self.plain + other.plain, self.compute, records, self.pools and other.pools)
-        return _WeightedSum(self.plain + other, self.compute, self.records, self.pools and other == 0)
+            docs = self.docs + other.docs if self.docs and other.docs else None
+            return _WeightedSum(self.plain + other.plain, docs)
+        return _WeightedSum(self.plain + other, self.docs if other == 0 else None)  # else a plain number's docs lack
 
     __radd__ = __add__
 
     def __truediv__(self, total: float) -> float:
-        return float(self.compute(self.records)) if self.pools else self.plain / total
+        return self.docs.value() if self.docs else self.plain / total
 
 
 class PooledStderr(_Remembering):
     """A metric's standard error over a task's docs; ``pooled_sample_stderr`` of several is that of all the docs."""
 
     def __pow__(self, exponent: Any, modulo: Any = None) -> Any:
-        return _Variance(float(self) ** exponent, self.compute, self.records, by_size=False)
+        return _Variance(float(self) ** exponent, self.docs, by_size=False)
 
 
 class _Variance:
     """A squared standard error on its way through ``pooled_sample_stderr``."""
 
-    def __init__(self, plain: float, compute: Compute | None, records: Sequence[Record], by_size: bool) -> None:
-        self.plain, self.compute, self.records = plain, compute, records
+    def __init__(self, plain: float, docs: _Docs | None, *, by_size: bool) -> None:
+        self.plain, self.docs = plain, docs
         self.by_size = by_size  # False: the group averages its tasks unweighted, nothing to pool
 
     def __mul__(self, factor: Any) -> "_Variance":
-        return _Variance(self.plain * factor, self.compute, self.records, by_size=True)
+        return _Variance(self.plain * factor, self.docs, by_size=True)
 
     __rmul__ = __mul__
 
     def __add__(self, other: Any) -> "_Variance":
         if isinstance(other, _Variance):
-            compute = self.compute if other.compute else None
-            return _Variance(self.plain + other.plain, compute, [*self.records, *other.records], self.by_size)
-        compute = self.compute if other == 0 else None  # a plain number was added: its docs are unknown
-        return _Variance(self.plain + other, compute, self.records, self.by_size)
+            docs = self.docs + other.docs if self.docs and other.docs else None
+            return _Variance(self.plain + other.plain, docs, by_size=self.by_size)
+        return _Variance(self.plain + other, self.docs if other == 0 else None, by_size=self.by_size)
 
     __radd__ = __add__
 
     def __truediv__(self, divisor: float) -> "_Variance":
-        plain = self.plain / divisor if divisor else math.nan
-        return _Variance(plain, self.compute, self.records, self.by_size)
+        return _Variance(self.plain / divisor if divisor else math.nan, self.docs, by_size=self.by_size)
 
     def sqrt(self) -> float:
         """Numpy calls this for ``np.sqrt``: the last step."""
-        if self.compute and self.by_size:
-            return float(self.compute(self.records))
-        return math.sqrt(self.plain)
+        return self.docs.value() if self.docs and self.by_size else math.sqrt(self.plain)

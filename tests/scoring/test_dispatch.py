@@ -49,6 +49,44 @@ def test_use_cache_answers_again_without_the_model(tmp_path: Any) -> None:
         cached.dbdict.close()
 
 
+def test_an_interrupted_run_resumes_from_the_backend_s_own_entries(tmp_path: Any) -> None:
+    class Dying(CountingLM):
+        def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+            for request in requests:
+                if len(self.asked) == 2 and self.dies:
+                    raise ConnectionError
+                (answer,) = super().loglikelihood([request])
+                self.cache_hook.add_partial("loglikelihood", request.args, answer)
+            return super().loglikelihood(requests)
+
+    requests = make_requests(["a", "bcd", "ef", "g"])
+    for dies in (True, False):
+        lm = Dying()
+        lm.dies = dies
+        cached = CachingLM(lm, str(tmp_path / "cache.db"))
+        if dies:
+            with pytest.raises(ConnectionError):
+                getattr(cached, scoring.REQUEST_TYPE)(requests)
+        else:
+            assert [a[0] for a in getattr(cached, scoring.REQUEST_TYPE)(requests)] == [-1.0, -3.0, -2.0, -1.0]
+            assert {text for _, text in lm.asked} == {"ef", "g"}
+        cached.dbdict.close()
+
+
+def test_cached_answers_without_distributions_are_asked_again_where_they_can_be_had(
+    gpt2_lm: Any, tmp_path: Any
+) -> None:
+    requests = make_requests(["a", " bc"])
+    plain = CachingLM(CountingLM(), str(tmp_path / "cache.db"))
+    getattr(plain, scoring.REQUEST_TYPE)(requests)
+    plain.dbdict.close()
+    hook = gpt2_lm.cache_hook
+    cached = CachingLM(gpt2_lm, str(tmp_path / "cache.db"))
+    assert all(scores.has_distributions for scores in getattr(cached, scoring.REQUEST_TYPE)(requests))
+    cached.dbdict.close()
+    gpt2_lm.set_cache_hook(hook)
+
+
 def test_use_cache_keeps_distributions(gpt2_lm: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     requests = make_requests(["a", " bc"])
     monkeypatch.setattr(gpt2_lm, "cache_hook", gpt2_lm.cache_hook)

@@ -34,6 +34,22 @@ def test_equals_the_plain_float64_softmax(dtype: torch.dtype, block: int, monkey
         assert (np.sort(large)[: len(large) - len(expected)] >= 0.98 * MIN_LARGE_PROB).all()
 
 
+@pytest.mark.parametrize("offset", [0.0, -100.0, 1000.0, 10000.0])
+def test_log_likelihoods_are_the_stock_run_s_at_a_large_vocabulary(offset: float) -> None:
+    logits = peaked(40, 50_000) + offset
+    rows, tokens = torch.arange(40), torch.arange(40) * 7
+    found = summarize(logits, rows, tokens)
+    np.testing.assert_allclose(found.target_stock_log_probs, logits.log_softmax(-1)[rows, tokens], rtol=2e-7, atol=2e-6)
+    np.testing.assert_allclose(found.target_log_probs, logits.double().log_softmax(-1)[rows, tokens], atol=1e-6)
+
+
+def test_an_entry_on_a_bin_s_edge_is_hit_and_mass_of_the_same_bin() -> None:
+    logits = torch.full((1, 300), -1e4)
+    logits[0, :2] = 60.0  # two entries of exactly 0.5: a perfect tie
+    found = summarize(logits, torch.tensor([0]), torch.tensor([1]))
+    assert np.exp(found.target_log_probs[0]) == found.large_probs[0][0] == found.large_probs[0][1]
+
+
 def test_greedy_and_certain() -> None:
     logits = torch.full((2, 5), -1e4)
     logits[0, 2] = logits[1, 4] = 0.0

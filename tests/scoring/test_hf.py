@@ -269,10 +269,28 @@ def test_seq2seq_requests_share_a_forward_too(t5_lm: Any, monkeypatch: pytest.Mo
     stock = HFLM._model_call
     monkeypatch.setattr(HFLM, "_model_call", lambda self, *a, **k: rows.append(len(a[0])) or stock(self, *a, **k))
     scoring.token_scores(t5_lm, make_requests(["one", "two"], ["A", "B", "C", "D"]))
-    assert sum(rows) == 2
+    assert rows == [2, 2]  # two to try whether it is safe, then one for each context
 
 
-def test_no_progress_bar_leaks_into_other_ranks(gpt2_lm: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_encoder_decoder_that_starts_from_the_last_label_shares_nothing(byte_tokenizer: Any) -> None:
+    from transformers import MBartConfig, MBartForConditionalGeneration
+
+    torch.manual_seed(0)
+    size = {"d_model": 32, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 300}
+    tokens = {"vocab_size": len(byte_tokenizer), "pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 1}
+    model = MBartForConditionalGeneration(MBartConfig(**size, **heads, **tokens, init_std=0.5)).eval()
+    lm = HFLM(pretrained=model, tokenizer=byte_tokenizer, backend="seq2seq", device="cpu", max_length=256)
+    requests = make_requests(["Question: 1+1?\nAnswer:", "other"], ["A", "B", "C", "DE"])
+    stock = lm.loglikelihood(requests, disable_tqdm=True)
+    assert largest_difference(stock, scoring.token_scores(lm, requests)) < 1e-5
+
+
+def test_no_progress_bar_leaks_into_other_ranks(
+    gpt2_lm: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     logging.getLogger("lm_eval").setLevel(logging.ERROR)
-    scoring.token_scores(gpt2_lm, make_requests(["x"], [" A"]))
-    assert "Running token-score requests" in capsys.readouterr().err
+    for rank, shown in ((0, True), (1, False)):
+        monkeypatch.setattr(gpt2_lm, "_rank", rank)
+        scoring.token_scores(gpt2_lm, make_requests(["x"], [" A"]))
+        assert ("Running token-score requests" in capsys.readouterr().err) == shown

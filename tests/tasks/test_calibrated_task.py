@@ -182,7 +182,9 @@ def test_the_log_holds_everything_once(gpt2_lm: Any) -> None:
     assert record["certificate"]["dtype"] == "float32"
     assert record["certificate"]["versions"]["lm-eval"].startswith("0.4.")
     # The gold choice's own tokens, and nothing under 0.05.
-    assert sum(record["log_probs"]) == pytest.approx(record["log_likelihoods"][record["gold"]], abs=1e-9)
+    assert sum(record["log_probs"]) == pytest.approx(record["log_likelihoods"][record["gold"]], abs=1e-5)
+    weights = np.exp(record["log_likelihoods"])
+    assert record["confidence"] == pytest.approx(weights.max() / weights.sum(), rel=1e-12)
     assert min(itertools.chain(*record["large_probs"])) >= 0.05
 
 
@@ -209,7 +211,8 @@ def test_more_than_20_bins_keep_smaller_probabilities(gpt2_lm: Any) -> None:
 
 def test_samples_carry_their_true_doc_ids(gpt2_lm: Any) -> None:
     everything = {record.doc_id: record for record in records(run_tasks(gpt2_lm, [calibrated()]))}
-    for record in records(run_tasks(gpt2_lm, [calibrated()], samples={NAME: [3, 5, 11]})):
+    # The harness itself logs other ids for unsorted ones: it numbers them in the order given, not the data's.
+    for record in records(run_tasks(gpt2_lm, [calibrated()], samples={NAME: [11, 3, 5]})):
         assert record.doc_hash == everything[record.doc_id].doc_hash
         assert record.doc_id in (3, 5, 11)
 
@@ -223,12 +226,18 @@ def test_string_gold(gpt2_lm: Any) -> None:
     assert values(run_tasks(gpt2_lm, [calibrated(by_text)])) == values(run_tasks(gpt2_lm, [calibrated(rows)]))
 
 
+def test_numpy_gold(gpt2_lm: Any) -> None:
+    task = calibrated(doc_to_target=lambda doc: np.int64(doc["answer"]))
+    assert values(run_tasks(gpt2_lm, [task])) == values(run_tasks(gpt2_lm, [calibrated()]))
+
+
 def test_multiple_inputs(gpt2_lm: Any) -> None:
     rows = [{"sentences": [f"{a} eats", f"{b} eats"], "right": i % 2} for i, (a, b) in enumerate(["ab", "cd", "ef"])]
     task = calibrated(rows, doc_to_text="right", doc_to_choice="sentences", doc_to_target="{{'an apple'}}")
     results = run_tasks(gpt2_lm, [task])
     assert [record.gold for record in records(results)] == [0, 1, 0]
     assert {len(record.log_probs) for record in records(results)} == {len("an apple") + 1}
+    assert [line["prompt_hash"] for line in results["samples"][NAME]] == [r.prompt_hash for r in records(results)]
     assert [s["acc"] for s in results["samples"][NAME]] == [r.correct for r in records(results)]
 
 
@@ -331,6 +340,9 @@ def test_metric_list_chooses(gpt2_lm: Any) -> None:
         ({"n_bins": 101}, "n_bins is 101"),
         ({"n_bins": "15"}, "n_bins is '15'"),
         ({"metrics": ["eec"]}, r"metadata\.calibration\.metrics has 'eec'; there are brier_score, ece"),
+        ({"metrics": 5}, r"metadata\.calibration\.metrics is 5, not a list of names"),
+        ({"metrics": None}, r"metadata\.calibration\.metrics is None, not a list of names"),
+        ({"metrics": [["mce"]]}, r"metadata\.calibration\.metrics has \['mce'\]"),
         (5, r"metadata\.calibration is 5, not a mapping"),
     ],
 )
@@ -374,19 +386,17 @@ def test_predict_only_returns_the_record_alone(gpt2_lm: Any) -> None:
     assert set(values(results)) == {"bypass", "bypass_stderr"}
 
 
-def test_no_bootstrap_no_standard_errors(gpt2_lm: Any) -> None:
-    found = values(run_tasks(gpt2_lm, [calibrated()], bootstrap_iters=0))
+@pytest.mark.parametrize("iterations", [0, None, -1])
+def test_no_bootstrap_no_standard_errors(iterations: int | None, gpt2_lm: Any) -> None:
+    found = values(run_tasks(gpt2_lm, [calibrated()], bootstrap_iters=iterations))
     assert {found[f"{name}_stderr"] for name in ("acc", *CORE)} == {"N/A"}
     assert all(isinstance(found[name], float) for name in CORE)
 
 
 @pytest.mark.parametrize(("log_samples", "said"), [(True, False), (False, True)])
 def test_says_what_is_lost_without_samples(
-    log_samples: bool, said: bool, gpt2_lm: Any, harness_log: pytest.LogCaptureFixture, monkeypatch: Any
+    log_samples: bool, said: bool, gpt2_lm: Any, harness_log: pytest.LogCaptureFixture
 ) -> None:
-    from lm_eval_calibration.tasks import calibrated_task
-
-    monkeypatch.setattr(calibrated_task, "_warned", set())
     with_both = run_tasks(gpt2_lm, [calibrated()], log_samples=log_samples)
     assert ("Samples are not logged" in harness_log.text) == said
     assert values(with_both)["ece"] > 0
@@ -422,7 +432,9 @@ def test_encoder_decoder(t5_lm: Any) -> None:
 
 
 def test_a_backend_without_distributions_has_no_full_ece() -> None:
-    found = values(run_tasks(FixedLM(by_length), [calibrated()]))
+    results = run_tasks(FixedLM(by_length), [calibrated()])
+    found = values(results)
+    assert {line["full_ece"] for line in results["samples"][NAME]} == {"unavailable"}
     assert {"acc", "brier_score", "ece", "ace", "auroc"} <= set(found)
     assert not [name for name in found if "full_ece" in name]
 
@@ -457,6 +469,67 @@ def test_cached_requests_are_those_of_our_request_type(
     fresh = values(run_tasks(gpt2_lm, [calibrated()], cache_requests=True))
     assert list(tmp_path.iterdir())
     other_bins = calibrated(metadata={"calibration": {"n_bins": 20}})
+    monkeypatch.setattr(CalibratedTask, "construct_requests", None)  # the cache is read, nothing is built
     assert values(run_tasks(gpt2_lm, [calibrated()], cache_requests=True)) == fresh
     with_20 = values(run_tasks(gpt2_lm, [other_bins], cache_requests=True))
     assert with_20["full_ece"] != fresh["full_ece"]  # n_bins is no part of a request
+
+
+def test_cached_requests_of_other_docs_are_refused(gpt2_lm: Any, tmp_path: Any, monkeypatch: Any) -> None:
+    from lm_eval.caching import cache
+
+    monkeypatch.setattr(cache, "PATH", str(tmp_path))
+    run_tasks(gpt2_lm, [calibrated(make_rows(ragged=False))], cache_requests=True)
+    with pytest.raises(TaskError, match="letters_calibration doc 3: the requests are another doc's"):
+        run_tasks(gpt2_lm, [calibrated(make_rows(ragged=False))], cache_requests=True, samples={NAME: [3, 7]})
+
+
+def test_reasons_are_said_in_every_run_once(gpt2_lm: Any, harness_log: pytest.LogCaptureFixture) -> None:
+    rows = [{**row, "answer": 0} for row in make_rows(5)]
+    for _ in range(2):
+        harness_log.clear()
+        run_tasks(gpt2_lm, [calibrated(rows)])
+        assert harness_log.text.count("ace means little here") == 1
+
+
+def test_standard_errors_use_the_task_s_bins(gpt2_lm: Any) -> None:
+    from lm_eval_calibration.records import metric_arrays
+
+    results = run_tasks(gpt2_lm, [calibrated(metadata={"calibration": {"n_bins": 15}})])
+    arrays = metric_arrays(records(results), "top_label", 15)
+    assert values(results)["ece_stderr"] == metrics.ece_stderr(*arrays, n_bins=15)
+    assert values(results)["ece_stderr"] != metrics.ece_stderr(*arrays, n_bins=10)
+
+
+def test_somebody_s_bug_is_not_taken_for_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lm_eval_calibration.tasks.aggregation import Aggregation
+
+    def buggy(confidence: Any, correct: Any, n_bins: int) -> float:
+        return float(np.log(np.zeros(1))[0])
+
+    record = Record("t", 0, "", "", "multiple_choice", (-1.0, -2.0), 0)
+    with pytest.warns(RuntimeWarning, match="divide by zero"):
+        Aggregation(metrics.CATALOG["ece"]._replace(value=buggy)).value([record])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"test_split": "empty"}, "x: the split that is evaluated has no docs"),
+        ({"task": None}, "needs a name under 'task'"),
+    ],
+)
+def test_nothing_to_evaluate(change: dict[str, Any], message: str) -> None:
+    config = make_config(make_rows(4), task="x")
+    splits = config["custom_dataset"]
+    config["custom_dataset"] = lambda **o: {**splits(**o), "empty": splits(**o)["test"].select([])}
+    with pytest.raises(TaskError, match=message):
+        CalibratedTask({**config, **change})
+
+
+def test_the_harness_s_table_logger_finds_every_metric() -> None:
+    from lm_eval.loggers.wandb_logger import WandbLogger
+
+    results = run_tasks(FixedLM(by_length), [calibrated()])
+    frame = WandbLogger._generate_dataset(None, results["samples"][NAME], results["configs"][NAME])
+    assert set(CORE) <= set(frame.columns)

@@ -1,3 +1,5 @@
+import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,9 +17,8 @@ runner = CliRunner()
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (["--tasks", "x"], ["--tasks", "x", "--log_samples", "--output_path", "lm_eval_results"]),
-        (["-o", "out"], ["-o", "out", "--log_samples"]),
-        (["--output_path=out", "-s"], ["--output_path=out", "-s"]),
+        (["--tasks", "x"], ["--log_samples", "--output_path", "lm_eval_results", "--tasks", "x"]),
+        (["-oout"], ["--log_samples", "--output_path", "lm_eval_results", "-oout"]),
         (["--tasks", "x", "--no_log_samples"], ["--tasks", "x"]),
     ],
 )
@@ -28,8 +29,9 @@ def test_samples_are_logged_unless_told_not_to(given: list[str], expected: list[
 def test_a_config_file_may_name_the_output_path(tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     config.write_text("output_path: elsewhere\n", encoding="utf-8")
-    assert with_samples(["--config", str(config)]) == ["--config", str(config), "--log_samples"]
-    assert with_samples([f"--config={config}"]) == [f"--config={config}", "--log_samples"]
+    assert with_samples(["--config", str(config)]) == ["--log_samples", "--config", str(config)]
+    config.write_text("output_path: elsewhere\nlog_samples: false\n", encoding="utf-8")
+    assert with_samples([f"--config={config}"]) == [f"--config={config}"]
     assert "--output_path" in with_samples(["--config", str(tmp_path / "missing.yaml")])
 
 
@@ -85,3 +87,51 @@ def test_an_unknown_subject_is_one_clear_line(tmp_path: Path) -> None:
     assert "error: no task 'mmlu_anatomi_calibration'; the nearest are mmlu_anatomy_calibration" in result.stderr
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_run_for_real(tmp_path: Path) -> None:
+    rows = [{"question": f"{i}?", "choices": ["a", "b", "c"], "answer": i % 3} for i in range(6)]
+    (tmp_path / "rows.json").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    (tmp_path / "own.yaml").write_text(
+        "task: own_calibration\nclass: !function lm_eval_calibration.tasks.CalibratedTask\n"
+        f"dataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/rows.json}}}}\ntest_split: test\n"
+        "output_type: multiple_choice\ndoc_to_text: question\ndoc_to_choice: choices\ndoc_to_target: answer\n",
+        encoding="utf-8",
+    )
+    arguments = ["run", "--model", "dummy", "--tasks", "own_calibration", "--include_path", str(tmp_path)]
+    for extra, logged in (["-oout"], True), (["-oquiet", "--no_log_samples"], False):
+        done = subprocess.run(
+            [sys.executable, "-m", "lm_eval_calibration", *arguments, *extra],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env={**os.environ, "HF_HOME": str(tmp_path / "hf")},
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert "|own_calibration|" in done.stdout
+        assert "|brier_score|" in done.stdout
+        assert "DummyLM gives no token distributions" in done.stderr
+        assert ("Samples are not logged" in done.stderr) != logged
+        assert bool(list((tmp_path / extra[0][2:]).rglob("samples_own_calibration_*.jsonl"))) == logged
+    assert not (tmp_path / "lm_eval_results").exists()
+
+
+def test_the_harness_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    import lm_eval.__main__
+    import lm_eval.tasks
+
+    from lm_eval_calibration.tasks import CalibrationTaskManager, command
+
+    seen = []
+
+    def cli_evaluate() -> None:
+        seen.append((list(sys.argv), lm_eval.tasks.TaskManager))
+        raise RuntimeError
+
+    monkeypatch.setattr(lm_eval.__main__, "cli_evaluate", cli_evaluate)
+    before = list(sys.argv), lm_eval.tasks.TaskManager
+    with pytest.raises(RuntimeError):
+        command.run(["--no_log_samples", "--tasks", "x"])
+    assert seen == [(["lm_eval", "run", "--tasks", "x"], CalibrationTaskManager)]
+    assert (list(sys.argv), lm_eval.tasks.TaskManager) == before

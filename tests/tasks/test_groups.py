@@ -126,15 +126,55 @@ def test_a_group_may_ask_for_the_unweighted_mean(gpt2_lm: Any) -> None:
     assert results["mean_calibration"]["ece_stderr,none"] == pytest.approx(np.sqrt((errors**2).sum()) / 3, abs=1e-12)
 
 
+class Wrong:
+    """An aggregation that must not be asked."""
+
+    def value(self, records: Any) -> float:
+        raise AssertionError("pooled what can't be pooled")
+
+
 def test_mixed_with_plain_numbers_it_is_the_harness_s_own_mean() -> None:
-    value = PooledValue(0.5, lambda records: 99.0, [None] * 4)
-    error = PooledStderr(0.1, lambda records: 99.0, [None] * 4)
+    value, error = PooledValue(0.5, Wrong(), [None] * 4), PooledStderr(0.1, Wrong(), [None] * 4)
     assert aggregate_subtask_metrics([value, 0.25], [4, 12]) == pytest.approx((0.5 * 4 + 0.25 * 12) / 16)
     assert aggregate_subtask_metrics([0.25, value], [12, 4]) == pytest.approx((0.5 * 4 + 0.25 * 12) / 16)
     plain = pooled_sample_stderr([0.1, 0.2], [4, 12])
     assert pooled_sample_stderr([error, 0.2], [4, 12]) == pytest.approx(plain)
     assert pooled_sample_stderr([0.2, error], [12, 4]) == pytest.approx(plain)
     assert unweighted_mean_stderr([error, error]) == pytest.approx(np.sqrt(0.02) / 2)
+
+
+@pytest.mark.parametrize("bins", [(10, 15), (50, 10)])
+def test_tasks_of_different_bins_have_no_pooled_value(
+    bins: tuple[int, int], gpt2_lm: Any, harness_log: pytest.LogCaptureFixture
+) -> None:
+    tasks = [make_tasks({f"b{n}_calibration": 8}, metadata={"calibration": {"n_bins": n}})[0] for n in bins]
+    row = run_tasks(gpt2_lm, [make_group("bins_calibration", tasks)])["results"]["bins_calibration"]
+    assert np.isnan(row["ece,none"])
+    assert np.isnan(row["full_ece_stderr,none"])
+    assert f"a group mixes tasks with n_bins {bins[0]} and {bins[1]}: its ece is undefined" in harness_log.text
+
+
+def test_a_task_in_two_subgroups_counts_once(gpt2_lm: Any) -> None:
+    one, two, three = make_tasks()
+    top = make_group("twice_calibration", [make_group("a", [one, two]), make_group("b", [two, three])])
+    results = run_tasks(gpt2_lm, [top])
+    for name in CORE:
+        row = results["results"]["twice_calibration"]
+        assert row[f"{name},none"] == pytest.approx(pooled(results, list(SIZES), name, "value"), abs=1e-12)
+        assert row[f"{name}_stderr,none"] == pytest.approx(pooled(results, list(SIZES), name, "stderr"), abs=1e-12)
+
+
+def test_a_group_s_list_is_respected_and_stock_groups_are_left_alone(gpt2_lm: Any) -> None:
+    from lm_eval.api.task import ConfigurableTask
+
+    stock_metrics = [{"metric": m, "aggregation": "mean", "higher_is_better": True} for m in ("acc", "acc_norm")]
+    stock = ConfigurableTask(config=make_config(make_rows(9), task="plain", metric_list=stock_metrics))
+    listed = [{"metric": "acc"}, {"metric": "ece"}]
+    groups = [make_group("few_calibration", make_tasks(), listed), make_group("stock", [stock], [{"metric": "acc"}])]
+    rows = run_tasks(gpt2_lm, groups)["results"]
+    names = {group: {key.split(",")[0] for key in rows[group] if "," in key} for group in ("few_calibration", "stock")}
+    assert names["few_calibration"] == {"acc", "acc_stderr", "ece", "ece_stderr"}
+    assert names["stock"] == {"acc", "acc_stderr"}
 
 
 @pytest.mark.parametrize("name", ["_propagate_higher_is_better", "_propagate_num_fewshot"])
@@ -157,16 +197,10 @@ def test_upstream_still_needs_the_patch_for_nested_groups(name: str) -> None:
 def test_upstream_still_needs_the_patch_for_asked_metrics() -> None:
     """Fails when the harness aggregates what is not in a group's list, or cleans up after itself."""
     stock = evaluator_utils.aggregate_groups.__wrapped__
+    (task,) = make_tasks({"t": 3}, metadata={"calibration": {"metrics": ["mce"]}})
     results = evaluator_utils.EvalAcc()
-    results.metrics["t"] = {
-        "ece,none": 0.5,
-        "mce,none": 0.5,
-        "ece_stderr_stderr,none": "N/A",
-        "sample_len": 3,
-    }
-    group = make_group("g", [], [{"metric": "ece"}])
-    group.get_all_tasks = lambda recursive=True: [type("T", (), {"task_name": "t"})]  # type: ignore[method-assign]
-    results.groups["g"] = group
+    results.metrics["t"] = {"ece,none": 0.5, "mce,none": 0.5, "ece_stderr_stderr,none": "N/A", "sample_len": 3}
+    results.groups["g"] = make_group("g", [task], [{"metric": "ece"}])
     stock(results)
     assert "mce,none" not in results.metrics["g"]
     assert "ece_stderr_stderr,none" in results.metrics["t"]
