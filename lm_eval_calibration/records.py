@@ -3,6 +3,7 @@
 It is the field ``calibration`` of a line of ``samples_*.jsonl``. Unknown fields are kept, unknown versions refused.
 """
 
+import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -23,6 +24,9 @@ DEFINITION_VERSION = 1
 
 RECORD_KEY = "calibration"
 """The field of a samples line that holds the record."""
+
+KINDS = ("multiple_choice",)
+"""Kinds of record; ``generation`` and ``corpus`` are reserved."""
 
 KEPT_PROB = 0.05
 """Probabilities at least this large are stored, so Full-ECE can be computed later for any n_bins up to 20."""
@@ -61,6 +65,20 @@ class Record:
     vocab_size: int | None = None
     certificate: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse what no metric could be computed from."""
+        k = len(self.log_likelihoods)
+        if self.kind not in KINDS:
+            raise ValueError(f"kind is {self.kind!r}; there is {', '.join(KINDS)}")
+        if k == 0 or not all(x < math.inf for x in self.log_likelihoods):  # nan included
+            raise ValueError(f"log_likelihoods are {list(self.log_likelihoods)}")
+        if self.gold is not None and not 0 <= self.gold < k:
+            raise ValueError(f"gold is {self.gold}, but there are {k} choices")
+        if (self.log_probs is None) != (self.large_probs is None) or len(self.log_probs or ()) != len(
+            self.large_probs or ()
+        ):
+            raise ValueError("log_probs and large_probs are not of the same positions")
 
     @cached_property
     def probs(self) -> NDArray[np.float64]:
@@ -108,11 +126,14 @@ class Record:
         """Read a record; raise ValueError if its version is not ours or a field is missing."""
         if data.get("version") != RECORD_VERSION:
             raise ValueError(f"record version {data.get('version')!r} is not {RECORD_VERSION}")
+        if data.get("definitions") != DEFINITION_VERSION:
+            raise ValueError(f"definition version {data.get('definitions')!r} is not {DEFINITION_VERSION}")
         names = {f.name for f in fields(cls)} - {"extra"}
         known = {key: value for key, value in data.items() if key in names}
-        known["log_likelihoods"] = tuple(_infinite(x) for x in known.get("log_likelihoods", ()))
-        if "log_probs" in known:
-            known["log_probs"] = tuple(_infinite(x) for x in known["log_probs"])
+        for name in ("log_likelihoods", "log_probs"):
+            if known.get(name) is not None:
+                known[name] = tuple(_infinite(x) for x in known[name])
+        if known.get("large_probs") is not None:
             known["large_probs"] = tuple(map(tuple, known["large_probs"]))
         derived = {"version", "definitions", "confidence", "correct"}
         extra = {key: value for key, value in data.items() if key not in names | derived}
@@ -125,16 +146,28 @@ class Record:
 def read_records(path: str | Path) -> Iterator[Record]:
     """Yield the records of a ``samples_*.jsonl`` file; raise ValueError naming file and line where there is none."""
     import jsonlines
+
+    number = 0
+    try:
+        with jsonlines.open(path, loads=_loads) as lines:
+            for number, line in enumerate(lines, start=1):  # noqa: B007
+                if not isinstance(line, dict) or not isinstance(line.get(RECORD_KEY), dict):
+                    raise ValueError(f"no {RECORD_KEY!r} record")
+                yield Record.from_dict(line[RECORD_KEY])
+    except jsonlines.InvalidLineError as error:
+        raise ValueError(f"{path}, line {error.lineno}: not JSON ({error})") from error
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path}, line {number}: {error}") from error
+
+
+def _loads(text: str | bytes) -> Any:
+    """Parse a line; docs may hold the bare NaN that Python writes and strict JSON does not know."""
     import orjson
 
-    with jsonlines.open(path, loads=orjson.loads) as lines:
-        for number, line in enumerate(lines, start=1):
-            try:
-                yield Record.from_dict(line[RECORD_KEY])
-            except (KeyError, TypeError) as error:
-                raise ValueError(f"{path}, line {number}: no {RECORD_KEY!r} record") from error
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from error
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return json.loads(text)
 
 
 def metric_arrays(records: Iterable[Record], kind: str, n_bins: int) -> tuple[Any, Any]:

@@ -14,14 +14,14 @@ import pytest
 from tiny import make_gpt2, make_t5, make_tokenizer
 
 REPOSITORY = Path(__file__).parents[1]
-HUB = REPOSITORY.parent / "shared" / "data" / "hub"
+HUB = Path(os.environ.get("LM_EVAL_CALIBRATION_HUB", REPOSITORY.parent / "shared" / "data" / "hub"))
 
 
 @pytest.fixture(scope="session")
 def hub() -> Path:
     """A folder that holds `cais/mmlu/` and the medical data sets, so that stock tasks load offline."""
     if not HUB.is_dir():
-        pytest.skip(f"no benchmark data in {os.path.relpath(HUB, REPOSITORY)}")
+        pytest.skip(f"no benchmark data in {os.path.relpath(HUB, REPOSITORY)} (set LM_EVAL_CALIBRATION_HUB)")
     return HUB
 
 

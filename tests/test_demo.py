@@ -61,7 +61,7 @@ def test_the_diagram_has_a_row_for_each_bin_with_docs() -> None:
 
 def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(demo, "find_spec", lambda name: None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'lm-eval-calibration\[demo\]'"):
+    with pytest.raises(demo.MissingExtraError, match=r"pip install 'lm-eval-calibration\[demo\]'"):
         demo.model_files()
 
 

@@ -99,7 +99,14 @@ def test_read_records(tmp_path: Path) -> None:
     [
         ({"acc": 1.0}, r"samples\.jsonl, line 2: no 'calibration' record"),
         ({"calibration": {"version": 9}}, r"samples\.jsonl, line 2: record version 9 is not 1"),
-        ({"calibration": {"version": 1, "task": "t"}}, r"samples\.jsonl, line 2: record of t doc None"),
+        ({"calibration": {"version": 1, "definitions": 1, "task": "t"}}, r"line 2: record of t doc None"),
+        ({"calibration": "x"}, r"samples\.jsonl, line 2: no 'calibration' record"),
+        (["calibration"], r"samples\.jsonl, line 2: no 'calibration' record"),
+        ({"calibration": {**make().to_dict(), "definitions": 9}}, "line 2: definition version 9 is not 1"),
+        ({"calibration": {**make().to_dict(), "kind": "q"}}, "line 2: kind is 'q'; there is multiple_choice"),
+        ({"calibration": {**make().to_dict(), "gold": 7}}, "line 2: gold is 7, but there are 3 choices"),
+        ({"calibration": {**make().to_dict(), "log_likelihoods": []}}, r"line 2: log_likelihoods are \[\]"),
+        ({"calibration": {**make().to_dict(), "large_probs": None}}, "line 2: log_probs and large_probs are not of"),
     ],
 )
 def test_a_bad_line_is_named(line: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -122,3 +129,15 @@ def test_ragged_choices_stay_ragged() -> None:
     probs, labels = metric_arrays([make(), make(doc_id=4, log_likelihoods=(-1.0, -1.0), gold=1)], "choices", 10)
     assert [len(p) for p in probs] == [3, 2]
     assert labels.tolist() == [0, 1]
+
+
+def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "samples.jsonl", [{"calibration": make().to_dict()}])
+    path.write_text(path.read_text(encoding="utf-8") + '{"calibration": {"vers', encoding="utf-8")
+    with pytest.raises(ValueError, match=r"samples\.jsonl, line 2: not JSON"):
+        list(read_records(path))
+
+
+def test_nan_in_a_doc_is_no_obstacle(tmp_path: Path) -> None:
+    line = {"doc": {"age": float("nan")}, "calibration": make().to_dict()}
+    assert list(read_records(write(tmp_path / "samples.jsonl", [line]))) == [make()]

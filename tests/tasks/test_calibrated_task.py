@@ -61,7 +61,7 @@ def by_length(context: str, continuation: str) -> float:
 
 
 def naive_metrics(lm: Any, task: CalibratedTask, n_bins: int = 10) -> dict[str, float]:
-    """All core metrics from raw full-vocabulary float64 logits, written from METRICS' definitions with loops."""
+    """All core metrics from raw full-vocabulary float64 logits, written from the definitions with loops."""
     import torch
 
     probs, golds, positions = [], [], []

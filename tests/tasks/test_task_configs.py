@@ -84,6 +84,7 @@ def test_groups_load(
     assert all(isinstance(task, CalibratedTask) for task in loaded["tasks"].values())
 
 
+@pytest.mark.real_data
 def test_options_of_the_yaml_and_of_the_command_are_merged(tmp_path: Path, hub: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(hub)
     (tmp_path / "x.yaml").write_text(
