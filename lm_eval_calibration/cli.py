@@ -62,7 +62,7 @@ def run(
     context: typer.Context,
     no_log_samples: Annotated[
         bool,
-        typer.Option("--no_log_samples", help="Don't write samples_*.jsonl. Reports and recalibration need them."),
+        typer.Option("--no_log_samples", help="Don't write samples_*.jsonl, from which metrics can be computed again."),
     ] = False,
 ) -> None:
     """Run the harness with our tasks known: every flag of `lm_eval run` passes through (see `lm_eval run --help`).

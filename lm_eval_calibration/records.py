@@ -187,7 +187,7 @@ def metric_arrays(records: Iterable[Record], kind: str, n_bins: int) -> tuple[An
         return _stack([r.probs for r in sound]), np.array([r.gold for r in sound])
     if kind == "full_vocabulary":
         return np.array([r.gap_sums(n_bins) for r in sound]), np.array([len(r.log_probs or ()) for r in sound])
-    raise ValueError(f"unknown kind of metric {kind!r}")
+    raise ValueError(f"unknown kind of metric {kind!r}; there are top_label, choices and full_vocabulary")
 
 
 def ordered(records: Iterable[Record]) -> list[Record]:

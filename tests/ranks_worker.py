@@ -62,6 +62,9 @@ def main() -> None:
             task: {key: value for key, value in row.items() if key.endswith(",none")}
             for task, row in results["results"].items()
         }
+        for task, lines in results["samples"].items():
+            ids = sorted(line["calibration"]["doc_id"] for line in lines)
+            assert ids == list(range(len(lines))), task
         Path(sys.argv[1]).write_text(json.dumps(numbers), encoding="utf-8")
     dist.destroy_process_group()
 

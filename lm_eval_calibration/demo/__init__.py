@@ -27,7 +27,7 @@ def run(limit: int | None = None) -> dict[str, Any]:
 
     console = Console(stderr=True)
     directory, file = model_files()
-    console.print("Loading SmolLM2-135M-Instruct and asking it our quiz: about a minute on two CPU cores.")
+    console.print("Loading SmolLM2-135M-Instruct and asking it our quiz: less than two minutes on two CPU cores.")
     with _quiet("lm_eval", "transformers"):
         results = evaluate_quiz({"pretrained": str(directory), "gguf_file": file, "dtype": "float32"}, limit)
 
@@ -36,8 +36,7 @@ def run(limit: int | None = None) -> dict[str, Any]:
     from lm_eval_calibration.demo.words import explain
 
     print(make_table(results))
-    print(make_table(results, "groups"))
-    explain(results["samples"], Console())
+    explain(results["samples"], Console(soft_wrap=True))
     return results
 
 

@@ -136,7 +136,7 @@ def check_kept_from(n_bins: int, kept_from: float) -> None:
     if kept_from > 1 / n_bins:
         raise ValueError(
             f"n_bins={n_bins} needs every probability of at least 1 / {n_bins}, "
-            f"but only those of at least {kept_from!r} were kept"
+            f"but only those of at least {kept_from!r} were kept: at most {int(1 / kept_from)} bins"
         )
 
 

@@ -16,7 +16,7 @@ from lm_eval_calibration.records import KEPT_PROB, RECORD_KEY, Record
 from lm_eval_calibration.scoring import REQUEST_TYPE, TokenScores
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 from lm_eval_calibration.tasks.notices import new_run, say_once
-from lm_eval_calibration.tasks.options import KEY, Options, TaskError, merged
+from lm_eval_calibration.tasks.options import KEY, Options, TaskError, check_metric, merged
 from lm_eval_calibration.tasks.stock import stock_config
 
 
@@ -101,8 +101,8 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
         self._with_stderr = isinstance(iterations, int) and iterations > 0  # as the harness decides
         if not run.get("log_samples", True):
             say_once(
-                "Samples are not logged: the table is complete, but reports, comparison, drift and recalibration "
-                "read samples_*.jsonl and can't be made from this run. Add --log_samples --output_path DIR."
+                "Samples are not logged: the table is complete, but no metric can be computed again (with other bins, "
+                "say), compared doc by doc or recalibrated from this run. Add --log_samples --output_path DIR."
             )
         # With --samples the harness numbers the chosen docs from 0, in the data set's order.
         self._sample_ids = sorted(set(kwargs.get("samples") or ()))
@@ -219,8 +219,8 @@ def _metric_list(
     chosen = list(given.get("metric_list") or ())
     names = [entry.get("metric") for entry in chosen]
     for metric in names:
-        if isinstance(metric, str) and metric not in CATALOG and metric not in metric_registry:
-            raise TaskError(f"{name}: metric_list has {metric!r}; ours are {', '.join(CATALOG)}")
+        if isinstance(metric, str) and (metric in CATALOG or metric not in metric_registry):
+            check_metric(metric, f"{name}: metric_list")
     ours = [metric for metric in names if metric in CATALOG] or list(CORE)
     ours += [metric for metric in options.metrics if metric not in ours]
     defaults = [{"metric": metric} for metric in DEFAULT_METRIC_REGISTRY["multiple_choice"]]

@@ -1,14 +1,20 @@
 """The options of a calibrated task: ``metadata: {calibration: {...}}`` in a YAML, or ``--metadata`` on the command."""
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from importlib.util import find_spec
 from typing import Any, Self
 
+from lm_eval_calibration import __version__
 from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.records import DEFINITION_VERSION
 from lm_eval_calibration.scoring import MAX_BINS
 
 KEY = "calibration"
+
+_STATED = ("definition_version", "version")
+"""What results state beside the options; a configuration taken from results may hold it."""
 
 
 class TaskError(ValueError):
@@ -35,7 +41,7 @@ class Options:
         if not isinstance(given, Mapping):
             raise TaskError(f"{place} is {given!r}, not a mapping like {{n_bins: 15}}")
         # A resolved configuration (from a result's `configs`) can be given back as it is.
-        given = {key: value for key, value in given.items() if key != "definition_version"}
+        given = {key: value for key, value in given.items() if key not in _STATED}
         known = [f.name for f in fields(cls)]
         if unknown := [key for key in given if key not in known]:
             raise TaskError(f"{place} has no option {unknown[0]!r}; there are {', '.join(known)}")
@@ -46,13 +52,23 @@ class Options:
         if not isinstance(names, list | tuple):
             raise TaskError(f"{place}.metrics is {names!r}, not a list of names")
         for name in names:
-            if not isinstance(name, str) or name not in CATALOG:
-                raise TaskError(f"{place}.metrics has {name!r}; there are {', '.join(CATALOG)}")
+            check_metric(name, f"{place}.metrics")
         return cls(n_bins, tuple(names))
 
     def to_metadata(self) -> dict[str, Any]:
         """Return what results show under ``configs``."""
-        return {"definition_version": DEFINITION_VERSION, **asdict(self), "metrics": list(self.metrics)}
+        stated = dict(zip(_STATED, (DEFINITION_VERSION, __version__), strict=True))
+        return {**stated, **asdict(self), "metrics": list(self.metrics)}
+
+
+def check_metric(name: Any, place: str) -> None:
+    """Raise TaskError if there is no metric of this name of ours, or the package that it needs is missing."""
+    if not isinstance(name, str) or name not in CATALOG:
+        near = difflib.get_close_matches(str(name), CATALOG, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise TaskError(f"{place} has {name!r}{hint}; there are {', '.join(CATALOG)}")
+    if name == "smece" and find_spec("relplot") is None:
+        raise TaskError(f"{place} has smece, which needs: pip install 'lm-eval-calibration[smece]'")
 
 
 def merged(*metadata: Mapping[str, Any] | None) -> dict[str, Any]:

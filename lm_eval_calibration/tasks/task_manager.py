@@ -8,13 +8,14 @@ from typing import Any
 from lm_eval.tasks import TaskManager
 
 from lm_eval_calibration.directory import task_configs
-from lm_eval_calibration.tasks.options import TaskError
+from lm_eval_calibration.tasks.options import Options, TaskError
 
 
 class CalibrationTaskManager(TaskManager):  # type: ignore[misc]
     """Knows our task directory beside any ``include_path``; reads the stock index when a task is not ours."""
 
     def __init__(self, include_path: Any = None, include_defaults: bool = True, **options: Any) -> None:
+        Options.from_metadata(options.get("metadata") or {}, "--metadata")  # before a large model is loaded
         paths = include_path if isinstance(include_path, list | tuple) else [include_path]
         self._paths = [*(path for path in paths if path is not None), task_configs()]
         self._options = options

@@ -13,9 +13,9 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import handle_non_serializable, make_table
 from tiny import make_config, make_rows, run_tasks
 
-from lm_eval_calibration import metrics
+from lm_eval_calibration import __version__, metrics
 from lm_eval_calibration.records import RECORD_KEY, Record
-from lm_eval_calibration.tasks import CalibratedTask, TaskError
+from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError
 
 CORE = ("brier_score", "ece", "ace", "full_ece", "auroc")
 NAME = "letters_calibration"
@@ -70,7 +70,11 @@ def naive_metrics(lm: Any, task: CalibratedTask, n_bins: int = 10) -> dict[str, 
         for k, choice in enumerate(task.doc_to_choice(doc)):
             context, tokens = lm._encode_pair(task.doc_to_text(doc), f" {choice}")
             with torch.no_grad():
-                logits = lm.model(torch.tensor([context + tokens])).logits[0, len(context) - 1 : -1].double().numpy()
+                if lm.backend == "causal":
+                    every = lm.model(torch.tensor([context + tokens])).logits[0, len(context) - 1 : -1]
+                else:
+                    every = lm.model(input_ids=torch.tensor([context]), labels=torch.tensor([tokens])).logits[0]
+            logits = every.double().numpy()
             p = np.exp(logits - logits.max(-1, keepdims=True))
             p /= p.sum(-1, keepdims=True)
             logls.append(sum(math.log(p[t, token]) for t, token in enumerate(tokens)))
@@ -114,11 +118,14 @@ def naive_metrics(lm: Any, task: CalibratedTask, n_bins: int = 10) -> dict[str, 
     }
 
 
-@pytest.mark.parametrize("n_bins", [10, 15])
-def test_every_metric_equals_a_plain_computation_from_raw_logits(gpt2_lm: Any, n_bins: int) -> None:
+@pytest.mark.parametrize(("model", "n_bins"), [("gpt2_lm", 10), ("gpt2_lm", 15), ("t5_lm", 10)])
+def test_every_metric_equals_a_plain_computation_from_raw_logits(
+    model: str, n_bins: int, request: pytest.FixtureRequest
+) -> None:
+    lm = request.getfixturevalue(model)
     task = calibrated(metadata={"calibration": {"n_bins": n_bins}})
-    found = values(run_tasks(gpt2_lm, [task]))
-    expected = naive_metrics(gpt2_lm, task, n_bins)
+    found = values(run_tasks(lm, [task]))
+    expected = naive_metrics(lm, task, n_bins)
     assert set(expected) <= set(found)
     for name, value in expected.items():
         assert found[name] == pytest.approx(value, abs=1e-5), name
@@ -318,6 +325,7 @@ def test_configs_carry_the_definitions(gpt2_lm: Any) -> None:
     results = run_tasks(gpt2_lm, [calibrated(metadata={"version": 7, "calibration": {"n_bins": 15}})])
     assert results["configs"][NAME]["metadata"]["calibration"] == {
         "definition_version": 1,
+        "version": __version__,
         "n_bins": 15,
         "metrics": [],
     }
@@ -339,7 +347,10 @@ def test_metric_list_chooses(gpt2_lm: Any) -> None:
         ({"n_bins": True}, "n_bins is True"),
         ({"n_bins": 101}, "n_bins is 101"),
         ({"n_bins": "15"}, "n_bins is '15'"),
-        ({"metrics": ["eec"]}, r"metadata\.calibration\.metrics has 'eec'; there are brier_score, ece"),
+        (
+            {"metrics": ["eec"]},
+            r"metadata\.calibration\.metrics has 'eec' \(did you mean ece\?\); there are brier_score, ece",
+        ),
         ({"metrics": 5}, r"metadata\.calibration\.metrics is 5, not a list of names"),
         ({"metrics": None}, r"metadata\.calibration\.metrics is None, not a list of names"),
         ({"metrics": [["mce"]]}, r"metadata\.calibration\.metrics has \['mce'\]"),
@@ -426,9 +437,15 @@ def test_batch_size_changes_nothing(byte_tokenizer: Any, gpt2_lm: Any, batch_siz
     assert other == pytest.approx(one, abs=1e-5)
 
 
-def test_encoder_decoder(t5_lm: Any) -> None:
-    found = values(run_tasks(t5_lm, [calibrated()]))
-    assert all(math.isfinite(found[name]) and found[f"{name}_stderr"] > 0 for name in CORE)
+def test_bfloat16_accuracy_is_stock_s(byte_tokenizer: Any) -> None:
+    from lm_eval.models.huggingface import HFLM
+    from tiny import make_gpt2
+
+    lm = HFLM(pretrained=make_gpt2(byte_tokenizer).bfloat16(), tokenizer=byte_tokenizer, device="cpu", batch_size=4)
+    results = run_tasks(lm, [ConfigurableTask(config=make_config(make_rows(), task="letters")), calibrated()])
+    assert values(results)["acc"] == values(results, "letters")["acc"]
+    assert all(math.isfinite(values(results)[name]) for name in CORE)
+    assert records(results)[0].certificate["dtype"] == "bfloat16"
 
 
 def test_a_backend_without_distributions_has_no_full_ece() -> None:
@@ -533,3 +550,17 @@ def test_the_harness_s_table_logger_finds_every_metric() -> None:
     results = run_tasks(FixedLM(by_length), [calibrated()])
     frame = WandbLogger._generate_dataset(None, results["samples"][NAME], results["configs"][NAME])
     assert set(CORE) <= set(frame.columns)
+
+
+def test_a_missing_package_is_named_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    from lm_eval_calibration.tasks import options
+
+    monkeypatch.setattr(options, "find_spec", lambda name: None)
+    for given in ({"metadata": {"calibration": {"metrics": ["smece"]}}}, {"metric_list": [{"metric": "smece"}]}):
+        with pytest.raises(TaskError, match=r"has smece, which needs: pip install 'lm-eval-calibration\[smece\]'"):
+            calibrated(**given)
+
+
+def test_options_on_the_command_are_checked_before_the_model_is_loaded() -> None:
+    with pytest.raises(TaskError, match=r"--metadata: metadata\.calibration\.n_bins is 500"):
+        CalibrationTaskManager(metadata={"calibration": {"n_bins": 500}})

@@ -3,6 +3,7 @@
 import copy
 import json
 import pickle
+import warnings
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from lm_eval import evaluator_utils
 from lm_eval.api.group import Group
 from lm_eval.api.metrics import aggregate_subtask_metrics, pooled_sample_stderr, unweighted_mean_stderr
 from lm_eval.utils import make_table
+from sklearn.exceptions import UndefinedMetricWarning
 from tiny import make_config, make_rows, run_tasks
 
 from lm_eval_calibration.metrics import CATALOG, CORE
@@ -45,7 +47,9 @@ def nested(gpt2_lm: Any) -> dict[str, Any]:
 
 def pooled(results: dict[str, Any], tasks: list[str], name: str, function: str) -> float:
     records = [Record.from_dict(s[RECORD_KEY]) for task in tasks for s in results["samples"][task]]
-    return getattr(CATALOG[name], function)(*metric_arrays(records, CATALOG[name].kind, 10))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UndefinedMetricWarning)  # nan is compared as such
+        return getattr(CATALOG[name], function)(*metric_arrays(records, CATALOG[name].kind, 10))
 
 
 @pytest.mark.parametrize("name", CORE)
@@ -98,6 +102,45 @@ def test_one_doc_tasks(gpt2_lm: Any) -> None:
     for name in CORE:
         assert row[f"{name},none"] == pytest.approx(pooled(results, names, name, "value"), abs=1e-12, nan_ok=True)
         assert row[f"{name}_stderr,none"] == "N/A"
+
+
+@pytest.mark.parametrize("options", [{"bootstrap_iters": 0}, {"predict_only": True}])
+def test_groups_of_runs_without_errors_or_metrics(options: dict[str, Any], gpt2_lm: Any) -> None:
+    row = run_tasks(gpt2_lm, [make_group("all_calibration", make_tasks())], **options)["results"]["all_calibration"]
+    found = {key.removesuffix(",none"): value for key, value in row.items() if key.endswith(",none")}
+    if "predict_only" in options:
+        assert found == {}
+    else:
+        assert {found[f"{name}_stderr"] for name in ("acc", *CORE)} == {"N/A"}
+        assert all(0 < found[name] < 2 for name in CORE)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("limit", [1, 2])
+def test_all_of_mmlu(limit: int, hub: Any, gpt2_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(hub)
+    results = run_tasks(gpt2_lm, ["mmlu_calibration"], limit=limit)
+    leaves = list(results["configs"])
+    assert len(leaves) == 57
+    assert len(results["groups"]) == 5
+    for group in results["groups"]:
+        directions = results["higher_is_better"][group]
+        assert directions == {
+            "acc": True,
+            "auroc": True,
+            **dict.fromkeys(["brier_score", "ece", "ace", "full_ece"], False),
+        }
+        assert results["n-shot"][group] == 0
+        children = results["group_subtasks"][group]
+        tasks = leaves if group == "mmlu_calibration" else children
+        for name in CORE:
+            row = results["results"][group]
+            assert row[f"{name},none"] == pytest.approx(pooled(results, tasks, name, "value"), abs=1e-12, nan_ok=True)
+            if limit == 1:
+                assert row[f"{name}_stderr,none"] == "N/A"
+            else:
+                error = pooled(results, tasks, name, "stderr")
+                assert row[f"{name}_stderr,none"] == pytest.approx(error, abs=1e-12, nan_ok=True)
 
 
 def test_extended_metrics_reach_the_group(gpt2_lm: Any) -> None:

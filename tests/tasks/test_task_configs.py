@@ -98,7 +98,7 @@ def test_options_of_the_yaml_and_of_the_command_are_merged(tmp_path: Path, hub: 
     )
     (task,) = manager.load(["x_calibration"])["tasks"].values()
     metadata = task.config.metadata
-    assert metadata["calibration"] == {"definition_version": 1, "n_bins": 15, "metrics": ["mce"]}
+    assert {key: metadata["calibration"][key] for key in ("n_bins", "metrics")} == {"n_bins": 15, "metrics": ["mce"]}
     assert metadata["version"] == 1.0  # the stock task's
 
 
