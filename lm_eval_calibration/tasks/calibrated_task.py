@@ -95,7 +95,7 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
             ) from error
 
     def build_all_requests(self, **kwargs: Any) -> None:
-        """Build the requests; read off how the run treats samples and standard errors."""
+        """Build the stock task's requests as token-score requests; read off how the run treats samples and errors."""
         run = _evaluate_arguments()
         iterations = run.get("bootstrap_iters", 1)
         self._with_stderr = isinstance(iterations, int) and iterations > 0  # as the harness decides
@@ -107,15 +107,8 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
         # With --samples the harness numbers the chosen docs from 0, in the data set's order.
         self._sample_ids = sorted(set(kwargs.get("samples") or ()))
         super().build_all_requests(**kwargs)
-        for request in self._instances:  # --cache_requests may have kept them for another version of ours
+        for request in self._instances:  # here, since --cache_requests may have kept them for another version
             request.request_type = REQUEST_TYPE
-
-    def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> Any:
-        """Ask for token scores where the stock task asks for log-likelihoods."""
-        requests = super().construct_requests(doc, ctx, **kwargs)
-        for request in requests:
-            request.request_type = REQUEST_TYPE
-        return requests
 
     def apply_filters(self) -> None:
         """Filter as the stock task does; let each answer know its request (``process_results`` gets no doc id)."""
