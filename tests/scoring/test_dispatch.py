@@ -116,3 +116,29 @@ def test_no_torch_for_backends_that_need_none() -> None:
 
     code = "import sys, lm_eval_calibration.scoring; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_hf_has_scored_before_it_dies_is_kept(
+    gpt2_lm: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = make_requests(["a", " bcd", " efghi", " jklmnop", " qrstuvwxyz", " 0123456789abc"])
+    monkeypatch.setattr(gpt2_lm, "cache_hook", gpt2_lm.cache_hook)
+    expected = scoring.token_scores(gpt2_lm, requests)
+    cached = CachingLM(gpt2_lm, str(tmp_path / "cache.db"))
+    calls: list[int] = []
+    stock = type(gpt2_lm)._model_call
+
+    def dying(self: Any, *arguments: Any, **options: Any) -> Any:
+        calls.append(len(arguments[0]))
+        if len(calls) == 4:  # two to try the output layer, one batch, then the end
+            raise KeyboardInterrupt
+        return stock(self, *arguments, **options)
+
+    monkeypatch.setattr(type(gpt2_lm), "_model_call", dying)
+    with pytest.raises(KeyboardInterrupt):
+        getattr(cached, scoring.REQUEST_TYPE)(requests)
+    calls[:] = [0] * 4
+    rest = getattr(cached, scoring.REQUEST_TYPE)(requests)
+    cached.dbdict.close()
+    assert calls[4:] == [2, 2, 3]  # tried again, and the one batch of three that was left
+    assert [a[0] for a in rest] == pytest.approx([a[0] for a in expected], abs=1e-5)
