@@ -6,7 +6,7 @@ It is the field ``calibration`` of a line of ``samples_*.jsonl``. Unknown fields
 import json
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -49,6 +49,9 @@ class Record:
         kept_from: 0.05, or 1/n_bins of the run if that is less.
         vocab_size: entries of each distribution.
         certificate: how the numbers were obtained.
+        choice_lengths: of the choices, in characters, as ``acc_norm`` counts them.
+        rotations: by how many places the choices were rotated in each order in which they were asked; 0 first.
+        rotated_log_likelihoods: of the choices under each of these orders, in the doc's own order of choices.
         extra: optional fields that this version does not know.
     """
 
@@ -64,6 +67,9 @@ class Record:
     kept_from: float | None = None
     vocab_size: int | None = None
     certificate: Mapping[str, Any] = field(default_factory=dict)
+    choice_lengths: tuple[int, ...] | None = None
+    rotations: tuple[int, ...] | None = None
+    rotated_log_likelihoods: tuple[tuple[float, ...], ...] | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -79,14 +85,17 @@ class Record:
             self.large_probs or ()
         ):
             raise ValueError("log_probs and large_probs are not of the same positions")
+        if self.choice_lengths is not None and (len(self.choice_lengths) != k or min(self.choice_lengths) < 1):
+            raise ValueError(f"choice_lengths are {list(self.choice_lengths)}, but there are {k} choices")
+        if len(self.rotations or ()) != len(self.rotated_log_likelihoods or ()) or any(
+            len(order) != k for order in self.rotated_log_likelihoods or ()
+        ):
+            raise ValueError("rotations and rotated_log_likelihoods are not of the same orders and choices")
 
     @cached_property
     def probs(self) -> NDArray[np.float64]:
         """[n_choices] softmax of the log-likelihoods."""
-        logits = np.asarray(self.log_likelihoods, dtype=np.float64)
-        weights = np.exp(logits - logits.max())
-        probs: NDArray[np.float64] = weights / weights.sum()
-        return probs
+        return _softmax(self.log_likelihoods)
 
     @property
     def confidence(self) -> float:
@@ -97,6 +106,26 @@ class Record:
     def correct(self) -> int | None:
         """1 if the most probable choice (the first of equals, as the harness counts) is the gold one, else 0."""
         return None if self.gold is None else int(int(np.argmax(self.log_likelihoods)) == self.gold)
+
+    @property
+    def rotated_probs(self) -> NDArray[np.float64]:
+        """[n_orders, n_choices] choice probabilities under each order, in the doc's own order of choices."""
+        if not self.rotated_log_likelihoods:
+            raise ValueError(f"{self.task} doc {self.doc_id}: its choices were asked in one order only")
+        return np.stack([_softmax(order) for order in self.rotated_log_likelihoods])
+
+    def length_normalized(self) -> Self:
+        """Return the record as ``acc_norm`` sees it: each choice's log-likelihood divided by its characters."""
+        if self.choice_lengths is None:
+            raise ValueError(f"{self.task} doc {self.doc_id}: the lengths of its choices were not recorded")
+        normalized = np.asarray(self.log_likelihoods) / np.asarray(self.choice_lengths)
+        return replace(self, log_likelihoods=tuple(normalized.tolist()))
+
+    def permuted(self) -> Self:
+        """Return the record with the choice probabilities averaged over the orders of the choices."""
+        with np.errstate(divide="ignore"):
+            averaged = np.log(self.rotated_probs.mean(axis=0))
+        return replace(self, log_likelihoods=tuple(averaged.tolist()))
 
     def gap_sums(self, n_bins: int) -> NDArray[np.float64]:
         """[n_bins] hits minus probability mass of each Full-ECE bin, summed over the gold choice's positions."""
@@ -116,6 +145,8 @@ class Record:
         if self.log_probs is not None and self.large_probs is not None:
             data["log_probs"] = [_finite(x) for x in self.log_probs]
             data["large_probs"] = [list(position) for position in self.large_probs]
+        if self.rotated_log_likelihoods is not None:
+            data["rotated_log_likelihoods"] = [[_finite(x) for x in order] for order in self.rotated_log_likelihoods]
         data |= {"confidence": self.confidence, "correct": self.correct}
         return {key: value for key, value in data.items() if value is not None or key in ("gold", "correct")} | dict(
             self.extra
@@ -135,6 +166,13 @@ class Record:
                 known[name] = tuple(_infinite(x) for x in known[name])
         if known.get("large_probs") is not None:
             known["large_probs"] = tuple(map(tuple, known["large_probs"]))
+        for name in ("choice_lengths", "rotations"):
+            if known.get(name) is not None:
+                known[name] = tuple(known[name])
+        if known.get("rotated_log_likelihoods") is not None:
+            known["rotated_log_likelihoods"] = tuple(
+                tuple(_infinite(x) for x in order) for order in known["rotated_log_likelihoods"]
+            )
         derived = {"version", "definitions", "confidence", "correct"}
         extra = {key: value for key, value in data.items() if key not in names | derived}
         try:
@@ -197,6 +235,13 @@ def ordered(records: Iterable[Record]) -> list[Record]:
 
 def _stack(probs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64] | Sequence[NDArray[np.float64]]:
     return np.stack(probs) if len({len(p) for p in probs}) == 1 else probs
+
+
+def _softmax(log_likelihoods: Sequence[float]) -> NDArray[np.float64]:
+    logits = np.asarray(log_likelihoods, dtype=np.float64)
+    weights = np.exp(logits - logits.max())
+    probs: NDArray[np.float64] = weights / weights.sum()
+    return probs
 
 
 def _finite(value: float) -> float | None:

@@ -26,6 +26,7 @@ from lm_eval_calibration.metrics.full_vocabulary import (
     gap_sums,
     position_gap_sums,
 )
+from lm_eval_calibration.metrics.positions import answer_changes, position_spread
 from lm_eval_calibration.metrics.proper_scores import (
     CorpDecomposition,
     brier_score,
@@ -82,6 +83,7 @@ __all__ = [
     "ace_stderr",
     "ace_top_label",
     "ace_top_label_stderr",
+    "answer_changes",
     "augrc",
     "augrc_stderr",
     "auprc",
@@ -122,6 +124,7 @@ __all__ = [
     "overconfidence",
     "overconfidence_stderr",
     "position_gap_sums",
+    "position_spread",
     "rms_ce",
     "rms_ce_stderr",
     "sce",
