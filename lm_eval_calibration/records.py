@@ -85,7 +85,7 @@ class Record:
             self.large_probs or ()
         ):
             raise ValueError("log_probs and large_probs are not of the same positions")
-        if self.choice_lengths is not None and (len(self.choice_lengths) != k or min(self.choice_lengths) < 1):
+        if self.choice_lengths is not None and (len(self.choice_lengths) != k or min(self.choice_lengths) < 0):
             raise ValueError(f"choice_lengths are {list(self.choice_lengths)}, but there are {k} choices")
         if len(self.rotations or ()) != len(self.rotated_log_likelihoods or ()) or any(
             len(order) != k for order in self.rotated_log_likelihoods or ()
@@ -118,7 +118,8 @@ class Record:
         """Return the record as ``acc_norm`` sees it: each choice's log-likelihood divided by its characters."""
         if self.choice_lengths is None:
             raise ValueError(f"{self.task} doc {self.doc_id}: the lengths of its choices were not recorded")
-        normalized = np.asarray(self.log_likelihoods) / np.asarray(self.choice_lengths)
+        with np.errstate(divide="ignore"):  # the harness, too, gives an empty choice no chance
+            normalized = np.asarray(self.log_likelihoods) / np.asarray(self.choice_lengths)
         return replace(self, log_likelihoods=tuple(normalized.tolist()))
 
     def permuted(self) -> Self:

@@ -1,7 +1,7 @@
 """From the docs' records to a metric's value and standard error."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ class Aggregation:
 
     metric: Metric
     n_bins: int = 10
+    view: Callable[[Record], Record] | None = None  # how the metric sees a record; None: as it is
 
     def __call__(self, records: Sequence[Record]) -> PooledValue:
         """Return the metric over the records, ``nan`` where it is undefined."""
@@ -32,9 +33,10 @@ class Aggregation:
             say_once(f"{_tasks(records)}: {self.metric.name} is undefined: no doc has a sound gold label")
             return float("nan")
         options = {"n_bins": self.n_bins} if self.metric.takes_n_bins else {}
+        seen = records if self.view is None else [self.view(record) for record in records]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            value = float(function(*metric_arrays(records, self.metric.kind, self.n_bins), **options))
+            value = float(function(*metric_arrays(seen, self.metric.kind, self.n_bins), **options))
         for warning in caught:
             if not issubclass(warning.category, UserWarning):  # not a metric's reason but somebody's bug
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)

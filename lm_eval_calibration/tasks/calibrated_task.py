@@ -5,19 +5,18 @@ import sys
 from collections.abc import ItemsView, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY, metric_registry
-from lm_eval.api.task import ConfigurableTask
-from lm_eval.tasks._yaml_loader import load_yaml
 from lm_eval.utils import handle_non_serializable, hash_string
 
-from lm_eval_calibration.metrics import CATALOG, CORE
+from lm_eval_calibration.metrics import CATALOG, answer_changes, position_spread
 from lm_eval_calibration.records import KEPT_PROB, RECORD_KEY, Record
 from lm_eval_calibration.scoring import REQUEST_TYPE, TokenScores
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
+from lm_eval_calibration.tasks.checked_task import CheckedTask, gold_index
+from lm_eval_calibration.tasks.configuration import configuration, order_metrics
 from lm_eval_calibration.tasks.notices import new_run, say_once
-from lm_eval_calibration.tasks.options import KEY, Options, TaskError, check_metric, merged
-from lm_eval_calibration.tasks.stock import stock_config
+from lm_eval_calibration.tasks.options import TaskError
+from lm_eval_calibration.tasks.orders import are_labels, find_slots, in_own_order, replace_last, rotated, rotations
+from lm_eval_calibration.tasks.views import TABLE
 
 
 class DocResult(dict[str, Any]):
@@ -37,62 +36,42 @@ class DocResult(dict[str, Any]):
         return self.aggregated.items()
 
 
-class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
-    """A stock multiple-choice task with calibration metrics.
+class CalibratedTask(CheckedTask):
+    """A multiple-choice task with calibration metrics.
 
     Args:
-        config: ``task`` (our name) and ``stock_task`` (the harness's); any other key of a task YAML overrides the
-            stock task's. Without ``stock_task`` it is a whole task configuration. A ``metric_list`` chooses among
-            our metrics; without one the core metrics are used. Options stand in ``metadata: {calibration: ...}``.
+        config: ``task`` (our name) and ``stock_task`` (the harness's name of a task, or the path of a task YAML, as
+            seen from ours); any other key of a task YAML overrides that task's. Without ``stock_task`` it is a whole
+            task configuration. A ``metric_list`` chooses among our metrics; without one the core metrics are used.
+            Options stand in ``metadata: {calibration: ...}``.
 
     Raises:
-        TaskError: naming the task and what can't be calibrated in it.
+        TaskError: naming file, task, doc and field, and what can't be calibrated in it.
     """
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         new_run()
-        given = dict(config or {})
-        name = given.get("task")
-        if not name:
-            raise TaskError(f"a task configuration needs a name under 'task'; this one has {sorted(given)}")
-        stock_name = given.pop("stock_task", None)
-        stock = stock_config(stock_name) if stock_name else {}
-        given.pop("class", None)
-        metadata = merged(stock.get("metadata"), _yaml_metadata(given), given.get("metadata"))
-        self.options = Options.from_metadata(metadata, name)
-        metadata[KEY] = self.options.to_metadata()
-        full = {**stock, **given, "metadata": metadata}
-        _refuse_unsupported(full, name)
-        full["metric_list"], self._calibration_metrics = _metric_list(stock, given, self.options, name)
-        try:
-            super().__init__(config=full)
-        except IndexError as error:  # the harness looks at the first doc and its gold choice
-            if not len(self.eval_docs):
-                raise TaskError(f"{name}: the split that is evaluated has no docs") from error
-            raise TaskError(f"{name}, doc 0: the gold label is outside the choices ({error})") from error
-        if self.multiple_target:
-            raise TaskError(f"{name} has several gold answers for a doc; calibration needs exactly one")
+        super().__init__(configuration(config))
+        self.options = self.calibration.options
         self._aggregate_here()
         self._with_stderr = True
         self._sample_ids: list[int] = []
 
+    @property
+    def asked_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that the options ask for, which a group's file can't know."""
+        plain = [name for name in self.calibration.metrics if name in self.options.metrics or name not in CATALOG]
+        norm = ["acc_norm"] if self.options.confidence == "length_normalized" else []
+        return (*norm, *plain, *order_metrics(self.options))
+
     def _aggregate_here(self) -> None:
         """Aggregate with this task's n_bins, even where the harness owns a metric of the same name."""
-        for name in self._calibration_metrics:
-            metric = CATALOG[name]
-            self._aggregation_list[name] = Aggregation(metric, self.options.n_bins)
-            self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins)
+        for name in self.calibration.metrics:
+            metric, view = TABLE[name]
+            self._aggregation_list[name] = Aggregation(metric, self.options.n_bins, view)
+            self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
 
-    def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        """Load the data set; say what to do where it can't be reached."""
-        try:
-            super().download(dataset_kwargs, **kwargs)
-        except (OSError, ValueError) as error:  # ValueError: another subset is cached, this one is not
-            subset = f" ({self.DATASET_NAME})" if self.DATASET_NAME else ""
-            raise TaskError(
-                f"{self.config.task}: the data set {self.DATASET_PATH}{subset} can't be loaded: {error}. Without "
-                f"network, run once with it (the copy is cached) or from a folder that holds {self.DATASET_PATH}/"
-            ) from error
+    # --- requests ----------------------------------------------------------------------------------------------------
 
     def build_all_requests(self, **kwargs: Any) -> None:
         """Build the stock task's requests as token-score requests; read off how the run treats samples and errors."""
@@ -110,6 +89,37 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
         for request in self._instances:  # here, since --cache_requests may have kept them for another version
             request.request_type = REQUEST_TYPE
 
+    def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Any]:
+        """Return the stock task's requests, and after them those of the other orders of the choices."""
+        self.check(doc)
+        requests: list[Any] = super().construct_requests(doc, ctx, **kwargs)
+        if self.options.permute < 2:
+            return requests
+        choices, text = self.doc_to_choice(doc), self.doc_to_text(doc)
+        slots = find_slots(doc, choices, self.doc_to_text, self.doc_to_choice)
+        if slots is None:
+            self._say_order_does_not_matter(choices)
+            return requests
+        for rotation in rotations(_doc_hash(doc), self.options.permute, len(choices))[1:]:
+            other = rotated(doc, slots, rotation)
+            context = replace_last(ctx, text, self.doc_to_text(other))
+            if context is None:
+                raise TaskError(f"{self.calibration.where}: permute needs the prompt to hold doc_to_text as it is")
+            for request in super().construct_requests(other, context, **kwargs)[: len(choices)]:
+                request.doc, request.idx = doc, len(requests)
+                requests.append(request)
+        return requests
+
+    def _say_order_does_not_matter(self, choices: Sequence[str]) -> None:
+        if are_labels(choices) and not self.multiple_input:
+            raise TaskError(
+                f"{self.calibration.where}: permute can't tell which fields of a doc hold the texts of its choices "
+                f"{', '.join(choices)}"
+            )
+        say_once(f"{self.task_name}: its prompts list no choices, so their order can't matter: asked in one order")
+
+    # --- results -----------------------------------------------------------------------------------------------------
+
     def apply_filters(self) -> None:
         """Filter as the stock task does; let each answer know its request (``process_results`` gets no doc id)."""
         super().apply_filters()
@@ -120,27 +130,43 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> DocResult:
         """Return the stock task's metrics and, under every calibration metric's name, the doc's record."""
-        record = self._record(doc, results)
+        choices = self.doc_to_choice(doc)
+        n_asked = len(choices) * (2 if "acc_mutual_info" in self._metric_fn_list else 1)
+        asked, others = list(results)[:n_asked], list(results)[n_asked:]
+        record = self._record(doc, choices, asked, others)
         logged: dict[str, Any] = {RECORD_KEY: record.to_dict()}
         if "bypass" in self._metric_fn_list:  # --predict_only
             return DocResult({**logged, "bypass": None}, {"bypass": None})
-        stock = super().process_results(doc, list(results))
-        ours = [name for name in self._calibration_metrics if self._available(name, results)]
-        stock = {name: value for name, value in stock.items() if name not in self._calibration_metrics}
-        aggregated = dict(stock)
+        stock = super().process_results(doc, asked)
+        names = self.calibration.metrics
+        ours = [name for name in names if self._available(name, results)]
+        means = {name: value for name, value in stock.items() if name not in names} | self._order_metrics(record)
+        aggregated = dict(means)
         for name in ours:
             aggregated[name] = record
             if self._with_stderr:
                 # The harness writes "N/A" under `<name>_stderr`; this item, coming after, replaces it.
                 aggregated[f"{name}_stderr"] = record
         # Loggers (W&B, Trackio) look every listed metric up in the samples, available or not.
-        entries = {name: f"see {RECORD_KEY}" if name in ours else "unavailable" for name in self._calibration_metrics}
-        return DocResult({**stock, **entries, **logged}, aggregated)
+        entries = {name: f"see {RECORD_KEY}" if name in ours else "unavailable" for name in names}
+        return DocResult({**means, **entries, **logged}, aggregated)
 
     def _available(self, name: str, results: Sequence[Any]) -> bool:
-        if CATALOG[name].kind != "full_vocabulary":
+        if TABLE[name].metric.kind != "full_vocabulary":
             return True
         return all(isinstance(answer, TokenScores) and answer.has_distributions for answer in results)
+
+    def _order_metrics(self, record: Record) -> dict[str, float]:
+        """Return what asking in several orders shows of a doc."""
+        if record.rotated_log_likelihoods is None:
+            return {}
+        orders = record.rotated_probs
+        values = {
+            "acc_permuted": float(record.permuted().correct or 0),
+            "position_spread": position_spread([orders]),
+            "answer_changes": answer_changes([orders]) if len(orders) > 1 else 0.0,  # one choice: none other
+        }
+        return {name: values[name] for name in order_metrics(self.options)}
 
     def _distributions(self, scores: TokenScores) -> dict[str, Any]:
         """Return the record's fields of the gold choice's token distributions, if the backend gave any."""
@@ -154,13 +180,30 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
             "vocab_size": scores.vocab_size,
         }
 
+    def _orders(
+        self, doc: dict[str, Any], shown: tuple[float, ...], others: Sequence[Any], place: str
+    ) -> dict[str, Any]:
+        """Return the record's fields of the orders in which the choices were asked."""
+        if not self.options.permute:
+            return {}
+        n_choices = len(shown)
+        used = rotations(_doc_hash(doc), self.options.permute, n_choices)
+        orders = [shown]
+        for number, rotation in enumerate(used[1:]):
+            answers = others[number * n_choices : (number + 1) * n_choices]
+            # No requests of other orders: all orders have this prompt.
+            values = _checked([float(answer[0]) for answer in answers], place) if answers else shown
+            orders.append(in_own_order(values, rotation) if answers else shown)
+        return {"rotations": used, "rotated_log_likelihoods": tuple(orders)}
+
     def _true_doc_id(self, doc_id: int) -> int:
         return self._sample_ids[doc_id] if self._sample_ids else doc_id
 
-    def _record(self, doc: dict[str, Any], results: Sequence[Any]) -> Record:
-        choices = self.doc_to_choice(doc)
-        gold = _gold_index(self.doc_to_text(doc) if self.multiple_input else self.doc_to_target(doc), choices)
-        answers = list(results)[: len(choices)]  # acc_mutual_info asks for unconditional ones too, after these
+    def _record(
+        self, doc: dict[str, Any], choices: Sequence[str], asked: Sequence[Any], others: Sequence[Any]
+    ) -> Record:
+        gold = gold_index(self.doc_to_text(doc) if self.multiple_input else self.doc_to_target(doc), choices)
+        answers = asked[: len(choices)]  # acc_mutual_info asks for unconditional ones too, after these
         scores = answers[0 if gold is None else gold]
         request = getattr(answers[0], "request", None)
         doc_id = None if request is None else self._true_doc_id(request.doc_id)
@@ -169,20 +212,21 @@ class CalibratedTask(ConfigurableTask):  # type: ignore[misc]
         if request is not None and _doc_hash(request.doc) != doc_hash:
             # The harness's cached requests know nothing of --samples.
             raise TaskError(f"{place}: the requests are another doc's; run without --cache_requests or --samples")
-        log_likelihoods = _checked([float(answer[0]) for answer in answers], place)
-        distributions: dict[str, Any] = {}
+        log_likelihoods = tuple(_checked([float(answer[0]) for answer in answers], place))
+        fields = self._orders(doc, log_likelihoods, others, place)
         if gold is not None and isinstance(scores, TokenScores):
-            distributions = self._distributions(scores)
+            fields |= self._distributions(scores)
         return Record(
             task=self.task_name,
             doc_id=doc_id,
             doc_hash=doc_hash,
             prompt_hash=hash_string(request.arguments[0]) if request else "",
             kind="multiple_choice",
-            log_likelihoods=tuple(log_likelihoods),
+            log_likelihoods=log_likelihoods,
             gold=gold,
+            choice_lengths=tuple(len(choice) for choice in choices),
             certificate=getattr(scores, "certificate", {}),
-            **distributions,
+            **fields,
         )
 
 
@@ -190,64 +234,6 @@ def _doc_hash(doc: Any) -> str:
     """Return the harness's own hash of a doc."""
     text = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
     return str(hash_string(text))
-
-
-def _refuse_unsupported(config: Mapping[str, Any], name: str) -> None:
-    reasons = {
-        f"its output_type is {config.get('output_type')!r}, not 'multiple_choice'": config.get("output_type")
-        != "multiple_choice",
-        "it has a process_results of its own": config.get("process_results") is not None,
-        "it shows images or audio": config.get("doc_to_image") or config.get("doc_to_audio"),
-        "it has no doc_to_choice": config.get("doc_to_choice") is None,
-    }
-    for reason, holds in reasons.items():
-        if holds:
-            raise TaskError(f"{name} can't be calibrated: {reason}")
-
-
-def _metric_list(
-    stock: Mapping[str, Any], given: Mapping[str, Any], options: Options, name: str
-) -> tuple[list[dict[str, Any]], list[str]]:
-    """Return the task's ``metric_list`` and the names in it that are ours, in order."""
-    chosen = list(given.get("metric_list") or ())
-    names = [entry.get("metric") for entry in chosen]
-    for metric in names:
-        if isinstance(metric, str) and (metric in CATALOG or metric not in metric_registry):
-            check_metric(metric, f"{name}: metric_list")
-    ours = [metric for metric in names if metric in CATALOG] or list(CORE)
-    ours += [metric for metric in options.metrics if metric not in ours]
-    defaults = [{"metric": metric} for metric in DEFAULT_METRIC_REGISTRY["multiple_choice"]]
-    stocks = list(stock.get("metric_list") or ([] if chosen and not stock else defaults))
-    stocks += [entry for entry in chosen if entry.get("metric") not in [e.get("metric") for e in stocks]]
-    entries = [
-        {"metric": metric, "aggregation": metric, "higher_is_better": CATALOG[metric].higher_is_better}
-        for metric in ours
-    ]
-    return [*_complete([entry for entry in stocks if entry.get("metric") not in CATALOG]), *entries], ours
-
-
-def _complete(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Give the harness's default metrics the aggregation that it would warn about."""
-    return [
-        {"aggregation": "mean", "higher_is_better": True, **entry} if set(entry) == {"metric"} else dict(entry)
-        for entry in entries
-    ]
-
-
-def _yaml_metadata(given: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """Return the YAML's own metadata: the harness lets ``--metadata`` replace keys whole before we see them."""
-    source = (given.get("metadata") or {}).get("config_source")
-    if not source or source == "inline":
-        return None
-    metadata = load_yaml(source, resolve_func=False).get("metadata")
-    return metadata if isinstance(metadata, Mapping) else None
-
-
-def _gold_index(gold: Any, choices: Sequence[str]) -> int | None:
-    """Return the gold choice's index as the harness reads it, or None for a broken label (it then counts -100)."""
-    if isinstance(gold, str):
-        return choices.index(gold) if gold in choices else None
-    return int(gold) if isinstance(gold, int | np.integer) and 0 <= gold < len(choices) else None
 
 
 def _checked(log_likelihoods: list[float], place: str) -> list[float]:

@@ -15,8 +15,8 @@ from typing import Any
 from lm_eval import evaluator_utils
 from lm_eval.config.group import AggMetricConfig
 
-from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
+from lm_eval_calibration.tasks.views import TABLE
 
 
 def apply() -> None:
@@ -44,7 +44,7 @@ def _metrics_of_the_tasks(aggregate_groups: Callable[[Any], Any]) -> Callable[[A
     @wraps(aggregate_groups)
     def patched(results: Any) -> Any:
         for metrics in results.metrics.values():
-            for name in CATALOG:
+            for name in TABLE:
                 metrics.pop(f"{name}_stderr_stderr,none", None)
         for group in results.groups.values():
             tasks = [task for task in group.get_all_tasks() if isinstance(task, CalibratedTask)]
@@ -61,8 +61,8 @@ def _metric_list(
     """Return a group's metrics: of those listed, what some task has; and what was asked for beside them."""
     names = [entry.metric for entry in listed]
     present = {key.split(",")[0] for task in tasks for key in results.get(task.task_name, ())}
-    asked = dict.fromkeys(name for task in tasks for name in task.options.metrics if name not in names)
+    asked = dict.fromkeys(name for task in tasks for name in task.asked_metrics if name not in names)
     return [
-        *(entry for entry in listed if entry.metric not in CATALOG or entry.metric in present),
+        *(entry for entry in listed if entry.metric not in TABLE or entry.metric in present),
         *(AggMetricConfig(name, weight_by_size=listed[0].weight_by_size) for name in asked if name in present),
     ]

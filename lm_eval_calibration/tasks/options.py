@@ -1,7 +1,7 @@
 """The options of a calibrated task: ``metadata: {calibration: {...}}`` in a YAML, or ``--metadata`` on the command."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
 from typing import Any, Self
@@ -12,6 +12,11 @@ from lm_eval_calibration.records import DEFINITION_VERSION
 from lm_eval_calibration.scoring import MAX_BINS
 
 KEY = "calibration"
+
+CONFIDENCES = ("summed", "length_normalized")
+"""Which log-likelihoods of the choices confidence is computed from."""
+
+MAX_ORDERS = 100
 
 _STATED = ("definition_version", "version")
 """What results state beside the options; a configuration taken from results may hold it."""
@@ -28,10 +33,15 @@ class Options:
     Attributes:
         n_bins: bins of all binned metrics, 1 to 100.
         metrics: extended metrics wanted beside the core ones, by name.
+        confidence: ``summed`` (of the choices' summed log-likelihoods, as ``acc``) or ``length_normalized``, which adds
+            the metrics of the log-likelihoods per character, as ``acc_norm``, under names of their own.
+        permute: orders of its choices in which each doc is asked; 0 for the task's own order alone, and no metrics.
     """
 
     n_bins: int = 10
     metrics: tuple[str, ...] = ()
+    confidence: str = CONFIDENCES[0]
+    permute: int = 0
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], task: str) -> Self:
@@ -43,17 +53,15 @@ class Options:
         # A resolved configuration (from a result's `configs`) can be given back as it is.
         given = {key: value for key, value in given.items() if key not in _STATED}
         known = [f.name for f in fields(cls)]
-        if unknown := [key for key in given if key not in known]:
-            raise TaskError(f"{place} has no option {unknown[0]!r}; there are {', '.join(known)}")
-        n_bins, names = given.get("n_bins", 10), given.get("metrics", ())
-        if isinstance(n_bins, bool) or not isinstance(n_bins, int) or not 1 <= n_bins <= MAX_BINS:
-            raise TaskError(f"{place}.n_bins is {n_bins!r}, not a whole number from 1 to {MAX_BINS}")
-        names = (names,) if isinstance(names, str) else names
-        if not isinstance(names, list | tuple):
-            raise TaskError(f"{place}.metrics is {names!r}, not a list of names")
-        for name in names:
-            check_metric(name, f"{place}.metrics")
-        return cls(n_bins, tuple(names))
+        for key in given:
+            if key not in known:
+                raise TaskError(f"{place} has no option {key!r}{nearest(key, known)}; there are {', '.join(known)}")
+        options = cls(**{**given, "metrics": _names(given.get("metrics", ()), f"{place}.metrics")})
+        _check_whole(options.n_bins, 1, MAX_BINS, f"{place}.n_bins")
+        _check_whole(options.permute, 0, MAX_ORDERS, f"{place}.permute")
+        if options.confidence not in CONFIDENCES:
+            raise TaskError(f"{place}.confidence is {options.confidence!r}; there are {', '.join(CONFIDENCES)}")
+        return options
 
     def to_metadata(self) -> dict[str, Any]:
         """Return what results show under ``configs``."""
@@ -61,12 +69,30 @@ class Options:
         return {**stated, **asdict(self), "metrics": list(self.metrics)}
 
 
+def _names(given: Any, place: str) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else given
+    if not isinstance(names, list | tuple):
+        raise TaskError(f"{place} is {given!r}, not a list of names")
+    for name in names:
+        check_metric(name, place)
+    return tuple(names)
+
+
+def _check_whole(value: Any, low: int, high: int, place: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise TaskError(f"{place} is {value!r}, not a whole number from {low} to {high}")
+
+
+def nearest(word: object, words: Iterable[str]) -> str:
+    """Return `` (did you mean X?)`` where one of the words is near, else nothing."""
+    near = difflib.get_close_matches(str(word), list(words), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
 def check_metric(name: Any, place: str) -> None:
     """Raise TaskError if there is no metric of this name of ours, or the package that it needs is missing."""
     if not isinstance(name, str) or name not in CATALOG:
-        near = difflib.get_close_matches(str(name), CATALOG, n=1)
-        hint = f" (did you mean {near[0]}?)" if near else ""
-        raise TaskError(f"{place} has {name!r}{hint}; there are {', '.join(CATALOG)}")
+        raise TaskError(f"{place} has {name!r}{nearest(name, CATALOG)}; there are {', '.join(CATALOG)}")
     if name == "smece" and find_spec("relplot") is None:
         raise TaskError(f"{place} has smece, which needs: pip install 'lm-eval-calibration[smece]'")
 

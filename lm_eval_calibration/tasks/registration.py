@@ -13,13 +13,14 @@ import lm_eval.api.metrics
 import lm_eval.models  # noqa: F401
 from lm_eval.api.registry import (
     aggregation_registry,
+    get_aggregation,
     higher_is_better_registry,
     metric_agg_registry,
     metric_registry,
 )
 
-from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.tasks.aggregation import Aggregation
+from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
 
 
 def _passthrough(name: str) -> Callable[[Any], Any]:
@@ -31,18 +32,22 @@ def _passthrough(name: str) -> Callable[[Any], Any]:
     return metric
 
 
-METRICS = {name: _passthrough(name) for name in CATALOG}
-AGGREGATIONS = {name: Aggregation(metric) for name, metric in CATALOG.items()}
+METRICS = {name: _passthrough(name) for name in [*TABLE, *ORDER_METRICS]}
+AGGREGATIONS = {
+    **{name: Aggregation(metric, view=view) for name, (metric, view) in TABLE.items()},
+    **{name: get_aggregation("mean") for name in ORDER_METRICS},
+}
+_DIRECTIONS = {name: metric.higher_is_better for name, (metric, _) in TABLE.items()} | ORDER_METRICS
 
 
 def register() -> None:
     """Put every metric with its aggregation and direction where nobody else is registered under its name."""
-    for name, metric in CATALOG.items():
+    for name, higher_is_better in _DIRECTIONS.items():
         for registry, target in (
             (aggregation_registry, AGGREGATIONS[name]),
             (metric_registry, METRICS[name]),
             (metric_agg_registry, AGGREGATIONS[name]),
-            (higher_is_better_registry, metric.higher_is_better),
+            (higher_is_better_registry, higher_is_better),
         ):
             if target is not None and name not in registry:
                 registry.register(name, target=target)

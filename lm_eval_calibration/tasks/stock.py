@@ -50,6 +50,11 @@ def read_yaml(path: Path, *, resolve: bool) -> dict[str, Any]:
     return config
 
 
+def stock_config(name: str) -> dict[str, Any]:
+    """Return the configuration of a task of the harness."""
+    return read_config(stock_path(name))
+
+
 def stock_path(name: str) -> Path:
     """Find the harness's YAML that defines a task.
 

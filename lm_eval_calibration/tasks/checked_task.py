@@ -1,0 +1,155 @@
+"""The harness's task, with errors that name file, doc and field, before any model is asked."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from lm_eval.api.task import ConfigurableTask
+
+from lm_eval_calibration.tasks.configuration import Configuration
+from lm_eval_calibration.tasks.options import TaskError, nearest
+
+BROKEN = -100
+"""The harness's mark of a gold label that is known to be broken."""
+
+
+class CheckedTask(ConfigurableTask):  # type: ignore[misc]
+    """A multiple-choice task whose docs are looked at as its requests are built.
+
+    A gold label outside its choices is an error where a user's own file describes the docs. The harness's own tasks
+    have some that nobody can mend: those count in acc as they do there.
+    """
+
+    def __init__(self, calibration: Configuration) -> None:
+        self.calibration = calibration
+        try:
+            super().__init__(config=calibration.full)
+        except TaskError:
+            raise
+        except Exception as error:  # the harness looks at the splits and at the first doc
+            raise TaskError(self._what_is_wrong(error)) from error
+        self._check_columns()
+        self.check(self.task_docs[0])
+
+    def download(self, dataset_kwargs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        """Load the data set; say what to do where it can't be reached."""
+        try:
+            super().download(dataset_kwargs, **kwargs)
+        except (OSError, ValueError) as error:  # ValueError: another subset is cached, this one is not
+            subset = f" ({self.DATASET_NAME})" if self.DATASET_NAME else ""
+            raise TaskError(
+                f"{self.calibration.where}: the data set {self.DATASET_PATH}{subset} can't be loaded: {error}. Without "
+                f"network, run once with it (the copy is cached) or from a folder that holds {self.DATASET_PATH}/"
+            ) from error
+
+    def _what_is_wrong(self, error: Exception) -> str:
+        """Explain why the harness could not build the task."""
+        where, dataset = self.calibration.where, getattr(self, "dataset", None)
+        for key in ("test_split", "validation_split", "fewshot_split", "training_split"):
+            split = self.calibration.full.get(key)
+            if dataset is not None and split is not None and split not in dataset:
+                return f"{where}: {key} is {split!r}{nearest(split, dataset)}; the splits are {', '.join(dataset)}"
+        if dataset is not None and not len(self.eval_docs):
+            split = self.config.test_split or self.config.validation_split
+            return f"{where}: the split {split!r} that is evaluated has no docs"
+        if dataset is not None and (problem := self._problem(self.eval_docs[0])):
+            return f"{where}, doc 0: {problem}"
+        return f"{where}: {error!r}"
+
+    def _problem(self, doc: dict[str, Any]) -> str | None:
+        """Say why a doc can't be asked or judged (None: it can)."""
+        choices, target = self.doc_to_choice(doc), self.doc_to_target(doc)
+        if problem := bad_choices(choices):
+            return problem
+        if several_golds(target):
+            return f"doc_to_target gives several gold answers, {target!r}; calibration needs exactly one"
+        if not self.calibration.is_users_file:
+            return None
+        if "" in choices:
+            return f"doc_to_choice gives an empty text as choice {choices.index('')}"
+        gold, field = (self.doc_to_text(doc), "doc_to_text") if self.multiple_input else (target, "doc_to_target")
+        return bad_gold(gold, choices, field)
+
+    def _check_columns(self) -> None:
+        """Refuse the misspelt name of a column: the harness would take it for the prompt itself."""
+        for field in ("doc_to_text", "doc_to_target"):
+            value = self.calibration.full[field]
+            is_word = isinstance(value, str) and value.isidentifier()
+            if is_word and value not in self.features and value not in self.doc_to_choice(self.task_docs[0]):
+                raise TaskError(
+                    f"{self.calibration.where}: {field} is {value!r}{nearest(value, self.features)}; the columns are "
+                    f"{', '.join(self.features)}, and templates have {{{{...}}}}"
+                )
+
+    @contextmanager
+    def _naming(self, field: str, doc: Any) -> Iterator[None]:
+        """Let an error in a field's template or function name file, doc and field."""
+        try:
+            yield
+        except TaskError:
+            raise
+        except Exception as error:
+            docs: Iterable[Any] = self.eval_docs
+            number = next((i for i, other in enumerate(docs) if other == doc), None)
+            place = self.calibration.where + (", a few-shot example" if number is None else f", doc {number}")
+            value = self.calibration.full.get(field)
+            shown = getattr(value, "__name__", None) or repr(value)
+            columns = f"; the columns are {', '.join(doc)}" if isinstance(doc, Mapping) else ""
+            raise TaskError(f"{place}: {field} ({shown}) fails: {error!r}{columns}") from error
+
+    def doc_to_text(self, doc: Any, doc_to_text: Any = None) -> Any:
+        """Return the prompt of a doc (multiple inputs: the index of the right one)."""
+        with self._naming("doc_to_text", doc):
+            return super().doc_to_text(doc, doc_to_text)
+
+    def doc_to_target(self, doc: Any, doc_to_target: Any = None) -> Any:
+        """Return the gold choice of a doc, by index or by text (multiple inputs: the continuation)."""
+        with self._naming("doc_to_target", doc):
+            return super().doc_to_target(doc, doc_to_target)
+
+    def doc_to_choice(self, doc: Any, doc_to_choice: Any = None) -> Any:
+        """Return the choices of a doc."""
+        with self._naming("doc_to_choice", doc):
+            return super().doc_to_choice(doc, doc_to_choice)
+
+    def check(self, doc: dict[str, Any]) -> None:
+        """Raise if a doc can't be asked or judged; the error names every such doc."""
+        if not self._problem(doc):
+            return
+        problems = {i: self._problem(doc) for i, doc in enumerate(self.eval_docs)}
+        found = [f"doc {i}: {problem}" for i, problem in problems.items() if problem]
+        more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
+        raise TaskError(f"{self.calibration.where}, {'; '.join(found[:5])}{more}")
+
+
+def gold_index(gold: Any, choices: Sequence[str]) -> int | None:
+    """Return the gold choice's index as the harness reads it, or None for a broken label (it then counts -100)."""
+    if isinstance(gold, str):
+        return choices.index(gold) if gold in choices else None
+    return int(gold) if isinstance(gold, int | np.integer) and 0 <= gold < len(choices) else None
+
+
+def bad_choices(choices: Any) -> str | None:
+    """Say why a doc's choices can't be asked (None: they can)."""
+    if not isinstance(choices, list):
+        return f"doc_to_choice gives {choices!r}, not a list of texts"
+    if not choices:
+        return "doc_to_choice gives no choices"
+    for index, choice in enumerate(choices):
+        if not isinstance(choice, str):
+            return f"doc_to_choice gives {choice!r} as choice {index}, not a text"
+    return None
+
+
+def several_golds(gold: Any) -> bool:
+    """Whether a doc has a list of right answers."""
+    return isinstance(gold, list | tuple | np.ndarray)
+
+
+def bad_gold(gold: Any, choices: Sequence[str], field: str) -> str | None:
+    """Say why a doc's gold label is none of its choices (None: it is one, or is marked broken)."""
+    if gold_index(gold, choices) is not None or (isinstance(gold, int | np.integer) and gold == BROKEN):
+        return None
+    shown = f"0 to {len(choices) - 1}" if isinstance(gold, int | np.integer) else ", ".join(map(repr, choices[:6]))
+    return f"{field} gives {gold!r}; the choices are {shown}"

@@ -1,0 +1,174 @@
+"""From a calibrated task's few lines to the whole configuration that the harness builds: pure, nothing is loaded."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY, metric_registry
+from lm_eval.config.task import TaskConfig
+
+from lm_eval_calibration.metrics import CATALOG, CORE
+from lm_eval_calibration.tasks.options import KEY, Options, TaskError, check_metric, merged, nearest
+from lm_eval_calibration.tasks.stock import is_stock, read_config, read_yaml, stock_path
+from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE, with_views
+
+CLASS = "lm_eval_calibration.tasks.CalibratedTask"
+
+_KEYS = {field.name for field in fields(TaskConfig)}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What a calibrated task is built of.
+
+    Attributes:
+        full: the keys of the harness's ``TaskConfig``.
+        metrics: names of our metrics, in the table's order.
+        options: what the user set.
+        path: the YAML that says how docs become prompts; None for a configuration written in Python.
+    """
+
+    full: dict[str, Any]
+    metrics: tuple[str, ...]
+    options: Options
+    path: Path | None
+
+    @property
+    def where(self) -> str:
+        """The place that an error names: a user's file and task, or the task alone."""
+        name = str(self.full["task"])
+        return name if self.path is None or is_stock(self.path) else f"{self.path}: {name}"
+
+    @property
+    def is_users_file(self) -> bool:
+        """Whether the docs are described by a file that the user can mend."""
+        return self.path is not None and not is_stock(self.path)
+
+
+def configuration(config: Mapping[str, Any] | None) -> Configuration:
+    """Return the stock task's configuration with calibration in it.
+
+    Args:
+        config: the keys of our task YAML (see :class:`~lm_eval_calibration.tasks.CalibratedTask`).
+
+    Raises:
+        TaskError: naming the file, the key and the value that can't be used, or what can't be calibrated.
+    """
+    given = {key: value for key, value in (config or {}).items() if key != "class"}
+    name = given.get("task")
+    if not name:
+        raise TaskError(f"a task configuration needs a name under 'task'; this one has {sorted(given)}")
+    source = _source(given)
+    base_path = _base_path(given.pop("stock_task", None), source)
+    stock = read_config(base_path) if base_path else {}
+    path = base_path or source
+    metadata = merged(stock.get("metadata"), _yaml_metadata(source), given.get("metadata"))
+    options = Options.from_metadata(metadata, name)
+    metadata[KEY] = options.to_metadata()
+    full = {**stock, **given, "metadata": metadata}
+    where = Configuration(full, (), options, path).where
+    if reason := why_not(full):
+        raise TaskError(f"{where} can't be calibrated: {reason}")
+    _check_keys(full, where)
+    full["metric_list"], ours = _metric_list(stock, given, options, where)
+    return Configuration(full, tuple(ours), options, path)
+
+
+def why_not(config: Mapping[str, Any]) -> str | None:
+    """Say why a task can't be calibrated, as far as its configuration tells (None: it can).
+
+    Args:
+        config: keys of a task YAML, with or without its functions resolved.
+    """
+    output_type = config.get("output_type", TaskConfig.output_type)
+    reasons = {
+        "it is a Python class of its own": "class" in config and not _is_ours(config["class"]),
+        f"its output_type is {output_type!r}, not 'multiple_choice'": output_type != "multiple_choice",
+        "it has a process_results of its own": config.get("process_results") is not None,
+        "it shows images or audio": config.get("doc_to_image") or config.get("doc_to_audio"),
+        "it has no doc_to_choice": config.get("doc_to_choice") is None,
+        "its gold is a list of answers; calibration needs exactly one": isinstance(config.get("doc_to_target"), list),
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _is_ours(task_class: Any) -> bool:
+    return task_class.__name__ == "CalibratedTask" if inspect.isclass(task_class) else str(task_class).endswith(CLASS)
+
+
+def _source(given: Mapping[str, Any]) -> Path | None:
+    """Return the YAML that the harness read this configuration from."""
+    source = (given.get("metadata") or {}).get("config_source")
+    return Path(source) if source and source != "inline" else None
+
+
+def _base_path(stock_task: Any, source: Path | None) -> Path | None:
+    """Find the task that ours is made of: a name, or a path as seen from our own YAML."""
+    if stock_task is None:
+        return None
+    if not str(stock_task).endswith(".yaml"):
+        return stock_path(str(stock_task))
+    path = Path(stock_task).expanduser()
+    return (source.parent / path if source else path).resolve()
+
+
+def _yaml_metadata(source: Path | None) -> Mapping[str, Any] | None:
+    """Return the YAML's own metadata: the harness lets ``--metadata`` replace keys whole before we see them."""
+    metadata = read_yaml(source, resolve=False).get("metadata") if source else None
+    return metadata if isinstance(metadata, Mapping) else None
+
+
+def _check_keys(full: Mapping[str, Any], where: str) -> None:
+    for key in full:
+        if key not in _KEYS:
+            raise TaskError(f"{where} has a key {key!r} that no task has{nearest(key, _KEYS)}")
+    if full.get("dataset_path") is None and full.get("custom_dataset") is None:
+        raise TaskError(f"{where} has no dataset_path")
+    if full.get("test_split") is None and full.get("validation_split") is None:
+        raise TaskError(f"{where} has neither test_split nor validation_split: there is nothing to evaluate")
+    for key in ("doc_to_text", "doc_to_target"):
+        if full.get(key) is None:
+            raise TaskError(f"{where} has no {key}")
+
+
+def _metric_list(
+    stock: Mapping[str, Any], given: Mapping[str, Any], options: Options, where: str
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the task's ``metric_list`` and the names in it that are ours, in order."""
+    chosen = list(given.get("metric_list") or ())
+    names = [entry.get("metric") for entry in chosen]
+    for metric in names:
+        if isinstance(metric, str) and (metric in CATALOG or metric not in metric_registry):
+            check_metric(metric, f"{where}: metric_list")
+    ours = [metric for metric in names if metric in CATALOG] or list(CORE)
+    ours = with_views([*ours, *(metric for metric in options.metrics if metric not in ours)], options)
+    defaults = [{"metric": metric} for metric in DEFAULT_METRIC_REGISTRY["multiple_choice"]]
+    stocks = list(stock.get("metric_list") or ([] if chosen and not stock else defaults))
+    stocks += [entry for entry in chosen if entry.get("metric") not in [e.get("metric") for e in stocks]]
+    if options.confidence == "length_normalized" and "acc_norm" not in [entry.get("metric") for entry in stocks]:
+        stocks.append({"metric": "acc_norm"})
+    entries = [
+        {"metric": metric, "aggregation": metric, "higher_is_better": TABLE[metric].metric.higher_is_better}
+        for metric in ours
+    ]
+    entries += [
+        {"metric": metric, "aggregation": "mean", "higher_is_better": better}
+        for metric, better in order_metrics(options).items()
+    ]
+    return [*_complete([entry for entry in stocks if entry.get("metric") not in TABLE]), *entries], ours
+
+
+def order_metrics(options: Options) -> dict[str, bool]:
+    """Return the means over docs that asking in several orders adds; one order shows neither spread nor changes."""
+    n_metrics = {0: 0, 1: 1}.get(options.permute, len(ORDER_METRICS))
+    return dict(list(ORDER_METRICS.items())[:n_metrics])
+
+
+def _complete(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Give the harness's default metrics the aggregation that it would warn about."""
+    return [
+        {"aggregation": "mean", "higher_is_better": True, **entry} if set(entry) == {"metric"} else dict(entry)
+        for entry in entries
+    ]
