@@ -5,7 +5,7 @@ It is the field ``calibration`` of a line of ``samples_*.jsonl``. Unknown fields
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,7 +14,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_calibration import metrics
+from lm_eval_calibration import columns
+from lm_eval_calibration.columns import Columns
 
 RECORD_VERSION = 1
 """Version of the record's form."""
@@ -28,7 +29,7 @@ RECORD_KEY = "calibration"
 KINDS = ("multiple_choice",)
 """Kinds of record; ``generation`` and ``corpus`` are reserved."""
 
-KEPT_PROB = 0.05
+KEPT_PROB = columns.KEPT_PROB
 """Probabilities at least this large are stored, so Full-ECE can be computed later for any n_bins up to 20."""
 
 
@@ -130,13 +131,8 @@ class Record:
 
     def gap_sums(self, n_bins: int) -> NDArray[np.float64]:
         """[n_bins] hits minus probability mass of each Full-ECE bin, summed over the gold choice's positions."""
-        if self.log_probs is None or self.large_probs is None:
-            raise ValueError(f"{self.task} doc {self.doc_id}: no token distributions were recorded")
-        metrics.check_kept_from(n_bins, KEPT_PROB if self.kept_from is None else self.kept_from)
-        total = np.zeros(n_bins)
-        for log_prob, large in zip(self.log_probs, self.large_probs, strict=True):
-            total += metrics.gap_sums(large, math.exp(log_prob), n_bins=n_bins)
-        return total
+        sums: NDArray[np.float64] = columns.doc_gap_sums([self], n_bins)[0]
+        return sums
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON-ready data; an infinite log-likelihood becomes null."""
@@ -160,26 +156,37 @@ class Record:
             raise ValueError(f"record version {data.get('version')!r} is not {RECORD_VERSION}")
         if data.get("definitions") != DEFINITION_VERSION:
             raise ValueError(f"definition version {data.get('definitions')!r} is not {DEFINITION_VERSION}")
-        names = {f.name for f in fields(cls)} - {"extra"}
-        known = {key: value for key, value in data.items() if key in names}
-        for name in ("log_likelihoods", "log_probs"):
+        known = {key: value for key, value in data.items() if key in _FIELDS}
+        for name, parse in _PARSE.items():
             if known.get(name) is not None:
-                known[name] = tuple(_infinite(x) for x in known[name])
-        if known.get("large_probs") is not None:
-            known["large_probs"] = tuple(map(tuple, known["large_probs"]))
-        for name in ("choice_lengths", "rotations"):
-            if known.get(name) is not None:
-                known[name] = tuple(known[name])
-        if known.get("rotated_log_likelihoods") is not None:
-            known["rotated_log_likelihoods"] = tuple(
-                tuple(_infinite(x) for x in order) for order in known["rotated_log_likelihoods"]
-            )
-        derived = {"version", "definitions", "confidence", "correct"}
-        extra = {key: value for key, value in data.items() if key not in names | derived}
+                known[name] = parse(known[name])
+        extra = {key: value for key, value in data.items() if key not in _FIELDS and key not in _DERIVED}
         try:
-            return cls(**{"doc_id": None, **known}, extra=extra)
+            known.setdefault("doc_id", None)
+            return cls(**known, extra=extra)
         except TypeError as error:
             raise ValueError(f"record of {data.get('task')} doc {data.get('doc_id')}: {error}") from error
+
+
+def _floats(values: Iterable[float | None]) -> tuple[float, ...]:
+    """Numbers as JSON holds them, where null is an infinite log-likelihood."""
+    return tuple([-math.inf if value is None else value for value in values])
+
+
+def _tuples(values: Iterable[Iterable[float]]) -> tuple[tuple[float, ...], ...]:
+    return tuple(map(tuple, values))
+
+
+_FIELDS = frozenset(f.name for f in fields(Record)) - {"extra"}
+_DERIVED = frozenset(("version", "definitions", "confidence", "correct"))
+_PARSE: Mapping[str, Callable[[Any], Any]] = {
+    "log_likelihoods": _floats,
+    "log_probs": _floats,
+    "large_probs": _tuples,
+    "choice_lengths": tuple,
+    "rotations": tuple,
+    "rotated_log_likelihoods": lambda orders: tuple(map(_floats, orders)),
+}
 
 
 def read_records(path: str | Path) -> Iterator[Record]:
@@ -197,6 +204,17 @@ def read_records(path: str | Path) -> Iterator[Record]:
         raise ValueError(f"{path}, line {error.lineno}: not JSON ({error})") from error
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}, line {number}: {error}") from error
+
+
+def read_columns(path: str | Path, n_bins: int = 10) -> Columns:
+    """Read a ``samples_*.jsonl`` file in one pass that keeps only what the metrics of its docs need.
+
+    ``read_columns(path, n_bins).arrays(kind)`` are the ``metric_arrays`` of its records.
+
+    Raises:
+        ValueError: naming file and line where there is no record.
+    """
+    return Columns.of(read_records(path), n_bins)
 
 
 def _loads(text: str | bytes) -> Any:
@@ -219,23 +237,12 @@ def metric_arrays(records: Iterable[Record], kind: str, n_bins: int) -> tuple[An
             n_positions).
         n_bins: bins of the gap sums.
     """
-    sound = ordered(record for record in records if record.gold is not None)
-    if kind == "top_label":
-        return np.array([r.confidence for r in sound]), np.array([r.correct for r in sound])
-    if kind == "choices":
-        return _stack([r.probs for r in sound]), np.array([r.gold for r in sound])
-    if kind == "full_vocabulary":
-        return np.array([r.gap_sums(n_bins) for r in sound]), np.array([len(r.log_probs or ()) for r in sound])
-    raise ValueError(f"unknown kind of metric {kind!r}; there are top_label, choices and full_vocabulary")
+    return Columns.of(records, n_bins).arrays(kind)
 
 
 def ordered(records: Iterable[Record]) -> list[Record]:
     """Sort by task, then doc id."""
     return sorted(records, key=lambda r: (r.task, -1 if r.doc_id is None else r.doc_id))
-
-
-def _stack(probs: Sequence[NDArray[np.float64]]) -> NDArray[np.float64] | Sequence[NDArray[np.float64]]:
-    return np.stack(probs) if len({len(p) for p in probs}) == 1 else probs
 
 
 def _softmax(log_likelihoods: Sequence[float]) -> NDArray[np.float64]:
@@ -247,7 +254,3 @@ def _softmax(log_likelihoods: Sequence[float]) -> NDArray[np.float64]:
 
 def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
-
-
-def _infinite(value: float | None) -> float:
-    return -math.inf if value is None else value

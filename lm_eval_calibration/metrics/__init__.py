@@ -24,6 +24,7 @@ from lm_eval_calibration.metrics.full_vocabulary import (
     full_ece_from_gap_sums_stderr,
     full_ece_stderr,
     gap_sums,
+    gap_sums_of_positions,
     position_gap_sums,
 )
 from lm_eval_calibration.metrics.positions import answer_changes, position_spread
@@ -117,6 +118,7 @@ __all__ = [
     "full_ece_from_gap_sums_stderr",
     "full_ece_stderr",
     "gap_sums",
+    "gap_sums_of_positions",
     "mce",
     "mce_stderr",
     "nll",

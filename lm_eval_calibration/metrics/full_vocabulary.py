@@ -111,14 +111,54 @@ def gap_sums(large_probs: ArrayLike, target_prob: float, *, n_bins: int = 10) ->
         ValueError: nan or outside [0, 1], a sum above 1, a large target_prob that is not in large_probs.
     """
     large = check_probability_vector("large_probs", large_probs)
-    target, n_bins = check_probability("target_prob", target_prob), check_n_bins(n_bins)
-    if large.sum() > 1 + SUM_TOLERANCE:
-        raise ValueError(f"large_probs sums to {large.sum():.6g}, more than 1")
-    if target - SUM_TOLERANCE > 1 / n_bins and np.all(np.abs(large - target) > SUM_TOLERANCE):
-        raise ValueError(f"target_prob is {target!r}, at least 1 / {n_bins}, but not in large_probs")
-    gaps = -bin_sums(bin_index(large, n_bins), large, n_bins)
-    gaps[bin_index([target], n_bins)] += 1
-    gaps[0] = -gaps[1:].sum()
+    target = check_probability("target_prob", target_prob)
+    gaps: FloatArray = gap_sums_of_positions(large, [len(large)], [target], n_bins=n_bins)[0]
+    return gaps
+
+
+def gap_sums_of_positions(
+    large_probs: ArrayLike, n_large: ArrayLike, target_probs: ArrayLike, *, n_bins: int = 10
+) -> FloatArray:
+    """:func:`gap_sums` of many positions at once.
+
+    Args:
+        large_probs: Large probabilities of all positions, position after position.
+        n_large: [n_positions] number of them at each position.
+        target_probs: [n_positions] probability of each reference token.
+        n_bins: Number of equal-width bins.
+
+    Returns:
+        [n_positions, n_bins] float64: hits - mass in each bin.
+
+    Raises:
+        ValueError: As :func:`gap_sums`; the message names the first bad position.
+    """
+    large, target = (
+        check_probability_vector("large_probs", large_probs),
+        check_probability_vector("target_probs", target_probs),
+    )
+    counts, n_bins = np.asarray(n_large, dtype=np.int64), check_n_bins(n_bins)
+    if counts.shape != target.shape or counts.sum() != len(large):
+        raise ValueError(
+            f"n_large counts {counts.sum()} of {len(large)} large_probs, at {len(counts)} of {len(target)} positions"
+        )
+    position = np.repeat(np.arange(len(counts)), counts)
+    sums = bin_sums(position, large, len(counts))
+    bad = np.flatnonzero(sums > 1 + SUM_TOLERANCE)
+    if bad.size:
+        raise ValueError(f"large_probs{_of(bad[0], counts)} sums to {sums[bad[0]]:.6g}, more than 1")
+    near = np.abs(large - target[position]) <= SUM_TOLERANCE
+    found = np.bincount(position[near], minlength=len(counts)) > 0
+    bad = np.flatnonzero((target - SUM_TOLERANCE > 1 / n_bins) & ~found)
+    if bad.size:
+        first = float(target[bad[0]])
+        raise ValueError(
+            f"target_prob{_of(bad[0], counts)} is {first!r}, at least 1 / {n_bins}, but not in large_probs"
+        )
+    cell = position * n_bins + bin_index(large, n_bins)
+    gaps = -bin_sums(cell, large, len(counts) * n_bins).reshape(-1, n_bins)
+    gaps[np.arange(len(counts)), bin_index(target, n_bins)] += 1
+    gaps[:, 0] = -gaps[:, 1:].sum(axis=1)
     return gaps
 
 
@@ -164,6 +204,10 @@ def full_ece_from_gap_sums_stderr(
     gaps, n = _check_gap_sums(gap_sums, n_positions)
     sums = np.column_stack([gaps, n])
     return sums_stderr(lambda t: np.abs(t[:, :-1]).sum(axis=1) / t[:, -1], sums, draws=draws, seed=seed)
+
+
+def _of(position: int, counts: IntArray) -> str:
+    return "" if len(counts) == 1 else f" of position {position}"
 
 
 def _block_gap_sums(probs: FloatArray, targets: IntArray, n_bins: int) -> FloatArray:
