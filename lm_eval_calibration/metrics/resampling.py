@@ -12,6 +12,7 @@ covariance that the bootstrap gives them (a sum over more than 100,000 independe
 """
 
 from collections.abc import Callable, Iterator
+from itertools import combinations_with_replacement, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,11 +23,14 @@ from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_p
 EXACT_DOCS = 100_000
 """Up to this number of docs every doc is drawn; above, their sums are drawn."""
 
-CHUNK = 2**19
+CHUNK = 2**18
 """Resampling weights handled at a time: few enough to stay in the processor's cache."""
 
 PRODUCT_CHUNK = 2**22
 """Resampling weights in one matrix product (32 MB): few large products, since BLAS waits for its threads."""
+
+BLOCK = 2**16
+"""Docs whose covariance is summed at a time."""
 
 SMALL_STRATUM = 500
 """Above EXACT_DOCS the docs of a stratum are still drawn one by one where there are at most so many."""
@@ -99,15 +103,18 @@ def spread(estimates: FloatArray, *, n_docs: int) -> float:
     return float(np.std(estimates, ddof=1))
 
 
-def resampling_weights(n_docs: int, draws: int, seed: int, chunk: int = CHUNK) -> Iterator[IntArray]:
-    """How often each doc is drawn, a chunk of draws at a time: [n_draws, N] each, rows sum to N."""
+def resampling_weights(n_docs: int, draws: int, seed: int, chunk: int = CHUNK) -> Iterator[NDArray[np.uint8]]:
+    """How often each doc is drawn, a chunk of draws at a time: [n_draws, N] each, rows sum to N.
+
+    A byte is enough: 256 times the same doc is once in 10^507.
+    """
     rng = np.random.default_rng(seed)
     step = max(1, chunk // n_docs)
     for start in range(0, draws, step):
-        n_draws = min(step, draws - start)
-        indices = rng.integers(0, n_docs, size=(n_draws, n_docs))
-        indices += np.arange(n_draws)[:, None] * n_docs
-        yield np.bincount(indices.ravel(), minlength=n_draws * n_docs).reshape(n_draws, n_docs)
+        weights = np.empty((min(step, draws - start), n_docs), dtype=np.uint8)
+        for row in weights:
+            row[:] = np.bincount(rng.integers(0, n_docs, size=n_docs), minlength=n_docs)
+        yield weights
 
 
 def sums_stderr(
@@ -156,14 +163,25 @@ def normal_totals(doc_sums: FloatArray, strata: IntArray | None = None, *, draws
     drawn = rng.multinomial(n_docs, size / n_docs, size=draws)
     totals = np.zeros((draws, n_sums))
     for stratum, n_members in enumerate(size):
-        rows, n = doc_sums[member == stratum], drawn[:, stratum]
+        docs, n = np.flatnonzero(member == stratum), drawn[:, stratum]
         if n_members <= SMALL_STRATUM:
-            totals += rng.multinomial(n, np.full(n_members, 1 / n_members)) @ rows
+            totals += rng.multinomial(n, np.full(n_members, 1 / n_members)) @ doc_sums[docs]
         else:
-            root = _root(np.atleast_2d(np.cov(rows, rowvar=False, ddof=0)))
-            noise = rng.standard_normal((draws, n_sums)) @ root.T
-            totals += n[:, None] * rows.mean(axis=0) + np.sqrt(n)[:, None] * noise
+            mean, covariance = _mean_and_covariance(doc_sums, docs)
+            noise = rng.standard_normal((draws, n_sums)) @ _root(covariance).T
+            totals += n[:, None] * mean + np.sqrt(n)[:, None] * noise
     return totals
+
+
+def _mean_and_covariance(doc_sums: FloatArray, docs: IntArray) -> tuple[FloatArray, FloatArray]:
+    """Mean and covariance (ddof=0) of these docs' rows, without a copy of them all."""
+    blocks = [docs[start : start + BLOCK] for start in range(0, len(docs), BLOCK)]
+    mean = np.sum([doc_sums[block].sum(axis=0) for block in blocks], axis=0) / len(docs)
+    covariance = np.zeros((len(mean), len(mean)))
+    for block in blocks:
+        centred = doc_sums[block] - mean
+        covariance += centred.T @ centred
+    return mean, covariance / len(docs)
 
 
 def _root(covariance: FloatArray) -> FloatArray:
@@ -221,9 +239,8 @@ def exact_ranges(
     for weights in resampling_weights(n_docs, draws, seed):
         for docs, doc_gaps, ends in classes:
             weight = weights[:, docs]
-            taken = np.cumsum(weight, axis=1)[:, ends]
-            gap = np.cumsum(weight * doc_gaps, axis=1)[:, ends]
-            class_gaps, class_sizes = _cut_ranges(taken, gap, n_bins)
+            taken = np.cumsum(weight, axis=1, dtype=np.int32)
+            class_gaps, class_sizes = _cut_ranges(taken, weight * doc_gaps, ends, n_bins)
             gaps.append(class_gaps)
             sizes.append(class_sizes)
     return _by_class(gaps, len(classes)), _by_class(sizes, len(classes))
@@ -237,30 +254,50 @@ def normal_ranges(
     The (number drawn, gap) totals of all cells of all classes are drawn jointly from the normal distribution
     with the bootstrap's mean and covariance; a range that ends within a cell takes its share of the cell.
     """
-    from scipy.sparse import csr_array
-
-    cells = [_cells(forecasts, n_cells) for forecasts in classes]
-    widths = [int(cell[-1]) + 1 for cell in cells]
-    starts = 2 * np.concatenate([[0], np.cumsum(widths)])
-    rows = np.concatenate([np.tile(forecasts.docs, 2) for forecasts in classes])
-    columns = np.concatenate(
-        [np.concatenate([s + c, s + w + c]) for s, w, c in zip(starts[:-1], widths, cells, strict=True)]
-    )
-    values = np.concatenate([np.append(np.ones(len(f.gaps)), f.gaps) for f in classes])
-    features = csr_array((values, (rows, columns)), shape=(n_docs, starts[-1]))
-    total = np.asarray(features.sum(axis=0))
-    covariance = (features.T @ features).toarray() - np.outer(total, total) / n_docs
+    total, covariance, starts = _cell_moments(classes, n_docs, n_cells)
     covariance[np.diag_indices(len(total))] += 1e-9 * covariance.max()  # it is singular: counts add up to N
     root = np.linalg.cholesky(covariance)
-    noise = np.random.default_rng(seed).standard_normal((draws, len(total))) @ root.T
+    totals = total + np.random.default_rng(seed).standard_normal((draws, len(total))) @ root.T
     gaps, sizes = [], []
-    for start, width in zip(starts[:-1], widths, strict=True):
-        drawn, gap = np.split((total + noise)[:, start : start + 2 * width], 2, axis=1)
+    for start, end in pairwise(starts):
+        drawn, gap = np.split(totals[:, start:end], 2, axis=1)
         taken = np.maximum.accumulate(np.cumsum(drawn, axis=1), axis=1)
-        class_gaps, class_sizes = _cut_ranges(taken, np.cumsum(gap, axis=1), n_bins)
+        class_gaps, class_sizes = _cut_ranges(taken, gap, np.arange(gap.shape[1]), n_bins)
         gaps.append(class_gaps)
         sizes.append(class_sizes)
     return _by_class(gaps, len(classes)), _by_class(sizes, len(classes))
+
+
+def _cell_moments(
+    classes: list[SortedForecasts], n_docs: int, n_cells: int
+) -> tuple[FloatArray, FloatArray, list[int]]:
+    """Totals over docs of the cells' counts and gaps, and the covariance of their totals over a resample.
+
+    Returns:
+        Totals [F] (a class' counts, then its gaps, class after class), covariance [F, F], and where in them
+        each class starts, with F at the end.
+    """
+    by_doc, starts = [], [0]
+    for forecasts in classes:
+        cell, gap = np.full(n_docs, -1, dtype=np.int32), np.zeros(n_docs)
+        cell[forecasts.docs], gap[forecasts.docs] = _cells(forecasts, n_cells), forecasts.gaps
+        by_doc.append((cell, gap))
+        starts.append(starts[-1] + 2 * (int(cell.max()) + 1))
+    products = np.zeros((starts[-1], starts[-1]))
+    for (i, (cell_i, gap_i)), (j, (cell_j, gap_j)) in combinations_with_replacement(enumerate(by_doc), 2):
+        n_i, n_j = (starts[i + 1] - starts[i]) // 2, (starts[j + 1] - starts[j]) // 2
+        docs = np.flatnonzero((cell_i >= 0) & (cell_j >= 0))
+        joint = cell_i[docs].astype(np.int64) * n_j + cell_j[docs]
+        one, g_i, g_j = None, gap_i[docs], gap_j[docs]
+        parts = [
+            [np.bincount(joint, weights, minlength=n_i * n_j).reshape(n_i, n_j) for weights in row]
+            for row in ((one, g_j), (g_i, g_i * g_j))
+        ]
+        block = np.block(parts)
+        products[starts[i] : starts[i + 1], starts[j] : starts[j + 1]] = block
+        products[starts[j] : starts[j + 1], starts[i] : starts[i + 1]] = block.T
+    totals = np.concatenate([np.append(np.bincount(c[c >= 0]), np.bincount(c[c >= 0], g[c >= 0])) for c, g in by_doc])
+    return totals, products - np.outer(totals, totals) / n_docs, starts
 
 
 def _cells(forecasts: SortedForecasts, n_cells: int) -> IntArray:
@@ -271,12 +308,13 @@ def _cells(forecasts: SortedForecasts, n_cells: int) -> IntArray:
     return np.unique(cell, return_inverse=True)[1]
 
 
-def _cut_ranges(taken: NDArray[Any], gap: FloatArray, n_bins: int) -> tuple[FloatArray, IntArray]:
+def _cut_ranges(taken: NDArray[Any], gaps: FloatArray, ends: IntArray, n_bins: int) -> tuple[FloatArray, IntArray]:
     """Cut resampled, sorted forecasts at the boundaries of ``np.array_split``.
 
     Args:
-        taken: [draws, G] forecasts drawn up to and with each group of equal forecasts (cumulative).
-        gap: [draws, G] their summed gaps (cumulative).
+        taken: [draws, n] forecasts drawn up to and with each one (cumulative).
+        gaps: [draws, n] what the copies of each one add to the gap (not cumulative).
+        ends: [n_ties] index of the last forecast of each group of equal ones.
         n_bins: Number of ranges.
 
     Returns:
@@ -287,17 +325,33 @@ def _cut_ranges(taken: NDArray[Any], gap: FloatArray, n_bins: int) -> tuple[Floa
     ranges = np.arange(n_bins + 1)
     cuts = ranges * (total // n_bins) + np.minimum(ranges, total % n_bins)
     at = np.minimum(cuts, taken[:, -1:])
-    group = np.array([np.searchsorted(row, cut) for row, cut in zip(taken, at, strict=True)])
-    taken_to, gap_to = _at(taken, group), _at(gap, group)
-    width, rise = taken_to - _at(taken, group - 1), gap_to - _at(gap, group - 1)
-    reached = gap_to - (taken_to - at) * rise / np.maximum(width, 1)
+    group = np.searchsorted(ends, [np.searchsorted(row, cut) for row, cut in zip(taken, at, strict=True)])
+    start, stop = np.append(0, ends + 1)[group], ends[group] + 1
+    taken_from, taken_to = _at(taken, start - 1), _at(taken, stop - 1)
+    gap_from, gap_to = np.split(_sums_up_to(gaps, np.concatenate([start, stop], axis=1)), 2, axis=1)
+    reached = gap_to - (taken_to - at) * (gap_to - gap_from) / np.maximum(taken_to - taken_from, 1)
     reached[cuts == 0] = 0
     return np.diff(reached, axis=1), np.diff(cuts, axis=1)
 
 
-def _at(cumulative: NDArray[Any], group: IntArray) -> NDArray[Any]:
-    """Row-wise cumulative[group], 0 before the first group."""
-    return np.where(group < 0, 0, np.take_along_axis(cumulative, np.maximum(group, 0), axis=1))
+def _at(cumulative: NDArray[Any], index: IntArray) -> NDArray[Any]:
+    """Row-wise cumulative[index], 0 before the first."""
+    return np.where(index < 0, 0, np.take_along_axis(cumulative, np.maximum(index, 0), axis=1))
+
+
+def _sums_up_to(values: FloatArray, stops: IntArray) -> FloatArray:
+    """Row-wise sums of values[:stop] for a few stops: faster than a cumulative sum, and more accurate."""
+    n_rows, length = values.shape
+    order = np.argsort(stops, axis=1)
+    bounds = np.concatenate([np.zeros((n_rows, 1), dtype=np.int64), np.take_along_axis(stops, order, axis=1)], axis=1)
+    flat = (bounds + np.arange(n_rows)[:, None] * length).ravel()
+    inside = flat < values.size  # the last row's last part may be empty
+    parts = np.zeros(len(flat))
+    parts[inside] = np.add.reduceat(values.ravel(), flat[inside])
+    between = np.where(np.diff(bounds, axis=1) > 0, parts.reshape(bounds.shape)[:, :-1], 0)
+    sums = np.empty(stops.shape)
+    np.put_along_axis(sums, order, np.cumsum(between, axis=1), axis=1)
+    return sums
 
 
 def _by_class(chunks: list[NDArray[Any]], n_classes: int) -> NDArray[Any]:
