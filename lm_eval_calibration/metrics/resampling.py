@@ -238,7 +238,7 @@ def exact_ranges(
     gaps, sizes = [], []
     for weights in resampling_weights(n_docs, draws, seed):
         for docs, doc_gaps, ends in classes:
-            weight = weights[:, docs]
+            weight = weights.take(docs, axis=1)  # in rows, as weights[:, docs] is not
             taken = np.cumsum(weight, axis=1, dtype=np.int32)
             class_gaps, class_sizes = _cut_ranges(taken, weight * doc_gaps, ends, n_bins)
             gaps.append(class_gaps)
