@@ -15,7 +15,7 @@ from lm_eval_calibration import metrics
 KEPT_PROB = 0.05
 """A record that does not say from where on its probabilities were kept has all that are at least this large."""
 
-CHUNK = 8192
+CHUNK = 1024
 """Docs that are turned into arrays at a time."""
 
 

@@ -160,7 +160,7 @@ class Record:
         for name, parse in _PARSE.items():
             if known.get(name) is not None:
                 known[name] = parse(known[name])
-        extra = {key: value for key, value in data.items() if key not in _FIELDS and key not in _DERIVED}
+        extra = {key: value for key, value in data.items() if key not in _NAMES}
         try:
             known.setdefault("doc_id", None)
             return cls(**known, extra=extra)
@@ -178,7 +178,7 @@ def _tuples(values: Iterable[Iterable[float]]) -> tuple[tuple[float, ...], ...]:
 
 
 _FIELDS = frozenset(f.name for f in fields(Record)) - {"extra"}
-_DERIVED = frozenset(("version", "definitions", "confidence", "correct"))
+_NAMES = _FIELDS | {"version", "definitions", "confidence", "correct"}
 _PARSE: Mapping[str, Callable[[Any], Any]] = {
     "log_likelihoods": _floats,
     "log_probs": _floats,

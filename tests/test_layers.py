@@ -14,7 +14,7 @@ ALLOWED = {
     "scoring": set(),
     "columns": {"metrics"},
     "records": {"columns"},
-    "tasks": {"metrics", "records", "scoring", "directory"},
+    "tasks": {"metrics", "columns", "records", "scoring", "directory"},
     "demo": {"metrics", "records", "tasks"},
     "cli": {"tasks", "demo", "directory"},
     "__main__": {"cli"},

@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from lm_eval_calibration.columns import Columns
 from lm_eval_calibration.metrics import Metric
-from lm_eval_calibration.records import Record, metric_arrays
+from lm_eval_calibration.records import Record
 from lm_eval_calibration.tasks.notices import say_once
 from lm_eval_calibration.tasks.pooling import PooledStderr, PooledValue
 
@@ -33,10 +34,10 @@ class Aggregation:
             say_once(f"{_tasks(records)}: {self.metric.name} is undefined: no doc has a sound gold label")
             return float("nan")
         options = {"n_bins": self.n_bins} if self.metric.takes_n_bins else {}
-        seen = records if self.view is None else [self.view(record) for record in records]
+        columns = _columns(records, self.view, self.n_bins)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            value = float(function(*metric_arrays(seen, self.metric.kind, self.n_bins), **options))
+            value = float(function(*columns.arrays(self.metric.kind), **options))
         for warning in caught:
             if not issubclass(warning.category, UserWarning):  # not a metric's reason but somebody's bug
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
@@ -64,6 +65,21 @@ class StderrAggregation(Aggregation):
     def value(self, records: Sequence[Record]) -> float:
         """Return the standard error as a plain float."""
         return self._compute(self.metric.stderr, records)
+
+
+_KEPT: dict[Any, tuple[Columns, Sequence[Record]]] = {}
+
+
+def _columns(records: Sequence[Record], view: Callable[[Record], Record] | None, n_bins: int) -> Columns:
+    """Return the records' columns; the last are kept, since a table asks for one metric of the same docs after another.
+
+    The records are kept with them: an id is a record's own only while it lives.
+    """
+    key = view, n_bins, tuple(map(id, records))
+    if key not in _KEPT:
+        _KEPT.clear()
+        _KEPT[key] = Columns.of(records if view is None else map(view, records), n_bins), tuple(records)
+    return _KEPT[key][0]
 
 
 def _say_broken_labels(records: Sequence[Record]) -> None:
