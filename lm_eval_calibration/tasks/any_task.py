@@ -93,8 +93,8 @@ def _add_group(config: Mapping[str, Any], index: Index, result: Calibrated) -> b
         more = f"; and {len(lost) - 3} more" if len(lost) > 3 else ""
         names = ",".join(child if isinstance(child, str) else next(iter(child.values())) for child in renamed["task"])
         raise TaskError(
-            f"{config['group']} pools its tasks' numbers, and {len(lost)} of them can't be calibrated ({reasons}{more}). "
-            f"These can: --tasks {names}"
+            f"{config['group']} pools its tasks' numbers, and {len(lost)} of its tasks can't be calibrated "
+            f"({reasons}{more}). These can: --tasks {names}"
         )
     if not renamed["task"]:
         return False

@@ -90,12 +90,13 @@ class CalibrationTaskManager(TaskManager):  # type: ignore[misc]
     def _calibrate(self, name: str) -> None:
         """Make ``<base>_calibration`` and what it holds."""
         base = name.removesuffix(SUFFIX)
-        if base not in self._index and (path := find_stock_path(base)) and self._stock_index_is_due:
+        if base not in self._index and self._stock_index_is_due and (path := find_stock_path(base)):
             if reason := why_not(read_config(path, resolve=False)):
                 raise TaskError(f"{base} can't be calibrated: {reason}")
             self._make(name, Calibrated({name: {"task": name, "stock_task": base}}))
             return
-        self._read_stock_index()
+        if not self._is_known(base):
+            self._read_stock_index()
         if base not in self._index:
             raise TaskError(self._not_found(name))
         self._make(name, calibrated(base, self._index))

