@@ -5,5 +5,20 @@ harness and torch are imported by the parts that use them.
 """
 
 from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lm_eval_calibration.tasks import calibrated
+
+__all__ = ["calibrated"]
 
 __version__ = version("lm-eval-calibration")
+
+
+def __getattr__(name: str) -> Any:
+    """Import ``calibrated``, and with it the harness, when it is asked for."""
+    if name == "calibrated":
+        from lm_eval_calibration.tasks import calibrated
+
+        return calibrated
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

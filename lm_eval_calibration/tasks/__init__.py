@@ -7,11 +7,12 @@ type to every backend, registers the metrics and applies the (few, named) patche
 from lm_eval_calibration import scoring
 from lm_eval_calibration.directory import task_configs
 from lm_eval_calibration.tasks import harness_patches, registration  # noqa: F401  (registers on import)
+from lm_eval_calibration.tasks.api import calibrated
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
 from lm_eval_calibration.tasks.options import Options, TaskError
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 
-__all__ = ["CalibratedTask", "CalibrationTaskManager", "Options", "TaskError", "task_configs"]
+__all__ = ["CalibratedTask", "CalibrationTaskManager", "Options", "TaskError", "calibrated", "task_configs"]
 
 scoring.install()
 harness_patches.apply()

@@ -53,18 +53,18 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
         if dataset is not None and not len(self.eval_docs):
             split = self.config.test_split or self.config.validation_split
             return f"{where}: the split {split!r} that is evaluated has no docs"
-        if dataset is not None and (problem := self._problem(self.eval_docs[0])):
+        if dataset is not None and (problem := self._problem(self.eval_docs[0], labels_too=True)):
             return f"{where}, doc 0: {problem}"
         return f"{where}: {error!r}"
 
-    def _problem(self, doc: dict[str, Any]) -> str | None:
-        """Say why a doc can't be asked or judged (None: it can)."""
+    def _problem(self, doc: dict[str, Any], *, labels_too: bool) -> str | None:
+        """Say why a doc can't be asked or, if its label matters, judged (None: it can)."""
         choices, target = self.doc_to_choice(doc), self.doc_to_target(doc)
         if problem := bad_choices(choices):
             return problem
         if several_golds(target):
             return f"doc_to_target gives several gold answers, {target!r}; calibration needs exactly one"
-        if not self.calibration.is_users_file:
+        if not labels_too:
             return None
         if "" in choices:
             return f"doc_to_choice gives an empty text as choice {choices.index('')}"
@@ -114,13 +114,14 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
             return super().doc_to_choice(doc, doc_to_choice)
 
     def check(self, doc: dict[str, Any]) -> None:
-        """Raise if a doc can't be asked or judged; the error names every such doc."""
-        if not self._problem(doc):
+        """Raise if a doc can't be asked or judged; the error names all docs of which that is true."""
+        labels_too = self.calibration.is_users_file
+        if not self._problem(doc, labels_too=labels_too):
             return
-        problems = {i: self._problem(doc) for i, doc in enumerate(self.eval_docs)}
-        found = [f"doc {i}: {problem}" for i, problem in problems.items() if problem]
-        more = f"; and {len(found) - 5} more" if len(found) > 5 else ""
-        raise TaskError(f"{self.calibration.where}, {'; '.join(found[:5])}{more}")
+        problems = {i: self._problem(other, labels_too=labels_too) for i, other in enumerate(self.eval_docs)}
+        docs = [i for i, problem in problems.items() if problem]
+        others = f" (and docs {', '.join(map(str, docs[1:6]))}{', ...' if len(docs) > 6 else ''})" if docs[1:] else ""
+        raise TaskError(f"{self.calibration.where}, doc {docs[0]}{others}: {problems[docs[0]]}")
 
 
 def gold_index(gold: Any, choices: Sequence[str]) -> int | None:

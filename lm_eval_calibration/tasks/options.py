@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from typing import Any, Self
 
 from lm_eval_calibration import __version__
+from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.records import DEFINITION_VERSION
 from lm_eval_calibration.scoring import MAX_BINS
@@ -22,7 +23,7 @@ _STATED = ("definition_version", "version")
 """What results state beside the options; a configuration taken from results may hold it."""
 
 
-class TaskError(ValueError):
+class TaskError(UserError, ValueError):
     """A task, its data or its options can't be used; the message says which and what to do."""
 
 

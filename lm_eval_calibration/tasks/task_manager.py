@@ -1,53 +1,143 @@
-"""The harness's task manager with our tasks known, and without its ten-second index where nobody needs it."""
+"""The harness's task manager that calibrates any task by its name, without the ten-second index where it can."""
 
 import difflib
 from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 from lm_eval.tasks import TaskManager
+from lm_eval.tasks._index import Entry, Kind
 
 from lm_eval_calibration.directory import task_configs
+from lm_eval_calibration.tasks.any_task import SUFFIX, Calibrated, calibrated, entry_of
+from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
+from lm_eval_calibration.tasks.configuration import why_not
+from lm_eval_calibration.tasks.notices import logger
 from lm_eval_calibration.tasks.options import Options, TaskError
+from lm_eval_calibration.tasks.stock import find_stock_path, read_config, read_yaml
 
 
 class CalibrationTaskManager(TaskManager):  # type: ignore[misc]
-    """Knows our task directory beside any ``include_path``; reads the stock index when a task is not ours."""
+    """Knows ``<name>_calibration`` for every task, group and tag of the harness and of any ``include_path``.
+
+    The stock index is read only when a name asked for can be found in no other way.
+    """
 
     def __init__(self, include_path: Any = None, include_defaults: bool = True, **options: Any) -> None:
         Options.from_metadata(options.get("metadata") or {}, "--metadata")  # before a large model is loaded
         paths = include_path if isinstance(include_path, list | tuple) else [include_path]
-        self._paths = [*(path for path in paths if path is not None), task_configs()]
+        self._users_paths = [Path(path) for path in paths if path is not None]
         self._options = options
         self._stock_index_is_due = include_defaults
-        super().__init__(include_path=self._paths, include_defaults=False, **options)
+        self._made: dict[str, Entry] = {}
+        super().__init__(include_path=[*self._users_paths, task_configs()], include_defaults=False, **options)
 
-    def _need(self, specs: Iterable[Any]) -> None:
-        """Read the stock index unless every task asked for is one of ours."""
-        if self._stock_index_is_due and not all(self._is_ours(spec) for spec in specs):
+    def _read_stock_index(self) -> None:
+        if self._stock_index_is_due:
             self._stock_index_is_due = False
-            super().__init__(include_path=self._paths, include_defaults=True, **self._options)
+            super().__init__(include_path=self.include_path, include_defaults=True, **self._options)
+            self._put_in_index()
 
-    def _is_ours(self, spec: Any) -> bool:
-        entry = self.task_index.get(spec) if isinstance(spec, str) else None
-        if entry is None:
-            return False
-        if entry.yaml_path is None:  # a tag
-            return all(self._is_ours(name) for name in entry.tags)
-        return Path(entry.yaml_path).is_relative_to(task_configs())
+    def _put_in_index(self) -> None:
+        self._index.update(self._made)
+        self._all_tasks = sorted(self._index)
+        kinds = {name: entry.kind for name, entry in self._index.items()}
+        self._all_subtasks = sorted(name for name in kinds if kinds[name] in (Kind.TASK, Kind.PY_TASK))
+        self._all_groups = sorted(name for name in kinds if kinds[name] is Kind.GROUP)
 
     def match_tasks(self, task_list: list[str]) -> list[str]:
-        """Match names and glob patterns; a calibrated task that does not exist is named with its neighbours."""
-        self._need(task_list)
-        matches: list[str] = super().match_tasks(task_list)
+        """Match names and glob patterns, calibrated ones included."""
         for name in task_list:
-            if not matches and name.endswith("_calibration") and not Path(name).exists():
-                near = difflib.get_close_matches(name, [t for t in self.all_tasks if t.endswith("_calibration")])
-                raise TaskError(f"no task {name!r}" + (f"; the nearest are {', '.join(near)}" if near else ""))
+            self._prepare(name)
+        matches: list[str] = super().match_tasks(task_list)
         return matches
 
     def load(self, task_list: Any) -> Any:
         """Load tasks, groups and tags."""
-        specs = task_list if isinstance(task_list, list) else [task_list]
-        self._need(spec for spec in specs if isinstance(spec, str | dict))
+        for spec in task_list if isinstance(task_list, list) else [task_list]:
+            if isinstance(spec, str):
+                self._prepare(spec)
+            elif isinstance(spec, dict):
+                self._read_stock_index()
         return super().load(task_list)
+
+    def _prepare(self, name: str) -> None:
+        """Bring what a name or pattern needs into the index."""
+        if self._is_known(name) or Path(name).exists():
+            return
+        if not name.endswith(SUFFIX):
+            self._read_stock_index()
+        elif "*" in name or "?" in name:
+            self._calibrate_pattern(name)
+        else:
+            self._calibrate(name)
+
+    def _is_known(self, spec: Any) -> bool:
+        """Whether a name, and every name in a group of that name, is in the index as it is."""
+        if isinstance(spec, dict):
+            if "group" in spec and spec["group"] not in self._index:
+                return all(self._is_known(member) for member in spec.get("task") or [])
+            spec = spec.get("group") or spec.get("task")
+        if "*" in str(spec):
+            return any(fnmatchcase(name, spec) for name in self._index if name.endswith(SUFFIX))
+        entry = self._index.get(spec)
+        if entry is None:
+            return False
+        members = {Kind.TAG: entry.tags, Kind.GROUP: (entry.cfg or {}).get("task") or []}.get(entry.kind, [])
+        return all(self._is_known(member) for member in members)
+
+    def _calibrate(self, name: str) -> None:
+        """Make ``<base>_calibration`` and what it holds."""
+        base = name.removesuffix(SUFFIX)
+        if base not in self._index and self._stock_index_is_due and (path := find_stock_path(base)):
+            if reason := why_not(read_config(path, resolve=False)):
+                raise TaskError(f"{base} can't be calibrated: {reason}")
+            self._make(name, Calibrated({name: {"task": name, "stock_task": base}}))
+            return
+        if not self._is_known(base):
+            self._read_stock_index()
+        if base not in self._index:
+            raise TaskError(self._not_found(name))
+        self._make(name, calibrated(base, self._index))
+
+    def _calibrate_pattern(self, pattern: str) -> None:
+        self._read_stock_index()
+        bases = [n for n in self._index if fnmatchcase(n, pattern.removesuffix(SUFFIX)) and not n.endswith(SUFFIX)]
+        reasons = {}
+        for base in bases:
+            try:
+                self._make(base + SUFFIX, calibrated(base, self._index))
+            except TaskError as error:
+                reasons[base] = str(error)
+        if reasons and len(reasons) == len(bases):
+            raise TaskError(f"{pattern} matches nothing that can be calibrated: {next(iter(reasons.values()))}")
+        for reason in reasons.values():
+            logger.warning("left out of %s: %s", pattern, reason)
+
+    def _make(self, name: str, made: Calibrated) -> None:
+        if made.left_out:
+            tasks = "; ".join(f"{task} ({reason})" for task, reason in made.left_out.items())
+            logger.warning("%s leaves out what can't be calibrated: %s", name, tasks)
+        for config in made.configs.values():
+            entry = entry_of(config, CalibratedTask)
+            if entry.name not in self._index:
+                self._made[entry.name] = entry
+        self._put_in_index()
+
+    def _not_found(self, name: str) -> str:
+        bases = [f"{base}{SUFFIX}" for base in self._index if not base.endswith(SUFFIX)]
+        near = difflib.get_close_matches(name, [*self._index, *bases], n=3)
+        hint = f"; the nearest are {', '.join(dict.fromkeys(near))}" if near else ""
+        return "; ".join([f"no task {name!r}{hint}", *_unreadable(self._users_paths)])
+
+
+def _unreadable(directories: Iterable[Path]) -> list[str]:
+    """Name the YAMLs that can't be read: the harness passes them over, and their tasks are then unknown."""
+    problems = []
+    for path in (path for directory in directories for path in sorted(directory.rglob("*.yaml"))):
+        try:
+            read_yaml(path, resolve=False)
+        except TaskError as error:
+            problems.append(str(error))
+    return problems

@@ -300,7 +300,7 @@ def test_one_class_is_nan_with_the_reason(harness_log: pytest.LogCaptureFixture)
 
 
 def test_a_broken_first_label_names_the_doc() -> None:
-    with pytest.raises(TaskError, match="letters_calibration, doc 0: the gold label is outside the choices"):
+    with pytest.raises(TaskError, match="letters_calibration, doc 0: doc_to_target gives 17; the choices are 0 to 1"):
         calibrated([{**row, "answer": 17} for row in make_rows(3)])
 
 
@@ -328,6 +328,8 @@ def test_configs_carry_the_definitions(gpt2_lm: Any) -> None:
         "version": __version__,
         "n_bins": 15,
         "metrics": [],
+        "confidence": "summed",
+        "permute": 0,
     }
     assert results["versions"][NAME] == 7
     listed = [entry["metric"] for entry in results["configs"][NAME]["metric_list"]]
@@ -342,7 +344,10 @@ def test_metric_list_chooses(gpt2_lm: Any) -> None:
 @pytest.mark.parametrize(
     ("calibration", "message"),
     [
-        ({"n_bin": 5}, r"x: metadata\.calibration has no option 'n_bin'; there are n_bins, metrics"),
+        (
+            {"n_bin": 5},
+            r"x: metadata\.calibration has no option 'n_bin' \(did you mean n_bins\?\); there are n_bins, metrics",
+        ),
         ({"n_bins": 0}, r"x: metadata\.calibration\.n_bins is 0, not a whole number from 1 to 100"),
         ({"n_bins": True}, "n_bins is True"),
         ({"n_bins": 101}, "n_bins is 101"),
@@ -369,7 +374,10 @@ def test_bad_options_name_the_place_and_the_value(calibration: Any, message: str
         ({"process_results": len}, "x can't be calibrated: it has a process_results of its own"),
         ({"doc_to_image": "image"}, "x can't be calibrated: it shows images or audio"),
         ({"doc_to_choice": None}, "x can't be calibrated: it has no doc_to_choice"),
-        ({"doc_to_target": "{{[0, 1]}}"}, "x has several gold answers"),
+        (
+            {"doc_to_target": "{{[0, 1]}}"},
+            r"x, doc 0 \(and docs 1, 2, 3\): doc_to_target gives several gold answers, \[0, 1\]; calib",
+        ),
         ({"metric_list": [{"metric": "acc"}, {"metric": "eec"}]}, "x: metric_list has 'eec'"),
         ({"stock_task": "mmlu_anatomyy"}, r"no task named 'mmlu_anatomyy'; the nearest are mmlu_anatomy"),
     ],
@@ -532,7 +540,7 @@ def test_somebody_s_bug_is_not_taken_for_a_reason(monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"test_split": "empty"}, "x: the split that is evaluated has no docs"),
+        ({"test_split": "empty"}, "x: the split 'empty' that is evaluated has no docs"),
         ({"task": None}, "needs a name under 'task'"),
     ],
 )

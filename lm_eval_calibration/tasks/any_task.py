@@ -1,0 +1,161 @@
+"""``<name>_calibration`` for any task, group or tag that the harness knows: index entries made from its own.
+
+A calibrated task is three keys (its name, the task it is made of, our class). A calibrated group holds the calibrated
+tasks of the group and pools them; a tag asked for by its name becomes such a group.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
+from lm_eval.tasks._index import Entry, Kind
+
+from lm_eval_calibration.metrics import CORE
+from lm_eval_calibration.tasks.configuration import why_not
+from lm_eval_calibration.tasks.options import TaskError
+from lm_eval_calibration.tasks.stock import is_stock, read_yaml
+
+SUFFIX = "_calibration"
+
+Index = Mapping[str, Entry]
+
+
+@dataclass
+class Calibrated:
+    """What a calibrated name stands for.
+
+    Attributes:
+        configs: for each calibrated task and group, children first, the keys of its YAML (without the class).
+        left_out: tasks that can't be calibrated, with the reason.
+    """
+
+    configs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def calibrated(name: str, index: Index) -> Calibrated:
+    """Return the configurations behind ``<name>_calibration``.
+
+    Args:
+        name: a task, group or tag of the index.
+        index: the harness's index of tasks, functions unresolved.
+
+    Raises:
+        TaskError: the task can't be calibrated, or no task of the group, or not all of a group whose numbers the
+            harness pools (a pool of fewer tasks is another number); it names tasks and reasons.
+    """
+    result = Calibrated()
+    entry = index[name]
+    if entry.kind is Kind.TAG:
+        _add_tag(entry, index, result)
+    else:
+        _add(name, index, result)
+    if name + SUFFIX not in result.configs:
+        reasons = "; ".join(f"{task}: {reason}" for task, reason in list(result.left_out.items())[:3])
+        more = f"; and {len(result.left_out) - 3} more" if len(result.left_out) > 3 else ""
+        raise TaskError(f"{name} can't be calibrated: {reasons.removeprefix(f'{name}: ')}{more}")
+    return result
+
+
+def entry_of(config: Mapping[str, Any], task_class: type) -> Entry:
+    """Return a calibrated configuration as an entry of the harness's index."""
+    if "group" in config:
+        return Entry(config["group"], Kind.GROUP, None, dict(config))
+    return Entry(config["task"], Kind.PY_TASK, None, {**config, "class": task_class})
+
+
+def _add(name: str, index: Index, result: Calibrated) -> bool:
+    """Add a task or a group; say whether it can be calibrated."""
+    if name + SUFFIX in result.configs:
+        return True
+    if name + SUFFIX in index:  # one of ours, or a user's own file
+        result.configs[name + SUFFIX] = dict(index[name + SUFFIX].cfg or {})
+        return True
+    entry = index[name]
+    if entry.kind is Kind.GROUP:
+        config = read_yaml(entry.yaml_path, resolve=True) if entry.yaml_path else dict(entry.cfg or {})
+        return _add_group(config, index, result)
+    if reason := why_not(entry.cfg or {}):
+        result.left_out[name] = reason
+        return False
+    stock = name if entry.yaml_path is None or is_stock(entry.yaml_path) else str(entry.yaml_path)
+    result.configs[name + SUFFIX] = {"task": name + SUFFIX, "stock_task": stock}
+    return True
+
+
+def _add_group(config: Mapping[str, Any], index: Index, result: Calibrated) -> bool:
+    before = dict(result.left_out)
+    renamed = _group(config, index, result)
+    lost = [task for task in result.left_out if task not in before]
+    if lost and renamed["task"] and config.get("aggregate_metric_list"):
+        reasons = "; ".join(f"{task}: {result.left_out[task]}" for task in lost[:3])
+        more = f"; and {len(lost) - 3} more" if len(lost) > 3 else ""
+        names = ",".join(child if isinstance(child, str) else next(iter(child.values())) for child in renamed["task"])
+        raise TaskError(
+            f"{config['group']} pools its tasks' numbers, and {len(lost)} of its tasks can't be calibrated "
+            f"({reasons}{more}). These can: --tasks {names}"
+        )
+    if not renamed["task"]:
+        return False
+    result.configs[renamed["group"]] = renamed
+    return True
+
+
+def _group(config: Mapping[str, Any], index: Index, result: Calibrated) -> dict[str, Any]:
+    """Return a group's keys with every name in it calibrated; its tasks' overrides stay."""
+    members = config.get("task") or []
+    children = [
+        child
+        for member in (members if isinstance(members, list) else [members])
+        for child in _children(config["group"], member, index, result)
+    ]
+    renamed = {key: value for key, value in config.items() if key not in ("group_alias", "tag")}
+    renamed |= {"group": config["group"] + SUFFIX, "task": children}
+    if listed := config.get("aggregate_metric_list"):
+        entries = [listed] if isinstance(listed, Mapping) else list(listed)
+        names = [entry["metric"] for entry in entries]
+        renamed["aggregate_metric_list"] = [*entries, *_pooled(["acc", *CORE], names)]
+    return renamed
+
+
+def _children(group: str, member: Any, index: Index, result: Calibrated) -> Iterable[Any]:
+    """Yield what stands in a calibrated group for a member of the group: nothing, one child, or a tag's tasks."""
+    if isinstance(member, str):
+        member = {"task": member}
+    overrides = {key: value for key, value in member.items() if key not in ("task", "group", "task_alias")}
+    name = member.get("group") or member.get("task")
+    if "group" in member and name not in index:  # a group defined inside its parent
+        inline = _group(member, index, result)
+        if inline["task"]:
+            yield {**inline, "group": name}
+        return
+    if name not in index:
+        raise TaskError(f"the group {group} names a task {name!r} that is not there")
+    entry = index[name]
+    for child in sorted(entry.tags) if entry.kind is Kind.TAG else [name]:
+        if _add(child, index, result):
+            key = "group" if index[child].kind is Kind.GROUP else "task"
+            yield {key: child + SUFFIX, **overrides} if overrides else child + SUFFIX
+
+
+def _add_tag(entry: Entry, index: Index, result: Calibrated) -> None:
+    tasks = [task for task in sorted(entry.tags) if task in index and _add(task, index, result)]
+    if tasks:
+        shared = ["acc_norm"] if all("acc_norm" in _listed(index[task].cfg or {}) for task in tasks) else []
+        name = entry.name + SUFFIX
+        result.configs[name] = {
+            "group": name,
+            "task": [task + SUFFIX for task in tasks],
+            "aggregate_metric_list": _pooled(["acc", *shared, *CORE], []),
+        }
+
+
+def _listed(config: Mapping[str, Any]) -> list[Any]:
+    """Return the names of a task's metrics."""
+    entries = config.get("metric_list")
+    return DEFAULT_METRIC_REGISTRY["multiple_choice"] if entries is None else [e.get("metric") for e in entries]
+
+
+def _pooled(metrics: Sequence[str], listed: Sequence[str]) -> list[dict[str, Any]]:
+    return [{"metric": metric, "weight_by_size": True} for metric in metrics if metric not in listed]

@@ -1,0 +1,90 @@
+"""Calibrated tasks as YAML files, for the stock command; and a list of what can be calibrated."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lm_eval.tasks import TaskManager
+from lm_eval.tasks._index import Entry, Kind
+
+from lm_eval_calibration.tasks.any_task import SUFFIX, calibrated
+from lm_eval_calibration.tasks.configuration import CLASS, why_not
+from lm_eval_calibration.tasks.notices import logger
+from lm_eval_calibration.tasks.options import TaskError, nearest
+
+_KINDS = {Kind.TASK: "task", Kind.PY_TASK: "task", Kind.GROUP: "group", Kind.TAG: "tag"}
+
+
+def write_files(names: Iterable[str], directory: Path, include_path: Path | None = None) -> list[Path]:
+    """Write the YAMLs of calibrated tasks, groups and all that they hold.
+
+    Args:
+        names: of tasks, groups or tags of the harness, or of ``include_path``; with or without ``_calibration``.
+        directory: where to; made if it is not there. Files of the same names are replaced.
+        include_path: directory of the user's own task YAMLs.
+
+    Returns:
+        The files, in the order of their names.
+
+    Raises:
+        TaskError: naming a task that is not there or can't be calibrated; then nothing is written.
+    """
+    index = _index(include_path)
+    configs: dict[str, dict[str, Any]] = {}
+    for name in names:
+        base = name.removesuffix(SUFFIX)
+        if base not in index:
+            raise TaskError(f"no task {base!r}{nearest(base, index)}")
+        made = calibrated(base, index)
+        for task, reason in made.left_out.items():
+            logger.warning("%s leaves out %s, which can't be calibrated: %s", base + SUFFIX, task, reason)
+        configs |= made.configs
+    texts = {directory / f"{name}.yaml": _text(name, config) for name, config in sorted(configs.items())}
+    directory.mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf-8")
+    return list(texts)
+
+
+def what_can_be_calibrated(include_path: Path | None = None) -> Iterator[tuple[str, str, str | None]]:
+    """Yield name, kind (task, group, tag) and, where it can't be calibrated, the reason."""
+    index = _index(include_path)
+    for name, entry in sorted(index.items()):
+        reason = why_not(entry.cfg or {}) if _KINDS[entry.kind] == "task" else _why_no_group(name, index)
+        yield name, _KINDS[entry.kind], reason
+
+
+def _why_no_group(name: str, index: Mapping[str, Entry]) -> str | None:
+    try:
+        calibrated(name, index)
+    except TaskError as error:
+        return str(error).removeprefix(f"{name} can't be calibrated: ")
+    return None
+
+
+def _index(include_path: Path | None) -> dict[str, Entry]:
+    index: dict[str, Entry] = TaskManager(include_path=include_path and str(include_path)).task_index
+    return index
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes the harness's ``!function`` tags."""
+
+
+class _Function(str):
+    """The name of a function in a YAML."""
+
+
+_Dumper.add_representer(_Function, lambda dumper, name: dumper.represent_scalar("!function", str(name)))
+
+
+def _text(name: str, config: Mapping[str, Any]) -> str:
+    data = {key: value for key, value in config.items() if key != "class"}
+    if "task" in data and "group" not in data:
+        data["class"] = _Function(CLASS)
+    try:
+        text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
+    except yaml.YAMLError as error:
+        raise TaskError(f"{name} can't be written: its group overrides a function ({error})") from error
+    return text
