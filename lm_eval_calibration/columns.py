@@ -216,9 +216,9 @@ def doc_gap_sums(docs: Sequence[Doc], n_bins: int) -> NDArray[np.float64]:
             raise ValueError(f"{doc.task} doc {doc.doc_id}: no token distributions were recorded")
     metrics.check_kept_from(n_bins, max(KEPT_PROB if doc.kept_from is None else doc.kept_from for doc in docs))
     positions = [large for doc in docs for large in doc.large_probs or ()]
-    log_probs = np.fromiter(chain.from_iterable(doc.log_probs or () for doc in docs), dtype=np.float64)
+    log_probs = list(chain.from_iterable(doc.log_probs or () for doc in docs))
+    large_probs = list(chain.from_iterable(positions))
     try:
-        large_probs = np.fromiter(chain.from_iterable(positions), dtype=np.float64)
         n_large = np.array([len(large) for large in positions], dtype=np.int64)
         gaps = metrics.gap_sums_of_positions(large_probs, n_large, np.exp(log_probs), n_bins=n_bins)
     except (ValueError, TypeError) as error:

@@ -1,0 +1,77 @@
+"""One pass over the records for all metrics of a task or group."""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from lm_eval_calibration.columns import Columns
+from lm_eval_calibration.metrics import CATALOG, CORE
+from lm_eval_calibration.records import Record, metric_arrays
+from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
+
+
+def make_records(n: int) -> list[Record]:
+    rng = np.random.default_rng(0)
+    return [
+        Record(
+            task="t",
+            doc_id=i,
+            doc_hash="d",
+            prompt_hash="p",
+            kind="multiple_choice",
+            log_likelihoods=tuple(rng.normal(0, 2, 4).tolist()),
+            gold=int(rng.integers(4)),
+            log_probs=(float(np.log(0.3)),),
+            large_probs=((0.3, 0.25),),
+            kept_from=0.05,
+        )
+        for i in range(n)
+    ]
+
+
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of docs of each pass over records."""
+    made: list[int] = []
+    of = Columns.of.__func__  # type: ignore[attr-defined]
+
+    def counted(cls: type[Columns], docs: Iterable[Any], n_bins: int = 10) -> Columns:
+        columns: Columns = of(cls, docs, n_bins)
+        made.append(len(columns))
+        return columns
+
+    monkeypatch.setattr(Columns, "of", classmethod(counted))
+    return made
+
+
+def test_all_metrics_of_a_task_take_one_pass(passes: list[int]) -> None:
+    records = make_records(40)
+    found = {}
+    for name in CORE:  # the harness hands each metric a list of its own
+        found[name] = Aggregation(CATALOG[name])(list(records)), StderrAggregation(CATALOG[name])(list(records))
+    assert passes == [40]
+    for name, (value, error) in found.items():
+        arrays = metric_arrays(records, CATALOG[name].kind, 10)
+        assert value == pytest.approx(CATALOG[name].value(*arrays), abs=1e-12)
+        assert error == pytest.approx(CATALOG[name].stderr(*arrays), abs=1e-12)
+
+
+def test_other_docs_bins_or_views_take_another_pass(passes: list[int]) -> None:
+    records, ece = make_records(40), CATALOG["ece"]
+
+    def surer(record: Record) -> Record:
+        return replace(record, log_likelihoods=tuple(3 * x for x in record.log_likelihoods))
+
+    values = [
+        Aggregation(ece).value(records),
+        Aggregation(ece).value(records[:30]),
+        Aggregation(ece, n_bins=15).value(records[:30]),
+        Aggregation(ece, n_bins=15, view=surer).value(records[:30]),
+        Aggregation(ece, n_bins=15, view=surer).value([replace(r, gold=0) for r in records[:30]]),
+    ]
+    assert len(passes) == len(set(values)) == len(values)
+    again = [surer(record) for record in records[:30]]
+    assert values[3] == ece.value(*metric_arrays(again, "top_label", 15), n_bins=15)
