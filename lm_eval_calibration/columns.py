@@ -1,6 +1,6 @@
-"""Many docs' records as columns: what every metric needs of a doc in some hundred bytes, and the metrics' arrays.
+"""Many docs' records as columns: what metrics need of a doc, in less than a hundred bytes, and the metrics' arrays.
 
-Docs are added one by one and need not be kept; a million of them fit where a few thousand records would.
+Docs are taken one by one and are not kept: a million of them fit where some ten thousand records would.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_calibration import metrics
+from lm_eval_calibration.metrics.validation import check_n_bins
 
 KEPT_PROB = 0.05
 """A record that does not say from where on its probabilities were kept has all that are at least this large."""
@@ -23,19 +24,32 @@ class Doc(Protocol):
     """What columns take of a record; see :class:`~lm_eval_calibration.records.Record`."""
 
     @property
-    def task(self) -> str: ...  # noqa: D102
+    def task(self) -> str:
+        """Name of the task."""
+
     @property
-    def doc_id(self) -> int | None: ...  # noqa: D102
+    def doc_id(self) -> int | None:
+        """Number in its split."""
+
     @property
-    def log_likelihoods(self) -> Sequence[float]: ...  # noqa: D102
+    def log_likelihoods(self) -> Sequence[float]:
+        """Of the choices, in nats."""
+
     @property
-    def gold(self) -> int | None: ...  # noqa: D102
+    def gold(self) -> int | None:
+        """Index of the right choice; None where the label is broken."""
+
     @property
-    def log_probs(self) -> Sequence[float] | None: ...  # noqa: D102
+    def log_probs(self) -> Sequence[float] | None:
+        """Of the gold choice's tokens."""
+
     @property
-    def large_probs(self) -> Sequence[Sequence[float]] | None: ...  # noqa: D102
+    def large_probs(self) -> Sequence[Sequence[float]] | None:
+        """At each of these positions."""
+
     @property
-    def kept_from(self) -> float | None: ...  # noqa: D102
+    def kept_from(self) -> float | None:
+        """From where on ``large_probs`` has them all."""
 
 
 class _Chunk(NamedTuple):
@@ -69,10 +83,13 @@ class Columns:
 
     Args:
         n_bins: bins of the gap sums that Full-ECE is computed from.
+
+    Raises:
+        ValueError: ``n_bins`` is not a positive integer.
     """
 
     def __init__(self, n_bins: int = 10) -> None:
-        self.n_bins = n_bins
+        self.n_bins = check_n_bins(n_bins)
         self._chunks: list[_Chunk] = []
         self._pending: list[Doc] = []
         self._tasks: dict[str, int] = {}

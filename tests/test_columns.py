@@ -208,6 +208,22 @@ def test_a_file_is_read_in_one_pass(tmp_path: Path) -> None:
                 assert_same(one, other)
 
 
+def test_a_group_s_files_are_read_together(tmp_path: Path) -> None:
+    records = make(np.random.default_rng(10), 30)
+    paths = [
+        write(tmp_path / f"{task}.jsonl", [r for r in records if r.task == task]) for task in ("task_b", "task_a")
+    ]
+    for kind in KINDS:
+        for one, other in zip(read_columns(*paths).arrays(kind), metric_arrays(records, kind, 10), strict=True):
+            assert_same(one, other)
+
+
+@pytest.mark.parametrize("n_bins", [0, -1, 2.5, True])
+def test_n_bins_is_a_positive_integer(n_bins: Any) -> None:
+    with pytest.raises(ValueError, match=r"n_bins is .*; it must be a positive integer"):
+        Columns(n_bins)
+
+
 def test_a_bad_line_of_a_file_is_named(tmp_path: Path) -> None:
     records = make(np.random.default_rng(8), 20)
     path = write(tmp_path / "samples.jsonl", records, lambda line: line.replace('"gold": 2', '"gold": 7'))
