@@ -32,9 +32,10 @@ def calibrated(task: str | Path, *, include_path: str | Path | None = None, **op
     if name.endswith(".yaml"):
         path = Path(task).expanduser().resolve()
         config = read_yaml(path, resolve=False)
-        name = config.get("group") or config.get("task")
-        if not isinstance(name, str):
+        named = config.get("group") or config.get("task")
+        if not isinstance(named, str):
             raise TaskError(f"{path} names neither a task nor a group")
+        name = named
         if "group" not in config and "class" not in config:
             return CalibratedTask({"task": name + SUFFIX, "stock_task": str(path), "metadata": metadata})
         directories.append(path.parent)

@@ -147,6 +147,8 @@ def _metric_list(
     defaults = [{"metric": metric} for metric in DEFAULT_METRIC_REGISTRY["multiple_choice"]]
     stocks = list(stock.get("metric_list") or ([] if chosen and not stock else defaults))
     stocks += [entry for entry in chosen if entry.get("metric") not in [e.get("metric") for e in stocks]]
+    if not chosen and "acc" not in [entry.get("metric") for entry in stocks]:
+        stocks.insert(0, {"metric": "acc"})  # what confidence is about stands beside it
     if options.confidence == "length_normalized" and "acc_norm" not in [entry.get("metric") for entry in stocks]:
         stocks.append({"metric": "acc_norm"})
     entries = [

@@ -68,7 +68,7 @@ def _index(include_path: Path | None) -> dict[str, Entry]:
     return index
 
 
-class _Dumper(yaml.SafeDumper):
+class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
     """Writes the harness's ``!function`` tags."""
 
 
