@@ -210,9 +210,7 @@ def test_a_file_is_read_in_one_pass(tmp_path: Path) -> None:
 
 def test_a_group_s_files_are_read_together(tmp_path: Path) -> None:
     records = make(np.random.default_rng(10), 30)
-    paths = [
-        write(tmp_path / f"{task}.jsonl", [r for r in records if r.task == task]) for task in ("task_b", "task_a")
-    ]
+    paths = [write(tmp_path / f"{task}.jsonl", [r for r in records if r.task == task]) for task in ("task_b", "task_a")]
     for kind in KINDS:
         for one, other in zip(read_columns(*paths).arrays(kind), metric_arrays(records, kind, 10), strict=True):
             assert_same(one, other)
