@@ -27,7 +27,10 @@ CHUNK = 2**18
 """Resampling weights handled at a time: few enough to stay in the processor's cache."""
 
 PRODUCT_CHUNK = 2**22
-"""Resampling weights in one matrix product (32 MB): few large products, since BLAS waits for its threads."""
+"""Resampling weights (4 MB) that are multiplied with the docs' sums, in small products."""
+
+PRODUCT_SIZE = 2**19
+"""Multiplications in one matrix product: too few for BLAS to start threads, for which it would wait long."""
 
 BLOCK = 2**16
 """Docs whose covariance is summed at a time."""
@@ -145,8 +148,16 @@ def sums_stderr(
 
 def exact_totals(doc_sums: FloatArray, *, draws: int, seed: int) -> FloatArray:
     """Totals of every resample: resampling weights [draws, N] @ doc_sums [N, F]."""
-    chunks = resampling_weights(len(doc_sums), draws, seed, PRODUCT_CHUNK)
-    return np.concatenate([weights.astype(np.float64) @ doc_sums for weights in chunks])
+    n_docs, n_sums = doc_sums.shape
+    totals = []
+    for weights in resampling_weights(n_docs, draws, seed, PRODUCT_CHUNK):
+        step = max(1, PRODUCT_SIZE // (len(weights) * n_sums))
+        total = np.zeros((len(weights), n_sums))
+        for start in range(0, n_docs, step):
+            docs = slice(start, start + step)
+            total += weights[:, docs].astype(np.float64) @ doc_sums[docs]
+        totals.append(total)
+    return np.concatenate(totals)
 
 
 def normal_totals(doc_sums: FloatArray, strata: IntArray | None = None, *, draws: int, seed: int) -> FloatArray:
@@ -180,7 +191,8 @@ def _mean_and_covariance(doc_sums: FloatArray, docs: IntArray) -> tuple[FloatArr
     covariance = np.zeros((len(mean), len(mean)))
     for block in blocks:
         centred = doc_sums[block] - mean
-        covariance += centred.T @ centred
+        varying = np.flatnonzero(centred.any(axis=0))  # in a stratum most sums are constant
+        covariance[np.ix_(varying, varying)] += centred[:, varying].T @ centred[:, varying]
     return mean, covariance / len(docs)
 
 
