@@ -2,7 +2,11 @@
 
 import contextlib
 import io
+import os
 import re
+import subprocess
+import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -81,8 +85,7 @@ def test_metrics_are_those_we_have() -> None:
 def test_options_are_those_we_read() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", section("Options"), re.MULTILINE)
     defaults = Options()
-    assert dict(rows) == {"n_bins": str(defaults.n_bins), "metrics": "none"}
-    assert defaults.metrics == ()
+    assert dict(rows) == {name: str(value or "none") for name, value in asdict(defaults).items()} | {"permute": "0"}
 
 
 def run_python(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -123,6 +126,25 @@ def test_the_task_file_works_as_written(hub: Path, tmp_path: Path, monkeypatch: 
     (task,) = manager.load(["mmlu_virology_15_calibration"])["tasks"].values()
     assert task.options.n_bins == 15
     assert [entry["metric"] for entry in task.config.metric_list] == ["acc", "ece", "mce"]
+
+
+def test_your_own_task_works_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-e"],
+        input=block("your own task"),
+        cwd=tmp_path,
+        env={**os.environ, "PATH": path, "HF_HOME": str(tmp_path / "hf")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "|ward_calibration|" in done.stdout
+    assert "|ece " in done.stdout
+    assert list(tmp_path.rglob("samples_ward_calibration_*.jsonl"))
+    (ece,) = map(float, run_python(block("python: calibrated"), tmp_path, monkeypatch)[-1:])
+    assert 0 <= ece <= 1
 
 
 def table_values(text: str) -> dict[str, tuple[float, float]]:

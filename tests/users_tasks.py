@@ -9,12 +9,12 @@ import yaml
 WORDS = ["ash", "birch", "cedar", "dogwood", "elm", "fir", "gum", "hazel", "ivy", "juniper", "kapok", "larch"]
 
 
-def make_rows(n: int = 9) -> list[dict[str, Any]]:
+def make_rows(n: int = 16) -> list[dict[str, Any]]:
     """Questions of our own with four texts, a letter, an index and the right text."""
     rows = []
     for i in range(n):
         options = [WORDS[(i + 3 * j) % len(WORDS)] for j in range(4)]
-        gold = (i * 5 + 1) % 4
+        gold = (i * i + i // 3) % 4
         rows.append(
             {
                 "question": f"Which tree is number {i}?",

@@ -37,8 +37,8 @@ def in_own_order(shown: Sequence[float], rotation: int) -> tuple[float, ...]:
 def replace_last(text: str, old: str, new: str) -> str | None:
     """Put new in place of the last old, or None where there is no old (chat templates may strip its ends)."""
     for was, becomes in ((old, new), (old.strip(), new.strip())):
-        before, found, after = text.rpartition(was)
-        if was and found:
+        if was and was in text:
+            before, _, after = text.rpartition(was)
             return before + becomes + after
     return None
 

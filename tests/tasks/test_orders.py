@@ -1,0 +1,249 @@
+"""Docs asked in several orders of their choices: what is asked, what is recorded, and a biased model exposed."""
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from lm_eval.api.model import LM
+from tiny import run_tasks
+from users_tasks import SHAPES, make_rows, write_task
+
+from lm_eval_calibration import calibrated, metrics
+from lm_eval_calibration.records import RECORD_KEY, Record
+from lm_eval_calibration.tasks import TaskError
+from lm_eval_calibration.tasks.orders import find_slots, in_own_order, replace_last, rotated, rotations
+
+LETTERS = "ABCD"
+VIEWED = ("brier_score", "ece", "ace", "auroc")
+
+
+class Reader(LM):
+    """Answers by a function of (the texts shown, the continuation's text)."""
+
+    def __init__(self, score: Callable[[list[str], str], float]) -> None:
+        super().__init__()
+        self.score = score
+        self.asked: list[tuple[str, str]] = []
+
+    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+        self.asked += [request.args for request in requests]
+        return [
+            (self.score(shown(context), continuation.strip()), False)
+            for context, continuation in self.asked[-len(requests) :]
+        ]
+
+    def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
+        raise NotImplementedError
+
+    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+        raise NotImplementedError
+
+
+def shown(prompt: str) -> list[str]:
+    """The texts behind the letters of a prompt's last question."""
+    return re.findall(r"\b[A-D][.):] ([a-z]+)", prompt)[-4:]
+
+
+def only_the_place(texts: list[str], letter: str) -> float:
+    return math.log([0.7, 0.1, 0.1, 0.1][LETTERS.index(letter)])
+
+
+def only_the_text(texts: list[str], letter: str) -> float:
+    weights = {text: math.exp(2 * math.sin(sum(map(ord, text)))) for text in texts}
+    return math.log(weights[texts[LETTERS.index(letter)]] / sum(weights.values()))
+
+
+def both(texts: list[str], letter: str) -> float:
+    return (only_the_place(texts, letter) + only_the_text(texts, letter)) / 2
+
+
+def run(lm: Any, path: Path, **options: Any) -> tuple[dict[str, float], list[Record]]:
+    name = f"{path.stem}_calibration"
+    results = run_tasks(lm, [calibrated(path, **options)], bootstrap_iters=1)
+    row = {key.removesuffix(",none"): value for key, value in results["results"][name].items()}
+    return row, [Record.from_dict(sample[RECORD_KEY]) for sample in results["samples"][name]]
+
+
+@pytest.fixture(params=["letters", "fields"])
+def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return write_task(tmp_path, request.param, **SHAPES[request.param])
+
+
+def test_a_model_biased_to_a_place_is_exposed(path: Path) -> None:
+    row, records = run(Reader(only_the_place), path, permute=4)
+    assert row["answer_changes"] == 1
+    assert row["position_spread"] == pytest.approx((0.45 + 3 * 0.15) / 2, abs=1e-12)
+    # Averaged over all orders it has no opinion: confidence 1/4, whatever it says in the order asked.
+    assert all(record.confidence == pytest.approx(0.7) for record in records)
+    assert all(record.permuted().confidence == pytest.approx(0.25) for record in records)
+    accuracy = float(np.mean([record.permuted().correct for record in records]))
+    assert row["acc_permuted"] == accuracy
+    assert row["ece_permuted"] == pytest.approx(abs(0.25 - accuracy), abs=1e-12)
+
+
+def test_a_model_that_reads_the_texts_changes_nothing(path: Path) -> None:
+    row, _ = run(Reader(only_the_text), path, permute=4)
+    assert row["answer_changes"] == 0
+    assert row["position_spread"] == pytest.approx(0, abs=1e-12)
+    for name in VIEWED:
+        assert row[f"{name}_permuted"] == pytest.approx(row[name], abs=1e-12)
+    assert row["acc_permuted"] == row["acc"]
+
+
+@pytest.mark.parametrize("permute", [2, 3, 4])
+def test_averages_over_the_orders_are_those_of_the_definition(permute: int, path: Path) -> None:
+    row, records = run(Reader(both), path, permute=permute, metrics=["nll"])
+    expected_probs, orders = [], []
+    for record, doc in zip(records, make_rows(), strict=True):
+        per_order = []
+        for rotation in record.rotations:
+            texts = doc["options"][rotation:] + doc["options"][:rotation]
+            p = np.exp([both(texts, LETTERS[texts.index(text)]) for text in doc["options"]])
+            per_order.append(p / p.sum())
+        orders.append(per_order)
+        expected_probs.append(np.mean(per_order, axis=0))
+        assert np.allclose(record.rotated_probs, per_order, atol=1e-12)
+        assert len(set(record.rotations)) == permute
+        assert record.rotations[0] == 0
+    labels = [doc["answer"] for doc in make_rows()]
+    assert row["brier_score_permuted"] == pytest.approx(metrics.brier_score(expected_probs, labels), abs=1e-12)
+    assert row["nll_permuted"] == pytest.approx(metrics.nll(expected_probs, labels), abs=1e-12)
+    assert row["position_spread"] == pytest.approx(metrics.position_spread(orders), abs=1e-12)
+    assert row["answer_changes"] == pytest.approx(metrics.answer_changes(orders), abs=1e-12)
+    assert all(row[f"{name}_stderr"] > 0 for name in ("brier_score_permuted", "position_spread", "acc_permuted"))
+
+
+def test_one_order_is_the_plain_metrics(path: Path, gpt2_lm: Any) -> None:
+    plain, _ = run(gpt2_lm, path)
+    row, records = run(gpt2_lm, path, permute=1)
+    for name in ("acc", *VIEWED):
+        assert row[f"{name}_permuted"] == pytest.approx(row[name], abs=1e-12)
+        assert row[name] == plain[name]
+    assert "position_spread" not in row
+    assert all(record.rotations == (0,) for record in records)
+
+
+def test_off_by_default(path: Path) -> None:
+    lm = Reader(both)
+    row, records = run(lm, path)
+    assert not [name for name in row if "permuted" in name or "position" in name]
+    assert len(lm.asked) == 16 * 4
+    assert records[0].rotations is None
+
+
+def test_the_metrics_of_the_order_asked_stay_what_they_are(path: Path, gpt2_lm: Any) -> None:
+    plain, _ = run(gpt2_lm, path)
+    row, _ = run(gpt2_lm, path, permute=3)
+    assert {name: row[name] for name in plain if isinstance(plain[name], float)} == pytest.approx(
+        {name: value for name, value in plain.items() if isinstance(value, float)}, abs=1e-6, nan_ok=True
+    )
+
+
+def test_few_shot_examples_stay_as_they_are(path: Path) -> None:
+    lm = Reader(both)
+    run_tasks(lm, [calibrated(path, permute=4)], num_fewshot=2, bootstrap_iters=1)
+    prompts = [context for context, _ in lm.asked]
+    for start in range(0, len(prompts), 16):
+        of_doc = prompts[start : start + 16]
+        examples = {prompt.split("\n\n")[0] for prompt in of_doc}
+        assert len(examples) == 1
+        assert len({tuple(shown(prompt)) for prompt in of_doc}) == 4
+        assert len({tuple(sorted(shown(prompt))) for prompt in of_doc}) == 1
+
+
+def test_texts_asked_as_continuations_move_with_the_list(tmp_path: Path) -> None:
+    path = write_task(tmp_path, "listed_texts", **SHAPES["listed_texts"])
+
+    def likes_the_first_line(texts: list[str], text: str) -> float:
+        return math.log(0.7 if text == texts[0] else 0.1)
+
+    row, records = run(Reader(likes_the_first_line), path, permute=4)
+    assert row["answer_changes"] == 1
+    assert all(record.permuted().confidence == pytest.approx(0.25) for record in records)
+
+
+@pytest.mark.parametrize("shape", ["multi_token", "multiple_inputs"])
+def test_prompts_that_list_no_choices_are_asked_once(
+    shape: str, tmp_path: Path, harness_log: pytest.LogCaptureFixture
+) -> None:
+    path = write_task(tmp_path, shape, **SHAPES[shape])
+    lm = Reader(lambda _, text: -float(len(text) + sum(map(ord, text)) % 7))
+    row, records = run(lm, path, permute=3)
+    assert len(lm.asked) == 16 * len(records[0].log_likelihoods)
+    assert row["position_spread"] == pytest.approx(0, abs=1e-15)
+    assert row["answer_changes"] == 0
+    assert row["brier_score_permuted"] == pytest.approx(row["brier_score"], abs=1e-12)
+    assert f"{shape}_calibration: its prompts list no choices" in harness_log.text
+
+
+def test_letters_whose_texts_are_nowhere_in_the_doc_are_an_error(tmp_path: Path) -> None:
+    path = write_task(tmp_path, "hidden", **{**SHAPES["letters"], "doc_to_text": "{{question}} A, B, C or D?"})
+    with pytest.raises(
+        TaskError, match=r"hidden\.yaml: hidden_calibration: permute can't tell which fields .* A, B, C, D"
+    ):
+        calibrated(path, permute=2).build_all_requests()
+
+
+def test_ragged_docs_have_as_many_orders_as_choices(tmp_path: Path) -> None:
+    text = "{% for t in some %}{{'ABCD'[loop.index0]}}. {{t}} {% endfor %}"
+    keys = {**SHAPES["ragged"], "doc_to_text": text, "doc_to_choice": "{{['A', 'B', 'C', 'D'][:some | length]}}"}
+    path = write_task(tmp_path, "lettered", **keys)
+    _, records = run(Reader(lambda texts, letter: -float(LETTERS.index(letter))), path, permute=4)
+    assert {len(record.log_likelihoods): len(record.rotations) for record in records} == {2: 2, 3: 3, 4: 4}
+
+
+def test_records_hold_the_orders(path: Path) -> None:
+    import json
+
+    _, records = run(Reader(both), path, permute=2)
+    again = [Record.from_dict(json.loads(json.dumps(record.to_dict()))) for record in records]
+    assert again == records
+
+
+@pytest.mark.parametrize(("value", "said"), [(-1, "-1"), (1.5, "1.5"), (True, "True"), (101, "101"), ("4", "'4'")])
+def test_bad_numbers_of_orders(value: Any, said: str, path: Path) -> None:
+    with pytest.raises(TaskError, match=rf"permute is {re.escape(said)}, not a whole number from 0 to 100"):
+        calibrated(path, permute=value)
+
+
+# --- pieces -----------------------------------------------------------------------------------------------------------
+
+
+def test_rotations_begin_with_the_doc_s_own_order_and_are_seeded_by_the_doc() -> None:
+    one, two = "0123456789abcdef", "fedcba9876543210"
+    assert rotations(one, 3, 5) == rotations(one, 3, 5)
+    assert {rotations(f"{i:016x}", 2, 4) for i in range(50)} == {(0, 1), (0, 2), (0, 3)}
+    assert rotations(one, 4, 4) == rotations(two, 9, 4) == (0, 1, 2, 3)
+    assert rotations(one, 1, 4) == (0,)
+
+
+@pytest.mark.parametrize("rotation", range(4))
+def test_rotating_there_and_back(rotation: int) -> None:
+    doc = {"options": ["p", "q", "r", "s"]}
+    turned = rotated(doc, [("options", i) for i in range(4)], rotation)
+    assert doc == {"options": ["p", "q", "r", "s"]}
+    assert in_own_order(turned["options"], rotation) == ("p", "q", "r", "s")
+
+
+def test_the_last_occurrence_is_replaced_and_stripped_ends_are_forgiven() -> None:
+    assert replace_last("x y x z", "x", "w") == "x y w z"
+    assert replace_last("<user>Q?</user>", " Q? ", " R? ") == "<user>R?</user>"
+    assert replace_last("<user>Q?</user>", "S", "T") is None
+    assert replace_last("anything", "", "T") is None
+
+
+def test_slots_are_found_by_what_the_prompt_shows() -> None:
+    doc = {"q": "?", "labels": ["A", "B"], "texts": ["no", "yes"], "unused": ["x", "y"], "gold": 1}
+
+    def prompt(d: dict[str, Any]) -> str:
+        return d["q"] + "".join(f" {a}. {b}" for a, b in zip(d["labels"], d["texts"], strict=True))
+
+    assert find_slots(doc, ["A", "B"], prompt, lambda _: ["A", "B"]) == [("texts", 0), ("texts", 1)]
+    assert find_slots(doc, ["A", "B"], lambda d: d["q"], lambda _: ["A", "B"]) is None
+    # Shown in another order than the choices': moving them would ask something else.
+    backwards = find_slots(doc, ["A", "B"], lambda d: f"{d['texts'][1]} {d['texts'][0]}", lambda _: ["A", "B"])
+    assert backwards is None
