@@ -2,8 +2,8 @@
 
     python tests/benchmarks/after_the_run.py [--docs 14042 100000 1000000] [--bins 10 20] [--folder DIR]
 
-Writes a `samples_*.jsonl` with the harness's own writer (four choices a doc, the shape of 0-shot MMLU, some 3 KB a
-line; 1,000,000 docs need 3 GB of disk in a temporary folder), then reads it and computes every core metric with its
+Writes a `samples_*.jsonl` with the harness's own writer (four choices a doc, the shape of 0-shot MMLU, some 4 KB a
+line; 1,000,000 docs need 4 GB of disk in a temporary folder), then reads it and computes every core metric with its
 standard error in a fresh process. Printed: seconds (reading, metrics, together, and the processor's, which a busy
 machine does not lengthen as much), peak memory above the imports, and bytes kept for each doc.
 """
