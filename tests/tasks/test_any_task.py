@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from lm_eval import simple_evaluate
+from lm_eval.api.task import ConfigurableTask
 from lm_eval.config.task import TaskConfig
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Kind
@@ -24,6 +25,7 @@ from lm_eval_calibration.records import RECORD_KEY, Record
 from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError
 from lm_eval_calibration.tasks.any_task import calibrated as calibrated_configs
 from lm_eval_calibration.tasks.configuration import configuration, why_not
+from lm_eval_calibration.tasks.stock import stock_config
 
 GROUP = {
     "group": "trees",
@@ -71,6 +73,20 @@ def test_accuracy_is_the_stock_task_s_doc_by_doc(shape: str, num_fewshot: int, g
     assert {f"{name},none" for name in ("acc", *CORE)} <= set(row)
     assert row["acc,none"] == results["results"][shape]["acc,none"]
     assert all(0 <= row[f"{name},none"] <= 2 for name in CORE if name != "auroc")
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("num_fewshot", [0, 3])
+@pytest.mark.parametrize("name", ["mmlu_anatomy", "mmlu_anatomy_continuation", "medqa_4options", "medmcqa", "pubmedqa"])
+def test_accuracy_on_real_data_is_the_stock_task_s_doc_by_doc(
+    name: str, num_fewshot: int, gpt2_lm: Any, hub: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(hub)
+    tasks = [ConfigurableTask(config=stock_config(name)), calibrated(name)]
+    results = run_tasks(gpt2_lm, tasks, num_fewshot=num_fewshot, limit=12)
+    for theirs, mine in zip(results["samples"][name], results["samples"][f"{name}_calibration"], strict=True):
+        assert mine["arguments"] == theirs["arguments"]
+        assert (mine["acc"], mine.get("acc_norm")) == (theirs["acc"], theirs.get("acc_norm"))
 
 
 def test_ragged_docs_have_their_own_numbers_of_choices(gpt2_lm: Any, folder: Path) -> None:
