@@ -1,0 +1,176 @@
+"""The model's calls for rows that begin alike (see :mod:`prefixes`): one line of tokens behind a cache, and a mask.
+
+A pack is one line [1, length]: no padding, no copy of the cache for each row. Its attention mask lets every token see
+the cached ones and those of its own row; sliding windows are cut by position there too, so the cache keeps all tokens
+of one row at most. Models differ in what they make of such a mask, so the first pack that a run scores, and the first
+behind a cache, are compared with the plain call before any of it is believed.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from lm_eval.models.huggingface import HFLM
+from transformers import DynamicCache
+
+from lm_eval_calibration.scoring.output_layer import only_positions
+from lm_eval_calibration.scoring.prefixes import Plan, Step
+from lm_eval_calibration.scoring.switch import shared_prefixes
+
+logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
+
+_ATTENTION = ("full_attention", "sliding_attention")
+
+
+def refusal(lm: HFLM, longest: int) -> str | None:
+    """Say why prompts of up to ``longest`` tokens can't share their beginnings (None: they can, as far as is known)."""
+    config = lm.model.config.get_text_config(decoder=True)
+    unknown = sorted(set(_kinds(config)).difference(_ATTENTION))
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    known_length = getattr(config, "original_max_position_embeddings", None) or rope.get(
+        "original_max_position_embeddings", 0
+    )
+    reasons = {
+        "they are told not to": not shared_prefixes(lm),
+        f"{type(lm).__name__} has a model call of its own": type(lm)._model_call is not HFLM._model_call,
+        "its adapter puts tokens before the prompt": getattr(
+            getattr(lm.model, "active_peft_config", None), "is_prompt_learning", False
+        ),
+        f"it has layers of type {', '.join(map(str, unknown))}": unknown,
+        f"its attention is {config._attn_implementation}": config._attn_implementation not in ("sdpa", "eager"),
+        "its position encoding depends on the prompt's length": rope.get("rope_type") in ("dynamic", "longrope")
+        and longest > known_length,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _kinds(config: Any) -> list[str]:
+    """Return the layers' kinds of attention."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return list(kinds)
+    return ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"]
+
+
+def most_tokens(lm: HFLM, longest: int) -> int:
+    """Return how many tokens a pack may hold: no more than the longest batch of a stock run.
+
+    Each token of a pack of L compares itself with L others, some 4 * hidden * L operations a layer beside the layer's
+    24 * hidden ** 2 or so: on a CPU, L = hidden / 2 adds less than a tenth. An accelerator is better kept busy.
+    """
+    config = lm.model.config.get_text_config(decoder=True)
+    most = 4096
+    if lm.device.type == "cpu":
+        most = min(max(getattr(config, "hidden_size", 0) // 2, 128), 1024)
+    return most if lm.batch_size == "auto" else min(most, int(lm.batch_size) * longest)
+
+
+class _DisagreesError(Exception):
+    """The model gives other logits for a pack than for its rows one by one."""
+
+
+class PackedForward:
+    """Calls of the model on the steps of a plan, one family after the other."""
+
+    def __init__(self, lm: HFLM) -> None:
+        self.lm = lm
+        self.config = lm.model.config.get_text_config(decoder=True)
+        self.kinds = sorted(set(_kinds(self.config)))
+        self.cache = DynamicCache()  # without a configuration: every layer keeps every token
+        self.cached = 0
+
+    def __call__(self, step: Step, columns: Sequence[int]) -> torch.Tensor:
+        """Return the logits [n, vocab_size] of these of the step's tokens."""
+        if step.base == 0:
+            self.cache, self.cached = DynamicCache(), 0
+        if step.base < self.cached:
+            self.cache.crop(step.base - self.cached)  # negative: so many from the end
+        self.cached = step.base + len(step.tokens)
+        lm, device = self.lm, self.lm.device
+        masks = {kind: self._mask(step, kind) for kind in self.kinds}
+        picked = torch.tensor(columns, device=device)
+        with (
+            torch.no_grad(),
+            torch.autocast(
+                device_type=device.type,
+                dtype=lm.mixed_precision_dtype,
+                enabled=lm.mixed_precision_dtype is not None,
+            ),
+            only_positions(lm, torch.zeros_like(picked), picked, len(step.tokens)),
+        ):
+            logits: torch.Tensor = lm.model(
+                torch.tensor([step.tokens], device=device),
+                attention_mask=masks if len(masks) > 1 else masks[self.kinds[0]],
+                position_ids=torch.tensor([step.positions], device=device),
+                past_key_values=self.cache,
+                use_cache=True,
+            ).logits
+        return logits[0]
+
+    def _mask(self, step: Step, kind: str) -> torch.Tensor:
+        """Return which tokens each new one sees, [1, 1, new, cached + new]."""
+        device, n, base = self.lm.device, len(step.tokens), step.base
+        new = torch.arange(n, device=device)
+        start = torch.cat([torch.full((base,), -1, device=device), new])
+        end = torch.cat([torch.full((base,), n, device=device), torch.tensor(step.ends, device=device)])
+        sees = (start <= new[:, None]) & (new[:, None] <= end)
+        if kind == "sliding_attention":
+            position = torch.tensor(step.positions, device=device)
+            places = torch.cat([torch.arange(base, device=device), position])
+            sees &= position[:, None] - places < self.config.sliding_window
+        if self.config._attn_implementation == "eager":  # adds its mask
+            dtype = self.lm.model.dtype
+            return torch.zeros(1, 1, *sees.shape, dtype=dtype, device=device).masked_fill_(
+                ~sees, torch.finfo(dtype).min
+            )
+        return sees[None, None]
+
+
+Scored = tuple[list[int], torch.Tensor, list[list[int]]]
+"""Rows by number, logits [n, vocab_size], and for each row which of the n are its scored positions."""
+
+
+def score(lm: HFLM, plan: Plan, reference: Callable[[int], torch.Tensor]) -> Iterator[Scored]:
+    """Yield every family's rows with their logits; stop early, with a line in the log, if the model can't be packed.
+
+    Args:
+        lm: the backend.
+        plan: which rows, in which packs.
+        reference: the plain call on one row: logits [n_scored, vocab_size].
+    """
+    forward = PackedForward(lm)
+    checked = 0  # 1: a pack agreed with the plain call; 2: so did one behind a cache
+    for family in plan.families:
+        for step in plan.steps(family):
+            columns = sorted({column for _, spots in step.rows for column in spots})
+            to_check = bool(step.rows) and checked < 1 + (step.base > 0)
+            try:
+                logits = forward(step, columns or [0])
+                if to_check:
+                    row, spots = step.rows[-1]  # the farthest from the tokens that it continues
+                    _check(logits[[columns.index(spot) for spot in spots]], reference(row), lm)
+                    checked = 1 + (step.base > 0)
+            except Exception as error:  # the plain path is always there for what a model can't do
+                if checked >= 1 + (step.base > 0):
+                    raise
+                logger.info("%s: prompts don't share their beginnings (%s).", type(lm.model).__name__, error)
+                return
+            if step.rows:
+                index = {column: i for i, column in enumerate(columns)}
+                where = [[index[spot] for spot in spots] for _, spots in step.rows]
+                yield [row for row, _ in step.rows], logits, where
+
+
+def _check(packed: torch.Tensor, plain: torch.Tensor, lm: HFLM) -> None:
+    """Compare log-probabilities: a root mean square over the vocabulary, in units of their own spread.
+
+    Batching alone changes them by some 1e-5 of it in float32 and by about the unit of rounding in half precision;
+    a token that sees one too many or too few, by more.
+    """
+    ours, theirs = packed.float().log_softmax(-1), plain.float().log_softmax(-1)
+    difference = float(((ours - theirs).square().mean() / theirs.var(dim=-1).mean()).sqrt())
+    types = {plain.dtype, lm.model.dtype, lm.mixed_precision_dtype or plain.dtype}
+    tolerance = max(2e-4, *(8 * torch.finfo(dtype).eps for dtype in types if dtype.is_floating_point))
+    if not difference <= tolerance:
+        raise _DisagreesError(f"its logits differ then, by {difference:.2g} of their spread")
