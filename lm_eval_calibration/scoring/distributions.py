@@ -126,7 +126,7 @@ def one_pass(logits: torch.Tensor) -> Pass:
 
 
 def _chunked(z: torch.Tensor, whole: int) -> torch.Tensor:
-    return z[:, :whole].unflatten(-1, (-1, _CHUNK)) if whole else z.new_empty(len(z), 0, _CHUNK)
+    return z[:, :whole].view(len(z), whole // _CHUNK, _CHUNK)
 
 
 def _argmax(logits: torch.Tensor, chunks: torch.Tensor, whole: int) -> torch.Tensor:
@@ -144,7 +144,7 @@ def _stock_log_probs(logits: torch.Tensor, found: Pass, rows: torch.Tensor, toke
     step = max(1, _BLOCK_ELEMENTS // logits.shape[-1])
     at_top = [
         block.log_softmax(-1).gather(1, argmax[:, None])[:, 0]
-        for block, argmax in zip(logits.split(step), found.argmax.split(step), strict=True)
+        for block, argmax in zip(torch.split(logits, step), torch.split(found.argmax, step), strict=True)
     ]
     log_sum = -torch.cat(at_top).to(found.log_sum.dtype)
     return (logits[rows, tokens].to(log_sum.dtype) - found.top.to(log_sum.dtype)[rows]) - log_sum[rows]

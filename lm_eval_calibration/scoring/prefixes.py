@@ -64,7 +64,7 @@ class Plan:
         order = sorted(range(len(rows)), key=rows.__getitem__)
         shared = [0, *(_common(rows[a], rows[b]) for a, b in pairwise(order)), 0]
         near = [max(pair) for pair in pairwise(shared)]
-        chosen = [row for row, n in zip(order, near, strict=True) if 0 < LEAST_SHARED * len(rows[row]) <= n]
+        chosen = [row for row, n in zip(order, near, strict=False) if 0 < LEAST_SHARED * len(rows[row]) <= n]
         self.alone = sorted(set(order).difference(chosen))
         self._order = chosen
         self._rows = [rows[i] for i in chosen]
@@ -117,9 +117,8 @@ class Plan:
             families[-1].append(pack)
             before = pack
         # A single row with nothing before it shares nothing after all.
-        single = [family for family in families if len(family) == 1 and family[0][1] - family[0][0] == 1]
-        self.alone += [self._order[first] for ((first, _),) in single]
-        families = [family for family in families if family not in single]
+        self.alone += [self._order[pack[0]] for pack, *more in families if not more and pack[1] - pack[0] == 1]
+        families = [family for family in families if len(family) > 1 or family[0][1] - family[0][0] > 1]
         return sorted(families, key=lambda family: -max(map(len, self._rows[family[0][0] : family[-1][1]])))
 
     def steps(self, family: list[Pack]) -> Iterator[Step]:
