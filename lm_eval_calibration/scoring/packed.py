@@ -2,8 +2,8 @@
 
 A pack is one line [1, length]: no padding, no copy of the cache for each row. Its attention mask lets every token see
 the cached ones and those of its own row; sliding windows are cut by position there too, so the cache keeps all tokens
-of one row at most. Models differ in what they make of such a mask, so the first pack that a run scores, and the first
-behind a cache, are compared with the plain call before any of it is believed.
+of one row at most. Models differ in what they make of such a mask, so the first packs of a run, with a cache before
+them and without, stand a trial against the plain call before any of it is believed.
 """
 
 import logging
@@ -25,12 +25,12 @@ _ATTENTION = ("full_attention", "sliding_attention")
 
 def refusal(lm: HFLM, longest: int) -> str | None:
     """Say why prompts of up to ``longest`` tokens can't share their beginnings (None: they can, as far as is known)."""
-    config = lm.model.config.get_text_config(decoder=True)
-    unknown = sorted(set(_kinds(config)).difference(_ATTENTION))
+    config = _text_config(lm)
+    attention = getattr(config, "_attn_implementation", None)
+    unknown = sorted(set(_kinds(config)).difference(_ATTENTION), key=str)
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
-    known_length = getattr(config, "original_max_position_embeddings", None) or rope.get(
-        "original_max_position_embeddings", 0
-    )
+    key = "original_max_position_embeddings"
+    first_length = getattr(config, key, None) or rope.get(key) or 0
     reasons = {
         "they are told not to": not shared_prefixes(lm),
         f"{type(lm).__name__} has a model call of its own": type(lm)._model_call is not HFLM._model_call,
@@ -38,11 +38,17 @@ def refusal(lm: HFLM, longest: int) -> str | None:
             getattr(lm.model, "active_peft_config", None), "is_prompt_learning", False
         ),
         f"it has layers of type {', '.join(map(str, unknown))}": unknown,
-        f"its attention is {config._attn_implementation}": config._attn_implementation not in ("sdpa", "eager"),
+        f"its attention is {attention}": attention not in ("sdpa", "eager"),
         "its position encoding depends on the prompt's length": rope.get("rope_type") in ("dynamic", "longrope")
-        and longest > known_length,
+        and longest > first_length,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _text_config(lm: HFLM) -> Any:
+    """Return the language model's configuration; models from elsewhere have their own classes of it."""
+    config: Any = getattr(lm.model, "config", None)
+    return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
 
 
 def _kinds(config: Any) -> list[str]:
@@ -57,12 +63,12 @@ def most_tokens(lm: HFLM, longest: int) -> int:
     """Return how many tokens a pack may hold: no more than the longest batch of a stock run.
 
     Each token of a pack of L compares itself with L others, some 4 * hidden * L operations a layer beside the layer's
-    24 * hidden ** 2 or so: on a CPU, L = hidden / 2 adds less than a tenth. An accelerator is better kept busy.
+    24 * hidden ** 2 or so: on a CPU, L = hidden / 2 adds less than a tenth. An accelerator is better kept busy, up to
+    what logits for every token of a pack may take (1 GiB in half precision at 262,144 entries).
     """
-    config = lm.model.config.get_text_config(decoder=True)
-    most = 4096
+    most = 2048
     if lm.device.type == "cpu":
-        most = min(max(getattr(config, "hidden_size", 0) // 2, 128), 1024)
+        most = min(max(getattr(_text_config(lm), "hidden_size", 0) // 2, 128), 1024)
     return most if lm.batch_size == "auto" else min(most, int(lm.batch_size) * longest)
 
 
@@ -75,7 +81,7 @@ class PackedForward:
 
     def __init__(self, lm: HFLM) -> None:
         self.lm = lm
-        self.config = lm.model.config.get_text_config(decoder=True)
+        self.config = _text_config(lm)
         self.kinds = sorted(set(_kinds(self.config)))
         self.cache = DynamicCache()  # without a configuration: every layer keeps every token
         self.cached = 0

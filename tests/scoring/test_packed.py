@@ -281,6 +281,13 @@ def test_refusals_name_their_reason(byte_tokenizer: Any) -> None:
     assert packed.refusal(lm, 100) == "they are told not to"
 
 
+def test_a_model_without_a_transformers_configuration_is_refused(byte_tokenizer: Any) -> None:
+    class Lm(HFLM):
+        model = type("Model", (), {"config": type("Config", (), {})})  # as mamba_ssm's
+
+    assert packed.refusal(Lm.__new__(Lm), 100) == "its attention is None"
+
+
 def test_a_length_dependent_position_encoding_is_refused_beyond_its_first_length(byte_tokenizer: Any) -> None:
     lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
     lm.model.config.rope_parameters = {"rope_type": "longrope", "original_max_position_embeddings": 64}
