@@ -62,7 +62,7 @@ def test_accuracy_equals_stock_doc_by_doc(command_output: Path, command_results:
         theirs, mine = json.loads(a), json.loads(b)
         assert (theirs["doc_id"], theirs["acc"]) == (mine["doc_id"], mine["acc"])
         logls = [[float(answer[0][0]) for answer in line["resps"]] for line in (theirs, mine)]
-        np.testing.assert_allclose(logls[1], logls[0], atol=1e-5)
+        np.testing.assert_allclose(logls[1], logls[0], atol=1e-4)  # the subject's first line is computed once
 
 
 def raw_distributions(lm: Any, samples: list[dict[str, Any]]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -158,4 +158,5 @@ def test_stock_and_ours_agree_however_they_are_prompted(
     for a, b in zip(results["samples"]["mmlu_virology"], results["samples"][names["task"]], strict=True):
         assert a["arguments"] == b["arguments"]
         for (theirs,), (ours,) in zip(a["resps"], b["resps"], strict=True):
-            assert ours[0] == pytest.approx(theirs[0], abs=1e-5)
+            tolerance = 1e-4 if ours.certificate["shared_prefixes"] else 1e-5
+            assert ours[0] == pytest.approx(theirs[0], abs=tolerance)

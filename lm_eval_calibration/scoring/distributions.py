@@ -9,11 +9,18 @@ from numpy.typing import NDArray
 
 from lm_eval_calibration.scoring.token_scores import MIN_LARGE_PROB
 
-_BLOCK_ELEMENTS = 1 << 22
-"""Logits worked on at a time: 16 MiB in float32, so temporaries stay small at any vocabulary and batch."""
+_BLOCK_ELEMENTS = 1 << 19
+"""Logits worked on at a time on a CPU: 2 MiB in float32, so that all passes over a block but the first find it in the
+processor's cache. Accelerators take 64 times as many."""
+
+_CHUNK = 64
+"""Neighbouring vocabulary entries that are looked at through their largest one."""
 
 _LOG_THRESHOLD = math.log(MIN_LARGE_PROB) - 1e-2
 """A hair below, so that float32 rounding can't lose an entry; surplus entries do no harm (they fall in bin 0)."""
+
+_MOST_LARGE = math.floor(math.exp(-_LOG_THRESHOLD))
+"""Entries of one distribution that can reach the threshold: their probabilities sum to at most 1."""
 
 
 class Distributions(NamedTuple):
@@ -34,6 +41,22 @@ class Distributions(NamedTuple):
     log_normalizers: NDArray[np.float64]
 
 
+class Pass(NamedTuple):
+    """One pass over logits [n, vocab_size], on their device; everything Full-ECE needs of a distribution.
+
+    Attributes:
+        top: [n] largest logit.
+        argmax: [n] its index, the first where several are equal.
+        log_sum: [n] log of the sum of exp(z - top), float64 (float32 on MPS).
+        large: [n, k] logits of the entries that may be large, in no order, -inf where there are fewer than k.
+    """
+
+    top: torch.Tensor
+    argmax: torch.Tensor
+    log_sum: torch.Tensor
+    large: torch.Tensor
+
+
 def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) -> Distributions:
     """Reduce logits [n, vocab_size] to :class:`Distributions`, exact to the logits' own precision.
 
@@ -46,42 +69,86 @@ def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) ->
         rows: [m] which row each reference token belongs to.
         tokens: [m] the reference tokens' ids.
     """
-    total = torch.float32 if logits.device.type == "mps" else torch.float64  # MPS has no float64
-    step = max(1, _BLOCK_ELEMENTS // logits.shape[-1])
-    tops, log_sums, stock_log_sums, greedy, large_rows, large_log_probs = [], [], [], [], [], []
-    for start in range(0, logits.shape[0], step):
-        z = logits[start : start + step].float()
-        top, argmax = z.max(dim=-1)
-        log_sum = (z - top[:, None]).exp_().sum(-1, dtype=total).log()
-        is_large = z >= (top + (log_sum + _LOG_THRESHOLD).to(z.dtype))[:, None]
-        row = is_large.nonzero()[:, 0]
-        tops.append(top)
-        log_sums.append(log_sum)
-        if logits.dtype == torch.float32:
-            stock_log_sums.append(-z.log_softmax(-1).gather(1, argmax[:, None])[:, 0].to(total))
-        greedy.append(argmax)
-        large_rows.append(row + start)
-        large_log_probs.append(z[is_large].to(total) - top[row].to(total) - log_sum[row])
-    top, log_sum = torch.cat(tops).to(total), torch.cat(log_sums)
-    stock_log_sum = torch.cat(stock_log_sums) if stock_log_sums else log_sum
-    below_top = logits[rows, tokens].to(total) - top[rows]
+    found = one_pass(logits)
+    top, log_sum = found.top.to(found.log_sum.dtype), found.log_sum
+    targets = logits[rows, tokens].to(log_sum.dtype)
+    log_probs = targets - top[rows] - log_sum[rows]
+    stock = _stock_log_probs(logits, found, rows, tokens) if logits.dtype == torch.float32 else log_probs
+    large = found.large.to(log_sum.dtype) - top[:, None] - log_sum[:, None]
     # A rounding error above 0 would be a probability above 1.
+    large_probs = np.exp(np.minimum(_numpy(large), 0.0))
     return Distributions(
-        target_log_probs=np.minimum(_numpy(below_top - log_sum[rows]), 0.0),
-        target_stock_log_probs=_numpy(below_top - stock_log_sum[rows]),
-        target_is_greedy=(torch.cat(greedy)[rows] == tokens).cpu().numpy(),
-        large_probs=_ragged(
-            _numpy(torch.cat(large_rows)), np.exp(np.minimum(_numpy(torch.cat(large_log_probs)), 0.0)), len(logits)
-        ),
+        target_log_probs=np.minimum(_numpy(log_probs), 0.0),
+        target_stock_log_probs=_numpy(stock),
+        target_is_greedy=(found.argmax[rows] == tokens).cpu().numpy(),
+        large_probs=[probs[probs > 0] for probs in large_probs],
         log_normalizers=_numpy(top + log_sum),
     )
 
 
+def one_pass(logits: torch.Tensor) -> Pass:
+    """Find the largest logit, the log-sum-exp and all entries of at least ``MIN_LARGE_PROB`` of each row.
+
+    Each block is read from memory once, and nothing of its size outlives it. Entries are found through the largest of
+    every 64 neighbours, kept in 1/64 of the logits' size: at most 101 of those can reach the threshold. On a CPU only
+    as many are opened as do; elsewhere always as many as could, since to know would halt the device.
+    """
+    on_cpu = logits.device.type == "cpu"
+    total = torch.float32 if logits.device.type == "mps" else torch.float64  # MPS has no float64
+    vocab_size = logits.shape[-1]
+    whole = vocab_size // _CHUNK * _CHUNK
+    step = max(1, _BLOCK_ELEMENTS * (1 if on_cpu else 64) // vocab_size)
+    work = torch.empty(min(step, len(logits)), vocab_size, dtype=torch.float32, device=logits.device)
+    highest, sums = [], []
+    for start in range(0, len(logits), step):
+        block = logits[start : start + step]
+        z = block if block.dtype == torch.float32 else work[: len(block)].copy_(block)
+        chunks = torch.cat([_chunked(z, whole).amax(-1), z[:, whole:]], dim=1)
+        p = torch.sub(z, chunks.amax(-1, keepdim=True), out=work[: len(block)]).exp_()
+        # 64 terms in float32, and then thousands of such sums in float64
+        sums.append(_chunked(p, whole).sum(-1).sum(-1, dtype=total) + p[:, whole:].sum(-1, dtype=total))
+        highest.append(chunks)
+    chunks, log_sum = torch.cat(highest), torch.cat(sums).log()
+    top = chunks.amax(-1)
+    threshold = (top + (log_sum + _LOG_THRESHOLD).to(top.dtype))[:, None]
+    heads = chunks[:, : whole // _CHUNK]
+    most = min(_MOST_LARGE, heads.shape[1])
+    if on_cpu and most:
+        most = int((heads >= threshold).sum(-1).max())
+    chosen = heads.topk(most, sorted=False).indices
+    large = _chunked(logits, whole).gather(1, chosen[:, :, None].expand(-1, -1, _CHUNK)).flatten(1)
+    large = torch.cat([large, logits[:, whole:]], dim=1).float()
+    large = large.masked_fill(large < threshold, -torch.inf)
+    kept = min(_MOST_LARGE, large.shape[1])
+    if on_cpu:
+        kept = int((large > -torch.inf).sum(-1).max())
+    return Pass(top, _argmax(logits, chunks, whole), log_sum, large.topk(kept, sorted=False).values)
+
+
+def _chunked(z: torch.Tensor, whole: int) -> torch.Tensor:
+    return z[:, :whole].view(len(z), whole // _CHUNK, _CHUNK)
+
+
+def _argmax(logits: torch.Tensor, chunks: torch.Tensor, whole: int) -> torch.Tensor:
+    """Return the first index of each row's largest logit, looking into the chunk that holds it."""
+    first = chunks.argmax(-1)
+    in_tail = first - whole // _CHUNK  # 0 and more: these stand for themselves
+    starts = torch.where(in_tail < 0, first * _CHUNK, whole + in_tail)
+    places = starts[:, None] + torch.arange(_CHUNK, device=logits.device)
+    inside = logits.gather(1, places.clamp(max=logits.shape[-1] - 1))
+    return starts + torch.where(in_tail < 0, inside.argmax(-1), 0)
+
+
+def _stock_log_probs(logits: torch.Tensor, found: Pass, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Return log-probabilities by the float32 log-softmax of the stock run, without its output's size."""
+    step = max(1, _BLOCK_ELEMENTS // logits.shape[-1])
+    at_top = [
+        block.log_softmax(-1).gather(1, argmax[:, None])[:, 0]
+        for block, argmax in zip(torch.split(logits, step), torch.split(found.argmax, step), strict=True)
+    ]
+    log_sum = -torch.cat(at_top).to(found.log_sum.dtype)
+    return (logits[rows, tokens].to(log_sum.dtype) - found.top.to(log_sum.dtype)[rows]) - log_sum[rows]
+
+
 def _numpy(tensor: torch.Tensor) -> NDArray[np.float64]:
     return tensor.cpu().numpy().astype(np.float64)
-
-
-def _ragged(rows: NDArray[np.float64], values: NDArray[np.float64], n: int) -> list[NDArray[np.float64]]:
-    """Split values by their row; rows come in ascending order."""
-    ends = np.searchsorted(rows, np.arange(1, n))
-    return [part.copy() for part in np.split(values, ends)]

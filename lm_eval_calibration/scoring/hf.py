@@ -1,14 +1,13 @@
 """Hugging Face models: one forward per context, logits only at the positions that are scored.
 
 The harness tokenizes and the backend makes its own model call; only ``_loglikelihood_tokens`` is ours. The output
-layer is given the hidden states of the scored positions alone, so logits of size [batch, length, vocabulary]
-never exist and whatever a backend does around its call (steering, autocast, adapters) still happens. Where a
-model does not allow that, its full logits are used.
+layer is given the hidden states of the scored positions alone where the model allows that. Prompts that begin alike
+(few-shot examples, a question and its choices) are computed once as far as they do, where a trial shows that the model
+gives the same then; all others, and all of other models, go in plain batches.
 """
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -18,13 +17,15 @@ from lm_eval.models.utils import Collator
 from lm_eval.models.utils_hf import pad_and_concat
 from tqdm import tqdm
 
+from lm_eval_calibration.scoring import packed
 from lm_eval_calibration.scoring.distributions import summarize
+from lm_eval_calibration.scoring.output_layer import can_pick, only_positions
+from lm_eval_calibration.scoring.prefixes import Plan, Tokens
 from lm_eval_calibration.scoring.token_scores import TokenScores
 from lm_eval_calibration.scoring.versions import versions
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
 
-Tokens = tuple[int, ...]
 Keep = Callable[[int, TokenScores], None]
 
 _OURS_ONLY_IF_STOCK = ("loglikelihood", "_loglikelihood_tokens", "_select_cont_toks", "_encode_pair")
@@ -105,27 +106,50 @@ def _score_rows(lm: HFLM, rows: list[_Row], requests: Sequence[Any], keep: Keep,
         disable=disable_tqdm or lm.rank != 0,
         desc="Running token-score requests",
     )
-    for batch in _batches(lm, rows):
-        logits, where = forward(batch)
-        for index, scores in _answers(batch, logits, where, forward.certificate, requests):
+    todo = set(range(len(rows)))
+
+    def answer(numbers: list[int], logits: torch.Tensor, where: Sequence[Sequence[int]], shared: bool) -> None:
+        certificate = {**forward.certificate, "dtype": str(logits.dtype).removeprefix("torch.")}
+        certificate["shared_prefixes"] = shared
+        for index, scores in _answers([rows[i] for i in numbers], logits, where, certificate, requests):
             keep(index, scores)
             progress.update(1)
+        todo.difference_update(numbers)
+
+    for found in _sharing(lm, rows, forward):
+        answer(*found, shared=True)
+    for numbers in _batches(lm, rows, sorted(todo)):
+        answer(numbers, *forward([rows[i] for i in numbers]), shared=False)
     progress.close()
 
 
-def _batches(lm: HFLM, rows: list[_Row]) -> Iterator[list[_Row]]:
-    """Batches as the harness makes them: longest first, a given size or its automatic one."""
-    # The harness's size detection reads (request, context, continuation) triples; the row rides along in front.
-    triples = [(row, row.inputs, row.labels or (0,)) for row in rows]
+def _sharing(lm: HFLM, rows: list[_Row], forward: "_Forward") -> Iterator[packed.Scored]:
+    """Score the rows that begin alike, if there are any and the model can."""
+    if not forward.picks:
+        return
+    longest = max(len(row.inputs) for row in rows)
+    plan = Plan([row.inputs for row in rows], [row.n_scored for row in rows], packed.most_tokens(lm, longest))
+    if not plan.families:
+        return
+    if reason := packed.refusal(lm, longest):
+        logger.info("%s: prompts don't share their beginnings (%s).", type(lm.model).__name__, reason)
+        return
+    yield from packed.score(lm, plan, lambda i: forward([rows[i]])[0])
+
+
+def _batches(lm: HFLM, rows: list[_Row], numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Batch these rows as the harness does: longest first, a given size or its automatic one."""
+    # The harness's size detection reads (request, context, continuation) triples; the number rides along in front.
+    triples = [(i, rows[i].inputs, rows[i].labels or (0,)) for i in numbers]
     ordered = Collator(triples, sort_fn=lambda t: (-len(t[1]) - len(t[2]), t[1], t[2]))
-    automatic = lm.batch_size == "auto"
+    automatic = lm.batch_size == "auto" and bool(triples)
     if automatic:
         lm.batch_sizes = {}
     batches = ordered.get_batched(
         n=0 if automatic else lm.batch_size, batch_fn=lm._batch_scheduler if automatic else None
     )
     for batch in batches:
-        yield [row for row, _, _ in batch]
+        yield [number for number, _, _ in batch]
 
 
 class _Forward:
@@ -133,12 +157,10 @@ class _Forward:
 
     def __init__(self, lm: HFLM, rows: list[_Row]) -> None:
         self.lm = lm
-        self.picks = lm.backend == "causal" and bool(rows) and _output_layer_can_pick(lm, rows[0])
+        self.picks = lm.backend == "causal" and bool(rows) and can_pick(lm, rows[0].inputs)
         self.certificate: dict[str, Any] = {
             "backend": type(lm).__name__,
             "distributions": "exact",
-            "dtype": None,
-            "shared_prefixes": False,
             "tokenizer": str(lm.tokenizer_name),
             "versions": versions("lm-eval", "transformers", "torch"),
         }
@@ -146,7 +168,6 @@ class _Forward:
     def __call__(self, batch: list[_Row]) -> tuple[torch.Tensor, list[range]]:
         """Return logits [n, vocab_size] and, for each row of the batch, which of the n are its positions."""
         logits = self._seq2seq(batch) if self.lm.backend == "seq2seq" else self._causal(batch)
-        self.certificate["dtype"] = str(logits.dtype).removeprefix("torch.")
         ends = [0]
         for row in batch:
             ends.append(ends[-1] + row.n_scored)
@@ -156,7 +177,7 @@ class _Forward:
         inputs = _pad([row.inputs for row in batch], self.lm.device)
         row, position = _scored_positions(batch, self.lm.device)
         if self.picks:
-            with _only_positions(self.lm, row, position, inputs.shape[1]):
+            with only_positions(self.lm, row, position, inputs.shape[1]):
                 logits: torch.Tensor = self.lm._model_call(inputs)
             return logits[0]
         logits = self.lm._model_call(inputs)
@@ -190,50 +211,6 @@ def _scored_positions(batch: list[_Row], device: torch.device) -> tuple[torch.Te
     return row, position
 
 
-@contextmanager
-def _only_positions(lm: HFLM, row: torch.Tensor, position: torch.Tensor, length: int) -> Iterator[None]:
-    """Let the output layer see the hidden states of these positions only, as one row [1, n, hidden_size]."""
-
-    def pick(_: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
-        hidden, *rest = arguments
-        offset = hidden.shape[1] - length
-        picked = hidden[row.to(hidden.device), position.to(hidden.device) + offset]
-        return (picked.unsqueeze(0), *rest)
-
-    handle = lm.model.get_output_embeddings().register_forward_pre_hook(pick)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _output_layer_can_pick(lm: HFLM, row: _Row) -> bool:
-    """Try it once on a few tokens against the full logits: models are free to compute logits as they like."""
-    inputs = torch.tensor([row.inputs[:8], row.inputs[:8]], dtype=torch.long, device=lm.device)
-    last = inputs.shape[1] - 1
-    rows = torch.tensor([0, 1, 1], device=lm.device)
-    positions = torch.tensor([last, 0, last], device=lm.device)
-    try:
-        with _only_positions(lm, rows, positions, inputs.shape[1]):
-            picked = lm._model_call(inputs)
-        full = lm._model_call(inputs)
-        expected = full[rows, positions + (full.shape[1] - inputs.shape[1])].float()
-        tolerance = 4 * torch.finfo(full.dtype).eps * float(expected.abs().max())
-        agrees = picked.shape == (1, *expected.shape) and bool(
-            torch.allclose(picked[0].float(), expected, rtol=0, atol=tolerance, equal_nan=True)
-        )
-        reason = "its logits differ then"
-    except Exception as error:  # custom model code may raise anything; the plain path is always there
-        agrees, reason = False, repr(error)
-    if not agrees:
-        logger.info(
-            "%s can't compute logits for chosen positions only (%s): using all logits, as the stock run does.",
-            type(lm.model).__name__,
-            reason,
-        )
-    return agrees
-
-
 def _last_label_changes_nothing_before_it(lm: HFLM, encoded: list[tuple[Any, list[int], list[int]]]) -> bool:
     """Try it once: mBART and its kin put the last label in front as the decoder's start."""
     _, context, continuation = encoded[0]
@@ -248,7 +225,7 @@ def _last_label_changes_nothing_before_it(lm: HFLM, encoded: list[tuple[Any, lis
 def _answers(
     batch: list[_Row],
     logits: torch.Tensor,
-    where: list[range],
+    where: Sequence[Sequence[int]],
     certificate: dict[str, Any],
     requests: Sequence[Any],
 ) -> Iterator[tuple[int, TokenScores]]:
@@ -264,7 +241,7 @@ def _answers(
     found = summarize(logits, rows, tokens)
     start = 0
     for index, spots, continuation in wanted:
-        normalizers = found.log_normalizers[spots.start : spots.stop]
+        normalizers = found.log_normalizers[list(spots)]
         if not (abs(normalizers) < float("inf")).all():
             raise ValueError(
                 f"{_name(requests[index])}: the model's logits hold NaN or infinity (log-sum-exp {normalizers})"

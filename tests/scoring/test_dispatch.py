@@ -6,6 +6,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, CachingLM
 
 from lm_eval_calibration import scoring
+from lm_eval_calibration.scoring import packed
 
 scoring.install()
 
@@ -123,6 +124,7 @@ def test_what_hf_has_scored_before_it_dies_is_kept(
 ) -> None:
     requests = make_requests(["a", " bcd", " efghi", " jklmnop", " qrstuvwxyz", " 0123456789abc"])
     monkeypatch.setattr(gpt2_lm, "cache_hook", gpt2_lm.cache_hook)
+    monkeypatch.setattr(packed, "shared_prefixes", lambda _: False)
     expected = scoring.token_scores(gpt2_lm, requests)
     cached = CachingLM(gpt2_lm, str(tmp_path / "cache.db"))
     calls: list[int] = []

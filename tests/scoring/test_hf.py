@@ -67,6 +67,13 @@ def test_equals_the_stock_backend(lm: Any, batch_size: int | str) -> None:
     assert [a[1] for a in stock] == [b[1] for b in ours]
 
 
+@pytest.fixture
+def without_sharing(gpt2_lm: Any) -> Iterator[None]:
+    scoring.set_shared_prefixes(gpt2_lm, False)
+    yield
+    scoring.set_shared_prefixes(gpt2_lm, True)
+
+
 def test_equals_raw_full_vocabulary_logits(lm: Any) -> None:
     requests = make_requests()
     for request, scores in zip(requests, scoring.token_scores(lm, requests), strict=True):
@@ -91,16 +98,29 @@ def test_padded_vocabulary_rows_are_part_of_the_distribution(byte_tokenizer: Any
     np.testing.assert_allclose(np.exp(scores.log_probs), probs[[0, 1], tokens], rtol=1e-5)
 
 
-def test_one_forward_for_each_context(gpt2_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_matrix_product_s_rounding_is_no_reason_to_compute_all_logits(
+    byte_tokenizer: Any, harness_log: pytest.LogCaptureFixture
+) -> None:
+    model = make_gpt2(byte_tokenizer)
+    head = model.lm_head.forward
+    # As BLAS does: another number of rows, another order of the sum.
+    model.lm_head.forward = lambda hidden: head(hidden) * (1 + 2e-6 * (hidden.shape[-2] % 3))
+    lm = HFLM(pretrained=model, tokenizer=byte_tokenizer, device="cpu")
+    harness_log.clear()
+    scoring.token_scores(lm, make_requests())
+    assert "using all logits" not in harness_log.text
+
+
+def test_one_forward_for_each_context(gpt2_lm: Any, without_sharing: None, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = []
     stock = HFLM._model_call
-    monkeypatch.setattr(hf, "_output_layer_can_pick", lambda *_: True)
+    monkeypatch.setattr(hf, "can_pick", lambda *_: True)
     monkeypatch.setattr(HFLM, "_model_call", lambda self, *a, **k: shapes.append(a[0].shape) or stock(self, *a, **k))
     scoring.token_scores(gpt2_lm, make_requests(["one", "two", "three"], ["A", "B", "C", "D"]))
     assert sum(rows for rows, _ in shapes) == 3
 
 
-def test_logits_only_where_they_are_needed(gpt2_lm: Any) -> None:
+def test_logits_only_where_they_are_needed(gpt2_lm: Any, without_sharing: None) -> None:
     seen = []
     layer = gpt2_lm.model.get_output_embeddings()
     with_hook = layer.register_forward_hook(lambda _m, _i, output: seen.append(output.shape[:2].numel()))
@@ -220,6 +240,7 @@ def test_a_thinking_model_is_refused_as_in_a_stock_run(gpt2_lm: Any, monkeypatch
 
 def test_bfloat16(byte_tokenizer: Any) -> None:
     lm = HFLM(pretrained=make_gpt2(byte_tokenizer).bfloat16(), tokenizer=byte_tokenizer, device="cpu", batch_size=4)
+    scoring.set_shared_prefixes(lm, False)
     requests = make_requests()
     stock = lm.loglikelihood(requests, disable_tqdm=True)
     ours = scoring.token_scores(lm, requests)

@@ -1,0 +1,201 @@
+"""The model's calls for rows that begin alike (see :mod:`prefixes`): one line of tokens behind a cache, and a mask.
+
+A pack is one line [1, length]: no padding, no copy of the cache for each row. Its attention mask lets every token see
+the cached ones and those of its own row; sliding windows are cut by position there too, so the cache keeps all tokens
+of one row at most. Models differ in what they make of such a mask, so the first packs of a run, with a cache before
+them and without, stand a trial against the plain call before any of it is believed.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from lm_eval.models.huggingface import HFLM
+from transformers import DynamicCache
+
+from lm_eval_calibration.scoring.output_layer import only_positions
+from lm_eval_calibration.scoring.prefixes import Plan, Step
+from lm_eval_calibration.scoring.switch import shared_prefixes
+
+logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
+
+_ATTENTION = ("full_attention", "sliding_attention")
+
+
+def refusal(lm: HFLM, longest: int) -> str | None:
+    """Say why prompts of up to ``longest`` tokens can't share their beginnings (None: they can, as far as is known)."""
+    config = _text_config(lm)
+    attention = getattr(config, "_attn_implementation", None)
+    unknown = sorted(set(_kinds(config)).difference(_ATTENTION), key=str)
+    rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
+    key = "original_max_position_embeddings"
+    first_length = getattr(config, key, None) or rope.get(key) or 0
+    reasons = {
+        "they are told not to": not shared_prefixes(lm),
+        f"{type(lm).__name__} has a model call of its own": type(lm)._model_call is not HFLM._model_call,
+        "its adapter puts tokens before the prompt": getattr(
+            getattr(lm.model, "active_peft_config", None), "is_prompt_learning", False
+        ),
+        f"it has layers of type {', '.join(map(str, unknown))}": unknown,
+        f"its attention is {attention}": attention not in ("sdpa", "eager"),
+        "its position encoding depends on the prompt's length": rope.get("rope_type") in ("dynamic", "longrope")
+        and longest > first_length,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _text_config(lm: HFLM) -> Any:
+    """Return the language model's configuration; models from elsewhere have their own classes of it."""
+    config: Any = getattr(lm.model, "config", None)
+    return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
+
+
+def _kinds(config: Any) -> list[str]:
+    """Return the layers' kinds of attention."""
+    kinds = getattr(config, "layer_types", None)
+    if kinds:
+        return list(kinds)
+    return ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"]
+
+
+def most_tokens(lm: HFLM, longest: int) -> int:
+    """Return how many tokens a pack may hold: no more than the longest batch of a stock run.
+
+    Each token of a pack of L compares itself with L others, some 4 * hidden * L operations a layer beside the layer's
+    24 * hidden ** 2 or so: on a CPU, L = hidden / 2 adds less than a tenth. An accelerator is better kept busy, up to
+    what logits for every token of a pack may take (1 GiB in half precision at 262,144 entries).
+    """
+    most = 2048
+    if lm.device.type == "cpu":
+        most = min(max(getattr(_text_config(lm), "hidden_size", 0) // 2, 128), 1024)
+    return most if lm.batch_size == "auto" else min(most, int(lm.batch_size) * longest)
+
+
+class _DisagreesError(Exception):
+    """The model gives other logits for a pack than for its rows one by one."""
+
+
+class PackedForward:
+    """Calls of the model on the steps of a plan, one family after the other."""
+
+    def __init__(self, lm: HFLM) -> None:
+        self.lm = lm
+        self.config = _text_config(lm)
+        self.kinds = sorted(set(_kinds(self.config)))
+        self.cache = DynamicCache()  # without a configuration: every layer keeps every token
+        self.cached = 0
+
+    def __call__(self, step: Step, columns: Sequence[int]) -> torch.Tensor:
+        """Return the logits [n, vocab_size] of these of the step's tokens."""
+        if step.base == 0:
+            self.cache, self.cached = DynamicCache(), 0
+        if step.base < self.cached:
+            self.cache.crop(step.base - self.cached)  # negative: so many from the end
+        self.cached = step.base + len(step.tokens)
+        lm, device = self.lm, self.lm.device
+        masks = {kind: self._mask(step, kind) for kind in self.kinds}
+        picked = torch.tensor(columns, device=device)
+        with (
+            torch.no_grad(),
+            torch.autocast(
+                device_type=device.type,
+                dtype=lm.mixed_precision_dtype,
+                enabled=lm.mixed_precision_dtype is not None,
+            ),
+            only_positions(lm, torch.zeros_like(picked), picked, len(step.tokens)),
+        ):
+            logits: torch.Tensor = lm.model(
+                torch.tensor([step.tokens], device=device),
+                attention_mask=masks if len(masks) > 1 else masks[self.kinds[0]],
+                position_ids=torch.tensor([step.positions], device=device),
+                past_key_values=self.cache,
+                use_cache=True,
+            ).logits
+        return logits[0]
+
+    def _mask(self, step: Step, kind: str) -> torch.Tensor:
+        """Return which tokens each new one sees, [1, 1, new, cached + new]."""
+        device, n, base = self.lm.device, len(step.tokens), step.base
+        new = torch.arange(n, device=device)
+        start = torch.cat([torch.full((base,), -1, device=device), new])
+        end = torch.cat([torch.full((base,), n, device=device), torch.tensor(step.ends, device=device)])
+        sees = (start <= new[:, None]) & (new[:, None] <= end)
+        if kind == "sliding_attention":
+            position = torch.tensor(step.positions, device=device)
+            places = torch.cat([torch.arange(base, device=device), position])
+            sees &= position[:, None] - places < self.config.sliding_window
+        if self.config._attn_implementation == "eager":  # adds its mask
+            dtype = self.lm.model.dtype
+            return torch.zeros(1, 1, *sees.shape, dtype=dtype, device=device).masked_fill_(
+                ~sees, torch.finfo(dtype).min
+            )
+        return sees[None, None]
+
+
+Scored = tuple[list[int], torch.Tensor, list[list[int]]]
+"""Rows by number, logits [n, vocab_size], and for each row which of the n are its scored positions."""
+
+
+def score(lm: HFLM, plan: Plan, reference: Callable[[int], torch.Tensor]) -> Iterator[Scored]:
+    """Yield every family's rows with their logits; stop early, with a line in the log, if the model can't be packed.
+
+    Args:
+        lm: the backend.
+        plan: which rows, in which packs.
+        reference: the plain call on one row: logits [n_scored, vocab_size].
+    """
+    forward = PackedForward(lm)
+    tried: set[tuple[bool, bool]] = set()  # with other rows to be kept apart from, and behind a cache
+    for family in plan.families:
+        for step in plan.steps(family):
+            columns = sorted({column for _, spots in step.rows for column in spots}) or [0]
+            kind = (len(step.rows) > 1, step.base > 0)
+            on_trial = bool(step.rows) and kind not in tried
+            try:
+                changed = forward(_with_others_changed(step), columns) if on_trial else None
+                logits = forward(step, columns)
+                if changed is not None:
+                    row, spots = step.rows[-1]
+                    picked = [columns.index(spot) for spot in spots]
+                    _compare(logits[picked], changed[picked], reference(row), lm)
+            except Exception as error:  # the plain path is always there for what a model can't do
+                if tried and not on_trial:
+                    raise
+                logger.info("%s: prompts don't share their beginnings (%s).", type(lm.model).__name__, error)
+                return
+            if step.rows:
+                tried.add(kind)
+                index = {column: i for i, column in enumerate(columns)}
+                yield [row for row, _ in step.rows], logits, [[index[spot] for spot in spots] for _, spots in step.rows]
+
+
+def _with_others_changed(step: Step) -> Step:
+    """Return the step with other tokens wherever its last row must not see them."""
+    last = step.rows[-1][1][-1]
+    tokens = [
+        token if start <= last <= end else step.tokens[last]
+        for start, (token, end) in enumerate(zip(step.tokens, step.ends, strict=True))
+    ]
+    return step._replace(tokens=tokens)
+
+
+def _compare(ours: torch.Tensor, changed: torch.Tensor, plain: torch.Tensor, lm: HFLM) -> None:
+    """Raise if a row has other logits than alone, or other ones when the rows beside it change.
+
+    The first can't be told from rounding beyond a point: differences of log-probabilities, in units of their spread
+    over the vocabulary, are some 3e-6 in float32 and 0.05 in bfloat16 for SmolLM2-135M. The second can: a hidden
+    token counts 0, whatever it is.
+    """
+    types = {plain.dtype, lm.model.dtype, lm.mixed_precision_dtype or plain.dtype}
+    rounding = max(1e-5, *(torch.finfo(dtype).eps for dtype in types if dtype.is_floating_point))
+    for where, logits, tolerance in (("alone", plain, 16 * rounding), ("beside other prompts", changed, rounding)):
+        difference = _difference(ours, logits)
+        if not difference <= tolerance:
+            raise _DisagreesError(f"its logits differ {where}, by {difference:.2g} of their spread")
+
+
+def _difference(a: torch.Tensor, b: torch.Tensor) -> float:
+    """Return the root mean square difference of log-probabilities, in units of their spread over the vocabulary."""
+    a, b = a.float().log_softmax(-1), b.float().log_softmax(-1)
+    return float(((a - b).square().mean() / b.var(dim=-1).mean()).sqrt())

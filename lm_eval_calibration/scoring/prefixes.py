@@ -1,0 +1,166 @@
+"""Which tokens to compute only once: a plan for rows of tokens that begin alike.
+
+Sorted, rows that begin alike are neighbours. They are cut into *packs*: a pack is one line of tokens that a model
+reads in one call, in which every common beginning stands once, as in a trie. Each token is told its position in its
+own row and where the tokens that continue it end, so it can be made to see its own row only. The first row of a pack
+stands there whole, so its tokens can stay in the cache for the next pack, as far as that one begins alike.
+
+What it costs: a row of n tokens that shares its first m with another one of its pack or with the cached tokens adds
+n - m tokens, against n in a plain batch (and what pads it). All of a pack's tokens are compared in its attention, so
+packs are small where a processor pays for that.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import accumulate, pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+Tokens = tuple[int, ...]
+Pack = tuple[int, int]
+"""First row and end, in sorted order."""
+
+LEAST_SHARED = 0.1
+"""Of a row's tokens: a row that has less in common with its neighbours is left to a plain batch."""
+
+LONG_BEGINNING = 16
+"""Tokens. Rows that share this many more than their neighbours do, and fill several packs, get packs of their own:
+else the pack in which they meet others would cost them their place in the cache."""
+
+
+class Step(NamedTuple):
+    """One call of the model: tokens laid one after the other behind ``base`` tokens that are in the cache.
+
+    Attributes:
+        base: how many of the cached tokens stay; all new tokens see them.
+        tokens: the new tokens' ids.
+        positions: each new token's place in its own row.
+        ends: for each new token the last index of those that continue it: i is seen by i .. ends[i].
+        rows: the rows that are scored here, each with the indices of its scored tokens.
+    """
+
+    base: int
+    tokens: list[int]
+    positions: list[int]
+    ends: list[int]
+    rows: list[tuple[int, list[int]]]
+
+
+class Plan:
+    """Rows that begin alike, in families; a family starts with an empty cache.
+
+    Args:
+        rows: distinct rows of token ids.
+        n_scored: how many tokens at the end of each row are scored.
+        most: tokens that a pack may hold (a row's scored tokens stay together, however many).
+
+    Attributes:
+        alone: rows that share too little.
+        families: packs, the family with the longest row first.
+    """
+
+    def __init__(self, rows: Sequence[Tokens], n_scored: Sequence[int], most: int) -> None:
+        self._most = most
+        order = sorted(range(len(rows)), key=rows.__getitem__)
+        shared = [0, *(_common(rows[a], rows[b]) for a, b in pairwise(order)), 0]
+        near = [max(pair) for pair in pairwise(shared)]
+        chosen = [row for row, n in zip(order, near, strict=False) if 0 < LEAST_SHARED * len(rows[row]) <= n]
+        self.alone = sorted(set(order).difference(chosen))
+        self._order = chosen
+        self._rows = [rows[i] for i in chosen]
+        self._starts = [len(rows[i]) - n_scored[i] for i in chosen]
+        self._shared = [0, *(_common(a, b) for a, b in pairwise(self._rows)), 0][: len(chosen) + 1]
+        own = (len(row) - n for row, n in zip(self._rows, self._shared, strict=False))
+        self._sums = list(accumulate(own, initial=0))
+        self.families = self._families()
+
+    def _size(self, first: int, end: int, depth: int) -> int:
+        """Count the different tokens of these rows after their first ``depth``."""
+        return len(self._rows[first]) - depth + self._sums[end] - self._sums[first + 1]
+
+    def _packs(self) -> list[Pack]:
+        """Cut the sorted rows: packs of at most ``most`` tokens, none across the edge of a long common beginning."""
+        packs: list[Pack] = []
+        is_open = False
+        todo: list[tuple[int, int, int] | None] = [(0, len(self._rows), 0)] if self._rows else []
+        while todo:
+            part = todo.pop()
+            if part is None:
+                is_open = False
+                continue
+            first, end, depth = part
+            if end - first == 1 or self._size(first, end, depth) <= self._most:
+                if is_open and self._size(packs[-1][0], end, depth) <= self._most:
+                    packs[-1] = (packs[-1][0], end)
+                else:
+                    packs.append((first, end))
+                is_open = True
+                continue
+            beginning = min(self._shared[first + 1 : end])
+            cuts = [first, *(k for k in range(first + 1, end) if self._shared[k] == beginning), end]
+            if beginning - depth >= LONG_BEGINNING:
+                depth, is_open = beginning, False
+                todo.append(None)
+            todo += [(a, b, depth) for a, b in reversed(list(pairwise(cuts)))]
+        return packs
+
+    def _base(self, before: Pack, pack: Pack) -> int:
+        """Count the tokens that the pack finds in the cache: those that its rows share with the first row before."""
+        return min(*self._shared[before[0] + 1 : pack[1]], *self._starts[slice(*pack)])
+
+    def _families(self) -> list[list[Pack]]:
+        families: list[list[Pack]] = []
+        before: Pack | None = None
+        for pack in self._packs():
+            if before is None or self._base(before, pack) == 0:
+                families.append([])
+            families[-1].append(pack)
+            before = pack
+        # A single row with nothing before it shares nothing after all.
+        self.alone += [self._order[pack[0]] for pack, *more in families if not more and pack[1] - pack[0] == 1]
+        families = [family for family in families if len(family) > 1 or family[0][1] - family[0][0] > 1]
+        return sorted(families, key=lambda family: -max(map(len, self._rows[family[0][0] : family[-1][1]])))
+
+    def steps(self, family: list[Pack]) -> Iterator[Step]:
+        """Yield the calls for a family, in the order in which the cache serves them."""
+        before: Pack | None = None
+        for pack in family:
+            first, end = pack
+            base = 0 if before is None else self._base(before, pack)
+            begins = min([*self._starts[first:end], *self._shared[first + 1 : end]])
+            while self._size(first, end, base) > self._most and base < begins:
+                tokens = list(self._rows[first][base : min(begins, base + self._most)])
+                positions = list(range(base, base + len(tokens)))
+                yield Step(base, tokens, positions, [len(tokens) - 1] * len(tokens), [])
+                base += len(tokens)
+            yield self._step(first, end, base)
+            before = pack
+
+    def _step(self, first: int, end: int, base: int) -> Step:
+        tokens: list[int] = []
+        positions: list[int] = []
+        ends: list[int] = []
+        rows: list[tuple[int, list[int]]] = []
+        path: list[int] = []  # the present row's tokens after the base, as indices
+        for k in range(first, end):
+            row = self._rows[k]
+            depth = base if k == first else self._shared[k]
+            for index in path[depth - base :]:
+                ends[index] = len(tokens) - 1
+            del path[depth - base :]
+            path += range(len(tokens), len(tokens) + len(row) - depth)
+            tokens += row[depth:]
+            positions += range(depth, len(row))
+            ends += [-1] * (len(row) - depth)
+            rows.append((self._order[k], path[self._starts[k] - base :]))
+        for index in path:
+            ends[index] = len(tokens) - 1
+        return Step(base, tokens, positions, ends, rows)
+
+
+def _common(a: Tokens, b: Tokens) -> int:
+    """Count the tokens with which both begin."""
+    n = min(len(a), len(b))
+    if a[:n] == b[:n]:
+        return n
+    return int((np.array(a[:n]) != np.array(b[:n])).argmax())
