@@ -113,7 +113,10 @@ def test_python_of_the_records_runs(gpt2_lm: Any, tmp_path: Path, monkeypatch: p
     results = run_tasks(gpt2_lm, [CalibratedTask(make_config(make_rows()))])
     lines = [json.dumps(s, default=handle_non_serializable) for s in results["samples"]["letters_calibration"]]
     (tmp_path / "samples.jsonl").write_text("\n".join(lines), encoding="utf-8")
-    ece, full_ece = map(float, run_python(block("python: records"), tmp_path, monkeypatch))
+    ece, full_ece, first = run_python(block("python: records"), tmp_path, monkeypatch)
+    ece, full_ece = float(ece), float(full_ece)
+    record = results["samples"]["letters_calibration"][0]["calibration"]
+    assert first == f"{record['confidence']} {record['correct']}"
     assert 0 < ece < 1
     assert 0 < full_ece < 2
 
