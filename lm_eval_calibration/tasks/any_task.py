@@ -11,6 +11,7 @@ from typing import Any
 from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
 from lm_eval.tasks._index import Entry, Kind
 
+from lm_eval_calibration.directory import task_configs
 from lm_eval_calibration.metrics import CORE
 from lm_eval_calibration.tasks.configuration import why_not
 from lm_eval_calibration.tasks.options import TaskError
@@ -58,6 +59,19 @@ def calibrated(name: str, index: Index) -> Calibrated:
     return result
 
 
+def is_users_own(name: str, index: Index) -> bool:
+    """Whether a user's task has the name of one of the harness's that we ship a calibrated file for."""
+    base, ours = index.get(name), index.get(name + SUFFIX)
+    return (
+        base is not None
+        and base.yaml_path is not None
+        and not is_stock(base.yaml_path)
+        and ours is not None
+        and ours.yaml_path is not None
+        and ours.yaml_path.is_relative_to(task_configs())
+    )
+
+
 def entry_of(config: Mapping[str, Any], task_class: type) -> Entry:
     """Return a calibrated configuration as an entry of the harness's index."""
     if "group" in config:
@@ -69,7 +83,7 @@ def _add(name: str, index: Index, result: Calibrated) -> bool:
     """Add a task or a group; say whether it can be calibrated."""
     if name + SUFFIX in result.configs:
         return True
-    if name + SUFFIX in index:  # one of ours, or a user's own file
+    if name + SUFFIX in index and not is_users_own(name, index):
         result.configs[name + SUFFIX] = dict(index[name + SUFFIX].cfg or {})
         return True
     entry = index[name]
@@ -79,7 +93,7 @@ def _add(name: str, index: Index, result: Calibrated) -> bool:
     if reason := why_not(entry.cfg or {}):
         result.left_out[name] = reason
         return False
-    stock = name if entry.yaml_path is None or is_stock(entry.yaml_path) else str(entry.yaml_path)
+    stock = name if entry.yaml_path is None or is_stock(entry.yaml_path) else str(entry.yaml_path.resolve())
     result.configs[name + SUFFIX] = {"task": name + SUFFIX, "stock_task": stock}
     return True
 
@@ -131,7 +145,7 @@ def _children(group: str, member: Any, index: Index, result: Calibrated) -> Iter
             yield {**inline, "group": name}
         return
     if name not in index:
-        raise TaskError(f"the group {group} names a task {name!r} that is not there")
+        raise TaskError(f"the group {group} names a task {name!r} that has no file of its own: give it one")
     entry = index[name]
     for child in sorted(entry.tags) if entry.kind is Kind.TAG else [name]:
         if _add(child, index, result):

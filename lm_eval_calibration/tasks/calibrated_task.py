@@ -3,8 +3,10 @@
 import json
 import sys
 from collections.abc import ItemsView, Mapping, Sequence
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, cast
 
+from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import handle_non_serializable, hash_string
 
 from lm_eval_calibration.metrics import CATALOG, answer_changes, position_spread
@@ -13,9 +15,9 @@ from lm_eval_calibration.scoring import REQUEST_TYPE, TokenScores
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 from lm_eval_calibration.tasks.checked_task import CheckedTask, gold_index
 from lm_eval_calibration.tasks.configuration import configuration, order_metrics
-from lm_eval_calibration.tasks.notices import new_run, say_once
+from lm_eval_calibration.tasks.notices import logger, new_run, say_once
 from lm_eval_calibration.tasks.options import TaskError
-from lm_eval_calibration.tasks.orders import are_labels, find_slots, in_own_order, replace_last, rotated, rotations
+from lm_eval_calibration.tasks.orders import Slots, are_labels, find_slots, in_own_order, replace_last, rotations
 from lm_eval_calibration.tasks.views import TABLE
 
 
@@ -86,37 +88,74 @@ class CalibratedTask(CheckedTask):
         # With --samples the harness numbers the chosen docs from 0, in the data set's order.
         self._sample_ids = sorted(set(kwargs.get("samples") or ()))
         super().build_all_requests(**kwargs)
+        self._check_orders()
         for request in self._instances:  # here, since --cache_requests may have kept them for another version
             request.request_type = REQUEST_TYPE
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Any]:
         """Return the stock task's requests, and after them those of the other orders of the choices."""
-        self.check(doc)
         requests: list[Any] = super().construct_requests(doc, ctx, **kwargs)
-        if self.options.permute < 2:
+        if not self._is_asked_in_several_orders:
             return requests
-        choices, text = self.doc_to_choice(doc), self.doc_to_text(doc)
-        slots = find_slots(doc, choices, self.doc_to_text, self.doc_to_choice)
-        if slots is None:
-            self._say_order_does_not_matter(choices)
-            return requests
+        slots, choices = cast(Slots, self._slots), self.doc_to_choice(doc)
+        if len(slots.texts(doc) or ()) != len(choices):
+            raise TaskError(
+                f"{self.place_of(doc)}: permute finds other texts in {slots} than the {len(choices)} choices"
+            )
+        text = self.doc_to_text(doc)
         for rotation in rotations(_doc_hash(doc), self.options.permute, len(choices))[1:]:
-            other = rotated(doc, slots, rotation)
+            other = slots.rotated(doc, rotation)
             context = replace_last(ctx, text, self.doc_to_text(other))
             if context is None:
-                raise TaskError(f"{self.calibration.where}: permute needs the prompt to hold doc_to_text as it is")
+                raise TaskError(f"{self.place_of(doc)}: permute needs the prompt to hold doc_to_text as it is")
             for request in super().construct_requests(other, context, **kwargs)[: len(choices)]:
-                request.doc, request.idx = doc, len(requests)
+                request.doc, request.idx, request.rotation = doc, len(requests), rotation
                 requests.append(request)
         return requests
 
-    def _say_order_does_not_matter(self, choices: Sequence[str]) -> None:
-        if are_labels(choices) and not self.multiple_input:
+    @property
+    def _is_asked_in_several_orders(self) -> bool:
+        return self.options.permute > 1 and self._slots is not None
+
+    @cached_property
+    def _slots(self) -> Slots | None:
+        """Where the docs hold the texts of their choices; None where their order can't be changed."""
+        docs = self.eval_docs
+        some = [docs[i] for i in range(0, len(docs), max(1, len(docs) // 20))]
+        # The harness's own: an error of a task's function on texts that are not its own is no error of the user's.
+        to_text, to_choice = partial(ConfigurableTask.doc_to_text, self), partial(ConfigurableTask.doc_to_choice, self)
+        found = [] if self.multiple_input else find_slots(some, to_text, to_choice)
+        if len(found) == 1:
+            logger.info("%s: permute moves the texts in %s", self.task_name, found[0])
+            return found[0]
+        if found:
+            fields = " and ".join(map(str, found))
+            raise TaskError(f"{self.calibration.where}: the prompts list {fields}: permute can't tell which to move")
+        asked = [(to_text(doc), to_choice(doc)) for doc in some]
+        are_shown = all(isinstance(text, str) and all(c in text for c in choices) for text, choices in asked)
+        if (are_shown and len({tuple(choices) for _, choices in asked}) > 1) or are_labels(asked[0][1]):
             raise TaskError(
                 f"{self.calibration.where}: permute can't tell which fields of a doc hold the texts of its choices "
-                f"{', '.join(choices)}"
+                f"({', '.join(asked[0][1])})"
             )
-        say_once(f"{self.task_name}: its prompts list no choices, so their order can't matter: asked in one order")
+        say_once(f"{self.task_name}: its docs list no choices, so it is asked in one order and has no order metrics")
+        return None
+
+    def _check_orders(self) -> None:
+        """Refuse requests that --cache_requests kept of a run with other options."""
+        if self.options.permute < 2 and not any(hasattr(request, "rotation") for request in self._instances):
+            return
+        asked: dict[int, set[int]] = {}
+        docs = {request.doc_id: request.doc for request in self._instances}
+        for request in self._instances:
+            asked.setdefault(request.doc_id, {0}).add(getattr(request, "rotation", 0))
+        for doc_id, doc in docs.items():
+            n_choices = len(self.doc_to_choice(doc)) if self._is_asked_in_several_orders else 1
+            if asked[doc_id] != set(rotations(_doc_hash(doc), max(self.options.permute, 1), n_choices)):
+                raise TaskError(
+                    f"{self.task_name}: the cached requests ask for other orders of the choices: run with "
+                    "--cache_requests refresh"
+                )
 
     # --- results -----------------------------------------------------------------------------------------------------
 
@@ -130,16 +169,16 @@ class CalibratedTask(CheckedTask):
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> DocResult:
         """Return the stock task's metrics and, under every calibration metric's name, the doc's record."""
-        choices = self.doc_to_choice(doc)
-        n_asked = len(choices) * (2 if "acc_mutual_info" in self._metric_fn_list else 1)
-        asked, others = list(results)[:n_asked], list(results)[n_asked:]
-        record = self._record(doc, choices, asked, others)
+        asked: dict[int, list[Any]] = {}  # by rotation
+        for answer in results:
+            asked.setdefault(getattr(getattr(answer, "request", None), "rotation", 0), []).append(answer)
+        record = self._record(doc, asked)
         logged: dict[str, Any] = {RECORD_KEY: record.to_dict()}
         if "bypass" in self._metric_fn_list:  # --predict_only
             return DocResult({**logged, "bypass": None}, {"bypass": None})
-        stock = super().process_results(doc, asked)
+        stock = super().process_results(doc, asked[0])
         names = self.calibration.metrics
-        ours = [name for name in names if self._available(name, results)]
+        ours = [name for name in names if self._available(name, results, record)]
         means = {name: value for name, value in stock.items() if name not in names} | self._order_metrics(record)
         aggregated = dict(means)
         for name in ours:
@@ -151,7 +190,9 @@ class CalibratedTask(CheckedTask):
         entries = {name: f"see {RECORD_KEY}" if name in ours else "unavailable" for name in names}
         return DocResult({**means, **entries, **logged}, aggregated)
 
-    def _available(self, name: str, results: Sequence[Any]) -> bool:
+    def _available(self, name: str, results: Sequence[Any], record: Record) -> bool:
+        if TABLE[name].view is Record.permuted:
+            return record.rotations is not None
         if TABLE[name].metric.kind != "full_vocabulary":
             return True
         return all(isinstance(answer, TokenScores) and answer.has_distributions for answer in results)
@@ -160,13 +201,13 @@ class CalibratedTask(CheckedTask):
         """Return what asking in several orders shows of a doc."""
         if record.rotated_log_likelihoods is None:
             return {}
-        orders = record.rotated_probs
+        orders = [record.rotated_probs]
         values = {
-            "acc_permuted": float(record.permuted().correct or 0),
-            "position_spread": position_spread([orders]),
-            "answer_changes": answer_changes([orders]) if len(orders) > 1 else 0.0,  # one choice: none other
+            "acc_permuted": lambda: float(record.permuted().correct or 0),
+            "position_spread": lambda: position_spread(orders),
+            "answer_changes": lambda: answer_changes(orders) if len(record.log_likelihoods) > 1 else 0.0,
         }
-        return {name: values[name] for name in order_metrics(self.options)}
+        return {name: values[name]() for name in order_metrics(self.options)}
 
     def _distributions(self, scores: TokenScores) -> dict[str, Any]:
         """Return the record's fields of the gold choice's token distributions, if the backend gave any."""
@@ -180,30 +221,23 @@ class CalibratedTask(CheckedTask):
             "vocab_size": scores.vocab_size,
         }
 
-    def _orders(
-        self, doc: dict[str, Any], shown: tuple[float, ...], others: Sequence[Any], place: str
-    ) -> dict[str, Any]:
+    def _orders(self, asked: Mapping[int, Sequence[Any]], n_choices: int, place: str) -> dict[str, Any]:
         """Return the record's fields of the orders in which the choices were asked."""
-        if not self.options.permute:
+        if not (self._is_asked_in_several_orders or self.options.permute == 1):
             return {}
-        n_choices = len(shown)
-        used = rotations(_doc_hash(doc), self.options.permute, n_choices)
-        orders = [shown]
-        for number, rotation in enumerate(used[1:]):
-            answers = others[number * n_choices : (number + 1) * n_choices]
-            # No requests of other orders: all orders have this prompt.
-            values = _checked([float(answer[0]) for answer in answers], place) if answers else shown
-            orders.append(in_own_order(values, rotation) if answers else shown)
-        return {"rotations": used, "rotated_log_likelihoods": tuple(orders)}
+        orders = {
+            rotation: in_own_order(_checked([float(answer[0]) for answer in answers[:n_choices]], place), rotation)
+            for rotation, answers in sorted(asked.items())
+        }
+        return {"rotations": tuple(orders), "rotated_log_likelihoods": tuple(orders.values())}
 
     def _true_doc_id(self, doc_id: int) -> int:
         return self._sample_ids[doc_id] if self._sample_ids else doc_id
 
-    def _record(
-        self, doc: dict[str, Any], choices: Sequence[str], asked: Sequence[Any], others: Sequence[Any]
-    ) -> Record:
+    def _record(self, doc: dict[str, Any], asked: Mapping[int, Sequence[Any]]) -> Record:
+        choices = self.doc_to_choice(doc)
         gold = gold_index(self.doc_to_text(doc) if self.multiple_input else self.doc_to_target(doc), choices)
-        answers = asked[: len(choices)]  # acc_mutual_info asks for unconditional ones too, after these
+        answers = asked[0][: len(choices)]  # acc_mutual_info asks for unconditional ones too, after these
         scores = answers[0 if gold is None else gold]
         request = getattr(answers[0], "request", None)
         doc_id = None if request is None else self._true_doc_id(request.doc_id)
@@ -213,7 +247,7 @@ class CalibratedTask(CheckedTask):
             # The harness's cached requests know nothing of --samples.
             raise TaskError(f"{place}: the requests are another doc's; run without --cache_requests or --samples")
         log_likelihoods = tuple(_checked([float(answer[0]) for answer in answers], place))
-        fields = self._orders(doc, log_likelihoods, others, place)
+        fields = self._orders(asked, len(choices), place)
         if gold is not None and isinstance(scores, TokenScores):
             fields |= self._distributions(scores)
         return Record(

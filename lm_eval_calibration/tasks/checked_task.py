@@ -36,11 +36,18 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
         """Load the data set; say what to do where it can't be reached."""
         try:
             super().download(dataset_kwargs, **kwargs)
-        except (OSError, ValueError) as error:  # ValueError: another subset is cached, this one is not
+        except Exception as error:  # a loader may raise anything
             subset = f" ({self.DATASET_NAME})" if self.DATASET_NAME else ""
+            files = (self.config.dataset_kwargs or {}).get("data_files")
+            hint = (
+                f"Its data_files are {files}, as seen from the current directory."
+                if files
+                else "Without network, run once with it (the copy is cached) or from a folder that holds "
+                f"{self.DATASET_PATH}/"
+            )
+            reason = f"{error!r}, {error.__cause__!r}" if error.__cause__ else repr(error)
             raise TaskError(
-                f"{self.calibration.where}: the data set {self.DATASET_PATH}{subset} can't be loaded: {error}. Without "
-                f"network, run once with it (the copy is cached) or from a folder that holds {self.DATASET_PATH}/"
+                f"{self.calibration.where}: the data set {self.DATASET_PATH}{subset} can't be loaded: {reason}. {hint}"
             ) from error
 
     def _what_is_wrong(self, error: Exception) -> str:
@@ -53,13 +60,16 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
         if dataset is not None and not len(self.eval_docs):
             split = self.config.test_split or self.config.validation_split
             return f"{where}: the split {split!r} that is evaluated has no docs"
-        if dataset is not None and (problem := self._problem(self.eval_docs[0], labels_too=True)):
+        is_built = hasattr(self, "multiple_target")
+        if is_built and (problem := self._problem(self.eval_docs[0], labels_too=True)):
             return f"{where}, doc 0: {problem}"
         return f"{where}: {error!r}"
 
     def _problem(self, doc: dict[str, Any], *, labels_too: bool) -> str | None:
         """Say why a doc can't be asked or, if its label matters, judged (None: it can)."""
-        choices, target = self.doc_to_choice(doc), self.doc_to_target(doc)
+        text, choices, target = self.doc_to_text(doc), self.doc_to_choice(doc), self.doc_to_target(doc)
+        if not isinstance(text, int if self.multiple_input else str):
+            return f"doc_to_text gives {text!r}, not a text"
         if problem := bad_choices(choices):
             return problem
         if several_golds(target):
@@ -68,7 +78,7 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
             return None
         if "" in choices:
             return f"doc_to_choice gives an empty text as choice {choices.index('')}"
-        gold, field = (self.doc_to_text(doc), "doc_to_text") if self.multiple_input else (target, "doc_to_target")
+        gold, field = (text, "doc_to_text") if self.multiple_input else (target, "doc_to_target")
         return bad_gold(gold, choices, field)
 
     def _check_columns(self) -> None:
@@ -90,13 +100,31 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
         except TaskError:
             raise
         except Exception as error:
-            docs: Iterable[Any] = self.eval_docs
-            number = next((i for i, other in enumerate(docs) if other == doc), None)
-            place = self.calibration.where + (", a few-shot example" if number is None else f", doc {number}")
             value = self.calibration.full.get(field)
             shown = getattr(value, "__name__", None) or repr(value)
-            columns = f"; the columns are {', '.join(doc)}" if isinstance(doc, Mapping) else ""
-            raise TaskError(f"{place}: {field} ({shown}) fails: {error!r}{columns}") from error
+            columns = list(doc) if isinstance(doc, Mapping) else []
+            near = nearest(value, columns) if isinstance(value, str) and value.isidentifier() else ""
+            listed = f"; the columns are {', '.join(columns)}" if columns else ""
+            raise TaskError(f"{self.place_of(doc)}: {field} ({shown}{near}) fails: {error!r}{listed}") from error
+
+    def place_of(self, doc: Any) -> str:
+        """Return file, task and number of a doc, for an error: the docs are searched."""
+        docs: Iterable[Any] = self.eval_docs
+        number = next((i for i, other in enumerate(docs) if other == doc), None)
+        return self.calibration.where + (", a few-shot example" if number is None else f", doc {number}")
+
+    def fewshot_context(self, doc: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the prompt of a doc with its few-shot examples, the doc checked first."""
+        self.check(doc)
+        try:
+            return super().fewshot_context(doc, *args, **kwargs)
+        except TaskError:
+            raise
+        except Exception as error:
+            raise TaskError(
+                f"{self.place_of(doc)}: its prompt can't be built: {error!r}. Look at the description and at the "
+                "few-shot examples: their texts, their gold labels, and whether there are enough of them"
+            ) from error
 
     def doc_to_text(self, doc: Any, doc_to_text: Any = None) -> Any:
         """Return the prompt of a doc (multiple inputs: the index of the right one)."""
@@ -133,7 +161,7 @@ def gold_index(gold: Any, choices: Sequence[str]) -> int | None:
 
 def bad_choices(choices: Any) -> str | None:
     """Say why a doc's choices can't be asked (None: they can)."""
-    if not isinstance(choices, list):
+    if not isinstance(choices, list | tuple):
         return f"doc_to_choice gives {choices!r}, not a list of texts"
     if not choices:
         return "doc_to_choice gives no choices"
@@ -153,4 +181,10 @@ def bad_gold(gold: Any, choices: Sequence[str], field: str) -> str | None:
     if gold_index(gold, choices) is not None or (isinstance(gold, int | np.integer) and gold == BROKEN):
         return None
     shown = f"0 to {len(choices) - 1}" if isinstance(gold, int | np.integer) else ", ".join(map(repr, choices[:6]))
-    return f"{field} gives {gold!r}; the choices are {shown}"
+    hint = "; an index must be a whole number, not a float" if isinstance(gold, float) else ""
+    hint = (
+        "; in doc_to_text a number is the index of the right one of several inputs"
+        if field != "doc_to_target"
+        else hint
+    )
+    return f"{field} gives {gold!r}; the choices are {shown}{hint}"

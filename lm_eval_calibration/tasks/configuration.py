@@ -6,7 +6,15 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY, metric_registry
+from lm_eval.api.registry import (
+    DEFAULT_METRIC_REGISTRY,
+    aggregation_registry,
+    get_aggregation,
+    get_metric_aggregation,
+    is_higher_better,
+    metric_agg_registry,
+    metric_registry,
+)
 from lm_eval.config.task import TaskConfig
 
 from lm_eval_calibration.metrics import CATALOG, CORE
@@ -64,15 +72,19 @@ def configuration(config: Mapping[str, Any] | None) -> Configuration:
     base_path = _base_path(given.pop("stock_task", None), source)
     stock = read_config(base_path) if base_path else {}
     path = base_path or source
+    where = Configuration({"task": name}, (), Options(), path).where
+    for part in (stock, given):
+        _check_forms(part, where)
     metadata = merged(stock.get("metadata"), _yaml_metadata(source), given.get("metadata"))
-    options = Options.from_metadata(metadata, name)
+    options = Options.from_metadata(metadata, where)
     metadata[KEY] = options.to_metadata()
     full = {**stock, **given, "metadata": metadata}
-    where = Configuration(full, (), options, path).where
     if reason := why_not(full):
         raise TaskError(f"{where} can't be calibrated: {reason}")
     _check_keys(full, where)
-    full["metric_list"], ours = _metric_list(stock, given, options, where)
+    full["metric_list"], ours = _metric_list(
+        stock, given, options, where, is_stock_task=base_path is not None and is_stock(base_path)
+    )
     return Configuration(full, tuple(ours), options, path)
 
 
@@ -120,6 +132,15 @@ def _yaml_metadata(source: Path | None) -> Mapping[str, Any] | None:
     return metadata if isinstance(metadata, Mapping) else None
 
 
+def _check_forms(config: Mapping[str, Any], where: str) -> None:
+    metadata, listed = config.get("metadata"), config.get("metric_list")
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise TaskError(f"{where}: metadata is {metadata!r}, not a mapping like {{version: 1}}")
+    entries = [] if listed is None else listed
+    if not isinstance(entries, list | tuple) or not all(isinstance(e, Mapping) and "metric" in e for e in entries):
+        raise TaskError(f"{where}: metric_list is {listed!r}, not a list of entries like - metric: acc")
+
+
 def _check_keys(full: Mapping[str, Any], where: str) -> None:
     for key in full:
         if key not in _KEYS:
@@ -134,22 +155,24 @@ def _check_keys(full: Mapping[str, Any], where: str) -> None:
 
 
 def _metric_list(
-    stock: Mapping[str, Any], given: Mapping[str, Any], options: Options, where: str
+    stock: Mapping[str, Any], given: Mapping[str, Any], options: Options, where: str, *, is_stock_task: bool
 ) -> tuple[list[dict[str, Any]], list[str]]:
     """Return the task's ``metric_list`` and the names in it that are ours, in order."""
     chosen = list(given.get("metric_list") or ())
-    names = [entry.get("metric") for entry in chosen]
-    for metric in names:
-        if isinstance(metric, str) and (metric in CATALOG or metric not in metric_registry):
+    for entry in [*chosen, *(stock.get("metric_list") or ())]:
+        metric = entry["metric"]
+        if isinstance(metric, str) and (
+            metric in CATALOG or not (metric in metric_registry or entry.get("hf_evaluate"))
+        ):
             check_metric(metric, f"{where}: metric_list")
+    names = [entry["metric"] for entry in chosen]
     ours = [metric for metric in names if metric in CATALOG] or list(CORE)
     ours = with_views([*ours, *(metric for metric in options.metrics if metric not in ours)], options)
     defaults = [{"metric": metric} for metric in DEFAULT_METRIC_REGISTRY["multiple_choice"]]
-    stocks = list(stock.get("metric_list") or ([] if chosen and not stock else defaults))
-    stocks += [entry for entry in chosen if entry.get("metric") not in [e.get("metric") for e in stocks]]
-    if not chosen and "acc" not in [entry.get("metric") for entry in stocks]:
+    stocks = [entry for entry in chosen if entry["metric"] not in CATALOG] or list(stock.get("metric_list") or defaults)
+    if not chosen and "acc" not in [entry["metric"] for entry in stocks]:
         stocks.insert(0, {"metric": "acc"})  # what confidence is about stands beside it
-    if options.confidence == "length_normalized" and "acc_norm" not in [entry.get("metric") for entry in stocks]:
+    if options.confidence == "length_normalized" and "acc_norm" not in [entry["metric"] for entry in stocks]:
         stocks.append({"metric": "acc_norm"})
     entries = [
         {"metric": metric, "aggregation": metric, "higher_is_better": TABLE[metric].metric.higher_is_better}
@@ -159,7 +182,7 @@ def _metric_list(
         {"metric": metric, "aggregation": "mean", "higher_is_better": better}
         for metric, better in order_metrics(options).items()
     ]
-    return [*_complete([entry for entry in stocks if entry.get("metric") not in TABLE]), *entries], ours
+    return [*_complete([entry for entry in stocks if entry["metric"] not in TABLE]), *entries], ours
 
 
 def order_metrics(options: Options) -> dict[str, bool]:
@@ -169,8 +192,15 @@ def order_metrics(options: Options) -> dict[str, bool]:
 
 
 def _complete(entries: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Give the harness's default metrics the aggregation that it would warn about."""
+    """Give the harness's metrics the aggregation and direction that it would take by itself, with a warning."""
+    names = {get_aggregation(name): name for name in aggregation_registry}
     return [
-        {"aggregation": "mean", "higher_is_better": True, **entry} if set(entry) == {"metric"} else dict(entry)
+        {
+            "aggregation": names[get_metric_aggregation(entry["metric"])],
+            "higher_is_better": is_higher_better(entry["metric"]),
+            **entry,
+        }
+        if entry["metric"] in metric_agg_registry
+        else dict(entry)
         for entry in entries
     ]

@@ -4,7 +4,7 @@
    nested groups gets neither. Ours hands the groups over children first.
 2. Asked metrics: a group's YAML names its metrics, but ``--metadata`` may ask for more, and a backend without token
    distributions gives no ``full_ece``. A group that holds calibrated tasks adds what was asked for and leaves out
-   what none of its tasks has. Our ``<metric>_stderr`` items leave a meaningless ``<metric>_stderr_stderr``, which is
+   what not all of them have. Our ``<metric>_stderr`` items leave a meaningless ``<metric>_stderr_stderr``, which is
    dropped on the way.
 """
 
@@ -16,7 +16,8 @@ from lm_eval import evaluator_utils
 from lm_eval.config.group import AggMetricConfig
 
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
-from lm_eval_calibration.tasks.views import TABLE
+from lm_eval_calibration.tasks.notices import say_once
+from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
 
 
 def apply() -> None:
@@ -49,20 +50,27 @@ def _metrics_of_the_tasks(aggregate_groups: Callable[[Any], Any]) -> Callable[[A
         for group in results.groups.values():
             tasks = [task for task in group.get_all_tasks() if isinstance(task, CalibratedTask)]
             if tasks and group.aggregate_metric_list:
-                group.aggregate_metric_list = _metric_list(group.aggregate_metric_list, tasks, results.metrics)
+                group.aggregate_metric_list = _metric_list(
+                    group.name, group.aggregate_metric_list, tasks, results.metrics
+                )
         return aggregate_groups(results)
 
     return patched
 
 
 def _metric_list(
-    listed: list[AggMetricConfig], tasks: list[CalibratedTask], results: dict[str, dict[str, Any]]
+    group: str, listed: list[AggMetricConfig], tasks: list[CalibratedTask], results: dict[str, dict[str, Any]]
 ) -> list[AggMetricConfig]:
-    """Return a group's metrics: of those listed, what some task has; and what was asked for beside them."""
+    """Return a group's metrics: of those listed and those asked for beside them, what all its calibrated tasks have."""
     names = [entry.metric for entry in listed]
-    present = {key.split(",")[0] for task in tasks for key in results.get(task.task_name, ())}
+    have = {task.task_name: {key.split(",")[0] for key in results.get(task.task_name, ())} for task in tasks}
     asked = dict.fromkeys(name for task in tasks for name in task.asked_metrics if name not in names)
-    return [
-        *(entry for entry in listed if entry.metric not in TABLE or entry.metric in present),
-        *(AggMetricConfig(name, weight_by_size=listed[0].weight_by_size) for name in asked if name in present),
-    ]
+    entries = [*listed, *(AggMetricConfig(name, weight_by_size=listed[0].weight_by_size) for name in asked)]
+    kept = []
+    for entry in entries:
+        without = [task for task, metrics in have.items() if entry.metric not in metrics]
+        if (entry.metric not in TABLE and entry.metric not in ORDER_METRICS) or not without:
+            kept.append(entry)
+        elif len(without) < len(tasks):
+            say_once(f"{group}: {entry.metric} is left out, since not all of its tasks have it ({without[0]}, ...)")
+    return kept

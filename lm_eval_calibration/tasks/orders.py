@@ -22,12 +22,6 @@ def rotations(doc_hash: str, n_orders: int, n_choices: int) -> tuple[int, ...]:
     return (0, *sorted(others[: n_orders - 1].tolist()))
 
 
-def rotated(doc: Mapping[str, Any], slots: Sequence[Path], rotation: int) -> Doc:
-    """Return a copy of the doc in which slot j holds what slot j + rotation held."""
-    values = [_get(doc, slot) for slot in slots]
-    return _filled(doc, slots, [*values[rotation:], *values[:rotation]])
-
-
 def in_own_order(shown: Sequence[float], rotation: int) -> tuple[float, ...]:
     """Return values of the choices as shown under a rotation in the doc's own order."""
     start = len(shown) - rotation
@@ -35,31 +29,72 @@ def in_own_order(shown: Sequence[float], rotation: int) -> tuple[float, ...]:
 
 
 def replace_last(text: str, old: str, new: str) -> str | None:
-    """Put new in place of the last old, or None where there is no old (chat templates may strip its ends)."""
-    for was, becomes in ((old, new), (old.strip(), new.strip())):
-        if was and was in text:
-            before, _, after = text.rpartition(was)
-            return before + becomes + after
-    return None
+    """Put new in place of the last old, or None where there is no old.
+
+    Without the spaces around them, which chat templates may strip: with them, old might be found in an earlier
+    few-shot example only.
+    """
+    if not old.strip() or old.strip() not in text:
+        return None
+    before, _, after = text.rpartition(old.strip())
+    return before + new.strip() + after
+
+
+class Slots:
+    """Where a doc holds the texts of its choices: a list of them, or fields that differ in their last sign.
+
+    Args:
+        path: keys that lead to the list, or to the mapping with the fields.
+        keys: the fields, in order; empty for a list.
+    """
+
+    def __init__(self, path: Path, keys: tuple[str, ...] = ()) -> None:
+        self.path, self.keys = path, keys
+
+    def __str__(self) -> str:
+        return ".".join(map(str, (*self.path, " ".join(self.keys)) if self.keys else self.path))
+
+    def texts(self, doc: Mapping[str, Any]) -> list[str] | None:
+        """Return the texts, or None where the doc has none there."""
+        try:
+            place = _get(doc, self.path)
+            texts = [place[key] for key in self.keys] if self.keys else place
+        except (KeyError, TypeError):
+            return None
+        return list(texts) if isinstance(texts, list) and all(isinstance(text, str) for text in texts) else None
+
+    def filled(self, doc: Mapping[str, Any], texts: Sequence[str]) -> Doc:
+        """Return a copy of the doc with other texts there."""
+        copied = copy.deepcopy(dict(doc))
+        place = _get(copied, self.path)
+        for key, text in zip(self.keys or range(len(texts)), texts, strict=True):
+            place[key] = text
+        return copied
+
+    def rotated(self, doc: Mapping[str, Any], rotation: int) -> Doc:
+        """Return a copy of the doc in which place j holds what place j + rotation held."""
+        texts = self.texts(doc) or []
+        return self.filled(doc, [*texts[rotation:], *texts[:rotation]])
 
 
 def find_slots(
-    doc: Mapping[str, Any],
-    choices: Sequence[str],
-    to_text: Callable[[Doc], Any],
-    to_choice: Callable[[Doc], Any],
-) -> list[Path] | None:
-    """Find the fields whose texts the prompt lists, or None where it lists no choices.
+    docs: Sequence[Mapping[str, Any]], to_text: Callable[[Doc], Any], to_choice: Callable[[Doc], Any]
+) -> list[Slots]:
+    """Return the places whose texts the prompts of all these docs list as their choices: one, if all is well.
 
     Args:
-        doc: the doc.
-        choices: its choices, texts or labels.
+        docs: some docs of a task.
         to_text: makes the prompt of a doc.
-        to_choice: makes the choices of a doc.
+        to_choice: makes the choices of a doc, texts or labels.
     """
-    found = [slots for slots in _candidates(doc, len(choices)) if _are_listed(doc, slots, choices, to_text, to_choice)]
-    # Labels beside the texts are listed, too; the texts are what must move.
-    return next((slots for slots in found if not are_labels([_get(doc, slot) for slot in slots])), None)
+    asked = [(doc, list(to_choice(dict(doc)))) for doc in docs]
+    found = [
+        slots
+        for slots in _candidates(docs[0])
+        if all(_are_listed(slots, doc, choices, to_text, to_choice) for doc, choices in asked)
+    ]
+    # Labels beside the texts are listed, too; the texts are what must move. (A doc's texts may look like labels.)
+    return [slots for slots in found if not all(are_labels(slots.texts(doc) or []) for doc in docs)]
 
 
 def are_labels(choices: Sequence[str]) -> bool:
@@ -71,17 +106,20 @@ def are_labels(choices: Sequence[str]) -> bool:
     return bare in (numbers[:-1], numbers[1:])
 
 
-def _candidates(doc: Mapping[str, Any], n: int) -> Iterator[list[Path]]:
-    """Yield n text fields that belong together: a list of n, or keys that differ in their last letter or number."""
+def _candidates(doc: Mapping[str, Any]) -> Iterator[Slots]:
+    """Yield every list of texts, and every family of text fields whose names differ in their last letter or number."""
     for path, value in _nodes(doc, ()):
-        if isinstance(value, list) and len(value) == n and all(isinstance(v, str) for v in value):
-            yield [(*path, index) for index in range(n)]
+        if isinstance(value, list):
+            yield Slots(path)
         elif isinstance(value, Mapping):
-            families: dict[str, list[str]] = {}
+            families: dict[str, list[tuple[int, str]]] = {}
             for key in value:
                 if isinstance(value[key], str) and (match := re.fullmatch(r"(.*?)(\d+|[A-Za-z])", str(key))):
-                    families.setdefault(match.group(1), []).append(key)
-            yield from ([(*path, key) for key in sorted(family)] for family in families.values() if len(family) == n)
+                    sign = match.group(2)
+                    place = int(sign) if sign.isdigit() else ord(sign)
+                    families.setdefault(match.group(1), []).append((place, key))
+            for family in families.values():
+                yield Slots(path, tuple(key for _, key in sorted(family)))
 
 
 def _nodes(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
@@ -92,33 +130,30 @@ def _nodes(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
 
 
 def _are_listed(
+    slots: Slots,
     doc: Mapping[str, Any],
-    slots: Sequence[Path],
-    choices: Sequence[str],
+    choices: list[str],
     to_text: Callable[[Doc], Any],
     to_choice: Callable[[Doc], Any],
 ) -> bool:
-    marks = [f"zq{index}x" for index in range(len(slots))]
-    marked = _filled(doc, slots, marks)
+    """Whether the prompt lists these texts in order, and the choices are labels or move with them."""
+    if len(slots.texts(doc) or ()) != len(choices):
+        return False
+    marks = [f"zq{index}x" for index in range(len(choices))]
     try:
-        text, shown = to_text(marked), list(to_choice(rotated(doc, slots, 1)))
+        text = to_text(slots.filled(doc, marks))
+        moved = list(to_choice(slots.rotated(doc, 1)))
     except Exception:  # a function of the task may take nothing but its own texts
         return False
-    if not isinstance(text, str) or shown not in (list(choices), [*choices[1:], *choices[:1]]):
+    if not isinstance(text, str) or (
+        moved != [*choices[1:], *choices[:1]] and not (moved == choices and are_labels(choices))
+    ):
         return False
-    places = [text.lower().find(mark) for mark in marks]
-    return -1 not in places and places == sorted(places) and all(text.lower().count(mark) == 1 for mark in marks)
+    shown = re.findall(r"zq\d+x", text.lower())
+    return bool(shown) and shown == marks * (len(shown) // len(marks))
 
 
 def _get(doc: Any, path: Path) -> Any:
     for key in path:
         doc = doc[key]
     return doc
-
-
-def _filled(doc: Mapping[str, Any], slots: Sequence[Path], values: Sequence[Any]) -> Doc:
-    filled = copy.deepcopy(dict(doc))
-    for slot, value in zip(slots, values, strict=True):
-        parent = _get(filled, slot[:-1])
-        parent[slot[-1]] = value
-    return filled

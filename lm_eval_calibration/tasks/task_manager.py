@@ -10,7 +10,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Entry, Kind
 
 from lm_eval_calibration.directory import task_configs
-from lm_eval_calibration.tasks.any_task import SUFFIX, Calibrated, calibrated, entry_of
+from lm_eval_calibration.tasks.any_task import SUFFIX, Calibrated, calibrated, entry_of, is_users_own
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
 from lm_eval_calibration.tasks.configuration import why_not
 from lm_eval_calibration.tasks.notices import logger
@@ -64,7 +64,7 @@ class CalibrationTaskManager(TaskManager):  # type: ignore[misc]
 
     def _prepare(self, name: str) -> None:
         """Bring what a name or pattern needs into the index."""
-        if self._is_known(name) or Path(name).exists():
+        if self._is_known(name) or (name.endswith(".yaml") and Path(name).is_file()):
             return
         if not name.endswith(SUFFIX):
             self._read_stock_index()
@@ -79,13 +79,26 @@ class CalibrationTaskManager(TaskManager):  # type: ignore[misc]
             if "group" in spec and spec["group"] not in self._index:
                 return all(self._is_known(member) for member in spec.get("task") or [])
             spec = spec.get("group") or spec.get("task")
-        if "*" in str(spec):
-            return any(fnmatchcase(name, spec) for name in self._index if name.endswith(SUFFIX))
+        if "*" in str(spec) or "?" in str(spec):
+            ready = [name for name in self._index if name.endswith(SUFFIX) and fnmatchcase(name, spec)]
+            bases = [name for name in self._users_names() if fnmatchcase(name, spec.removesuffix(SUFFIX))]
+            return bool(ready) and all(base + SUFFIX in ready for base in bases)
+        if is_users_own(str(spec).removesuffix(SUFFIX), self._index):
+            return False
         entry = self._index.get(spec)
         if entry is None:
             return False
         members = {Kind.TAG: entry.tags, Kind.GROUP: (entry.cfg or {}).get("task") or []}.get(entry.kind, [])
         return all(self._is_known(member) for member in members)
+
+    def _users_names(self) -> list[str]:
+        """Return the tasks and groups of the user's own files that are not calibrated themselves."""
+        files = {name: entry.yaml_path for name, entry in self._index.items() if entry.yaml_path is not None}
+        return [
+            name
+            for name, path in files.items()
+            if not name.endswith(SUFFIX) and any(path.is_relative_to(directory) for directory in self._users_paths)
+        ]
 
     def _calibrate(self, name: str) -> None:
         """Make ``<base>_calibration`` and what it holds."""
@@ -121,7 +134,7 @@ class CalibrationTaskManager(TaskManager):  # type: ignore[misc]
             logger.warning("%s leaves out what can't be calibrated: %s", name, tasks)
         for config in made.configs.values():
             entry = entry_of(config, CalibratedTask)
-            if entry.name not in self._index:
+            if entry.name not in self._index or is_users_own(entry.name.removesuffix(SUFFIX), self._index):
                 self._made[entry.name] = entry
         self._put_in_index()
 

@@ -409,6 +409,27 @@ def change(rows: list[dict[str, Any]], index: int, **keys: Any) -> list[dict[str
         ),
         ({"doc_to_choice": [1, 2, 3, 4]}, ROWS, "doc 0: doc_to_choice gives 1 as choice 0, not a text"),
         ({"doc_to_target": "{{[0, 1]}}"}, ROWS, "doc_to_target gives several gold answers"),
+        ({}, change(ROWS, 2, question=None), "mine_calibration, doc 2: doc_to_text gives None, not a text"),
+        ({"doc_to_text": "question"}, change(ROWS, 1, question=None), "doc 1: doc_to_text gives None, not a text"),
+        (
+            {"doc_to_text": "question"},
+            [{**row, "question": "1984"} for row in ROWS],
+            "doc 0: doc_to_text gives '1984', not a text",
+        ),
+        ({"doc_to_target": "{{answer + 0.5}}"}, ROWS, "doc 0: doc_to_target gives '0.5'"),
+        ({"doc_to_choice": "optoins"}, ROWS, r"\('optoins' \(did you mean options\?\)\) fails"),
+        ({"description": "{{nothing}}"}, ROWS, "doc 0: its prompt can't be built: Undefined.* Look at the description"),
+        ({"metric_list": ["acc"]}, ROWS, r"metric_list is \['acc'\], not a list of entries like - metric: acc"),
+        ({"metric_list": "acc"}, ROWS, "metric_list is 'acc', not a list of entries"),
+        ({"metric_list": [{"metric": "acc_nrom"}]}, ROWS, r"metric_list has 'acc_nrom' \(did you mean acc_norm\?\)"),
+        ({"metadata": [1]}, ROWS, r"metadata is \[1\], not a mapping"),
+        ({"metadata": {"calibration": {"n_bin": 3}}}, ROWS, "has no option 'n_bin'"),
+        (
+            {"filter_list": [{"name": "x", "filter": [{"function": "no_such"}]}]},
+            ROWS,
+            "mine_calibration: .*no_such",
+        ),
+        ({"dataset_kwargs": {"data_files": {"test": "nowhere.json"}}}, ROWS, r"can't be loaded: .* Its data_files are"),
         ({"doc_to_target": "!utils.missing"}, ROWS, r"mine.yaml can't be read: AttributeError.*no function 'missing'"),
     ],
 )
@@ -419,6 +440,69 @@ def test_errors_name_file_doc_and_field(
     with pytest.raises(TaskError, match=message) as error:
         calibrated(path).build_all_requests()
     assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(("text", "said"), [("", "can't be loaded"), ('{"question": "?"', "can't be loaded: .*JSON")])
+def test_broken_data_files_are_named(text: str, said: str, tmp_path: Path) -> None:
+    path = write_task(tmp_path, "mine", **LETTERS)
+    (tmp_path / "mine.jsonl").write_text(text, encoding="utf-8")
+    with pytest.raises(TaskError, match=rf"mine_calibration: the data set json {said}"):
+        calibrated(path)
+
+
+@pytest.mark.parametrize("keys", [{"answer": 9}, {"question": None}])
+def test_a_bad_few_shot_example_is_named(keys: dict[str, Any], tmp_path: Path) -> None:
+    examples = {"sampler": "first_n", "samples": [{**row, **keys} for row in make_rows(2)]}
+    path = write_task(tmp_path, "mine", **{**LETTERS, "fewshot_split": None, "fewshot_config": examples})
+    task = calibrated(path)
+    task.set_config("num_fewshot", 2)
+    with pytest.raises(TaskError, match=r"doc 0: its prompt can't be built: .* the few-shot examples"):
+        task.build_all_requests()
+
+
+def test_more_examples_than_there_are_is_one_error(tmp_path: Path) -> None:
+    task = calibrated(write_task(tmp_path, "mine", **LETTERS))
+    task.set_config("num_fewshot", 50)
+    task.set_fewshot_seed(1)
+    with pytest.raises(TaskError, match=r"doc 0: its prompt can't be built: .*whether there are enough of them"):
+        task.build_all_requests()
+
+
+@pytest.mark.parametrize("metric", ["f1", "mcc"])
+def test_metrics_of_the_harness_named_alone_get_its_own_aggregation(metric: str, gpt2_lm: Any, tmp_path: Path) -> None:
+    write_task(tmp_path, "mine", **{**LETTERS, "metric_list": [{"metric": metric}]})
+    results = run(gpt2_lm, tmp_path, ["mine", "mine_calibration"])["results"]
+    assert results["mine_calibration"][f"{metric},none"] == results["mine"][f"{metric},none"]
+    assert "acc,none" in results["mine_calibration"]
+
+
+def test_choices_may_be_a_tuple(gpt2_lm: Any, tmp_path: Path) -> None:
+    write_task(tmp_path, "mine", **{**LETTERS, "doc_to_choice": "{{('A', 'B', 'C', 'D')}}"})
+    results = run(gpt2_lm, tmp_path, ["mine", "mine_calibration"])["results"]
+    assert results["mine_calibration"]["acc,none"] == results["mine"]["acc,none"]
+
+
+def test_files_for_a_relative_include_path_name_the_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_task(tmp_path, "mine", **LETTERS)
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["tasks", "--for", "mine", "--include_path", ".", "--output", "out"])
+    assert result.exit_code == 0, result.output
+    assert calibrated("out/mine_calibration.yaml").config.doc_to_text == LETTERS["doc_to_text"]
+    assert manager_of(Path()).match_tasks(["mine_calibration"]) == ["mine_calibration"]
+
+
+def test_a_folder_named_like_a_task_is_no_task(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_task(tmp_path, "mine", **LETTERS)
+    (tmp_path / "mine_calibration").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert manager_of(tmp_path).match_tasks(["mine_calibration"]) == ["mine_calibration"]
+
+
+def test_a_user_s_task_comes_before_the_file_that_we_ship(tmp_path: Path) -> None:
+    write_task(tmp_path, "pubmedqa", **LETTERS)
+    for names in (["pubmedqa_calibration"], ["pubmed*_calibration"]):
+        (task,) = manager_of(tmp_path).load(manager_of(tmp_path).match_tasks(names))["tasks"].values()
+        assert task.config.dataset_path == "json"
 
 
 def test_an_empty_split_is_named(tmp_path: Path) -> None:

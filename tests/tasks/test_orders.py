@@ -15,7 +15,7 @@ from users_tasks import SHAPES, make_rows, write_task
 from lm_eval_calibration import calibrated, metrics
 from lm_eval_calibration.records import RECORD_KEY, Record
 from lm_eval_calibration.tasks import TaskError
-from lm_eval_calibration.tasks.orders import find_slots, in_own_order, replace_last, rotated, rotations
+from lm_eval_calibration.tasks.orders import Slots, find_slots, in_own_order, replace_last, rotations
 
 LETTERS = "ABCD"
 VIEWED = ("brier_score", "ece", "ace", "auroc")
@@ -167,25 +167,144 @@ def test_texts_asked_as_continuations_move_with_the_list(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("shape", ["multi_token", "multiple_inputs"])
-def test_prompts_that_list_no_choices_are_asked_once(
+def test_prompts_that_list_no_choices_are_asked_once_and_have_no_order_metrics(
     shape: str, tmp_path: Path, harness_log: pytest.LogCaptureFixture
 ) -> None:
     path = write_task(tmp_path, shape, **SHAPES[shape])
     lm = Reader(lambda _, text: -float(len(text) + sum(map(ord, text)) % 7))
     row, records = run(lm, path, permute=3)
     assert len(lm.asked) == 16 * len(records[0].log_likelihoods)
-    assert row["position_spread"] == pytest.approx(0, abs=1e-15)
-    assert row["answer_changes"] == 0
-    assert row["brier_score_permuted"] == pytest.approx(row["brier_score"], abs=1e-12)
-    assert f"{shape}_calibration: its prompts list no choices" in harness_log.text
+    assert not [name for name in row if name.endswith("_permuted") or name in ("position_spread", "answer_changes")]
+    assert f"{shape}_calibration: its docs list no choices" in harness_log.text
+
+
+YES_NO = {
+    "doc_to_text": "{{options | join(' ')}} {{question}}",
+    "doc_to_choice": ["yes", "no"],
+    "doc_to_target": "which",
+}
+
+
+def test_a_list_that_is_no_choices_stays_where_it_is(tmp_path: Path) -> None:
+    """Two contexts and two fixed answers: moving the contexts would be another question."""
+    rows = [{**row, "options": row["options"][:2]} for row in make_rows()]
+    path = write_task(tmp_path, "contexts", rows, **YES_NO)
+    lm = Reader(lambda _, text: math.log(0.9 if text == "yes" else 0.1))
+    row, records = run(lm, path, permute=2)
+    assert len(lm.asked) == 16 * 2
+    assert records[0].rotations is None
+    assert "answer_changes" not in row
+
+
+def test_paragraphs_are_not_taken_for_choices(tmp_path: Path) -> None:
+    text = "{{nested.text | join(' / ')}}\n" + SHAPES["letters"]["doc_to_text"]
+    path = write_task(tmp_path, "paragraphs", **{**SHAPES["letters"], "doc_to_text": text})
+    with pytest.raises(TaskError, match=r"the prompts list (nested\.text and options|options and nested\.text)"):
+        calibrated(path, permute=2).build_all_requests()
+
+
+def test_texts_that_look_like_labels_in_one_doc_move_as_well(tmp_path: Path) -> None:
+    rows = make_rows()
+    rows[0] = {**rows[0], "options": ["1", "2", "3", "4"]}
+    path = write_task(tmp_path, "numbers", rows, **SHAPES["letters"])
+    _, records = run(Reader(lambda _, letter: -float(LETTERS.index(letter))), path, permute=4)
+    assert all(record.rotations == (0, 1, 2, 3) for record in records)
+
+
+def test_a_prompt_made_beforehand_is_an_error(tmp_path: Path) -> None:
+    rows = [{**row, "question": " ".join(["Which?", *row["options"]])} for row in make_rows()]
+    path = write_task(tmp_path, "prebuilt", rows, **SHAPES["multi_token"])
+    with pytest.raises(TaskError, match="permute can't tell which fields of a doc hold the texts of its choices"):
+        calibrated(path, permute=2).build_all_requests()
+
+
+def test_choices_listed_twice_move_twice(tmp_path: Path) -> None:
+    text = SHAPES["letters"]["doc_to_text"]
+    path = write_task(tmp_path, "twice", **{**SHAPES["letters"], "doc_to_text": f"{text}\nAgain: {text}"})
+    row, _ = run(Reader(only_the_place), path, permute=4)
+    assert row["answer_changes"] == 1
+
+
+def test_more_than_nine_fields_are_in_the_order_of_their_numbers() -> None:
+    doc = {f"choice{i}": f"text{i}" for i in range(1, 12)}
+    (slots,) = find_slots(
+        [doc], lambda d: " ".join(d[f"choice{i}"] for i in range(1, 12)), lambda _: list("ABCDEFGHIJK")
+    )
+    assert slots.texts(doc) == [f"text{i}" for i in range(1, 12)]
+
+
+def test_a_function_that_takes_only_its_own_texts_is_no_error_of_the_user_s(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(
+        "def text(doc):\n    assert doc['options'][0].isalpha()\n    return ' '.join(doc['options'])\n",
+        encoding="utf-8",
+    )
+    path = write_task(tmp_path, "strict", **{**SHAPES["letters"], "doc_to_text": "!own.text"})
+    with pytest.raises(TaskError, match=r"permute can't tell which fields .* \(A, B, C, D\)"):
+        calibrated(path, permute=2).build_all_requests()
 
 
 def test_letters_whose_texts_are_nowhere_in_the_doc_are_an_error(tmp_path: Path) -> None:
     path = write_task(tmp_path, "hidden", **{**SHAPES["letters"], "doc_to_text": "{{question}} A, B, C or D?"})
-    with pytest.raises(
-        TaskError, match=r"hidden\.yaml: hidden_calibration: permute can't tell which fields .* A, B, C, D"
-    ):
+    with pytest.raises(TaskError, match=r"hidden\.yaml: hidden_calibration: permute can't tell which fields .* \(A, B"):
         calibrated(path, permute=2).build_all_requests()
+
+
+def test_cached_requests_of_other_orders_are_refused(path: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    from lm_eval.caching import cache
+
+    monkeypatch.setattr(cache, "PATH", str(tmp_path))
+    name = f"{path.stem}_calibration"
+    results = {}
+    for permute, refresh in [(0, False), (3, True)]:
+        task = calibrated(path, permute=permute)
+        results[permute] = run_tasks(Reader(both), [task], cache_requests=True, rewrite_requests_cache=refresh)
+        for other in {0, 2, 3} - {permute}:
+            with pytest.raises(
+                TaskError, match=r"cached requests ask for other orders .*: run with --cache_requests refresh"
+            ):
+                run_tasks(Reader(both), [calibrated(path, permute=other)], cache_requests=True)
+    again = run_tasks(Reader(both), [calibrated(path, permute=3)], cache_requests=True)
+    assert again["results"][name]["answer_changes,none"] == results[3]["results"][name]["answer_changes,none"] > 0
+    fresh, _ = run(Reader(both), path, permute=3)
+    assert again["results"][name]["ece_permuted,none"] == fresh["ece_permuted"]
+
+
+def test_a_template_that_strips_leaves_the_examples_alone(tmp_path: Path) -> None:
+    """The question's prompt ends in a space that the template strips; an example is the same question."""
+    path = write_task(
+        tmp_path, "spaced", **{**SHAPES["letters"], "doc_to_text": SHAPES["letters"]["doc_to_text"] + " "}
+    )
+    task = calibrated(path, permute=4)
+    task.set_config("num_fewshot", 5)
+    task.set_fewshot_seed(1)
+
+    def template(messages: list[dict[str, str]], add_generation_prompt: bool = True) -> str:
+        return "".join(f"<{m['role']}>{m['content'].strip()}</>" for m in messages)
+
+    task.build_all_requests(apply_chat_template=True, chat_template=template, limit=5)
+    examples = {}
+    for request in task.instances:
+        options = request.doc["options"]
+        rotation = getattr(request, "rotation", 0)
+        assert shown(request.args[0]) == options[rotation:] + options[:rotation]
+        examples.setdefault(request.doc_id, set()).add(request.args[0].rsplit("Which tree", 1)[0])
+    assert {len(before) for before in examples.values()} == {1}
+
+
+def test_a_group_shows_order_metrics_only_if_all_its_tasks_have_them(
+    tmp_path: Path, harness_log: pytest.LogCaptureFixture
+) -> None:
+    import yaml
+
+    write_task(tmp_path, "letters", **SHAPES["letters"])
+    write_task(tmp_path, "multi_token", **SHAPES["multi_token"])
+    group = {"group": "both", "task": ["letters", "multi_token"], "aggregate_metric_list": [{"metric": "acc"}]}
+    (tmp_path / "both.yaml").write_text(yaml.safe_dump(group), encoding="utf-8")
+    lm = Reader(lambda texts, text: -float(sum(map(ord, text)) % 7))
+    row = run_tasks(lm, [calibrated(tmp_path / "both.yaml", permute=2)])["results"]["both_calibration"]
+    assert "ece,none" in row
+    assert not [name for name in row if "permuted" in name or "position" in name]
+    assert "both_calibration: acc_permuted is left out, since not all of its tasks have it" in harness_log.text
 
 
 def test_ragged_docs_have_as_many_orders_as_choices(tmp_path: Path) -> None:
@@ -222,16 +341,23 @@ def test_rotations_begin_with_the_doc_s_own_order_and_are_seeded_by_the_doc() ->
 
 
 @pytest.mark.parametrize("rotation", range(4))
-def test_rotating_there_and_back(rotation: int) -> None:
-    doc = {"options": ["p", "q", "r", "s"]}
-    turned = rotated(doc, [("options", i) for i in range(4)], rotation)
-    assert doc == {"options": ["p", "q", "r", "s"]}
-    assert in_own_order(turned["options"], rotation) == ("p", "q", "r", "s")
+@pytest.mark.parametrize(
+    ("doc", "slots"),
+    [
+        ({"options": list("pqrs")}, Slots(("options",))),
+        ({"in": {"a": "p", "b": "q", "c": "r", "d": "s"}}, Slots(("in",), ("a", "b", "c", "d"))),
+    ],
+)
+def test_rotating_there_and_back(doc: dict[str, Any], slots: Slots, rotation: int) -> None:
+    turned = slots.rotated(doc, rotation)
+    assert slots.texts(doc) == ["p", "q", "r", "s"]  # left as it was
+    assert in_own_order(slots.texts(turned), rotation) == ("p", "q", "r", "s")
 
 
 def test_the_last_occurrence_is_replaced_and_stripped_ends_are_forgiven() -> None:
     assert replace_last("x y x z", "x", "w") == "x y w z"
     assert replace_last("<user>Q?</user>", " Q? ", " R? ") == "<user>R?</user>"
+    assert replace_last("Q?  Q?", "Q? ", "R? ") == "Q?  R?"
     assert replace_last("<user>Q?</user>", "S", "T") is None
     assert replace_last("anything", "", "T") is None
 
@@ -242,8 +368,10 @@ def test_slots_are_found_by_what_the_prompt_shows() -> None:
     def prompt(d: dict[str, Any]) -> str:
         return d["q"] + "".join(f" {a}. {b}" for a, b in zip(d["labels"], d["texts"], strict=True))
 
-    assert find_slots(doc, ["A", "B"], prompt, lambda _: ["A", "B"]) == [("texts", 0), ("texts", 1)]
-    assert find_slots(doc, ["A", "B"], lambda d: d["q"], lambda _: ["A", "B"]) is None
+    def found(to_text: Any) -> list[str]:
+        return [str(slots) for slots in find_slots([doc], to_text, lambda _: ["A", "B"])]
+
+    assert found(prompt) == ["texts"]
+    assert found(lambda d: d["q"]) == []
     # Shown in another order than the choices': moving them would ask something else.
-    backwards = find_slots(doc, ["A", "B"], lambda d: f"{d['texts'][1]} {d['texts'][0]}", lambda _: ["A", "B"])
-    assert backwards is None
+    assert found(lambda d: f"{d['texts'][1]} {d['texts'][0]}") == []
