@@ -133,6 +133,12 @@ def test_models_that_can_t_share_fall_back_with_one_line(
     assert shared(ours) == {False}
 
 
+def test_a_run_too_small_for_the_trial_shares_nothing(byte_tokenizer: Any) -> None:
+    lm = load(mistral(), byte_tokenizer)
+    requests = few_shot_requests()[:3]
+    assert shared(scoring.token_scores(lm, requests)) == {False}
+
+
 def test_an_encoder_decoder_shares_nothing(byte_tokenizer: Any) -> None:
     lm = load(make_t5(byte_tokenizer), byte_tokenizer, backend="seq2seq", max_length=256)
     requests = few_shot_requests()
