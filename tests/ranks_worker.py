@@ -16,6 +16,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny
 
 from lm_eval_calibration.metrics import CORE
+from lm_eval_calibration.scoring import set_shared_prefixes
 from lm_eval_calibration.tasks import CalibratedTask
 
 
@@ -43,7 +44,7 @@ class GlooLM(HFLM):
 def main() -> None:
     dist.init_process_group("gloo")
     tokenizer = tiny.make_tokenizer()
-    # Batches of one: with others the padding, and so the last bits of the logits, differ between ranks.
+    # Each prompt by itself: else what stands beside it, and so the last bits of its logits, differ between ranks.
     lm = GlooLM(
         pretrained=tiny.make_gpt2(tokenizer),
         tokenizer=tokenizer,
@@ -51,6 +52,7 @@ def main() -> None:
         device="cpu",
         batch_size=1,
     ).start()
+    set_shared_prefixes(lm, False)
     metrics = [{"metric": name} for name in ("acc", *CORE)]
     group = Group.from_config({"group": "both_calibration", "aggregate_metric_list": metrics})
     rows = tiny.make_rows(42)

@@ -86,18 +86,23 @@ def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) ->
     )
 
 
-def one_pass(logits: torch.Tensor) -> Pass:
+def one_pass(logits: torch.Tensor, *, fixed_shape: bool | None = None) -> Pass:
     """Find the largest logit, the log-sum-exp and all entries of at least ``MIN_LARGE_PROB`` of each row.
 
     Each block is read from memory once, and nothing of its size outlives it. Entries are found through the largest of
-    every 64 neighbours, kept in 1/64 of the logits' size: at most 101 of those can reach the threshold. On a CPU only
-    as many are opened as do; elsewhere always as many as could, since to know would halt the device.
+    every 64 neighbours, kept in 1/64 of the logits' size: at most 101 of those can reach the threshold.
+
+    Args:
+        logits: [n, vocab_size], any float dtype, any device.
+        fixed_shape: open as many of those as could reach it, not as many as do: an accelerator would have to be
+            halted to know. By default everywhere but on a CPU.
     """
-    on_cpu = logits.device.type == "cpu"
+    if fixed_shape is None:
+        fixed_shape = logits.device.type != "cpu"
     total = torch.float32 if logits.device.type == "mps" else torch.float64  # MPS has no float64
     vocab_size = logits.shape[-1]
     whole = vocab_size // _CHUNK * _CHUNK
-    step = max(1, _BLOCK_ELEMENTS * (1 if on_cpu else 64) // vocab_size)
+    step = _rows_at_a_time(logits)
     work = torch.empty(min(step, len(logits)), vocab_size, dtype=torch.float32, device=logits.device)
     highest, sums = [], []
     for start in range(0, len(logits), step):
@@ -113,16 +118,21 @@ def one_pass(logits: torch.Tensor) -> Pass:
     threshold = (top + (log_sum + _LOG_THRESHOLD).to(top.dtype))[:, None]
     heads = chunks[:, : whole // _CHUNK]
     most = min(_MOST_LARGE, heads.shape[1])
-    if on_cpu and most:
+    if most and not fixed_shape:
         most = int((heads >= threshold).sum(-1).max())
     chosen = heads.topk(most, sorted=False).indices
     large = _chunked(logits, whole).gather(1, chosen[:, :, None].expand(-1, -1, _CHUNK)).flatten(1)
     large = torch.cat([large, logits[:, whole:]], dim=1).float()
     large = large.masked_fill(large < threshold, -torch.inf)
     kept = min(_MOST_LARGE, large.shape[1])
-    if on_cpu:
+    if not fixed_shape:
         kept = int((large > -torch.inf).sum(-1).max())
     return Pass(top, _argmax(logits, chunks, whole), log_sum, large.topk(kept, sorted=False).values)
+
+
+def _rows_at_a_time(logits: torch.Tensor) -> int:
+    elements = _BLOCK_ELEMENTS if logits.device.type == "cpu" else 64 * _BLOCK_ELEMENTS
+    return max(1, elements // logits.shape[-1])
 
 
 def _chunked(z: torch.Tensor, whole: int) -> torch.Tensor:
@@ -141,7 +151,7 @@ def _argmax(logits: torch.Tensor, chunks: torch.Tensor, whole: int) -> torch.Ten
 
 def _stock_log_probs(logits: torch.Tensor, found: Pass, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Return log-probabilities by the float32 log-softmax of the stock run, without its output's size."""
-    step = max(1, _BLOCK_ELEMENTS // logits.shape[-1])
+    step = _rows_at_a_time(logits)
     at_top = [
         block.log_softmax(-1).gather(1, argmax[:, None])[:, 0]
         for block, argmax in zip(torch.split(logits, step), torch.split(found.argmax, step), strict=True)

@@ -151,7 +151,7 @@ def score(lm: HFLM, plan: Plan, reference: Callable[[int], torch.Tensor]) -> Ite
         for step in plan.steps(family):
             columns = sorted({column for _, spots in step.rows for column in spots}) or [0]
             kind = (len(step.rows) > 1, step.base > 0)
-            on_trial = bool(step.rows) and kind not in tried
+            on_trial = bool(step.rows) and tried.isdisjoint({kind, (True, kind[1])})
             try:
                 changed = forward(_with_others_changed(step), columns) if on_trial else None
                 logits = forward(step, columns)

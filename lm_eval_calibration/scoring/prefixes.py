@@ -57,6 +57,8 @@ class Plan:
     Attributes:
         alone: rows that share too little.
         families: packs, the family with the longest row first.
+        tokens: tokens of these families, each common beginning counted once.
+        saved: tokens that need not be read again (where packs end, some are).
     """
 
     def __init__(self, rows: Sequence[Tokens], n_scored: Sequence[int], most: int) -> None:
@@ -73,6 +75,8 @@ class Plan:
         own = (len(row) - n for row, n in zip(self._rows, self._shared, strict=False))
         self._sums = list(accumulate(own, initial=0))
         self.families = self._families()
+        self.tokens = self._sums[-1]
+        self.saved = sum(self._shared)
 
     def _size(self, first: int, end: int, depth: int) -> int:
         """Count the different tokens of these rows after their first ``depth``."""

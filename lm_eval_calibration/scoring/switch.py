@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from lm_eval.api.model import CachingLM
+
 _ATTRIBUTE = "_calibration_shared_prefixes"
 
 
@@ -10,7 +12,8 @@ def set_shared_prefixes(lm: Any, enabled: bool) -> None:
 
     Backends that share nothing ignore it.
     """
-    setattr(lm, _ATTRIBUTE, enabled)
+    backend = lm.lm if isinstance(lm, CachingLM) else lm  # with --use_cache that one is asked
+    setattr(backend, _ATTRIBUTE, enabled)
 
 
 def shared_prefixes(lm: Any) -> bool:

@@ -18,6 +18,7 @@ weights, 270M of them, and the shape of Gemma 3 270M, with SmolLM2's tokenizer. 
 import argparse
 import ctypes
 import gc
+import itertools
 import logging
 import os
 import statistics
@@ -114,7 +115,7 @@ def compare(lm: Any, name: str, shots: int, docs: int, repeats: int) -> dict[str
     work = {key: statistics.median(values) for key, values in processor.items()}
     peaks = {key: statistics.median(values) / 2**20 for key, values in memory.items()}
     return {
-        "counted": counted(lm, samples["stock"]),
+        "counted": counted(lm, prompts(name, shots, docs)),
         "time": medians["ours"] / medians["stock"],
         "processor time": work["ours"] / work["stock"],
         "memory": peaks["ours"] / peaks["stock"],
@@ -126,13 +127,22 @@ def compare(lm: Any, name: str, shots: int, docs: int, repeats: int) -> dict[str
     }
 
 
-def counted(lm: Any, samples: list[dict[str, Any]]) -> float:
+def prompts(name: str, shots: int, docs: int) -> list[tuple[str, str]]:
+    """Return the (context, continuation) pairs of a stock task."""
+    task = ConfigurableTask(config=stock_config(name))
+    task.set_config("num_fewshot", shots)
+    task.set_fewshot_seed(1234)
+    task.build_all_requests(limit=docs, rank=0, world_size=1)
+    return [instance.args for instance in task.instances]
+
+
+def counted(lm: Any, prompts: list[tuple[str, str]]) -> float:
     """Return operations of ours / of stock: the layers' matrix products, attention, and the output layer.
 
     Stock reads each distinct (context + continuation without its last token), and computes logits for every token.
     Ours reads each token of a pack once (and one pack and one prompt more, on trial), and a logit where one is scored.
     """
-    pairs = [lm._encode_pair(*arguments) for sample in samples for arguments in sample["arguments"]]
+    pairs = [lm._encode_pair(*prompt) for prompt in prompts]
     scored = {(*context, *continuation)[:-1]: len(continuation) for context, continuation in pairs}
     rows, longest = list(scored), max(map(len, scored))
     most = packed.most_tokens(lm, longest)
@@ -183,6 +193,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch-size", type=int, default=8)
     parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--count-only", action="store_true", help="run nothing: what it must cost, by docs and shots")
     options = parser.parse_args()
     logging.disable(logging.ERROR)
     if not HUB.is_dir():
@@ -190,7 +201,10 @@ def main() -> None:
     os.chdir(HUB)  # the harness reads a local directory of a data set's name first
     for model in options.model:
         lm = load(model, options.dtype, options.batch_size)
-        for work in options.work:
+        for shots, docs in itertools.product((0, 1, 5), (10, 30, 100, 300)) if options.count_only else ():
+            name = f"mmlu_{options.subject}"
+            print(model, f"{shots} shots, up to {docs} docs: {counted(lm, prompts(name, shots, docs)):.3f}", flush=True)
+        for work in () if options.count_only else options.work:
             name, shots = WORK[work]
             found = compare(lm, name.format(subject=options.subject), shots, options.docs, options.repeats)
             print(model, work, ", ".join(f"{key} {value:.3g}" for key, value in found.items()), flush=True)

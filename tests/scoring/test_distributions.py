@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from lm_eval_calibration.scoring import MIN_LARGE_PROB, distributions
-from lm_eval_calibration.scoring.distributions import summarize
+from lm_eval_calibration.scoring.distributions import one_pass, summarize
 
 
 def naive(logits: torch.Tensor) -> np.ndarray:
@@ -84,3 +84,46 @@ def test_sums_a_large_vocabulary_in_float64() -> None:
     # A float32 running sum of 3 million equal terms stands still long before its end.
     found = summarize(torch.zeros(1, 3_000_000, dtype=torch.bfloat16), torch.tensor([0]), torch.tensor([1]))
     np.testing.assert_allclose(found.log_normalizers, [np.log(3_000_000)], rtol=1e-12)
+
+
+@pytest.mark.parametrize("v", [1, 2, 63, 64, 65, 100, 128, 200, 1000, 6401])
+@pytest.mark.parametrize("scale", [0.0, 0.5, 4.0, 40.0])
+def test_the_pass_finds_the_same_at_any_vocabulary_and_with_fixed_shapes(v: int, scale: float) -> None:
+    logits = peaked(9, v, scale)
+    probs = naive(logits)
+    for fixed_shape in (False, True):
+        found = one_pass(logits, fixed_shape=fixed_shape)
+        assert torch.equal(found.argmax, logits.argmax(-1))
+        assert torch.equal(found.top, logits.amax(-1))
+        np.testing.assert_allclose(
+            (found.top + found.log_sum).numpy(), logits.double().logsumexp(-1).numpy(), rtol=1e-6, atol=1e-6
+        )
+        large = (found.large - found.top[:, None] - found.log_sum[:, None]).exp().numpy()
+        for row, got in zip(probs, large, strict=True):
+            expected = np.sort(row[row >= MIN_LARGE_PROB])
+            np.testing.assert_allclose(np.sort(got)[len(got) - len(expected) :], expected, atol=1e-6)
+        if fixed_shape:
+            assert found.large.shape[1] == min(101, v)
+
+
+@pytest.mark.parametrize("places", [(3, 70), (70, 71), (130, 131), (5, 131), (63, 64)])
+def test_of_equal_largest_logits_the_first_is_the_greedy_token(places: tuple[int, int]) -> None:
+    logits = torch.zeros(2, 132)  # two chunks of 64 and 4 more
+    logits[:, list(places)] = 3.0
+    found = summarize(logits, torch.tensor([0, 1]), torch.tensor(places))
+    assert found.target_is_greedy.tolist() == [True, False]
+
+
+def test_a_hundred_entries_of_a_hundredth_are_all_kept() -> None:
+    logits = torch.full((2, 100_000), -1e4)
+    logits[0, ::1000] = 7.0
+    for fixed_shape in (False, True):
+        large = one_pass(logits, fixed_shape=fixed_shape).large
+        assert int((large[0] == 7.0).sum()) == 100
+
+
+def test_broken_logits_do_not_break_the_pass_with_fixed_shapes() -> None:
+    logits = torch.zeros(3, 500)
+    logits[0, 3], logits[1, 499] = float("nan"), float("inf")
+    found = one_pass(logits, fixed_shape=True)
+    assert (found.top + found.log_sum).isfinite().tolist() == [False, False, True]

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from lm_eval.api.instance import Instance
+from lm_eval.api.model import CachingLM
 from lm_eval.models.huggingface import HFLM
 from tiny import make_gpt2, make_t5
 
@@ -131,6 +132,12 @@ def test_models_that_can_t_share_fall_back_with_one_line(
     assert harness_log.text.count("prompts don't share their beginnings") == 1
     assert per_token(stock, ours) < 1e-5
     assert shared(ours) == {False}
+
+
+def test_a_run_too_small_for_the_trial_shares_nothing(byte_tokenizer: Any) -> None:
+    lm = load(mistral(), byte_tokenizer)
+    requests = few_shot_requests()[:3]
+    assert shared(scoring.token_scores(lm, requests)) == {False}
 
 
 def test_an_encoder_decoder_shares_nothing(byte_tokenizer: Any) -> None:
@@ -279,6 +286,16 @@ def test_refusals_name_their_reason(byte_tokenizer: Any) -> None:
     assert packed.refusal(lm, 100) == "its attention is flash_attention_2"
     scoring.set_shared_prefixes(lm, False)
     assert packed.refusal(lm, 100) == "they are told not to"
+
+
+def test_the_switch_reaches_a_backend_behind_a_cache(byte_tokenizer: Any, tmp_path: Any) -> None:
+    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
+    cached = CachingLM(lm, str(tmp_path / "cache.db"))
+    scoring.set_shared_prefixes(cached, False)
+    assert packed.refusal(lm, 100) == "they are told not to"
+    scoring.set_shared_prefixes(cached, True)
+    assert packed.refusal(lm, 100) is None
+    cached.dbdict.close()
 
 
 def test_a_model_without_a_transformers_configuration_is_refused(byte_tokenizer: Any) -> None:

@@ -88,7 +88,9 @@ def test_a_question_stands_once_for_all_its_choices() -> None:
     rows = [(*question, 40 + i, 50, 60) for i in range(4)]
     (steps,) = all_steps(Plan(rows, [4] * 4, 100))
     (step,) = steps
-    assert len(step.tokens) == 30 + 4 * 3
+    plan = Plan(rows, [4] * 4, 100)
+    assert len(step.tokens) == plan.tokens == 30 + 4 * 3
+    assert plan.saved == 3 * 30
     assert {spots[0] for _, spots in step.rows} == {29}  # the question's last token tells of all four
 
 
