@@ -11,7 +11,7 @@ from lm_eval.utils import handle_non_serializable, hash_string
 
 from lm_eval_calibration.metrics import CATALOG, answer_changes, position_spread
 from lm_eval_calibration.records import KEPT_PROB, RECORD_KEY, Record
-from lm_eval_calibration.scoring import REQUEST_TYPE, TokenScores
+from lm_eval_calibration.scoring import REQUEST_TYPE, TokenScores, set_shared_prefixes
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 from lm_eval_calibration.tasks.checked_task import CheckedTask, gold_index
 from lm_eval_calibration.tasks.configuration import configuration, order_metrics
@@ -85,6 +85,10 @@ class CalibratedTask(CheckedTask):
                 "Samples are not logged: the table is complete, but no metric can be computed again (with other bins, "
                 "say), compared doc by doc or recalibrated from this run. Add --log_samples --output_path DIR."
             )
+        tasks = (run.get("task_dict") or {}).get("tasks", {}).values()
+        if run.get("lm") is not None:  # one forward serves several tasks: if one of them shares nothing, none does
+            shares = all(task.options.shared_prefixes for task in tasks if isinstance(task, CalibratedTask))
+            set_shared_prefixes(run["lm"], shares)
         # With --samples the harness numbers the chosen docs from 0, in the data set's order.
         self._sample_ids = sorted(set(kwargs.get("samples") or ()))
         super().build_all_requests(**kwargs)
@@ -280,13 +284,13 @@ def _checked(log_likelihoods: list[float], place: str) -> list[float]:
 
 
 def _evaluate_arguments() -> Mapping[str, Any]:
-    """Return the arguments of the harness's running ``evaluate``, which tells tasks of neither of the two we need.
+    """Return the arguments of the harness's running ``evaluate``, which tells tasks of none of those we need.
 
     Read off its frame, nothing is changed; outside a run this is empty.
     """
     frame = sys._getframe(1)
     while frame is not None:
         if frame.f_code.co_name == "evaluate" and frame.f_globals.get("__name__") == "lm_eval.evaluator":
-            return {key: frame.f_locals.get(key) for key in ("log_samples", "bootstrap_iters")}
+            return {key: frame.f_locals.get(key) for key in ("log_samples", "bootstrap_iters", "lm", "task_dict")}
         frame = frame.f_back  # type: ignore[assignment]
     return {}

@@ -164,7 +164,7 @@ def _metric_list(
         if isinstance(metric, str) and (
             metric in CATALOG or not (metric in metric_registry or entry.get("hf_evaluate"))
         ):
-            check_metric(metric, f"{where}: metric_list")
+            check_metric(metric, f"{where}: metric_list", metric_registry)
     names = [entry["metric"] for entry in chosen]
     ours = [metric for metric in names if metric in CATALOG] or list(CORE)
     ours = with_views([*ours, *(metric for metric in options.metrics if metric not in ours)], options)

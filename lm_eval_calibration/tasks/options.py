@@ -37,12 +37,14 @@ class Options:
         confidence: ``summed`` (of the choices' summed log-likelihoods, as ``acc``) or ``length_normalized``, which adds
             the metrics of the log-likelihoods per character, as ``acc_norm``, under names of their own.
         permute: orders of its choices in which each doc is asked; 0 for the task's own order alone, and no metrics.
+        shared_prefixes: whether prompts that begin alike may share that computation (all tasks of a run, or none).
     """
 
     n_bins: int = 10
     metrics: tuple[str, ...] = ()
     confidence: str = CONFIDENCES[0]
     permute: int = 0
+    shared_prefixes: bool = True
 
     @classmethod
     def from_metadata(cls, metadata: Mapping[str, Any], task: str) -> Self:
@@ -60,6 +62,8 @@ class Options:
         options = cls(**{**given, "metrics": _names(given.get("metrics", ()), f"{place}.metrics")})
         _check_whole(options.n_bins, 1, MAX_BINS, f"{place}.n_bins")
         _check_whole(options.permute, 0, MAX_ORDERS, f"{place}.permute")
+        if not isinstance(options.shared_prefixes, bool):
+            raise TaskError(f"{place}.shared_prefixes is {options.shared_prefixes!r}, not true or false")
         if options.confidence not in CONFIDENCES:
             raise TaskError(f"{place}.confidence is {options.confidence!r}; there are {', '.join(CONFIDENCES)}")
         return options
@@ -90,10 +94,16 @@ def nearest(word: object, words: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def check_metric(name: Any, place: str) -> None:
-    """Raise TaskError if there is no metric of this name of ours, or the package that it needs is missing."""
+def check_metric(name: Any, place: str, others: Iterable[str] = ()) -> None:
+    """Raise TaskError if there is no metric of this name of ours, or the package that it needs is missing.
+
+    Args:
+        name: what the user wrote.
+        place: where.
+        others: metrics that may stand there, too, and may have been meant.
+    """
     if not isinstance(name, str) or name not in CATALOG:
-        raise TaskError(f"{place} has {name!r}{nearest(name, CATALOG)}; there are {', '.join(CATALOG)}")
+        raise TaskError(f"{place} has {name!r}{nearest(name, [*CATALOG, *others])}; there are {', '.join(CATALOG)}")
     if name == "smece" and find_spec("relplot") is None:
         raise TaskError(f"{place} has smece, which needs: pip install 'lm-eval-calibration[smece]'")
 

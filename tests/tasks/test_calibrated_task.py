@@ -330,10 +330,22 @@ def test_configs_carry_the_definitions(gpt2_lm: Any) -> None:
         "metrics": [],
         "confidence": "summed",
         "permute": 0,
+        "shared_prefixes": True,
     }
     assert results["versions"][NAME] == 7
     listed = [entry["metric"] for entry in results["configs"][NAME]["metric_list"]]
     assert listed == ["acc", *CORE]
+
+
+@pytest.mark.parametrize("given", [[True, True], [True, False], [False, True]])
+def test_beginnings_are_shared_by_all_tasks_of_a_run_or_by_none(given: list[bool], gpt2_lm: Any) -> None:
+    tasks = [
+        calibrated(task=f"t{i}_calibration", metadata={"calibration": {"shared_prefixes": shares}})
+        for i, shares in enumerate(given)
+    ]
+    results = run_tasks(gpt2_lm, tasks, num_fewshot=3, limit=30)
+    found = {r.certificate["shared_prefixes"] for task in tasks for r in records(results, task.task_name)}
+    assert found == {all(given)}
 
 
 def test_metric_list_chooses(gpt2_lm: Any) -> None:
@@ -348,6 +360,7 @@ def test_metric_list_chooses(gpt2_lm: Any) -> None:
             {"n_bin": 5},
             r"x: metadata\.calibration has no option 'n_bin' \(did you mean n_bins\?\); there are n_bins, metrics",
         ),
+        ({"shared_prefixes": "no"}, r"shared_prefixes is 'no', not true or false"),
         ({"n_bins": 0}, r"x: metadata\.calibration\.n_bins is 0, not a whole number from 1 to 100"),
         ({"n_bins": True}, "n_bins is True"),
         ({"n_bins": 101}, "n_bins is 101"),
