@@ -1,0 +1,161 @@
+"""Intervals of calibration errors: which errors are compatible with the one that was observed?
+
+A plug-in error theta = |mu_1| + ... + |mu_F| is biased upward where gaps are near 0, so neither a bootstrap's
+percentiles nor plug-in +- 1.96 standard errors hold their level. Here a value theta_0 belongs to the interval
+unless the observed error would be among the largest or smallest that a population with error theta_0 shows:
+the test's distribution has the bias in it, and at theta_0 = 0 the test is the null test of calibration.
+
+Many gap vectors have error theta_0. The one that is most likely given the observed gaps stands for them: it
+takes the same multiple of its variance off every gap, mu_f = sign(g_f) max(|g_f| - lambda s_f^2, 0) (exact
+for independent gaps), so small gaps vanish on the way to 0. Its noise is normal with the docs' covariance.
+Because that vector is estimated, the tests are made a little stricter than the level asks for
+(``STRICTNESS``), which the coverage simulation in ``tests/simulations`` was used to choose.
+"""
+
+from collections.abc import Callable
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from lm_eval_calibration.metrics.gap_vectors import GapVector
+from lm_eval_calibration.metrics.validation import FloatArray, undefined
+
+DRAWS = 2000
+"""Draws of the noise, the same ones for every theta_0."""
+
+STRICTNESS = 0.6
+"""Both tails together get this share of 1 - level."""
+
+STEPS = 24
+"""Halvings of the search: the ends are exact to 1e-7 of the range that is searched."""
+
+Norm = Literal["sum", "root"]
+
+
+class Estimate(NamedTuple):
+    """An estimate with its interval.
+
+    Attributes:
+        value: Estimate of the population's value, less the bias where there is one; within the interval.
+        low: Lower end of the interval.
+        high: Upper end of the interval.
+        influence: [N] first-order effect of each doc on the value.
+    """
+
+    value: float
+    low: float
+    high: float
+    influence: FloatArray
+
+
+def error_estimate(vector: GapVector, norm: Norm, *, level: float, seed: int, largest: float = 1.0) -> Estimate:
+    """Estimate, interval and influence of the norm of a gap vector: sum |g_f|, or sqrt(sum g_f^2).
+
+    Args:
+        vector: The gaps; two docs at least, else nan.
+        norm: "sum" or "root".
+        level: Level of the interval.
+        seed: Seed of ``np.random.default_rng``.
+        largest: Greatest possible value of the error.
+    """
+    gaps, influence = vector.gaps, vector.influence
+    if len(influence) < 2:
+        reason = undefined("an interval needs at least two docs")
+        return Estimate(reason, reason, reason, influence[:, 0])
+    covariance = vector.covariance()
+    variance = np.diag(covariance)
+    noise = _draw(covariance, seed)
+    size = _SIZES[norm]
+    path = _thresholded(np.abs(gaps), variance) if norm == "sum" else _scaled(np.abs(gaps), variance)
+    low, high = _invert(float(size(gaps)), path, np.where(gaps < 0, -noise, noise), size, 1 - level)
+    low, high = min(low, largest), min(high, largest)
+    if norm == "sum":
+        bias = np.mean(size(gaps + noise)) - size(gaps)
+        value = float(size(gaps) - bias)
+        direction = _soft_sign(gaps, variance)
+    else:
+        value = float(np.sqrt(max(0.0, np.sum(gaps**2) - np.sum(variance))))
+        direction = gaps / max(float(size(gaps)), 1e-300)
+    return Estimate(float(np.clip(value, low, high)), low, high, influence @ direction)
+
+
+def _sum(gaps: FloatArray) -> FloatArray:
+    return np.asarray(np.abs(gaps).sum(axis=-1))
+
+
+def _root(gaps: FloatArray) -> FloatArray:
+    return np.asarray(np.sqrt((gaps**2).sum(axis=-1)))
+
+
+_SIZES: dict[Norm, Callable[[FloatArray], FloatArray]] = {"sum": _sum, "root": _root}
+
+
+class _Path(NamedTuple):
+    """Gap vectors of growing error: ``at(t)`` for t in [0, end], at(0) = 0, at(1) the observed gaps."""
+
+    at: Callable[[float], FloatArray]
+    end: float
+
+
+def _thresholded(gaps: FloatArray, variance: FloatArray) -> _Path:
+    """Most likely gaps (>= 0) with a given sum of sizes: each moved by the same multiple of its variance."""
+    live = variance > 0
+    if not live.any():
+        return _Path(lambda t: gaps, 1.0)
+    top = float(np.max(gaps[live] / variance[live])) or 1.0
+    reach = 12 / (top * float(np.sqrt(variance.max())))  # 12 standard errors beyond the observed gaps
+    return _Path(lambda t: np.where(live, np.maximum(gaps - (1 - t) * top * variance, 0), gaps), 1 + reach)
+
+
+def _scaled(gaps: FloatArray, variance: FloatArray) -> _Path:
+    """Gaps in the observed proportion; in that of their standard errors where none was observed."""
+    shape = gaps if gaps.any() else np.sqrt(variance)
+    noise = float(np.sqrt(variance.sum()))
+    return _Path(lambda t: t * shape, 1 + 12 * noise / max(float(_root(shape)), 1e-300))
+
+
+def _invert(
+    observed: float, path: _Path, noise: FloatArray, size: Callable[[FloatArray], FloatArray], alpha: float
+) -> tuple[float, float]:
+    """Errors along the path that the observed one does not refute, each tail with STRICTNESS alpha / 2.
+
+    The observed error itself is always among them, also where even calibration shows larger ones as a rule.
+    """
+    tail = STRICTNESS * alpha / 2
+    slack = 1e-12 * max(1.0, observed)
+
+    def too_small(t: float) -> bool:
+        """The observed error is too large for the population at t."""
+        return bool(np.mean(size(path.at(t) + noise) >= observed - slack) <= tail)
+
+    def not_too_large(t: float) -> bool:
+        """The observed error is not too small for the population at t."""
+        return bool(np.mean(size(path.at(t) + noise) <= observed + slack) > tail)
+
+    low = float(size(path.at(_last(too_small, path.end)))) if too_small(0.0) else 0.0
+    high = float(size(path.at(_last(not_too_large, path.end))))
+    return min(low, observed), max(high, observed)
+
+
+def _last(holds: Callable[[float], bool], end: float) -> float:
+    """Where a condition that holds from 0 on ends to hold, by halving."""
+    inside, outside = 0.0, end
+    for _ in range(STEPS):
+        middle = (inside + outside) / 2
+        inside, outside = (middle, outside) if holds(middle) else (inside, middle)
+    return outside
+
+
+def _draw(covariance: FloatArray, seed: int) -> FloatArray:
+    """Normal noise [DRAWS, F] in pairs of opposite sign, with a covariance that may be singular."""
+    values, vectors = np.linalg.eigh(covariance)
+    root = vectors * np.sqrt(np.maximum(values, 0))
+    half = np.random.default_rng(seed).standard_normal((DRAWS // 2, len(root))) @ root.T
+    return np.concatenate([half, -half])
+
+
+def _soft_sign(gaps: FloatArray, variance: FloatArray) -> FloatArray:
+    """Expected sign of each population gap: towards 0 where the gap is within its noise."""
+    from scipy.special import erf
+
+    return np.asarray(erf(gaps / np.sqrt(2 * np.maximum(variance, 1e-300))))
