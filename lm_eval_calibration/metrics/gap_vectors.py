@@ -60,7 +60,7 @@ def top_label_range_gaps(conf: FloatArray, hit: FloatArray, n_bins: int) -> GapV
 
 def one_class_range_gaps(conf: FloatArray, hit: FloatArray, n_bins: int) -> GapVector:
     """Gaps of ``ace_one_class``: (acc_r - conf_r) / R over the R ranges that hold a doc."""
-    return _ranges(conf, hit, _range_scale(len(conf), n_bins))
+    return _ranges(conf, hit, range_scale(len(conf), n_bins))
 
 
 def class_range_gaps(choices: Choices, n_bins: int) -> GapVector:
@@ -70,7 +70,7 @@ def class_range_gaps(choices: Choices, n_bins: int) -> GapVector:
     for k in range(n_classes):
         member = choices.position == k
         probs, hits, docs = choices.probs[member], choices.hits[member], choices.doc[member]
-        vector = _ranges(probs, hits, _range_scale(len(docs), n_bins) / n_classes)
+        vector = _ranges(probs, hits, range_scale(len(docs), n_bins) / n_classes)
         influence[docs, k * n_bins : (k + 1) * n_bins] = vector.influence * (n_docs / len(docs))
         vectors.append(vector)
     gaps, _, variance = zip(*vectors, strict=True)
@@ -165,7 +165,7 @@ def _ranges(forecasts: FloatArray, outcomes: FloatArray, scale: FloatArray) -> G
     return GapVector(totals * scale, influence, variance * scale**2)
 
 
-def _range_scale(n_forecasts: int, n_bins: int) -> FloatArray:
+def range_scale(n_forecasts: int, n_bins: int) -> FloatArray:
     """1 / (size of the range x number of ranges that hold a doc)."""
     sizes = range_sizes(n_forecasts, n_bins)
     return np.where(sizes > 0, 1 / (np.maximum(sizes, 1) * np.count_nonzero(sizes)), 0.0)

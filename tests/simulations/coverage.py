@@ -2,7 +2,8 @@
 
     OMP_NUM_THREADS=1 python tests/simulations/coverage.py [--draws 1000] [--docs 200 1000 5000]
 
-Prints the tables of the README, as Markdown. A population of docs with four choices and a vocabulary of 32
+Prints the tables of the README, as Markdown: coverage in percent, with the width of ece's interval as a multiple
+of 2 x 1.96 standard deviations of ``ece_debiased``; then how often p <= 0.05, in percent. A population of docs with four choices and a vocabulary of 32
 entries is sampled anew for every draw; its labels are drawn from a distribution that is the forecast itself
 (calibrated), flatter (overconfident) or above and below it in turn (oscillating). The truth is computed from
 that distribution on ten million docs, without labels.
@@ -19,6 +20,7 @@ from lm_eval_calibration import metrics
 CHOICES, VOCABULARY, N_BINS = 4, 32, 10
 TRUTH_DOCS = 10_000_000
 METRICS = ("ece", "ace", "full_ece", "brier_score", "auroc", "overconfidence")
+NULLS = ("ece", "ace", "full_ece", "overconfidence")
 
 
 class Docs(NamedTuple):
@@ -42,21 +44,28 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
     return powers / powers.sum(axis=1, keepdims=True)
 
 
-def _oscillating(logits: np.ndarray, probs: np.ndarray) -> np.ndarray:
-    """Accuracy 0.1 above and below the confidence, three times between 0 and 1; the rest in proportion."""
-    top, rows = logits.argmax(axis=1), np.arange(len(logits))
+def _with_accuracy(probs: np.ndarray, accuracy_at: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+    """The top label is right with this probability of its confidence; the others share the rest as before."""
+    top, rows = probs.argmax(axis=1), np.arange(len(probs))
     confidence = probs[rows, top]
-    accuracy = np.clip(confidence + 0.1 * np.sin(2 * np.pi * 3 * confidence), 0, 1)
+    accuracy = np.clip(accuracy_at(confidence), 0, 1)
     true_probs = probs * ((1 - accuracy) / np.maximum(1 - confidence, 1e-12))[:, None]
     true_probs[rows, top] = accuracy
     return true_probs
 
 
+def _waves(confidence: np.ndarray) -> np.ndarray:
+    """0.1 above and below the confidence, three times between 0 and 1."""
+    return confidence + 0.1 * np.sin(2 * np.pi * 3 * confidence)
+
+
 REGIMES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "calibrated": lambda logits, probs: probs,
     "overconfident": lambda logits, probs: _softmax(logits / 1.5),
-    "oscillating": _oscillating,
+    "oscillating": lambda logits, probs: _with_accuracy(probs, _waves),
+    "overconfident by 0.05": lambda logits, probs: _with_accuracy(probs, lambda c: c - 0.05),
 }
+COVERED = ("calibrated", "overconfident", "oscillating")
 
 
 class Sample(NamedTuple):
@@ -144,7 +153,7 @@ class Cell(NamedTuple):
 
 def simulate(regime: str, n: int, truth: dict[str, float], *, draws: int, seed: int) -> dict[str, Cell]:
     """Coverage of every metric's interval; ``debiased`` holds mean and sd of ``ece_debiased``."""
-    rng = np.random.default_rng([seed, n, list(REGIMES).index(regime)])
+    rng = _generator(seed, n, regime)
     ends: dict[str, list[tuple[float, float, float]]] = {name: [] for name in METRICS}
     debiased = []
     for _ in range(draws):
@@ -164,25 +173,50 @@ def simulate(regime: str, n: int, truth: dict[str, float], *, draws: int, seed: 
     return cells
 
 
+def rejections(regime: str, n: int, *, draws: int, seed: int) -> dict[str, float]:
+    """Share of the draws on which the null test rejects calibration at 5%."""
+    rng, rejected = _generator(seed + 1, n, regime), dict.fromkeys(NULLS, 0)
+    for _ in range(draws):
+        sample = draw_sample(rng, n, regime)
+        for name in NULLS:
+            rejected[name] += getattr(metrics, f"{name}_null")(*sample.arrays(name)).p_value <= 0.05
+    return {name: count / draws for name, count in rejected.items()}
+
+
+def _generator(seed: int, n: int, regime: str) -> np.random.Generator:
+    return np.random.default_rng([seed, n, list(REGIMES).index(regime)])
+
+
+def print_coverage(sizes: list[int], *, draws: int, seed: int) -> None:
+    print(f"| regime | N | {' | '.join(METRICS)} | true ece | mean ece_debiased | width of ece's interval |")
+    print("|---|---|" + "---|" * (len(METRICS) + 3))
+    for regime in COVERED:
+        truth = truths(regime)
+        for n in sizes:
+            cells = simulate(regime, n, truth, draws=draws, seed=seed)
+            covered = " | ".join(f"{100 * cells[name].coverage:.1f}" for name in METRICS)
+            debiased = cells["ece_debiased"]
+            width = cells["ece"].mean_width / debiased.mean_width
+            row = f"| {regime} | {n:,} | {covered} | {truth['ece']:.4f} | {debiased.mean_value:.4f} | {width:.2f} |"
+            print(row, flush=True)
+
+
+def print_rejections(sizes: list[int], *, draws: int, seed: int) -> None:
+    print(f"\n| regime | N | {' | '.join(NULLS)} |")
+    print("|---|---|" + "---|" * len(NULLS))
+    for regime, n in [*(("calibrated", n) for n in sizes), ("overconfident by 0.05", 2000)]:
+        shares = rejections(regime, n, draws=draws, seed=seed)
+        print(f"| {regime} | {n:,} | " + " | ".join(f"{100 * shares[name]:.1f}" for name in NULLS) + " |", flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--draws", type=int, default=1000)
     parser.add_argument("--docs", type=int, nargs="+", default=[200, 1000, 5000])
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(f"| regime | N | {' | '.join(METRICS)} | ece: truth, mean debiased | width of ece's interval |")
-    print("|---|---|" + "---|" * (len(METRICS) + 2))
-    for regime in REGIMES:
-        truth = truths(regime)
-        for n in options.docs:
-            cells = simulate(regime, n, truth, draws=options.draws, seed=options.seed)
-            covered = " | ".join(f"{100 * cells[name].coverage:.1f}" for name in METRICS)
-            debiased = cells["ece_debiased"]
-            width = cells["ece"].mean_width / debiased.mean_width
-            print(
-                f"| {regime} | {n} | {covered} | {truth['ece']:.4f}, {debiased.mean_value:.4f} | {width:.2f} |",
-                flush=True,
-            )
+    print_coverage(options.docs, draws=options.draws, seed=options.seed)
+    print_rejections(options.docs, draws=options.draws, seed=options.seed)
 
 
 if __name__ == "__main__":
