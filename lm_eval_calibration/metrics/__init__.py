@@ -17,6 +17,8 @@ from lm_eval_calibration.metrics.classwise import (
     sce,
     sce_stderr,
 )
+from lm_eval_calibration.metrics.comparison import Comparison, Run, compare, holm
+from lm_eval_calibration.metrics.decompositions import NllDecomposition, nll_decomposition
 from lm_eval_calibration.metrics.full_vocabulary import (
     check_kept_from,
     full_ece,
@@ -101,6 +103,12 @@ from lm_eval_calibration.metrics.ranking import (
     auroc_stderr,
 )
 from lm_eval_calibration.metrics.resampling import bootstrap_stderr
+from lm_eval_calibration.metrics.selective import (
+    RiskCoverageCurve,
+    risk_coverage_curve,
+    selective_accuracy,
+    selective_accuracy_interval,
+)
 from lm_eval_calibration.metrics.top_label import (
     ace_top_label,
     ace_top_label_stderr,
@@ -125,9 +133,13 @@ from lm_eval_calibration.metrics.top_label import (
 __all__ = [
     "CATALOG",
     "CORE",
+    "Comparison",
     "CorpDecomposition",
     "Metric",
+    "NllDecomposition",
     "Null",
+    "RiskCoverageCurve",
+    "Run",
     "_slow_null",
     "_sum_null",
     "ace",
@@ -171,6 +183,7 @@ __all__ = [
     "ce_l2_debiased_null",
     "ce_l2_debiased_stderr",
     "check_kept_from",
+    "compare",
     "confident_error_rate",
     "confident_error_rate_interval",
     "confident_error_rate_null",
@@ -198,11 +211,13 @@ __all__ = [
     "full_ece_null",
     "full_ece_stderr",
     "gap_sums",
+    "holm",
     "mce",
     "mce_interval",
     "mce_null",
     "mce_stderr",
     "nll",
+    "nll_decomposition",
     "nll_interval",
     "nll_null",
     "nll_stderr",
@@ -211,6 +226,7 @@ __all__ = [
     "overconfidence_null",
     "overconfidence_stderr",
     "position_gap_sums",
+    "risk_coverage_curve",
     "rms_ce",
     "rms_ce_interval",
     "rms_ce_null",
@@ -219,6 +235,8 @@ __all__ = [
     "sce_interval",
     "sce_null",
     "sce_stderr",
+    "selective_accuracy",
+    "selective_accuracy_interval",
     "skill_score",
     "skill_score_interval",
     "skill_score_null",

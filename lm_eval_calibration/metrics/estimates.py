@@ -9,7 +9,7 @@ from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import betaincinv, expit, logit, ndtri, stdtrit
+from scipy.special import betaincinv, expit, logit, ndtri, stdtrit, xlogy
 
 from lm_eval_calibration.metrics.binning import bin_index, bin_sums
 from lm_eval_calibration.metrics.gap_vectors import (
@@ -198,9 +198,21 @@ def auroc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estima
 
 
 def aurc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
-    """Aurc = E[wrong_i x -log u_i], u_i the share of docs above doc i (ties half)."""
-    wrong, above = 1 - hit, _mean_above(conf, np.ones(len(conf)))
-    influence = -wrong * np.log(above) - _mean_below(conf, wrong / above)
+    """Aurc = E[wrong_i L_i], L_i the mean of -log u over the shares a < u < b that doc i and its ties take.
+
+    One more doc above a group of ties moves both of its ends up, one more doc in it moves b.
+    """
+    wrong = 1 - hit
+    _, group, size = np.unique(-conf, return_inverse=True, return_counts=True)
+    n_docs, b = len(conf), np.cumsum(size) / len(conf)
+    a = np.append(0, b[:-1])
+    mean_log = (b - xlogy(b, b) - a + xlogy(a, a)) * n_docs / size
+    mass = bin_sums(group, wrong, len(size)) / size  # per share of docs
+    by_b = -mass * (np.log(b) + mean_log)
+    by_a = mass * (np.log(a, out=np.zeros(len(a)), where=a > 0) + mean_log) * (a > 0)
+    at_or_below = np.cumsum(by_b[::-1])[::-1]
+    below = np.cumsum(by_a[::-1])[::-1] - by_a
+    influence = wrong * mean_log[group] + (at_or_below + below)[group]
     return _ranking_estimate(aurc(conf, hit), influence, level=level, largest=1)
 
 

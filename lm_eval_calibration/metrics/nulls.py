@@ -18,7 +18,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 
 from lm_eval_calibration.metrics import classwise, proper_scores, ranking, top_label
@@ -167,7 +167,7 @@ def confident_error_rate_null(
     threshold = check_probability("threshold", threshold)
     value, member = top_label.confident_error_rate(conf, hit, threshold=threshold), conf >= threshold
     right = _totals(_top_label(conf), _column(member.astype(np.float64)), seed)[:, 0]
-    return _null(value, 1 - right / max(1, np.count_nonzero(member)))
+    return _null(value, 1 - right / max(1, int(np.count_nonzero(member))))
 
 
 def brier_top_label_null(confidence: ArrayLike, correct: ArrayLike, *, seed: int = 0) -> Null:
@@ -304,12 +304,14 @@ def _totals(forecasts: _Forecasts, weights: csr_array, seed: int, draws: int = D
     """Sums over the forecasts that come true of their weights [n_forecasts, F], on every draw: [draws, F]."""
     if forecasts.n_docs > EXACT_DOCS:
         expected = weights.multiply(forecasts.probs[:, None]).tocsr()
-        of_doc = csr_array((np.ones(len(forecasts.doc)), (forecasts.doc, np.arange(len(forecasts.doc))))) @ expected
+        ones, forecast = np.ones(len(forecasts.doc)), np.arange(len(forecasts.doc))
+        of_doc = csr_array((ones, (forecasts.doc, forecast)), shape=(forecasts.n_docs, len(forecast))) @ expected
         covariance = (weights.T @ expected - of_doc.T @ of_doc).toarray()
         return np.asarray(expected.sum(axis=0) + _normal(covariance, seed, draws))
     rng, step = np.random.default_rng(seed), max(1, CHUNK // len(forecasts.probs))
     chunks = [min(step, draws - start) for start in range(0, draws, step)]
-    return np.asarray(np.concatenate([(weights.T @ _outcomes(forecasts, rng, n)).T for n in chunks]), dtype=np.float64)
+    totals: FloatArray = np.concatenate([(weights.T @ _outcomes(forecasts, rng, n)).T for n in chunks])
+    return totals
 
 
 def _outcomes(forecasts: _Forecasts, rng: np.random.Generator, draws: int) -> FloatArray:
@@ -319,7 +321,8 @@ def _outcomes(forecasts: _Forecasts, rng: np.random.Generator, draws: int) -> Fl
     reached = np.concatenate([[0.0], np.cumsum(probs)])
     start, end = reached[:-1] - reached[first], reached[1:] - reached[first]
     uniform = rng.random((n_docs, draws))[doc]
-    return ((start[:, None] <= uniform) & (uniform < end[:, None])).astype(np.float64)
+    comes_true: NDArray[np.bool_] = (start[:, None] <= uniform) & (uniform < end[:, None])
+    return comes_true.astype(np.float64)
 
 
 def _normal(covariance: FloatArray, seed: int, draws: int = DRAWS) -> FloatArray:

@@ -2,11 +2,13 @@
 
     OMP_NUM_THREADS=1 python tests/simulations/coverage.py [--draws 1000] [--docs 200 1000 5000]
 
-Prints the tables of the README, as Markdown: coverage in percent, with the width of ece's interval as a multiple
-of 2 x 1.96 standard deviations of ``ece_debiased``; then how often p <= 0.05, in percent. A population of docs with four choices and a vocabulary of 32
-entries is sampled anew for every draw; its labels are drawn from a distribution that is the forecast itself
-(calibrated), flatter (overconfident) or above and below it in turn (oscillating). The truth is computed from
-that distribution on ten million docs, without labels.
+Prints the tables of the README, as Markdown: coverage in percent, with the width of ece's interval as a
+multiple of 2 x 1.96 standard deviations of ``ece_debiased``; then how often p <= 0.05, in percent.
+
+A population of docs with four choices and a vocabulary of 32 entries is sampled anew for every draw. Its
+labels are drawn from a distribution that is the forecast itself (calibrated), flatter (overconfident) or
+above and below it in turn (oscillating). The truth is computed from that distribution on ten million docs,
+without labels.
 """
 
 import argparse
