@@ -40,7 +40,7 @@ from lm_eval_calibration.metrics.validation import (
 
 DRAWS = 1000
 SLOW_DRAWS = 200
-"""Draws of metrics that have no formula of sums over docs."""
+"""Draws of ``smece``, which takes a tenth of a second at 14,042 docs."""
 
 CHUNK = 2**22
 """Outcomes drawn at a time: 32 MB of uniform numbers."""
@@ -132,14 +132,14 @@ def ace_one_class_null(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int
 
 
 def ece_debiased_null(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10, seed: int = 0) -> Null:
-    """Null of ``ece_debiased``, from 200 draws."""
+    """Null of ``ece_debiased``."""
     conf, hit = check_top_label(confidence, correct)
     value = top_label.ece_debiased(conf, hit, n_bins=n_bins)
     return _slow_null(value, conf, lambda drawn: top_label.ece_debiased(conf, drawn, n_bins=n_bins), seed)
 
 
 def ce_l2_debiased_null(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10, seed: int = 0) -> Null:
-    """Null of ``ce_l2_debiased``, from 200 draws."""
+    """Null of ``ce_l2_debiased``."""
     conf, hit = check_top_label(confidence, correct)
     value = top_label.ce_l2_debiased(conf, hit, n_bins=n_bins)
     return _slow_null(value, conf, lambda drawn: top_label.ce_l2_debiased(conf, drawn, n_bins=n_bins), seed)
@@ -148,7 +148,7 @@ def ce_l2_debiased_null(confidence: ArrayLike, correct: ArrayLike, *, n_bins: in
 def smece_null(confidence: ArrayLike, correct: ArrayLike, *, seed: int = 0) -> Null:
     """Null of ``smece``, from 200 draws."""
     conf, hit = check_top_label(confidence, correct)
-    return _slow_null(top_label.smece(conf, hit), conf, lambda drawn: top_label.smece(conf, drawn), seed)
+    return _slow_null(top_label.smece(conf, hit), conf, lambda drawn: top_label.smece(conf, drawn), seed, SLOW_DRAWS)
 
 
 def overconfidence_null(confidence: ArrayLike, correct: ArrayLike, *, seed: int = 0) -> Null:
@@ -353,12 +353,14 @@ def _sum_null(value: float, forecasts: _Forecasts, weights: csr_array, seed: int
     return _null(value, np.abs(_totals(forecasts, weights, seed) - expected).sum(axis=1))
 
 
-def _slow_null(value: float, conf: FloatArray, metric: Callable[[FloatArray], float], seed: int) -> Null:
+def _slow_null(
+    value: float, conf: FloatArray, metric: Callable[[FloatArray], float], seed: int, draws: int = DRAWS
+) -> Null:
     """Null of a metric that is computed anew on every draw."""
     rng = np.random.default_rng(seed)
     if np.isnan(value):
         return _null(value, np.empty(0))
-    drawn = [metric((rng.random(len(conf)) < conf).astype(np.float64)) for _ in range(SLOW_DRAWS)]
+    drawn = [metric((rng.random(len(conf)) < conf).astype(np.float64)) for _ in range(draws)]
     return _null(value, np.array(drawn))
 
 

