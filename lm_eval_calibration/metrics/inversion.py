@@ -24,10 +24,11 @@ DRAWS = 2000
 """Draws of the noise, the same ones for every theta_0."""
 
 STRICTNESS = 0.6
-"""Both tails together get this share of 1 - level."""
+"""Share of 1 - level that both tails together get. At 1 coverage was 92 to 97% in the simulations that chose it,
+and a tenth less wide."""
 
-STEPS = 24
-"""Halvings of the search: the ends are exact to 1e-7 of the range that is searched."""
+STEPS = 36
+"""Halvings of the search."""
 
 Norm = Literal["sum", "root"]
 
@@ -36,7 +37,8 @@ class Estimate(NamedTuple):
     """An estimate with its interval.
 
     Attributes:
-        value: Estimate of the population's value, less the bias where there is one; within the interval.
+        value: Estimate of the population's value, of a binned error that of which the observed one would be
+            the median; within the interval.
         low: Lower end of the interval.
         high: Upper end of the interval.
         influence: [N] first-order effect of each doc on the value.
@@ -67,16 +69,10 @@ def error_estimate(vector: GapVector, norm: Norm, *, level: float, seed: int, la
     noise = _draw(covariance, seed)
     size = _SIZES[norm]
     path = _thresholded(np.abs(gaps), variance) if norm == "sum" else _scaled(np.abs(gaps), variance)
-    low, high = _invert(float(size(gaps)), path, np.where(gaps < 0, -noise, noise), size, 1 - level)
-    low, high = min(low, largest), min(high, largest)
-    if norm == "sum":
-        bias = np.mean(size(gaps + noise)) - size(gaps)
-        value = float(size(gaps) - bias)
-        direction = _soft_sign(gaps, variance)
-    else:
-        value = float(np.sqrt(max(0.0, np.sum(gaps**2) - np.sum(variance))))
-        direction = gaps / max(float(size(gaps)), 1e-300)
-    return Estimate(float(np.clip(value, low, high)), low, high, influence @ direction)
+    ends = _invert(float(size(gaps)), path, np.where(gaps < 0, -noise, noise), size, 1 - level)
+    low, value, high = (min(end, largest) for end in ends)
+    direction = _soft_sign(gaps, variance) if norm == "sum" else gaps / max(float(size(gaps)), 1e-300)
+    return Estimate(value, low, high, influence @ direction)
 
 
 def _sum(gaps: FloatArray) -> FloatArray:
@@ -116,25 +112,29 @@ def _scaled(gaps: FloatArray, variance: FloatArray) -> _Path:
 
 def _invert(
     observed: float, path: _Path, noise: FloatArray, size: Callable[[FloatArray], FloatArray], alpha: float
-) -> tuple[float, float]:
+) -> tuple[float, float, float]:
     """Errors along the path that the observed one does not refute, each tail with STRICTNESS alpha / 2.
 
-    The observed error itself is always among them, also where even calibration shows larger ones as a rule.
+    Between the ends the error of which the observed one is the median, 0 where even calibration shows larger
+    ones as a rule. The observed error itself always lies between the ends.
     """
-    tail = STRICTNESS * alpha / 2
-    slack = 1e-12 * max(1.0, observed)
+    tail, slack = STRICTNESS * alpha / 2, 1e-12 * max(1.0, observed)
 
-    def too_small(t: float) -> bool:
-        """The observed error is too large for the population at t."""
-        return bool(np.mean(size(path.at(t) + noise) >= observed - slack) <= tail)
+    def share_below(t: float) -> float:
+        """Probability at t of an error no larger than the observed one."""
+        return float(np.mean(size(path.at(t) + noise) <= observed + slack))
 
-    def not_too_large(t: float) -> bool:
-        """The observed error is not too small for the population at t."""
-        return bool(np.mean(size(path.at(t) + noise) <= observed + slack) > tail)
+    def share_above(t: float) -> float:
+        return float(np.mean(size(path.at(t) + noise) >= observed - slack))
 
-    low = float(size(path.at(_last(too_small, path.end)))) if too_small(0.0) else 0.0
-    high = float(size(path.at(_last(not_too_large, path.end))))
-    return min(low, observed), max(high, observed)
+    def error_at(holds: Callable[[float], bool]) -> float:
+        return float(size(path.at(_last(holds, path.end)))) if holds(0.0) else 0.0
+
+    low = error_at(lambda t: share_above(t) <= tail)
+    value = error_at(lambda t: share_below(t) > 0.5)
+    high = error_at(lambda t: share_below(t) > tail)
+    low, high = min(low, observed), max(high, observed)
+    return low, float(np.clip(value, low, high)), high
 
 
 def _last(holds: Callable[[float], bool], end: float) -> float:

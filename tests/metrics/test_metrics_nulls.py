@@ -36,13 +36,14 @@ def literal_null(name, sample, draws, seed):
     return np.array(values)
 
 
-@pytest.mark.parametrize("name", WITH_NULL)
-@pytest.mark.parametrize("shape", [{"n": 90}, {"n": 70, "ties": True}, {"n": 80, "ragged": True, "k": 5}], ids=str)
+SHAPES = [{"n": 90}, {"n": 70, "ties": True}, {"n": 80, "ragged": True, "k": 5}]
+WIDE = [{"n": 90}, {"n": 80, "k": 12}]  # a vocabulary is not ragged
+CASES = [(name, shape) for name in WITH_NULL for shape in (WIDE if name == "full_ece" else SHAPES)]
+FAST = [case for case in CASES if case[0] != "smece" or case[1] is SHAPES[0]]
+
+
+@pytest.mark.parametrize(("name", "shape"), FAST, ids=str)
 def test_the_null_is_the_literal_simulation(make_sample, name, shape):
-    if name == "full_ece" and "ragged" in shape:
-        shape = {"n": 80, "k": 12}
-    if name == "smece" and len(shape) > 1:
-        shape = {"n": 40}  # it is slow, and takes ties and ragged docs from its arrays as others do
     sample = make_sample(**shape)
     null, expected = CATALOG[name].null(*arrays(sample, name)), literal_null(name, sample, 150, seed=1)
     assert null.value == pytest.approx(CATALOG[name].value(*arrays(sample, name)), abs=1e-12)

@@ -1,0 +1,49 @@
+"""The coverage simulation, small: seeded, and wide enough off that chance alone doesn't fail it."""
+
+import numpy as np
+import pytest
+from simulations import coverage
+
+
+@pytest.fixture(scope="module", params=coverage.COVERED)
+def cells(request):
+    truth = coverage.truths(request.param, n=400_000)
+    return request.param, truth, coverage.simulate(request.param, 200, truth, draws=60, seed=3)
+
+
+def test_intervals_hold_the_truth(cells):
+    """Of 60 draws 53 are 3 standard errors below 95%."""
+    _, _, found = cells
+    for name in coverage.METRICS:
+        assert found[name].coverage >= 53 / 60, name
+
+
+def test_the_interval_of_ece_is_no_wider_than_half_as_much_again(cells):
+    _, _, found = cells
+    assert found["ece"].mean_width <= 1.5 * found["ece_debiased"].mean_width
+
+
+def test_the_truth_of_a_calibrated_population_is_0(cells):
+    regime, truth, _ = cells
+    if regime == "calibrated":
+        assert [truth[name] for name in ("ece", "ace", "full_ece", "overconfidence")] == pytest.approx(
+            [0] * 4, abs=1e-12
+        )
+    else:
+        assert min(truth[name] for name in ("ece", "ace", "full_ece")) > 0.01
+
+
+@pytest.mark.parametrize("regime", coverage.COVERED)
+def test_the_metrics_of_many_docs_are_near_the_truth(regime):
+    truth = coverage.truths(regime, n=400_000)
+    sample = coverage.draw_sample(np.random.default_rng(0), 100_000, regime)
+    for name in coverage.METRICS:
+        value = getattr(coverage.metrics, name)(*sample.arrays(name))
+        assert value == pytest.approx(truth[name], abs=0.012), name
+
+
+def test_the_null_rejects_seldom_under_calibration_and_often_otherwise():
+    seldom = coverage.rejections("calibrated", 150, draws=40, seed=0)
+    often = coverage.rejections("overconfident by 0.05", 2000, draws=10, seed=0)
+    assert max(seldom.values()) <= 0.15
+    assert often["ece"] == often["overconfidence"] == 1
