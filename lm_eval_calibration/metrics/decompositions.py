@@ -7,7 +7,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize_scalar
 
 from lm_eval_calibration.metrics.binning import bin_sums
 from lm_eval_calibration.metrics.validation import FloatArray, Probs, check_choices, undefined
@@ -47,6 +46,8 @@ def nll_decomposition(probs: Probs, labels: ArrayLike) -> NllDecomposition:
 
     Source: Berta, Bach & Jordan 2025, arXiv:2501.19195.
     """
+    from scipy.optimize import minimize_scalar
+
     choices = check_choices(probs, labels)
     gold, n_docs = choices.hits == 1, len(choices.n_choices)
     if np.any(choices.probs[gold] == 0):

@@ -8,11 +8,11 @@ errors the inverted tests of :mod:`~lm_eval_calibration.metrics.inversion`.
 from itertools import pairwise
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import betaincinv, expit, logit, ndtri, stdtrit, xlogy
 
 from lm_eval_calibration.metrics.binning import bin_index, bin_sums
 from lm_eval_calibration.metrics.gap_vectors import (
+    calibrated_variance,
     choices_gaps,
     class_bin_gaps,
     class_range_gaps,
@@ -140,13 +140,13 @@ def nll_estimate(choices: Choices, *, level: float) -> Estimate:
 
 def brier_top_label_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
     """The mean of (c - h)^2."""
-    calibrated = conf * (1 - conf) * (1 - 2 * conf) ** 2
+    calibrated = calibrated_variance(conf, len(conf)) * (1 - 2 * conf) ** 2
     return _mean_estimate((conf - hit) ** 2, calibrated, level=level, low=0, high=1)
 
 
 def overconfidence_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
     """The mean of c - h."""
-    return _mean_estimate(conf - hit, conf * (1 - conf), level=level, low=-1, high=1)
+    return _mean_estimate(conf - hit, calibrated_variance(conf, len(conf)), level=level, low=-1, high=1)
 
 
 def confident_error_rate_estimate(conf: FloatArray, hit: FloatArray, *, threshold: float, level: float) -> Estimate:
@@ -175,10 +175,10 @@ def skill_score_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> 
 
 
 def auroc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
-    """DeLong's standard error on the logit scale, at least Newcombe's interval near 0 and 1.
+    """DeLong's standard error on the logit scale; Newcombe's interval where there is none.
 
-    Complete separation, or one doc of a class, leaves DeLong without a variance; Newcombe's interval (Hanley
-    and McNeil's variance at the hypothesised value) has one.
+    Complete separation, one confidence for all, or one doc of a class leave DeLong without a variance. In
+    Newcombe's interval it is Hanley and McNeil's at the hypothesised value.
     """
     n_right, n_wrong = int(hit.sum()), int(len(hit) - hit.sum())
     if min(n_right, n_wrong) == 0:
@@ -189,16 +189,16 @@ def auroc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estima
     beats[hit == 0] = 1 - (rank[hit == 0] - midranks(conf[hit == 0])) / n_right
     value = float(beats[hit == 1].mean())
     influence = (beats - value) * len(conf) / np.where(hit == 1, n_right, n_wrong)
-    if min(n_right, n_wrong) < 2 or not 0 < value < 1:
-        low, high = _newcombe(value, n_right, n_wrong, _z(level))
-        return Estimate(value, low, high, influence)
-    stderr = np.sqrt(np.var(beats[hit == 1], ddof=1) / n_right + np.var(beats[hit == 0], ddof=1) / n_wrong)
-    low, high = _logit_interval(value, float(stderr), _t(level, 2 * min(n_right, n_wrong)))
-    return Estimate(value, low, high, influence)
+    if min(n_right, n_wrong) > 1:
+        variance = np.var(beats[hit == 1], ddof=1) / n_right + np.var(beats[hit == 0], ddof=1) / n_wrong
+        if variance > 0 and 0 < value < 1:
+            ends = _logit_interval(value, float(np.sqrt(variance)), _t(level, 2 * min(n_right, n_wrong)))
+            return Estimate(value, *ends, influence)
+    return Estimate(value, *_newcombe(value, n_right, n_wrong, _z(level)), influence)
 
 
 def aurc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
-    """Aurc = E[wrong_i L_i], L_i the mean of -log u over the shares a < u < b that doc i and its ties take.
+    """E[wrong_i L_i], L_i the mean of -log u over the shares a < u < b that doc i and its ties take.
 
     One more doc above a group of ties moves both of its ends up, one more doc in it moves b.
     """
@@ -217,14 +217,14 @@ def aurc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimat
 
 
 def augrc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
-    """Augrc = E[wrong_i (1 - u_i)], u_i the share of docs above doc i (ties half)."""
+    """E[wrong_i (1 - u_i)], u_i the share of docs above doc i (ties half)."""
     wrong = 1 - hit
     influence = wrong * _mean_below(conf, np.ones(len(conf))) + _mean_above(conf, wrong)
     return _ranking_estimate(augrc(conf, hit), influence, level=level, largest=0.5)
 
 
 def auprc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
-    """Auprc = E[h_i r_i / u_i] / E[h], r_i the share of docs that are correct and above doc i (ties half)."""
+    """E[h_i r_i / u_i] / E[h], r_i the share of docs that are correct and above doc i (ties half)."""
     if not hit.any():
         return undefined_estimate(len(conf), "auprc is undefined: no doc is correct")
     value, above, right = auprc(conf, hit), _mean_above(conf, np.ones(len(conf))), _mean_above(conf, hit)
@@ -270,18 +270,17 @@ def _logit_interval(value: float, stderr: float, quantile: float) -> tuple[float
 
 def _newcombe(value: float, n_right: int, n_wrong: int, z: float) -> tuple[float, float]:
     """Areas whose own standard error puts the observed one z of them away (Newcombe 2006, method 5)."""
+    from scipy.optimize import brentq
+
     n = (n_right + n_wrong) / 2 - 1
 
     def distance(area: float) -> float:
         spread = 1 + n * (1 - area) / (2 - area) + n * area / (1 + area)
         return (value - area) ** 2 - z**2 * area * (1 - area) * spread / (n_right * n_wrong)
 
-    low = brentq(distance, 0, value) if value > 0 and distance(value) * distance(0) < 0 else 0.0
-    high = brentq(distance, value, 1) if value < 1 and distance(value) * distance(1) < 0 else 1.0
-    if value == 1:
-        low = brentq(distance, 0, 1 - 1e-9)
-    if value == 0:
-        high = brentq(distance, 1e-9, 1)
+    edge = 1e-12  # distance is 0 at 0 and 1 itself where that is the value
+    low = brentq(distance, 0, min(value, 1 - edge)) if value > 0 else 0.0
+    high = brentq(distance, max(value, edge), 1) if value < 1 else 1.0
     return float(low), float(high)
 
 

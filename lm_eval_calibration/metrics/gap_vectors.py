@@ -106,7 +106,8 @@ def vocabulary_gaps(gap_sums: FloatArray, n_positions: IntArray) -> GapVector:
     """
     n_docs, gaps = len(gap_sums), gap_sums.sum(axis=0) / n_positions.sum()
     size = np.abs(gap_sums)
-    spread = np.where(n_positions[:, None] == 1, size * np.maximum(1 - size, 0), size**2)
+    one = (gap_sums != 0) * calibrated_variance(np.minimum(size, 1), n_docs)
+    spread = np.where(n_positions[:, None] == 1, one, size**2)
     touched = np.maximum((gap_sums != 0).sum(axis=0), 1)
     influence = (gap_sums - n_positions[:, None] * gaps) / n_positions.mean()
     return GapVector(gaps, influence, spread.sum(axis=0) / touched / n_positions.mean() ** 2 / n_docs**2)
@@ -121,7 +122,7 @@ def smoothed_gaps(conf: FloatArray, hit: FloatArray, bandwidth: float, n_points:
     kernel /= kernel.sum(axis=1, keepdims=True)
     sums = kernel * (hit - conf)[:, None]
     mass = kernel.sum(axis=0)
-    variance = (kernel.T @ (conf * (1 - conf))) / np.maximum(mass, 1e-300) / len(conf) ** 2 / n_points
+    variance = (kernel.T @ calibrated_variance(conf, len(conf))) / np.maximum(mass, 1e-300) / len(conf) ** 2 / n_points
     return GapVector(sums.mean(axis=0), sums - sums.mean(axis=0), variance)
 
 
@@ -161,7 +162,8 @@ def _ranges(forecasts: FloatArray, outcomes: FloatArray, scale: FloatArray) -> G
     at_cut = np.concatenate([[0], (mean_gap[1:] + mean_gap[:-1]) / 2, [0]])
     influence = np.diff(below * (gap - at_cut), axis=1)
     influence = (influence - influence.mean(axis=0)) * scale * len(forecasts)
-    variance = (member * (forecasts * (1 - forecasts))[:, None]).sum(axis=0) / np.maximum(sizes, 1)
+    spread = calibrated_variance(forecasts, max(1, len(forecasts) // n_bins))
+    variance = spread @ member / np.maximum(sizes, 1)
     return GapVector(totals * scale, influence, variance * scale**2)
 
 
@@ -179,5 +181,12 @@ def _doc_sums(choices: Choices, cell: IntArray, n_cells: int) -> FloatArray:
 
 
 def _mean_variance(cell: IntArray, forecasts: FloatArray, n_cells: int) -> FloatArray:
-    """Mean of p (1 - p) in each cell: the variance of one calibrated outcome."""
-    return bin_sums(cell, forecasts * (1 - forecasts), n_cells) / np.maximum(np.bincount(cell, minlength=n_cells), 1)
+    """Mean variance of one calibrated outcome in each cell."""
+    counts = np.bincount(cell, minlength=n_cells)
+    return bin_sums(cell, calibrated_variance(forecasts, counts[cell]), n_cells) / np.maximum(counts, 1)
+
+
+def calibrated_variance(forecasts: FloatArray, n: IntArray | int) -> FloatArray:
+    """P (1 - p) of each forecast, which no forecast is so certain as to bring below that of 1 / (n + 2)."""
+    doubted = np.clip(forecasts, 1 / (n + 2), 1 - 1 / (n + 2))
+    return np.asarray(doubted * (1 - doubted))

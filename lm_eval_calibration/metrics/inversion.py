@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
+from scipy.special import erf
 
 from lm_eval_calibration.metrics.gap_vectors import GapVector
 from lm_eval_calibration.metrics.validation import FloatArray, undefined
@@ -97,7 +98,7 @@ def _thresholded(gaps: FloatArray, variance: FloatArray) -> _Path:
     """Most likely gaps (>= 0) with a given sum of sizes: each moved by the same multiple of its variance."""
     live = variance > 0
     if not live.any():
-        return _Path(lambda t: gaps, 1.0)
+        return _Path(lambda t: t * gaps, 1.0)
     top = float(np.max(gaps[live] / variance[live])) or 1.0
     reach = 12 / (top * float(np.sqrt(variance.max())))  # 12 standard errors beyond the observed gaps
     return _Path(lambda t: np.where(live, np.maximum(gaps - (1 - t) * top * variance, 0), gaps), 1 + reach)
@@ -116,13 +117,16 @@ def _invert(
     """Errors along the path that the observed one does not refute, each tail with STRICTNESS alpha / 2.
 
     Between the ends the error of which the observed one is the median, 0 where even calibration shows larger
-    ones as a rule. The observed error itself always lies between the ends.
+    ones as a rule. The observed error itself always lies between the ends. One that is smaller than what
+    calibration shows as a rule was lucky: the upper end takes it for calibration's median (a power-constrained
+    limit, Cowan et al. 2011, arXiv:1105.3166), else a coincidence would make an interval of width 0.
     """
     tail, slack = STRICTNESS * alpha / 2, 1e-12 * max(1.0, observed)
+    usual = float(np.median(size(path.at(0.0) + noise)))
 
-    def share_below(t: float) -> float:
+    def share_below(t: float, bound: float = observed) -> float:
         """Probability at t of an error no larger than the observed one."""
-        return float(np.mean(size(path.at(t) + noise) <= observed + slack))
+        return float(np.mean(size(path.at(t) + noise) <= bound + slack))
 
     def share_above(t: float) -> float:
         return float(np.mean(size(path.at(t) + noise) >= observed - slack))
@@ -132,7 +136,7 @@ def _invert(
 
     low = error_at(lambda t: share_above(t) <= tail)
     value = error_at(lambda t: share_below(t) > 0.5)
-    high = error_at(lambda t: share_below(t) > tail)
+    high = error_at(lambda t: share_below(t, max(observed, usual)) > tail)
     low, high = min(low, observed), max(high, observed)
     return low, float(np.clip(value, low, high)), high
 
@@ -156,6 +160,4 @@ def _draw(covariance: FloatArray, seed: int) -> FloatArray:
 
 def _soft_sign(gaps: FloatArray, variance: FloatArray) -> FloatArray:
     """Expected sign of each population gap: towards 0 where the gap is within its noise."""
-    from scipy.special import erf
-
     return np.asarray(erf(gaps / np.sqrt(2 * np.maximum(variance, 1e-300))))

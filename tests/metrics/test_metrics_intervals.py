@@ -180,7 +180,22 @@ def test_docs_that_are_all_correct_are_not_certainty():
     assert high > -0.06
     low, high = metrics.ece_interval(np.full(20, 0.9), np.ones(20))
     assert high - low > 0.05
-    assert metrics.ece_interval(np.ones(20), np.ones(20)) == (0, 0)
+    low, high = metrics.ece_interval(np.ones(20), np.ones(20))
+    assert low == 0
+    assert 0.01 < high < 0.2
+    for interval in (metrics.ece_interval, metrics.rms_ce_interval, metrics.overconfidence_interval):
+        low, high = interval(np.ones(30), np.zeros(30))
+        assert 0.5 < low < 0.99
+        assert high == 1
+
+
+def test_gaps_that_cancel_by_coincidence_are_not_certainty():
+    low, high = metrics.ece_interval([0.5, 0.5], [1, 0])
+    assert low == 0
+    assert high > 0.5
+    low, high = metrics.ece_interval(np.full(1000, 0.5), np.arange(1000) % 2)
+    assert low == 0
+    assert 0.02 < high < 0.06
 
 
 def test_auroc_interval_of_separated_docs_is_newcombes():
@@ -193,6 +208,9 @@ def test_auroc_interval_of_separated_docs_is_newcombes():
     assert 0 < low < 1 == high
     low, high = metrics.auroc_interval([0.1, 0.9, 0.3, 0.7], [0, 0, 0, 1])
     assert 0 < low < 2 / 3 < high < 1
+    low, high = metrics.auroc_interval(np.full(20, 0.3), np.arange(20) % 2)
+    assert low == pytest.approx(1 - high)
+    assert 0.2 < low < 0.35
     with pytest.warns(UndefinedMetricWarning, match="every doc is correct"):
         assert np.isnan(metrics.auroc_interval([0.2, 0.4], [1, 1])).all()
 
