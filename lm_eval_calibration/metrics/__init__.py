@@ -1,4 +1,7 @@
-"""Calibration metrics: arrays in, float out, each with a standard error called ``<name>_stderr``.
+"""Calibration metrics: arrays in, float out.
+
+Each has a standard error ``<name>_stderr``, a confidence interval ``<name>_interval`` and, but for the areas
+that only rank docs, a null ``<name>_null``: what a calibrated model would show. :func:`compare` takes two runs.
 
 Needs NumPy, SciPy and scikit-learn only. Top-label metrics take ``(confidence, correct)``, classwise ones
 ``(probs, labels)``, full-vocabulary ones ``(probs, targets)`` or mergeable gap sums. :data:`CATALOG` lists

@@ -13,7 +13,7 @@ Source: Zou & Donner 2008 (MOVER); Holm 1979.
 from collections.abc import Sequence
 from importlib.util import find_spec
 from inspect import signature
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -112,34 +112,22 @@ def compare(
     """
     check_n_bins(n_bins)
     check_level(level)
-    named = names is not None
-    wanted = names if names is not None else [n for n in CATALOG if n != "smece" or find_spec("relplot") is not None]
     comparisons = {}
-    for name in wanted:
-        if name not in CATALOG:
-            raise ValueError(f"{name!r} is no metric; there are {', '.join(CATALOG)}")
-        arrays = [_arrays(run, CATALOG[name].kind) for run in (a, b)]
-        if arrays[0] is None or arrays[1] is None:
-            if named:
-                raise ValueError(f"{name} needs the arrays {' and '.join(_FIELDS[CATALOG[name].kind])} of both runs")
-            continue
+    for name in _comparable(a, b) if names is None else names:
+        _check_asked_for(name, a, b)
         refusal = _refusal(a, b) if name == "full_ece" else None
-        if refusal and named:
+        if refusal and names is not None:
             raise ValueError(refusal)
+        one, other = (_arrays(run, CATALOG[name].kind) for run in (a, b))
+        if paired and len(one[1]) != len(other[1]):
+            raise ValueError(f"{name}: paired runs have the same docs, but a has {len(one[1])} and b {len(other[1])}")
         options = {"n_bins": n_bins} if CATALOG[name].takes_n_bins else {}
-        values = [CATALOG[name].value(*pair, **options) for pair in arrays if pair is not None]
+        values = CATALOG[name].value(*one, **options), CATALOG[name].value(*other, **options)
         if refusal:
-            nan = undefined(refusal)
-            comparisons[name] = Comparison(values[0], values[1], nan, nan, nan, nan)
+            comparisons[name] = Comparison(*values, *[undefined(refusal)] * 4)
             continue
-        one, other = (
-            _estimate(name, *pair, n_bins=n_bins, level=level, seed=seed) for pair in arrays if pair is not None
-        )
-        if paired and len(one.influence) != len(other.influence):
-            raise ValueError(
-                f"{name}: paired runs have the same docs, but a has {len(one.influence)} and b {len(other.influence)}"
-            )
-        comparisons[name] = Comparison(values[0], values[1], *_difference(one, other, paired=paired, level=level))
+        estimated = (_estimate(name, *pair, n_bins=n_bins, level=level, seed=seed) for pair in (one, other))
+        comparisons[name] = Comparison(*values, *_difference(*estimated, paired=paired, level=level))
     return comparisons
 
 
@@ -176,9 +164,28 @@ _FIELDS: dict[Kind, tuple[str, str]] = {
 }
 
 
-def _arrays(run: Run, kind: Kind) -> tuple[ArrayLike, ArrayLike] | None:
-    first, second = (getattr(run, field) for field in _FIELDS[kind])
-    return None if first is None or second is None else (first, second)
+def _arrays(run: Run, kind: Kind) -> tuple[Any, Any]:
+    """The two arrays of a kind; None where missing."""
+    first, second = _FIELDS[kind]
+    return getattr(run, first), getattr(run, second)
+
+
+def _has(run: Run, kind: Kind) -> bool:
+    return all(array is not None for array in _arrays(run, kind))
+
+
+def _comparable(a: Run, b: Run) -> list[str]:
+    """Metrics whose arrays both runs have, and whose package is installed."""
+    names = [name for name, metric in CATALOG.items() if _has(a, metric.kind) and _has(b, metric.kind)]
+    return [name for name in names if name != "smece" or find_spec("relplot") is not None]
+
+
+def _check_asked_for(name: str, a: Run, b: Run) -> None:
+    if name not in CATALOG:
+        raise ValueError(f"{name!r} is no metric; there are {', '.join(CATALOG)}")
+    kind = CATALOG[name].kind
+    if not (_has(a, kind) and _has(b, kind)):
+        raise ValueError(f"{name} needs the arrays {' and '.join(_FIELDS[kind])} of both runs")
 
 
 def _refusal(a: Run, b: Run) -> str | None:

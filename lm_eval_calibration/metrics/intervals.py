@@ -36,7 +36,22 @@ Interval = tuple[float, float]
 def ece_interval(
     confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10, level: float = 0.95, seed: int = 0
 ) -> Interval:
-    """Interval of the population's ``ece`` at the same equal-width bins, by inverted tests."""
+    """Interval of the population's ``ece`` at the same equal-width bins, by inverted tests.
+
+    Args:
+        confidence: [N] confidence of each doc, in [0, 1].
+        correct: [N] 0 or 1.
+        n_bins: Number of bins.
+        level: Probability that the interval holds the population's error.
+        seed: Seed of ``np.random.default_rng``.
+
+    Returns:
+        The lower and the upper end, probabilities. 0 <= low <= ece <= high <= 1; low is 0 where these docs
+        don't tell the model from a calibrated one.
+
+    Raises:
+        ValueError: Bad input; the message names the row and the value.
+    """
     conf, hit = check_top_label(confidence, correct)
     n_bins, level = check_n_bins(n_bins), check_level(level)
     return _ends(estimates.ece_estimate(conf, hit, n_bins=n_bins, level=level, seed=seed))

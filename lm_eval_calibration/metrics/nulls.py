@@ -92,7 +92,20 @@ def too_few_to_tell(name: str, null: Null, n_docs: int) -> str | None:
 
 
 def ece_null(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10, seed: int = 0) -> Null:
-    """Null of ``ece``."""
+    """Null of ``ece``.
+
+    Args:
+        confidence: [N] confidence of each doc, in [0, 1].
+        correct: [N] 0 or 1.
+        n_bins: Number of equal-width bins.
+        seed: Seed of ``np.random.default_rng``.
+
+    Returns:
+        Value, mean and 95% quantile under calibration, and the p-value.
+
+    Raises:
+        ValueError: Bad input; the message names the row and the value.
+    """
     conf, hit = check_top_label(confidence, correct)
     value, scale = top_label.ece(conf, hit, n_bins=n_bins), np.full(len(conf), 1 / len(conf))
     return _sum_null(value, _top_label(conf), _one_hot(bin_index(conf, n_bins), n_bins, scale), seed)
