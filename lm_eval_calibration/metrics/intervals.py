@@ -12,8 +12,9 @@ those that simulate take ``seed``, of ``np.random.default_rng``. Nan for both en
 UndefinedMetricWarning, where the metric is undefined or there is one doc only. Bad input raises ValueError
 that names the row and the value.
 
-Sources: bias of the plug-in error: Kumar et al. 2019, arXiv:1909.10155; the non-normal limit at calibration:
-Sun et al. 2024, arXiv:2408.08998; tests of calibration: Lee et al. 2023 (T-Cal), arXiv:2203.01850.
+Sources: bias of the plug-in error: Kumar et al. 2019, arXiv:1909.10155; that calibration and miscalibration have
+different limits, and an interval of the l2 error that minds it: Sun et al. 2024, arXiv:2408.08998; tests of
+calibration: Lee et al. 2023 (T-Cal), arXiv:2203.01850.
 """
 
 import numpy as np

@@ -107,7 +107,11 @@ def _draw_labels(rng: np.random.Generator, probs: np.ndarray) -> np.ndarray:
 def truths(regime: str, n: int = TRUTH_DOCS) -> dict[str, float]:
     """The population's values, from the distribution of the labels: no label is drawn."""
     parts = [draw_docs(np.random.default_rng(10_000 + seed), n // 10, regime) for seed in range(10)]
-    docs = Docs(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+    return true_values(Docs(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))))
+
+
+def true_values(docs: Docs) -> dict[str, float]:
+    """Every metric of docs whose labels have these probabilities."""
     rows, top = np.arange(len(docs.probs)), docs.probs.argmax(axis=1)
     confidence, accuracy = docs.probs[rows, top], docs.true_probs[rows, top]
     index = metrics.bin_index(confidence, N_BINS)
