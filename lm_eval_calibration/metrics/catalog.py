@@ -1,10 +1,20 @@
-"""Every scalar metric by name: what it takes, which way is better, its value and its standard error."""
+"""Every scalar metric by name: what it takes, which way is better, its value, standard error, interval and null."""
 
 from collections.abc import Callable
 from inspect import signature
 from typing import Literal, NamedTuple
 
-from lm_eval_calibration.metrics import classwise, full_vocabulary, proper_scores, ranking, top_label
+from lm_eval_calibration.metrics import (
+    classwise,
+    full_vocabulary,
+    intervals,
+    nulls,
+    proper_scores,
+    ranking,
+    top_label,
+)
+from lm_eval_calibration.metrics.intervals import Interval
+from lm_eval_calibration.metrics.nulls import Null
 
 Kind = Literal["top_label", "choices", "full_vocabulary"]
 Function = Callable[..., float]
@@ -20,7 +30,10 @@ class Metric(NamedTuple):
         higher_is_better: None where the sign matters.
         value: Function of the two arrays.
         stderr: Function of the two arrays, its standard error.
-        takes_n_bins: Whether both functions take ``n_bins``.
+        takes_n_bins: Whether its functions take ``n_bins``.
+        interval: Function of the two arrays, its confidence interval; takes ``level`` and ``seed``.
+        null: Function of the two arrays, what calibration would show; takes ``seed``. None for the areas that
+            only rank docs (``aurc``, ``augrc``, ``auprc``).
     """
 
     name: str
@@ -29,12 +42,16 @@ class Metric(NamedTuple):
     value: Function
     stderr: Function
     takes_n_bins: bool
+    interval: Callable[..., Interval]
+    null: Callable[..., Null] | None
 
 
 def _metric(kind: Kind, higher_is_better: bool | None, value: Function, stderr: Function) -> Metric:
     """The metric that is called like its function."""
     takes_n_bins = "n_bins" in signature(value).parameters
-    return Metric(value.__name__, kind, higher_is_better, value, stderr, takes_n_bins)
+    name = value.__name__
+    interval, null = getattr(intervals, f"{name}_interval"), getattr(nulls, f"{name}_null", None)
+    return Metric(name, kind, higher_is_better, value, stderr, takes_n_bins, interval, null)
 
 
 _FULL_ECE = _metric(

@@ -193,7 +193,7 @@ def full_ece_from_gap_sums(gap_sums: ArrayLike, n_positions: ArrayLike) -> float
     Raises:
         ValueError: Bad input; the message names the row and the value.
     """
-    gaps, n = _check_gap_sums(gap_sums, n_positions)
+    gaps, n = check_gap_sums(gap_sums, n_positions)
     return float(np.abs(gaps.sum(axis=0)).sum() / n.sum())
 
 
@@ -201,7 +201,7 @@ def full_ece_from_gap_sums_stderr(
     gap_sums: ArrayLike, n_positions: ArrayLike, *, draws: int = 1000, seed: int = 0
 ) -> float:
     """Standard error of :func:`full_ece_from_gap_sums`: bootstrap over docs; nan for one doc."""
-    gaps, n = _check_gap_sums(gap_sums, n_positions)
+    gaps, n = check_gap_sums(gap_sums, n_positions)
     sums = np.column_stack([gaps, n])
     return sums_stderr(lambda t: np.abs(t[:, :-1]).sum(axis=1) / t[:, -1], sums, draws=draws, seed=seed)
 
@@ -223,7 +223,8 @@ def _block_gap_sums(probs: FloatArray, targets: IntArray, n_bins: int) -> FloatA
     return gaps
 
 
-def _check_gap_sums(gap_sums: ArrayLike, n_positions: ArrayLike) -> tuple[FloatArray, IntArray]:
+def check_gap_sums(gap_sums: ArrayLike, n_positions: ArrayLike) -> tuple[FloatArray, IntArray]:
+    """Gap sums [N, n_bins] of docs, each adding up to 0, and their numbers of positions, at least 1."""
     gaps, n = np.asarray(gap_sums, dtype=np.float64), check_labels("n_positions", n_positions)
     if gaps.ndim != 2 or gaps.shape[1] == 0:
         raise ValueError(f"gap_sums has shape {gaps.shape}; it must be [N, n_bins]")
