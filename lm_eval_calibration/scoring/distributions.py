@@ -14,7 +14,7 @@ _BLOCK_ELEMENTS = 1 << 19
 processor's cache. Accelerators take 64 times as many."""
 
 _CHUNK = 64
-"""Neighbouring vocabulary entries that are looked at through their largest one."""
+"""Neighbouring vocabulary entries that are looked at through their sum."""
 
 _LOG_THRESHOLD = math.log(MIN_LARGE_PROB) - 1e-2
 """A hair below, so that float32 rounding can't lose an entry; surplus entries do no harm (they fall in bin 0)."""
@@ -46,13 +46,11 @@ class Pass(NamedTuple):
 
     Attributes:
         top: [n] largest logit.
-        argmax: [n] its index, the first where several are equal.
         log_sum: [n] log of the sum of exp(z - top), float64 (float32 on MPS).
         large: [n, k] logits of the entries that may be large, in no order, -inf where there are fewer than k.
     """
 
     top: torch.Tensor
-    argmax: torch.Tensor
     log_sum: torch.Tensor
     large: torch.Tensor
 
@@ -80,7 +78,7 @@ def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) ->
     return Distributions(
         target_log_probs=np.minimum(_numpy(log_probs), 0.0),
         target_stock_log_probs=_numpy(stock),
-        target_is_greedy=(found.argmax[rows] == tokens).cpu().numpy(),
+        target_is_greedy=_is_greedy(logits, found.top, rows, tokens).cpu().numpy(),
         large_probs=[probs[probs > 0] for probs in large_probs],
         log_normalizers=_numpy(top + log_sum),
     )
@@ -89,8 +87,8 @@ def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) ->
 def one_pass(logits: torch.Tensor, *, fixed_shape: bool | None = None) -> Pass:
     """Find the largest logit, the log-sum-exp and all entries of at least ``MIN_LARGE_PROB`` of each row.
 
-    Each block is read from memory once, and nothing of its size outlives it. Entries are found through the largest of
-    every 64 neighbours, kept in 1/64 of the logits' size: at most 101 of those can reach the threshold.
+    Each block is read from memory once, and nothing of its size outlives it. Entries are found through the sums of
+    every 64 neighbours, of which the normaliser is made anyway: at most 101 of those can reach the threshold.
 
     Args:
         logits: [n, vocab_size], any float dtype, any device.
@@ -104,30 +102,29 @@ def one_pass(logits: torch.Tensor, *, fixed_shape: bool | None = None) -> Pass:
     whole = vocab_size // _CHUNK * _CHUNK
     step = _rows_at_a_time(logits)
     work = torch.empty(min(step, len(logits)), vocab_size, dtype=torch.float32, device=logits.device)
-    highest, sums = [], []
+    tops, sums = [], []
     for start in range(0, len(logits), step):
         block = logits[start : start + step]
         z = block if block.dtype == torch.float32 else work[: len(block)].copy_(block)
-        chunks = torch.cat([_chunked(z, whole).amax(-1), z[:, whole:]], dim=1)
-        p = torch.sub(z, chunks.amax(-1, keepdim=True), out=work[: len(block)]).exp_()
-        # 64 terms in float32, and then thousands of such sums in float64
-        sums.append(_chunked(p, whole).sum(-1).sum(-1, dtype=total) + p[:, whole:].sum(-1, dtype=total))
-        highest.append(chunks)
-    chunks, log_sum = torch.cat(highest), torch.cat(sums).log()
-    top = chunks.amax(-1)
-    threshold = (top + (log_sum + _LOG_THRESHOLD).to(top.dtype))[:, None]
-    heads = chunks[:, : whole // _CHUNK]
+        tops.append(z.amax(-1, keepdim=True))
+        p = torch.sub(z, tops[-1], out=work[: len(block)]).exp_()
+        sums.append(torch.cat([_chunked(p, whole).sum(-1), p[:, whole:]], dim=1))
+    # 64 terms in float32, and then thousands of such sums in float64
+    top, chunk_sums = torch.cat(tops)[:, 0], torch.cat(sums)
+    log_sum = chunk_sums.sum(-1, dtype=total).log()
+    heads = chunk_sums[:, : whole // _CHUNK]
     most = min(_MOST_LARGE, heads.shape[1])
     if most and not fixed_shape:
-        most = int((heads >= threshold).sum(-1).max())
+        most = int((heads >= (log_sum + _LOG_THRESHOLD).exp().to(heads.dtype)[:, None]).sum(-1).max())
     chosen = heads.topk(most, sorted=False).indices
     large = _chunked(logits, whole).gather(1, chosen[:, :, None].expand(-1, -1, _CHUNK)).flatten(1)
     large = torch.cat([large, logits[:, whole:]], dim=1).float()
+    threshold = (top + (log_sum + _LOG_THRESHOLD).to(top.dtype))[:, None]
     large = large.masked_fill(large < threshold, -torch.inf)
     kept = min(_MOST_LARGE, large.shape[1])
     if not fixed_shape:
         kept = int((large > -torch.inf).sum(-1).max())
-    return Pass(top, _argmax(logits, chunks, whole), log_sum, large.topk(kept, sorted=False).values)
+    return Pass(top, log_sum, large.topk(kept, sorted=False).values)
 
 
 def _rows_at_a_time(logits: torch.Tensor) -> int:
@@ -139,25 +136,21 @@ def _chunked(z: torch.Tensor, whole: int) -> torch.Tensor:
     return z[:, :whole].view(len(z), whole // _CHUNK, _CHUNK)
 
 
-def _argmax(logits: torch.Tensor, chunks: torch.Tensor, whole: int) -> torch.Tensor:
-    """Return the first index of each row's largest logit, looking into the chunk that holds it."""
-    first = chunks.argmax(-1)
-    in_tail = first - whole // _CHUNK  # 0 and more: these stand for themselves
-    starts = torch.where(in_tail < 0, first * _CHUNK, whole + in_tail)
-    places = starts[:, None] + torch.arange(_CHUNK, device=logits.device)
-    inside = logits.gather(1, places.clamp(max=logits.shape[-1] - 1))
-    return starts + torch.where(in_tail < 0, inside.argmax(-1), 0)
-
-
 def _stock_log_probs(logits: torch.Tensor, found: Pass, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Return log-probabilities by the float32 log-softmax of the stock run, without its output's size."""
-    step = _rows_at_a_time(logits)
-    at_top = [
-        block.log_softmax(-1).gather(1, argmax[:, None])[:, 0]
-        for block, argmax in zip(torch.split(logits, step), torch.split(found.argmax, step), strict=True)
-    ]
+    at_top = [block.log_softmax(-1).amax(-1) for block in torch.split(logits, _rows_at_a_time(logits))]
     log_sum = -torch.cat(at_top).to(found.log_sum.dtype)
     return (logits[rows, tokens].to(log_sum.dtype) - found.top.to(log_sum.dtype)[rows]) - log_sum[rows]
+
+
+def _is_greedy(logits: torch.Tensor, top: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Say which reference tokens are the first of the most probable ones, as ``argmax`` has it."""
+    if logits.device.type != "cpu":  # to know which are among them would halt the device
+        return logits.argmax(-1)[rows] == tokens
+    greedy = logits[rows, tokens] == top[rows]
+    for some in torch.split(greedy.nonzero()[:, 0], _rows_at_a_time(logits)):
+        greedy[some] = logits[rows[some]].argmax(-1) == tokens[some]
+    return greedy
 
 
 def _numpy(tensor: torch.Tensor) -> NDArray[np.float64]:

@@ -93,7 +93,7 @@ def test_the_pass_finds_the_same_at_any_vocabulary_and_with_fixed_shapes(v: int,
     probs = naive(logits)
     for fixed_shape in (False, True):
         found = one_pass(logits, fixed_shape=fixed_shape)
-        assert torch.equal(found.argmax, logits.argmax(-1))
+        assert torch.equal(found.top, logits.amax(-1).float())
         assert torch.equal(found.top, logits.amax(-1))
         np.testing.assert_allclose(
             (found.top + found.log_sum).numpy(), logits.double().logsumexp(-1).numpy(), rtol=1e-6, atol=1e-6
@@ -127,3 +127,14 @@ def test_broken_logits_do_not_break_the_pass_with_fixed_shapes() -> None:
     logits[0, 3], logits[1, 499] = float("nan"), float("inf")
     found = one_pass(logits, fixed_shape=True)
     assert (found.top + found.log_sum).isfinite().tolist() == [False, False, True]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_of_equal_logits_the_first_is_the_greedy_one(dtype: torch.dtype) -> None:
+    logits = torch.zeros(3, 130, dtype=dtype)
+    logits[1, [5, 70, 129]] = 2.0
+    logits[2, [128, 129]] = 1.0
+    rows = torch.arange(3).repeat_interleave(130)
+    tokens = torch.arange(130).repeat(3)
+    greedy = summarize(logits, rows, tokens).target_is_greedy.reshape(3, 130)
+    assert [row.nonzero()[0].tolist() for row in greedy] == [[0], [5], [128]]
