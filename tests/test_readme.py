@@ -131,6 +131,14 @@ def test_the_task_file_works_as_written(hub: Path, tmp_path: Path, monkeypatch: 
     assert [entry["metric"] for entry in task.config.metric_list] == ["acc", "ece", "mce"]
 
 
+def test_python_of_trust_says_that_nothing_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ece, interval, words = run_python(block("python: trust"), tmp_path, monkeypatch)
+    assert float(ece) > 0.03
+    assert interval.startswith("(0.0, ")
+    assert words.startswith("ece 0.0")
+    assert "doesn't tell this model from a calibrated one" in words
+
+
 def test_your_own_task_works_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
