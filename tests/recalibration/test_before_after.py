@@ -1,0 +1,177 @@
+"""Paired intervals against the plain bootstrap; operating points; strata."""
+
+import math
+import warnings
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from lm_eval_calibration import metrics
+from lm_eval_calibration.metrics import CATALOG
+from lm_eval_calibration.metrics.resampling import bootstrap_estimates
+from lm_eval_calibration.recalibration import (
+    Forecasts,
+    RecalibrationWarning,
+    before_after,
+    choose_threshold,
+    cross_fit,
+    cross_fit_operating_point,
+    judge_threshold,
+    metrics_by_stratum,
+)
+from lm_eval_calibration.recalibration.resampled import resampled_metrics
+
+DRAWS = 30
+CHOICES_ALONE = [name for name, metric in CATALOG.items() if metric.kind == "choices"]
+
+
+@pytest.fixture(scope="module", params=["plain", "ragged", "ties"])
+def forecasts(request, docs_of):
+    return docs_of(90, ragged=request.param != "plain", ties=request.param == "ties", seed=4).forecasts
+
+
+@pytest.mark.parametrize("name", [name for name in CATALOG if name != "full_ece"])
+@pytest.mark.parametrize("n_bins", [10, 7])
+def test_every_resampled_metric_is_the_metric_of_the_resample(name, n_bins, forecasts):
+    if name == "smece":
+        pytest.importorskip("relplot", reason="smece is relplot's")
+    metric = CATALOG[name]
+    options = {"n_bins": n_bins} if metric.takes_n_bins else {}
+    first, second = forecasts.arguments(metric)
+
+    def naive(docs):
+        docs = docs.astype(int)
+        rows = [first[i] for i in docs] if metric.kind == "choices" else first[docs]
+        return metric.value(rows, second[docs], **options)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        expected = bootstrap_estimates(naive, np.arange(90), draws=DRAWS, seed=3)
+        found = resampled_metrics(forecasts, {name}, n_bins=n_bins, draws=DRAWS, seed=3)[name]
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+
+
+def test_intervals_are_those_of_the_paired_bootstrap(golden_docs):
+    after = cross_fit("temperature", golden_docs).forecasts
+    before = golden_docs.forecasts
+    (_, change) = before_after(before, after, names=("ece",), draws=200)
+
+    def difference(c, d, h):
+        return metrics.ece(d, h) - metrics.ece(c, h)
+
+    arrays = before.confidence, after.confidence, before.correct
+    sd = metrics.bootstrap_stderr(difference, *arrays, draws=200)
+    assert change.change == pytest.approx(difference(*arrays), abs=1e-15)
+    assert (change.low, change.high) == pytest.approx((change.change - 1.96 * sd, change.change + 1.96 * sd), abs=1e-5)
+
+
+def test_unchanged_forecasts_do_not_change(golden_docs):
+    for change in before_after(golden_docs.forecasts, golden_docs.forecasts, draws=20):
+        assert (change.change, change.low, change.high, change.verdict) == (0, 0, 0, "")
+
+
+def test_every_metric_of_the_catalog_is_compared(golden_docs):
+    pytest.importorskip("relplot", reason="smece is relplot's")
+    after = cross_fit("temperature", golden_docs).forecasts
+    names = {c.name for c in before_after(golden_docs.forecasts, after, draws=10)}
+    assert names == {"acc", *CATALOG} - {"full_ece"}
+    after = cross_fit("platt", golden_docs).forecasts
+    names = {c.name for c in before_after(golden_docs.forecasts, after, draws=10)}
+    assert names == {"acc", *CATALOG} - {"full_ece", *CHOICES_ALONE}
+
+
+def test_overconfidence_is_better_nearer_to_0(golden_docs):
+    after = cross_fit("temperature", golden_docs).forecasts
+    (_, better) = before_after(golden_docs.forecasts, after, names=("overconfidence",))
+    (_, worse) = before_after(after, golden_docs.forecasts, names=("overconfidence",))
+    assert (better.verdict, worse.verdict) == ("better", "worse")
+
+
+def test_forecasts_of_other_docs_are_refused(golden_docs, docs_of):
+    with pytest.raises(ValueError, match="not forecasts of the same docs"):
+        before_after(golden_docs.forecasts, docs_of(2000, seed=9).forecasts)
+
+
+def test_what_is_undefined_has_no_interval_and_no_verdict():
+    impossible = Forecasts(np.array([1.0, 0.6]), np.array([0, 1]), np.array([1, 0]), np.array([[1.0, 0.0], [0.6, 0.4]]))
+    (_, change) = before_after(impossible, impossible, names=("nll",), draws=20)
+    assert change.before == math.inf
+    assert math.isnan(change.low)
+    assert change.verdict == ""
+    one = Forecasts(np.array([0.6]), np.array([1]), np.array([0]), np.array([[0.6, 0.4]]))
+    with pytest.warns(Warning, match="auroc is undefined"):
+        (_, change) = before_after(one, one, names=("auroc",), draws=20)
+    assert math.isnan(change.before)
+    assert math.isnan(change.high)
+
+
+def test_the_threshold_is_the_lowest_that_keeps_the_error_rate():
+    confidence = [0.9, 0.8, 0.8, 0.7, 0.6]
+    correct = [1, 1, 0, 1, 0]
+    assert choose_threshold(confidence, correct, wanted=0.0) == 0.9
+    assert choose_threshold(confidence, correct, wanted=0.25) == 0.7  # 1 of 4; the tied 0.8s are 1 of 3 together
+    assert choose_threshold(confidence, correct, wanted=0.3) == 0.7
+    assert choose_threshold(confidence, correct, wanted=0.4) == 0.6
+    with pytest.warns(RecalibrationWarning, match=r"no confidence gives an error rate of 0\.1 or less"):
+        assert choose_threshold([0.9, 0.8], [0, 0], wanted=0.1) == math.inf
+    with pytest.raises(ValueError, match=r"wanted is 1\.5, outside"):
+        choose_threshold(confidence, correct, wanted=1.5)
+
+
+def test_a_threshold_is_judged_with_exact_intervals():
+    point = judge_threshold([0.9, 0.8, 0.3, 0.95], [1, 0, 0, 1], 0.8, wanted=0.1)
+    exact = binomtest(1, 3).proportion_ci(method="exact")
+    assert point.error_rate == pytest.approx((1 / 3, exact.low, exact.high), abs=1e-9)
+    exact = binomtest(3, 4).proportion_ci(method="exact")
+    assert point.coverage == pytest.approx((3 / 4, exact.low, exact.high), abs=1e-9)
+    assert (point.n_answered, point.n_docs) == (3, 4)
+    none = judge_threshold([0.9], [1], math.inf, wanted=0.1)
+    assert none.n_answered == 0
+    assert math.isnan(none.error_rate[0])
+    assert none.coverage[0] == 0
+    all_right = judge_threshold([0.9] * 10, [1] * 10, 0.5, wanted=0.1)
+    assert all_right.error_rate[:2] == (0, 0)
+    assert all_right.error_rate[2] == pytest.approx(binomtest(0, 10).proportion_ci(method="exact").high)
+
+
+def test_cross_fitted_operating_points_keep_what_they_promise(docs_of):
+    docs = docs_of(4000, seed=2)
+    fitted = cross_fit("temperature", docs)
+    for wanted in (0.1, 0.25):
+        point = cross_fit_operating_point(docs, fitted, wanted=wanted)
+        assert point.error_rate[1] <= wanted <= point.error_rate[2]
+        assert 0.1 < point.coverage[0] < 1
+
+
+def test_thresholds_are_chosen_on_other_docs(docs_of):
+    """Turning all labels of one fold round changes no threshold for that fold."""
+    docs = docs_of(200, seed=3)
+    fitted = cross_fit("platt", docs)
+    point = cross_fit_operating_point(docs, fitted, wanted=0.2)
+    for k in fitted.maps:
+        here = fitted.fold == k
+        turned = type(docs)(
+            docs.log_likelihoods, np.where(here, 3 - docs.labels, docs.labels), docs.doc_hashes, docs.groups
+        )
+        others = np.flatnonzero(~here)
+        seen = [cross_fit("platt", d).maps[k].forecasts(d.take(others)) for d in (docs, turned)]
+        one, other = (choose_threshold(s.confidence, s.correct, wanted=0.2) for s in seen)
+        assert one == other
+    assert point.n_docs == 200
+
+
+def test_strata_are_pooled_docs_with_standard_errors(docs_of):
+    docs = docs_of(300, ragged=True)
+    strata = np.array(["old", "young", "old"] * 100)
+    names = tuple(name for name in CATALOG if name not in ("smece", "full_ece"))
+    found = {(s.stratum, s.name): s for s in metrics_by_stratum(docs.forecasts, strata, n_bins=5, names=names)}
+    assert {stratum for stratum, _ in found} == {"old", "young"}
+    assert {name for _, name in found} == {"acc", *names}
+    old = docs.take(np.flatnonzero(strata == "old"))
+    ece = found["old", "ece"]
+    assert ece.n_docs == 200
+    assert ece.value == metrics.ece(old.forecasts.confidence, old.forecasts.correct, n_bins=5)
+    assert ece.stderr == metrics.ece_stderr(old.forecasts.confidence, old.forecasts.correct, n_bins=5)
+    assert found["old", "nll"].value == metrics.nll(old.forecasts.probs, old.labels)
+    assert found["old", "acc"].stderr == pytest.approx(np.std(old.forecasts.correct, ddof=1) / math.sqrt(200))
