@@ -20,7 +20,8 @@ def read_docs(results: Sequence[Path], by: str | None = None) -> tuple[Docs, int
         by: what their groups are: "task", or a field of the dataset's row, as in "doc.subject" or "doc.meta.site".
 
     Raises:
-        UserError: no samples, a line without a record, a doc without the field, or the same doc twice.
+        UserError: no samples, a line without a record, a doc without the field or without probabilities, or the
+            same doc twice.
     """
     rows: dict[tuple[str, int | None, str], tuple[Record, str, Path]] = {}
     for path in _files(results):
@@ -35,6 +36,9 @@ def read_docs(results: Sequence[Path], by: str | None = None) -> tuple[Docs, int
         raise UserError(f"{', '.join(map(str, results))}: no doc has a sound gold label")
     sound.sort(key=lambda row: (row[0].task, -1 if row[0].doc_id is None else row[0].doc_id))
     records = [record for record, _, _ in sound]
+    for record in records:
+        if max(record.log_likelihoods) == -math.inf:
+            raise UserError(f"doc {record.doc_id} of {record.task}: every choice has log-likelihood -inf")
     docs = Docs.of(
         [record.log_likelihoods for record in records],
         [record.gold for record in records if record.gold is not None],

@@ -7,6 +7,7 @@ import numpy as np
 
 from lm_eval_calibration.metrics import CATALOG, Metric
 from lm_eval_calibration.metrics.validation import FloatArray
+from lm_eval_calibration.recalibration.bias import largest_bias
 from lm_eval_calibration.recalibration.docs import Forecasts
 from lm_eval_calibration.recalibration.resampled import computable, resampled_metrics
 
@@ -60,8 +61,10 @@ def before_after(
 
     The interval is the change plus and minus 1.96 standard deviations of the change over bootstrap resamples of the
     docs (1,000; ``smece`` 100), both forecasts resampled alike. Maps are held fixed: what would have come of other
-    docs to fit on is not in it. Not the bootstrap's percentiles: a resample of a binned error is biased upward, and
-    more so the smaller the error.
+    docs to fit on is not in it. A binned error is too large by anything between nothing and its mean were the
+    forecasts right (its null), so the interval of its change reaches further down by the null after, and further up
+    by the null before; that makes it hold its level, and wide where docs are few. Not the bootstrap's percentiles:
+    they have the bias twice.
 
     Args:
         before: of the docs.
@@ -90,7 +93,11 @@ def before_after(
         one, other = values[metric.name]
         missing = np.full(2, np.nan)
         half = _Z * _sd(of_after.get(metric.name, missing) - of_before.get(metric.name, missing))
-        changes.append(Change(metric.name, one, other, other - one - half, other - one + half, metric.higher_is_better))
+        low, high = other - one - half, other - one + half
+        if half > 0:  # else the forecasts are the same, and so are their biases
+            low -= largest_bias(metric, after, n_bins=n_bins)
+            high += largest_bias(metric, before, n_bins=n_bins)
+        changes.append(Change(metric.name, one, other, low, high, metric.higher_is_better))
     return changes
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lm_eval_calibration.metrics import Metric
-from lm_eval_calibration.metrics.validation import FloatArray, IntArray, Probs
+from lm_eval_calibration.metrics.validation import FloatArray, IntArray, Probs, check_labels
 from lm_eval_calibration.recalibration.choices import flatten, softmax, take, unflatten
 from lm_eval_calibration.recalibration.recalibrator import Takes
 
@@ -62,10 +62,10 @@ class Docs:
     def of(
         cls, log_likelihoods: Probs, labels: ArrayLike, doc_hashes: Sequence[str], groups: Sequence[str] | None = None
     ) -> Self:
-        """Return docs made of lists; raise ValueError where the lengths differ."""
+        """Return docs made of lists; raise ValueError where they differ in length."""
         hashes = np.asarray(doc_hashes, dtype=np.str_)
         names = np.asarray([""] * len(hashes) if groups is None else groups, dtype=np.str_)
-        docs = cls(log_likelihoods, np.asarray(labels), hashes, names)
+        docs = cls(log_likelihoods, check_labels("labels", labels), hashes, names)
         lengths = len(docs.log_likelihoods), len(docs.labels), len(hashes), len(names)  # type: ignore[arg-type]
         if len(set(lengths)) != 1:
             raise ValueError(f"log_likelihoods, labels, doc_hashes and groups have {lengths} rows")

@@ -43,7 +43,7 @@ def resampled_metrics(
     found: dict[str, list[FloatArray]] = {}
     with np.errstate(invalid="ignore", divide="ignore"):
         for weights in resampling_weights(len(conf), draws, seed, PRODUCT_CHUNK // 4):
-            totals = dict(zip(columns, np.split(weights @ doc_sums, widths, axis=1), strict=True))
+            totals = dict(zip(columns, np.split(weights.astype(np.float64) @ doc_sums, widths, axis=1), strict=True))
             metrics = _of_totals(totals, len(conf), debias="ece_debiased" in names)
             if _RANKING & set(names):
                 metrics |= ranking(weights)

@@ -12,7 +12,9 @@ from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.metrics.resampling import bootstrap_estimates
 from lm_eval_calibration.recalibration import (
     Forecasts,
+    MapByGroup,
     RecalibrationWarning,
+    Temperature,
     before_after,
     choose_threshold,
     cross_fit,
@@ -20,6 +22,7 @@ from lm_eval_calibration.recalibration import (
     judge_threshold,
     metrics_by_stratum,
 )
+from lm_eval_calibration.recalibration.bias import largest_bias
 from lm_eval_calibration.recalibration.resampled import resampled_metrics
 
 DRAWS = 30
@@ -63,7 +66,42 @@ def test_intervals_are_those_of_the_paired_bootstrap(golden_docs):
     arrays = before.confidence, after.confidence, before.correct
     sd = metrics.bootstrap_stderr(difference, *arrays, draws=200)
     assert change.change == pytest.approx(difference(*arrays), abs=1e-15)
-    assert (change.low, change.high) == pytest.approx((change.change - 1.96 * sd, change.change + 1.96 * sd), abs=1e-5)
+    bias_before, bias_after = (largest_bias(CATALOG["ece"], f, n_bins=10) for f in (before, after))
+    ends = change.change - 1.96 * sd - bias_after, change.change + 1.96 * sd + bias_before
+    assert (change.low, change.high) == pytest.approx(ends, abs=1e-5)
+
+
+@pytest.mark.parametrize(("n", "expected", "within"), [(100, 0.096, 0.006), (1000, 0.031, 0.002)])
+def test_the_largest_bias_is_the_error_of_a_calibrated_model(n, expected, within):
+    confidence = np.random.default_rng(0).uniform(0.25, 1, n)
+    labels = np.zeros(n, dtype=int)
+    probs = [np.array([c, 1 - c]) if c > 0.5 else np.array([c, c, 1 - 2 * c]) for c in confidence]
+    forecasts = Forecasts(confidence, labels, labels, probs)
+    assert largest_bias(CATALOG["ece"], forecasts, n_bins=10) == pytest.approx(expected, abs=within)
+    assert largest_bias(CATALOG["nll"], forecasts, n_bins=10) == 0
+    sce = np.mean([metrics.sce(probs, calibrated_labels(probs, seed)) for seed in range(200)])
+    assert largest_bias(CATALOG["sce"], forecasts, n_bins=10) == pytest.approx(sce, rel=0.05)
+
+
+def calibrated_labels(probs, seed):
+    rng = np.random.default_rng(seed)
+    return np.array([rng.choice(len(p), p=p / p.sum()) for p in probs])
+
+
+@pytest.mark.parametrize(("said", "temperature"), [(2.0, 1.95), (1.0, 1.3)], ids=["becomes right", "was right"])
+def test_intervals_of_the_change_hold_their_level(said, temperature, docs_of):
+    """A map held fixed, 80 samples of 200 docs: the plain bootstrap interval of ece covers 67% of them."""
+    names = ("nll", "brier_score", "ece")
+    fixed = MapByGroup("temperature", {"": Temperature(temperature)}, frozenset())
+    population = docs_of(60_000, temperature=said, seed=100)
+    changes = before_after(population.forecasts, fixed.forecasts(population), names=names, draws=2)
+    truth = {c.name: c.change for c in changes}
+    covered = dict.fromkeys(names, 0)
+    for seed in range(80):
+        docs = docs_of(200, temperature=said, seed=seed)
+        for c in before_after(docs.forecasts, fixed.forecasts(docs), names=names, draws=100)[1:]:
+            covered[c.name] += c.low <= truth[c.name] <= c.high
+    assert min(covered.values()) >= 0.9 * 80  # of 0.95 * 80 two standard errors less
 
 
 def test_unchanged_forecasts_do_not_change(golden_docs):

@@ -118,9 +118,9 @@ def test_groups_are_fields_of_the_docs(by, groups, write_samples) -> None:
 
 @pytest.mark.parametrize("method", ["platt", "isotonic", "histogram"])
 def test_other_methods_map_the_confidence_of_the_answer(method, write_samples) -> None:
-    done = recalibrate(write_samples("a", 0, tasks=("law",)), "--method", method, "--output", "map.json")
+    done = recalibrate(write_samples("a", 0, 600, ("law",)), "--method", method, "--output", "map.json")
     assert done.exit_code == 0, done.output
-    assert rows(done.stdout)["ece"][5] == "better"
+    assert rows(done.stdout)["brier_top_label"][5] == "better"
     assert "not shown, since only the answer's confidence is mapped: brier_score, ace, nll" in done.stdout
     assert recalibrate("--apply", "map.json", write_samples("b", 1, tasks=("law",))).exit_code == 0
 
@@ -182,6 +182,17 @@ def test_broken_gold_labels_are_left_out_and_counted(write_samples) -> None:
     done = recalibrate(run)
     assert "note: 1 docs have a gold label outside their choices and are left out" in done.stderr
     assert "temperature: 199 docs" in done.stdout
+
+
+def test_a_doc_without_probabilities_is_named(write_samples) -> None:
+    run = write_samples("a", 0, n=30, tasks=("law",))
+    path = next(run.rglob("*.jsonl"))
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines[3]["calibration"]["log_likelihoods"] = [None] * len(lines[3]["calibration"]["log_likelihoods"])
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    done = recalibrate(run)
+    assert done.exit_code == 2
+    assert "error: doc 3 of law: every choice has log-likelihood -inf" in done.stderr
 
 
 def test_the_command_needs_neither_torch_nor_the_harness(write_samples) -> None:
