@@ -73,7 +73,7 @@ def test_intervals_are_those_of_the_paired_bootstrap(golden_docs):
 
 @pytest.mark.parametrize(("n", "expected", "within"), [(100, 0.096, 0.006), (1000, 0.031, 0.002)])
 def test_the_largest_bias_is_the_error_of_a_calibrated_model(n, expected, within):
-    confidence = np.random.default_rng(0).uniform(0.25, 1, n)
+    confidence = np.random.default_rng(7).uniform(0.25, 1, n)
     labels = np.zeros(n, dtype=int)
     probs = [np.array([c, 1 - c]) if c > 0.5 else np.array([c, c, 1 - 2 * c]) for c in confidence]
     forecasts = Forecasts(confidence, labels, labels, probs)
