@@ -155,7 +155,11 @@ def recalibrate(
     by: Annotated[
         str | None, typer.Option(metavar="FIELD", help="One map for each task, or for each doc.FIELD (doc.subject).")
     ] = None,
-    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the map, fitted on all docs.")] = None,
+    fit_on: Annotated[
+        str | None,
+        typer.Option("--fit_on", metavar="FIELD=VALUE", help="Fit on these docs (task=NAME, doc.FIELD=VALUE) alone."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the map.")] = None,
     apply: Annotated[
         Path | None, typer.Option("--apply", metavar="FILE", help="Judge this saved map on RESULTS instead of fitting.")
     ] = None,
@@ -166,7 +170,10 @@ def recalibrate(
         typer.Option("--error_rate", min=0, max=1, help="Also say from which confidence answers are so rarely wrong."),
     ] = None,
 ) -> None:
-    """Fit a map that makes confidence honest, and show every metric before and after on docs it was not fitted on.
+    """Fit a map that makes confidence honest; show every metric before and after, on docs it was not fitted on.
+
+    Folds of docs are judged by a map of the other folds, and the saved map is fitted on all of them; or `--fit_on`
+    names a calibration split, and the rest are judged.
 
     Example: `lm-eval-calibration recalibrate lm_eval_results --method temperature --by task --output map.json`, then
     `lm-eval-calibration recalibrate --apply map.json OTHER_RESULTS`. A map is never judged on docs it was fitted on.
@@ -175,10 +182,18 @@ def recalibrate(
 
     with _errors_in_one_line():
         if apply is None:
-            options = {"folds": folds, "n_bins": n_bins}
-            command.fit(results, method=method, by=by, output=output, error_rate=error_rate, **options)
-        elif by is not None or output is not None or error_rate is not None:
-            raise typer.BadParameter("--by, --output and --error_rate belong to fitting; a saved map knows its own")
+            command.fit(
+                results,
+                method=method,
+                by=by,
+                fit_on=fit_on,
+                output=output,
+                folds=folds,
+                n_bins=n_bins,
+                error_rate=error_rate,
+            )
+        elif any(option is not None for option in (by, fit_on, output, error_rate)):
+            raise typer.BadParameter("--by, --fit_on, --output and --error_rate belong to fitting, not to --apply")
         else:
             command.apply(apply, results, n_bins=n_bins)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import typer
+from numpy.typing import NDArray
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import CATALOG
@@ -22,7 +23,6 @@ from lm_eval_calibration.recalibrate.tables import (
 from lm_eval_calibration.recalibration import (
     METHODS,
     Docs,
-    FittedOnTheseDocsError,
     Forecasts,
     MapByGroup,
     Temperature,
@@ -43,54 +43,93 @@ def fit(
     *,
     method: str,
     by: str | None,
+    fit_on: str | None,
     output: Path | None,
     folds: int,
     n_bins: int,
     error_rate: float | None,
 ) -> None:
-    """Cross-fit, print what recalibration changes, and save the map that was fitted on all docs."""
+    """Fit and judge, on other docs, and save the map.
+
+    Without ``fit_on`` by cross-fitting; the saved map is then fitted on all docs. With it on the calibration split
+    that it names, judged on the rest.
+    """
     if method not in METHODS:
         raise UserError(f"no method {method!r}; there are {', '.join(METHODS)}")
     with _notes():
         docs = _read(results, by)
-        fitted, for_all = MapByGroup.fit(method, docs), MapByGroup.fit(method, docs.in_one_group())
-        crossed = cross_fit(method, docs, n_folds=folds)
-        say(f"{method}: {len(docs)} docs in {len(crossed.maps)} folds, each judged by a map fitted on the other folds")
-        if isinstance(one := for_all.maps[""], Temperature):
-            say(f"temperature of all docs: {one.temperature:.4f}")
-        _print_before_after(docs.forecasts, crossed.forecasts, n_bins)
-        if by is not None:
-            print_domains(compare_domains(method, docs, n_folds=folds, n_bins=n_bins), fitted, for_all)
-            print_strata(docs.forecasts, crossed.forecasts, docs.groups, STRATA_METRICS, n_bins)
-        threshold = None
-        if error_rate is not None:
-            print_operating_point(cross_fit_operating_point(docs, crossed, wanted=error_rate))
-            seen = fitted.forecasts(docs)
-            chosen = choose_threshold(seen.confidence, seen.correct, wanted=error_rate)
-            threshold = chosen if np.isfinite(chosen) else None
+        if fit_on is None:
+            saved = _fit_map(method, docs, by, error_rate)
+            _cross_fit(saved, docs, folds=folds, n_bins=n_bins)
+        else:
+            here = _split(results, fit_on)
+            saved = _fit_map(method, docs.take(np.flatnonzero(here)), by, error_rate)
+            _judge(saved, docs.take(np.flatnonzero(~here)), fit_on, n_bins)
     if output is not None:
-        SavedMap(fitted, by, error_rate, threshold).write(output)
-        say(f"the map of all {len(docs)} docs is in {output}; judge it on other docs with --apply {output}")
+        saved.write(output)
+        n_docs = len(saved.map.fitted_on)
+        say(f"the map, fitted on {n_docs} docs, is in {output}; judge it on others with --apply {output}")
 
 
 def apply(path: Path, results: Sequence[Path], *, n_bins: int) -> None:
     """Judge a saved map on docs that it was not fitted on."""
     saved = SavedMap.read(path)
     with _notes():
-        docs = _read(results, saved.by)
-        try:
-            after = saved.map.judge(docs)
-        except FittedOnTheseDocsError as error:
-            raise UserError(f"{path}: {error}") from error
-        except ValueError as error:
-            raise UserError(f"{path}, by {saved.by}: {error}") from error
-        say(f"{saved.map.method} of {path}, fitted on {len(saved.map.fitted_on)} other docs, judged on {len(docs)}")
-        _print_before_after(docs.forecasts, after, n_bins)
-        if saved.by is not None:
-            print_strata(docs.forecasts, after, docs.groups, STRATA_METRICS, n_bins)
-        if saved.error_rate is not None:
-            threshold = np.inf if saved.threshold is None else saved.threshold
-            print_operating_point(judge_threshold(after.confidence, after.correct, threshold, wanted=saved.error_rate))
+        _judge(saved, _read(results, saved.by), str(path), n_bins)
+
+
+def _cross_fit(saved: SavedMap, docs: Docs, *, folds: int, n_bins: int) -> None:
+    """Print how the method does, each fold judged by a map of the others."""
+    method, for_all = saved.map.method, MapByGroup.fit(saved.map.method, docs.in_one_group())
+    crossed = cross_fit(method, docs, n_folds=folds)
+    say(f"{method}: {len(docs)} docs in {len(crossed.maps)} folds, each judged by a map fitted on the other folds")
+    if isinstance(one := for_all.maps[""], Temperature):
+        say(f"temperature of all docs: {one.temperature:.4f}")
+    _print_before_after(docs.forecasts, crossed.forecasts, n_bins)
+    if saved.by is not None:
+        print_domains(compare_domains(method, docs, n_folds=folds, n_bins=n_bins), saved.map, for_all)
+        print_strata(docs.forecasts, crossed.forecasts, docs.groups, STRATA_METRICS, n_bins)
+    if saved.error_rate is not None:
+        print_operating_point(cross_fit_operating_point(docs, crossed, wanted=saved.error_rate))
+
+
+def _judge(saved: SavedMap, docs: Docs, source: str, n_bins: int) -> None:
+    """Print how a map does on docs that it was not fitted on."""
+    try:
+        after = saved.map.judge(docs)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from error
+    say(f"{saved.map.method} of {source}, fitted on {len(saved.map.fitted_on)} docs, judged on {len(docs)} others")
+    if saved.by is None and isinstance(one := saved.map.maps[""], Temperature):
+        say(f"temperature: {one.temperature:.4f}")
+    _print_before_after(docs.forecasts, after, n_bins)
+    if saved.by is not None:
+        print_strata(docs.forecasts, after, docs.groups, STRATA_METRICS, n_bins)
+    if saved.error_rate is not None:
+        threshold = np.inf if saved.threshold is None else saved.threshold
+        print_operating_point(judge_threshold(after.confidence, after.correct, threshold, wanted=saved.error_rate))
+
+
+def _fit_map(method: str, docs: Docs, by: str | None, error_rate: float | None) -> SavedMap:
+    fitted, threshold = MapByGroup.fit(method, docs), None
+    if error_rate is not None:
+        seen = fitted.forecasts(docs)
+        chosen = choose_threshold(seen.confidence, seen.correct, wanted=error_rate)
+        threshold = chosen if np.isfinite(chosen) else None
+    return SavedMap(fitted, by, error_rate, threshold)
+
+
+def _split(results: Sequence[Path], fit_on: str) -> NDArray[np.bool_]:
+    """[N] True for the docs of the calibration split ``FIELD=VALUE``."""
+    field, equals, value = fit_on.partition("=")
+    if not equals:
+        raise UserError(f"--fit_on {fit_on}: it is FIELD=VALUE, such as task=NAME or doc.split=validation")
+    groups = read_docs(results, field)[0].groups
+    here = np.asarray(groups == value, dtype=np.bool_)
+    if here.all() or not here.any():
+        found = ", ".join(np.unique(groups))
+        raise UserError(f"--fit_on {fit_on} is {'all' if here.all() else 'none'} of the docs; {field} is {found}")
+    return here
 
 
 def _read(results: Sequence[Path], by: str | None) -> Docs:

@@ -77,7 +77,7 @@ def test_fit_save_and_apply(write_samples) -> None:
 
     done = recalibrate("--apply", "maps/map.json", write_samples("b", 1))
     assert done.exit_code == 0, done.output
-    assert "fitted on 400 other docs, judged on 400" in done.stdout
+    assert "fitted on 400 docs, judged on 400 others" in done.stdout
     table = rows(done.stdout)
     assert table["acc"][1] == table["acc"][2]
     assert table["nll"][5] == "better"
@@ -98,6 +98,18 @@ def test_a_map_is_not_judged_on_the_docs_it_was_fitted_on(write_samples) -> None
     (other / "samples_one.jsonl").write_text(first.replace('"task": "law"', '"task": "law_again"'), encoding="utf-8")
     done = recalibrate("--apply", "map.json", other)
     assert "fitted on 1 of these 201 docs" in done.stderr
+
+
+def test_a_calibration_split_is_fitted_on_and_the_others_are_judged(write_samples) -> None:
+    run = write_samples("a", 0)
+    done = recalibrate(run, "--fit_on", "task=law", "--error_rate", "0.3", "--output", "map.json")
+    assert done.exit_code == 0, done.output
+    assert "temperature of task=law, fitted on 200 docs, judged on 200 others" in done.stdout
+    assert rows(done.stdout)["nll"][5] == "worse"  # medicine is underconfident, law overconfident
+    saved = SavedMap.read(Path("map.json"))
+    assert saved.map.maps[""].temperature == pytest.approx(2.5, rel=0.25)
+    again = recalibrate("--apply", "map.json", next(run.rglob("*medicine*")))
+    assert again.stdout.splitlines()[1:] == done.stdout.splitlines()[1:-1]
 
 
 def test_a_temperature_of_another_domain_is_shown_to_do_harm(write_samples) -> None:
@@ -149,11 +161,17 @@ def test_few_docs_are_said_to_be_few(write_samples) -> None:
         ),
         (["run", "--by", "subject"], "error: --by subject: it is task, or a field of the docs such as doc.subject"),
         (["run", "--by", "doc.topic"], "has no 'topic', it has subject, meta"),
+        (["run", "--fit_on", "task"], "error: --fit_on task: it is FIELD=VALUE, such as task=NAME or doc.split="),
+        (["run", "--fit_on", "task=law"], "error: --fit_on task=law is all of the docs; task is law"),
+        (
+            ["run", "--fit_on", "doc.subject=x"],
+            "error: --fit_on doc.subject=x is none of the docs; doc.subject is s0, s1",
+        ),
         (["run", "run/model"], "name the samples of one run"),
         (["--apply", "none.json", "run"], "error: none.json: "),
         (["--apply", "bad.json", "run"], "error: bad.json: version 7 of the map file is not 1"),
         (["--apply", "text.json", "run"], "error: text.json: "),
-        (["--apply", "bad.json", "run", "--by", "task"], "a saved map knows its own"),
+        (["--apply", "bad.json", "run", "--by", "task"], "belong to fitting, not to --apply"),
     ],
 )
 def test_errors_name_the_place_and_what_to_do(arguments, message, write_samples, tmp_path) -> None:
@@ -170,7 +188,7 @@ def test_a_map_by_task_has_no_word_on_other_tasks(write_samples) -> None:
     assert recalibrate(write_samples("a", 0, tasks=("law",)), "--by", "task", "--output", "map.json").exit_code == 0
     done = recalibrate("--apply", "map.json", write_samples("b", 0, tasks=("medicine",)))
     assert done.exit_code == 2
-    assert "error: map.json, by task: the map has no group 'medicine'; it has 'law'" in done.stderr
+    assert "error: map.json: the map has no group 'medicine'; it has 'law'" in done.stderr
 
 
 def test_broken_gold_labels_are_left_out_and_counted(write_samples) -> None:
