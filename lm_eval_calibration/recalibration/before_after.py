@@ -21,7 +21,7 @@ class Change(NamedTuple):
         name: of the metric.
         before: its value on the model's forecasts.
         after: its value on the recalibrated ones.
-        low: lower end of the 95% interval of after - before; nan where there is none.
+        low: lower end of the 95% interval of after - before; nan where there is none, as of one doc.
         high: upper end.
         higher_is_better: None for ``overconfidence``, which is best at 0.
     """
@@ -91,10 +91,11 @@ def before_after(
     changes = [Change("acc", accuracy, accuracy, 0.0, 0.0, True)]
     for metric in metrics:
         one, other = values[metric.name]
-        missing = np.full(2, np.nan)
-        half = _Z * _sd(of_after.get(metric.name, missing) - of_before.get(metric.name, missing))
+        half = float("nan")
+        if metric.name in of_before and len(before.labels) > 1:
+            half = _Z * _sd(of_after[metric.name] - of_before[metric.name])
         low, high = other - one - half, other - one + half
-        if half > 0:  # else the forecasts are the same, and so are their biases
+        if half > 0 or one != other:  # else the forecasts are the same, and so are their biases
             low -= largest_bias(metric, after, n_bins=n_bins)
             high += largest_bias(metric, before, n_bins=n_bins)
         changes.append(Change(metric.name, one, other, low, high, metric.higher_is_better))

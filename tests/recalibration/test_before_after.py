@@ -144,6 +144,26 @@ def test_what_is_undefined_has_no_interval_and_no_verdict():
     assert math.isnan(change.high)
 
 
+def test_one_doc_says_nothing_about_others(docs_of):
+    doc = docs_of(1)
+    flatter = doc.with_probs(Temperature(1.5).predict_proba(doc.log_likelihoods))
+    for change in before_after(doc.forecasts, flatter, names=("nll", "ece", "overconfidence"), draws=20)[1:]:
+        assert change.change != 0
+        assert math.isnan(change.low)
+        assert change.verdict == ""
+
+
+def test_equal_confidences_mapped_to_one_value_still_have_the_bias_of_the_bins(docs_of):
+    n = 100
+    correct = np.arange(n) % 2
+    labels = 1 - correct
+    before, after = (Forecasts(np.full(n, c), correct, labels) for c in (0.7, 0.51))
+    (_, change, error) = before_after(before, after, names=("overconfidence", "ece"), draws=200)
+    assert (change.low, change.high) == pytest.approx((-0.19, -0.19), abs=1e-12)  # for each doc the same
+    assert error.low < -0.19 - 0.03
+    assert error.high > -0.19 + 0.03
+
+
 def test_the_threshold_is_the_lowest_that_keeps_the_error_rate():
     confidence = [0.9, 0.8, 0.8, 0.7, 0.6]
     correct = [1, 1, 0, 1, 0]
