@@ -9,7 +9,8 @@ from lm_eval_calibration.metrics import CATALOG, Metric
 from lm_eval_calibration.metrics.validation import FloatArray
 from lm_eval_calibration.recalibration.bias import largest_bias
 from lm_eval_calibration.recalibration.docs import Forecasts
-from lm_eval_calibration.recalibration.resampled import computable, resampled_metrics
+from lm_eval_calibration.recalibration.resampled import CONFIDENT, computable, resampled_metrics
+from lm_eval_calibration.recalibration.shares import difference_interval, share_interval
 
 _Z = 1.959963984540054
 
@@ -64,7 +65,8 @@ def before_after(
     docs to fit on is not in it. A binned error is too large by anything between nothing and its mean were the
     forecasts right (its null), so the interval of its change reaches further down by the null after, and further up
     by the null before; that makes it hold its level, and wide where docs are few. Not the bootstrap's percentiles:
-    they have the bias twice.
+    they have the bias twice. ``confident_error_rate`` often rests on few docs, none of them wrong; its interval is
+    Newcombe's, of two shares.
 
     Args:
         before: of the docs.
@@ -98,6 +100,8 @@ def before_after(
         if half > 0 or one != other:  # else the forecasts are the same, and so are their biases
             low -= largest_bias(metric, after, n_bins=n_bins)
             high += largest_bias(metric, before, n_bins=n_bins)
+        if metric.name == "confident_error_rate" and (half > 0 or one != other):
+            low, high = difference_interval(_confident_errors(before), _confident_errors(after))
         changes.append(Change(metric.name, one, other, low, high, metric.higher_is_better))
     return changes
 
@@ -106,6 +110,11 @@ def _value(metric: Metric, forecasts: Forecasts, n_bins: int) -> float:
     arguments = forecasts.arguments(metric)
     assert arguments is not None  # computable() said so
     return float(metric.value(*arguments, **({"n_bins": n_bins} if metric.takes_n_bins else {})))
+
+
+def _confident_errors(forecasts: Forecasts) -> tuple[float, float, float]:
+    confident = forecasts.confidence >= CONFIDENT
+    return share_interval(int((1 - forecasts.correct[confident]).sum()), int(confident.sum()))
 
 
 def _sd(draws: FloatArray) -> float:

@@ -47,6 +47,9 @@ def cross_fit(method: str, docs: Docs, *, n_folds: int = 5, seed: int = 0) -> Cr
     A map is fitted for each group of the docs. Where the other folds hold fewer than 20 docs of a group, the group's
     docs in this fold are left as they are, with a RecalibrationWarning.
 
+    Metrics of the order of the docs (``auroc``, ``aurc`` ...) then compare docs of different folds, whose maps differ
+    a little: with few docs that alone can lower them. One map, judged on a test split, does not.
+
     Args:
         method: a name of :data:`~lm_eval_calibration.recalibration.METHODS`.
         docs: the docs.

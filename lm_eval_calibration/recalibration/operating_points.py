@@ -4,12 +4,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import betaincinv
 
-from lm_eval_calibration.metrics.validation import FloatArray, check_probability, check_top_label
+from lm_eval_calibration.metrics.validation import check_probability, check_top_label
 from lm_eval_calibration.recalibration.cross_fitting import CrossFit, out_of_fold
 from lm_eval_calibration.recalibration.docs import Docs
 from lm_eval_calibration.recalibration.recalibrator import warn
+from lm_eval_calibration.recalibration.shares import share_interval
 
 
 class OperatingPoint(NamedTuple):
@@ -82,8 +82,8 @@ def judge_threshold(
         float(thresholds.mean()),
         n,
         n_answered,
-        _share(n_answered, n),
-        _share(int((1 - hit[answered]).sum()), n_answered),
+        share_interval(n_answered, n),
+        share_interval(int((1 - hit[answered]).sum()), n_answered),
     )
 
 
@@ -100,13 +100,3 @@ def cross_fit_operating_point(docs: Docs, fitted: CrossFit, *, wanted: float) ->
             thresholds[k] = np.full(len(docs), np.inf)
     after = fitted.forecasts
     return judge_threshold(after.confidence, after.correct, out_of_fold(fitted.fold, thresholds), wanted=wanted)
-
-
-def _share(count: int, total: int, level: float = 0.95) -> tuple[float, float, float]:
-    """Share and its Clopper-Pearson interval; nan of nothing."""
-    if total == 0:
-        return float("nan"), float("nan"), float("nan")
-    tail: FloatArray = np.array([(1 - level) / 2, (1 + level) / 2])
-    low = float(betaincinv(count, total - count + 1, tail[0])) if count else 0.0
-    high = float(betaincinv(count + 1, total - count, tail[1])) if count < total else 1.0
-    return count / total, low, high

@@ -26,7 +26,8 @@ from lm_eval_calibration.recalibration.docs import Forecasts
 SLOW_DRAWS = 100
 """Draws of smece, which takes a hundredth of a second each; their spread is known to 7%."""
 
-_CONFIDENT = 0.9
+CONFIDENT = 0.9
+"""Confidence from which ``confident_error_rate`` counts a doc."""
 _RANKING = {"auroc", "aurc", "augrc", "auprc"}
 
 
@@ -66,7 +67,7 @@ def resampled_metrics(
 
 def _top_label_columns(conf: FloatArray, hit: FloatArray, n_bins: int) -> dict[str, FloatArray]:
     """What each doc adds to the sums that the metrics are made of."""
-    confident = conf >= _CONFIDENT
+    confident = conf >= CONFIDENT
     means = np.stack([hit, conf, (conf - hit) ** 2, confident, confident * (1 - hit)], axis=1)
     cells = np.zeros((3, len(conf), n_bins))
     cells[:, np.arange(len(conf)), bin_index(conf, n_bins)] = np.ones(len(conf)), conf, hit

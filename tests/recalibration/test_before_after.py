@@ -164,6 +164,24 @@ def test_equal_confidences_mapped_to_one_value_still_have_the_bias_of_the_bins(d
     assert error.high > -0.19 + 0.03
 
 
+def test_a_rate_of_few_docs_has_an_interval_that_knows_it():
+    correct = np.array([1, 0] * 20 + [1])
+    before = Forecasts(np.full(41, 0.95), correct, 1 - correct)
+    after = Forecasts(np.append(np.full(40, 0.6), 0.95), correct, 1 - correct)
+    (_, change) = before_after(before, after, names=("confident_error_rate",), draws=50)
+    assert (change.before, change.after) == (20 / 41, 0)  # of one doc, which says next to nothing
+    assert change.verdict == ""
+    exact = binomtest(20, 41).proportion_ci(method="exact")
+    high = binomtest(0, 1).proportion_ci(method="exact").high
+    expected = -20 / 41 - (exact.high - 20 / 41), -20 / 41 + math.hypot(high, 20 / 41 - exact.low)
+    assert (change.low, change.high) == pytest.approx(expected, abs=1e-9)
+    nobody = Forecasts(np.full(41, 0.6), correct, 1 - correct)
+    with pytest.warns(Warning, match="confident_error_rate is undefined"):
+        (_, change) = before_after(before, nobody, names=("confident_error_rate",), draws=50)
+    assert math.isnan(change.low)
+    assert change.verdict == ""
+
+
 def test_the_threshold_is_the_lowest_that_keeps_the_error_rate():
     confidence = [0.9, 0.8, 0.8, 0.7, 0.6]
     correct = [1, 1, 0, 1, 0]

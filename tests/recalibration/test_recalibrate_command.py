@@ -159,7 +159,10 @@ def test_few_docs_are_said_to_be_few(write_samples) -> None:
             ["run", "--method", "magic"],
             "error: no method 'magic'; there are temperature, platt, isotonic, beta, histogram",
         ),
-        (["run", "--by", "subject"], "error: --by subject: it is task, or a field of the docs such as doc.subject"),
+        (
+            ["run", "--by", "subject"],
+            "error: subject is no way to group docs: it is task, or a field of the docs such as doc.subject",
+        ),
         (["run", "--by", "doc.topic"], "has no 'topic', it has subject, meta"),
         (["run", "--fit_on", "task"], "error: --fit_on task: it is FIELD=VALUE, such as task=NAME or doc.split="),
         (["run", "--fit_on", "task=law"], "error: --fit_on task=law is all of the docs; task is law"),
