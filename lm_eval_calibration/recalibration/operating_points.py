@@ -17,7 +17,7 @@ class OperatingPoint(NamedTuple):
 
     Attributes:
         wanted: error rate that was wanted.
-        threshold: confidence from which it answers (mean over the folds where each has its own); inf for never.
+        threshold: confidence from which it answers (the median doc's where each fold has its own); inf for never.
         n_docs: docs it was judged on.
         n_answered: those it answered.
         coverage: share of the docs it answered, with 95% interval.
@@ -79,7 +79,7 @@ def judge_threshold(
     n, n_answered = len(conf), int(answered.sum())
     return OperatingPoint(
         check_probability("wanted", wanted),
-        float(thresholds.mean()),
+        float(np.median(thresholds)),
         n,
         n_answered,
         share_interval(n_answered, n),
