@@ -192,6 +192,11 @@ _PARSE: Mapping[str, Callable[[Any], Any]] = {
 
 def read_records(path: str | Path) -> Iterator[Record]:
     """Yield the records of a ``samples_*.jsonl`` file; raise ValueError naming file and line where there is none."""
+    return (record for record, _ in read_samples(path))
+
+
+def read_samples(path: str | Path) -> Iterator[tuple[Record, Any]]:
+    """Yield the record and the doc (the dataset's row) of each line; raise ValueError as :func:`read_records` does."""
     import jsonlines
 
     number = 0
@@ -200,7 +205,7 @@ def read_records(path: str | Path) -> Iterator[Record]:
             for number, line in enumerate(lines, start=1):  # noqa: B007
                 if not isinstance(line, dict) or not isinstance(line.get(RECORD_KEY), dict):
                     raise ValueError(f"no {RECORD_KEY!r} record")
-                yield Record.from_dict(line[RECORD_KEY])
+                yield Record.from_dict(line[RECORD_KEY]), line.get("doc")
     except jsonlines.InvalidLineError as error:
         raise ValueError(f"{path}, line {error.lineno}: not JSON ({error})") from error
     except (ValueError, TypeError) as error:

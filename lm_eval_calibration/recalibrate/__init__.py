@@ -1,0 +1,1 @@
+"""The command ``recalibrate``: reads records, fits and judges maps, saves them, prints what they change."""

@@ -1,0 +1,53 @@
+"""Recalibration: maps fitted on some docs and judged on others, before and after, on the same docs.
+
+Arrays in, arrays out; needs what :mod:`lm_eval_calibration.metrics` needs (``beta`` also the package betacal).
+
+The maps are scikit-learn-style, ``fit(inputs, targets)`` and ``predict_proba(inputs)``. :class:`Temperature` maps the
+log-likelihoods of all choices to a distribution; the others map the confidence of the answer. :func:`cross_fit` judges
+them on docs they never saw.
+"""
+
+from lm_eval_calibration.recalibration.before_after import Change, before_after
+from lm_eval_calibration.recalibration.by_group import METHODS, FittedOnTheseDocsError, MapByGroup
+from lm_eval_calibration.recalibration.confidence_maps import Beta, HistogramBinning, Isotonic, Platt
+from lm_eval_calibration.recalibration.cross_fitting import CrossFit, cross_fit, fit_on_split, fold_of
+from lm_eval_calibration.recalibration.docs import Docs, Forecasts
+from lm_eval_calibration.recalibration.domains import Domain, compare_domains
+from lm_eval_calibration.recalibration.operating_points import (
+    OperatingPoint,
+    choose_threshold,
+    cross_fit_operating_point,
+    judge_threshold,
+)
+from lm_eval_calibration.recalibration.recalibrator import RecalibrationWarning, Recalibrator
+from lm_eval_calibration.recalibration.strata import StratumMetric, metrics_by_stratum
+from lm_eval_calibration.recalibration.temperature import Temperature
+
+__all__ = [
+    "METHODS",
+    "Beta",
+    "Change",
+    "CrossFit",
+    "Docs",
+    "Domain",
+    "FittedOnTheseDocsError",
+    "Forecasts",
+    "HistogramBinning",
+    "Isotonic",
+    "MapByGroup",
+    "OperatingPoint",
+    "Platt",
+    "RecalibrationWarning",
+    "Recalibrator",
+    "StratumMetric",
+    "Temperature",
+    "before_after",
+    "choose_threshold",
+    "compare_domains",
+    "cross_fit",
+    "cross_fit_operating_point",
+    "fit_on_split",
+    "fold_of",
+    "judge_threshold",
+    "metrics_by_stratum",
+]

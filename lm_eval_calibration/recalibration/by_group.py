@@ -1,0 +1,143 @@
+"""One map for each group of docs (or for all), which remembers the docs it was fitted on and won't judge them."""
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+
+from lm_eval_calibration.recalibration.confidence_maps import Beta, HistogramBinning, Isotonic, Platt
+from lm_eval_calibration.recalibration.docs import Docs, Forecasts
+from lm_eval_calibration.recalibration.recalibrator import FORMAT, RecalibrationWarning, Recalibrator, warn
+from lm_eval_calibration.recalibration.temperature import Temperature
+
+METHODS: dict[str, type[Recalibrator]] = {
+    method.method: method for method in (Temperature, Platt, Isotonic, Beta, HistogramBinning)
+}
+"""The methods by name."""
+
+MIN_FIT_DOCS = 20
+"""Fewer docs than this are not fitted on."""
+
+
+class FittedOnTheseDocsError(ValueError):
+    """A map was to be judged on docs that it was fitted on."""
+
+
+@dataclass(frozen=True)
+class MapByGroup:
+    """A recalibration map for each group.
+
+    Attributes:
+        method: name of the method.
+        maps: group to map; docs without groups are in the group "".
+        fitted_on: digests of the hashes of the docs it was fitted on.
+    """
+
+    method: str
+    maps: Mapping[str, Recalibrator]
+    fitted_on: frozenset[str]
+
+    @classmethod
+    def fit(cls, method: str, docs: Docs, groups: Iterable[str] | None = None) -> Self:
+        """Fit one map for each group of the docs.
+
+        A group with fewer than 20 docs to fit on is left as it is, with a RecalibrationWarning.
+
+        Args:
+            method: a name of :data:`METHODS`.
+            docs: to fit on.
+            groups: the groups to have maps for; those of the docs by default.
+
+        Raises:
+            ValueError: an unknown method.
+        """
+        if method not in METHODS:
+            raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}")
+        names = np.unique(docs.groups) if groups is None else sorted(set(groups))
+        maps = {
+            str(name): _fit(METHODS[method], name, docs.take(np.flatnonzero(docs.groups == name))) for name in names
+        }
+        return cls(method, maps, frozenset(map(digest, docs.doc_hashes)))
+
+    def judge(self, docs: Docs) -> Forecasts:
+        """Return the recalibrated forecasts of other docs than it was fitted on.
+
+        Raises:
+            FittedOnTheseDocsError: it was fitted on some of them.
+        """
+        seen = sum(digest(doc_hash) in self.fitted_on for doc_hash in docs.doc_hashes)
+        if seen:
+            raise FittedOnTheseDocsError(
+                f"the map was fitted on {seen} of these {len(docs)} docs; it can be judged on other docs only"
+            )
+        return self.forecasts(docs)
+
+    def forecasts(self, docs: Docs) -> Forecasts:
+        """Return the recalibrated forecasts of any docs: not for judging.
+
+        Raises:
+            ValueError: a group of the docs has no map.
+        """
+        missing = sorted(set(docs.groups.tolist()) - set(self.maps))
+        if missing:
+            raise ValueError(f"the map has no group {missing[0]!r}; it has {', '.join(map(repr, self.maps))}")
+        takes, probs, confidence = METHODS[self.method].takes, np.empty(len(docs), dtype=object), np.zeros(len(docs))
+        for name, group_map in self.maps.items():
+            which = np.flatnonzero(docs.groups == name)
+            if not which.size:
+                continue
+            predicted = group_map.predict_proba(docs.take(which).fit_arguments(takes)[0])
+            if takes == "choices":
+                for doc, row in zip(which, predicted, strict=True):
+                    probs[doc] = row
+            else:
+                confidence[which] = predicted
+        return docs.with_probs(_stacked(list(probs))) if takes == "choices" else docs.with_confidence(confidence)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return JSON-ready data."""
+        maps = {name: group_map.to_dict() for name, group_map in self.maps.items()}
+        return {"format": FORMAT, "method": self.method, "maps": maps, "fitted_on": sorted(self.fitted_on)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read what :meth:`to_dict` wrote; raise ValueError for another format version or a method we don't know."""
+        if data.get("format") != FORMAT:
+            raise ValueError(f"format version {data.get('format')!r} of the map is not {FORMAT}")
+        method = data.get("method")
+        if method not in METHODS:
+            raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}")
+        try:
+            maps = {name: METHODS[method].from_dict(group_map) for name, group_map in data["maps"].items()}
+            return cls(method, maps, frozenset(data["fitted_on"]))
+        except (KeyError, AttributeError, TypeError) as error:
+            raise ValueError(f"not a recalibration map: {error!r}") from error
+
+
+def digest(doc_hash: str) -> str:
+    """Return what a map keeps of a doc: enough to know it again, no more."""
+    return hashlib.sha256(str(doc_hash).encode()).hexdigest()[:16]
+
+
+def _fit(method: type[Recalibrator], name: str, docs: Docs) -> Recalibrator:
+    """Fit a group's map; its warnings begin with the group's name."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        if len(docs) < MIN_FIT_DOCS:
+            warn(f"left as it is: fewer than {MIN_FIT_DOCS} docs to fit on")
+            fitted = method.identity()
+        else:
+            fitted = method().fit(*docs.fit_arguments(method.takes))
+    for warning in caught:
+        if issubclass(warning.category, RecalibrationWarning):
+            warn(f"{name}: {warning.message}" if name else str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+    return fitted
+
+
+def _stacked(rows: list[Any]) -> Any:
+    return np.stack(rows) if len({len(row) for row in rows}) == 1 else rows

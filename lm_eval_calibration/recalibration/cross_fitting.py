@@ -1,0 +1,98 @@
+"""Every doc recalibrated by a map that never saw it: K folds of docs, or a calibration split and the rest."""
+
+import hashlib
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_positive_integer
+from lm_eval_calibration.recalibration.by_group import METHODS, MapByGroup
+from lm_eval_calibration.recalibration.docs import Docs, Forecasts
+
+
+class CrossFit(NamedTuple):
+    """Docs recalibrated out of fold.
+
+    Attributes:
+        forecasts: of all docs, in their order, each by the map of its fold.
+        fold: [N] fold of each doc.
+        maps: fold to the map that was fitted on the docs of the other folds.
+    """
+
+    forecasts: Forecasts
+    fold: IntArray
+    maps: dict[int, MapByGroup]
+
+
+def fold_of(doc_hashes: NDArray[np.str_], n_folds: int = 5, seed: int = 0) -> IntArray:
+    """Fold of each doc, from its hash alone: the same doc is in the same fold for every model and every run.
+
+    Args:
+        doc_hashes: [N] hashes; equal docs fall in one fold.
+        n_folds: at least 2.
+        seed: another seed shuffles docs otherwise.
+
+    Returns:
+        [N] integers in 0..n_folds - 1. Folds are equal in expectation; with few docs one may be empty.
+    """
+    check_positive_integer("n_folds", n_folds, at_least=2)
+    digests = (hashlib.sha256(f"{seed} {doc_hash}".encode()).digest()[:8] for doc_hash in doc_hashes)
+    return np.array([int.from_bytes(digest) % n_folds for digest in digests], dtype=np.int64)
+
+
+def cross_fit(method: str, docs: Docs, *, n_folds: int = 5, seed: int = 0) -> CrossFit:
+    """Recalibrate each fold of docs with a map fitted on the docs of the other folds.
+
+    A map is fitted for each group of the docs. Where the other folds hold fewer than 20 docs of a group, the group's
+    docs in this fold are left as they are, with a RecalibrationWarning.
+
+    Metrics of the order of the docs (``auroc``, ``aurc`` ...) then compare docs of different folds, whose maps differ
+    a little: with few docs that alone can lower them. One map, judged on a test split, does not.
+
+    Args:
+        method: a name of :data:`~lm_eval_calibration.recalibration.METHODS`.
+        docs: the docs.
+        n_folds: folds, see :func:`fold_of`.
+        seed: of the folds.
+    """
+    fold, groups = fold_of(docs.doc_hashes, n_folds, seed), np.unique(docs.groups)
+    maps = {int(k): MapByGroup.fit(method, docs.take(np.flatnonzero(fold != k)), groups) for k in np.unique(fold)}
+    confidence, probs = np.zeros(len(docs)), np.empty(len(docs), dtype=object)
+    for k, fold_map in maps.items():
+        which = np.flatnonzero(fold == k)
+        judged = fold_map.judge(docs.take(which))
+        confidence[which] = judged.confidence
+        for doc, row in zip(which, judged.probs if judged.probs is not None else (), strict=judged.probs is not None):
+            probs[doc] = row
+    if METHODS[method].takes == "choices":
+        return CrossFit(docs.with_probs(list(probs)), fold, maps)
+    return CrossFit(docs.with_confidence(confidence), fold, maps)
+
+
+def fit_on_split(method: str, docs: Docs, calibration: NDArray[np.bool_]) -> tuple[MapByGroup, IntArray, Forecasts]:
+    """Fit on the docs of a calibration split and judge on the others.
+
+    Args:
+        method: a name of :data:`~lm_eval_calibration.recalibration.METHODS`.
+        docs: the docs.
+        calibration: [N] True for the docs to fit on.
+
+    Returns:
+        The map, the indices of the docs it is judged on, and their recalibrated forecasts.
+
+    Raises:
+        FittedOnTheseDocsError: a doc (by its hash) is in both splits.
+    """
+    calibration = np.asarray(calibration, dtype=np.bool_)
+    fitted = MapByGroup.fit(method, docs.take(np.flatnonzero(calibration)), np.unique(docs.groups))
+    others = np.flatnonzero(~calibration)
+    return fitted, others, fitted.judge(docs.take(others))
+
+
+def out_of_fold(fold: IntArray, values: dict[int, FloatArray]) -> FloatArray:
+    """[N] each doc's value from its own fold's [N] values."""
+    result = np.zeros(len(fold))
+    for k, of_fold in values.items():
+        result[fold == k] = of_fold[fold == k]
+    return result

@@ -1,0 +1,121 @@
+"""Docs as arrays, and the forecasts that the model or a map makes of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from lm_eval_calibration.metrics import Metric
+from lm_eval_calibration.metrics.validation import FloatArray, IntArray, Probs, check_labels
+from lm_eval_calibration.recalibration.choices import flatten, softmax, take, unflatten
+from lm_eval_calibration.recalibration.recalibrator import Takes
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """What is said about N docs, and what is true.
+
+    Attributes:
+        confidence: [N] probability of the answer.
+        correct: [N] 1 where the answer is right.
+        labels: [N] position of the gold choice.
+        probs: [N, K] or N vectors; None where only the answer's confidence is known.
+    """
+
+    confidence: FloatArray
+    correct: IntArray
+    labels: IntArray
+    probs: Any = None
+
+    def take(self, which: IntArray) -> Self:
+        """Return the forecasts of these docs."""
+        probs = None if self.probs is None else take(self.probs, which)
+        return type(self)(self.confidence[which], self.correct[which], self.labels[which], probs)
+
+    def arguments(self, metric: Metric) -> tuple[Any, Any] | None:
+        """Return the two arrays that a metric takes; None where they are not known."""
+        if metric.kind == "top_label":
+            return self.confidence, self.correct
+        return (self.probs, self.labels) if metric.kind == "choices" and self.probs is not None else None
+
+
+@dataclass(frozen=True)
+class Docs:
+    """Multiple-choice docs as a model answered them.
+
+    Attributes:
+        log_likelihoods: [N, K] of the choices, or N vectors of different lengths, in nats.
+        labels: [N] position of the gold choice.
+        doc_hashes: [N] what a doc is known by in every run: equal docs have equal hashes.
+        groups: [N] name of the group (task, subject, site ...) of each doc; "" for all where there are none.
+    """
+
+    log_likelihoods: Probs
+    labels: IntArray
+    doc_hashes: NDArray[np.str_]
+    groups: NDArray[np.str_]
+
+    @classmethod
+    def of(
+        cls, log_likelihoods: Probs, labels: ArrayLike, doc_hashes: Sequence[str], groups: Sequence[str] | None = None
+    ) -> Self:
+        """Return docs made of lists; raise ValueError where they differ in length."""
+        hashes = np.asarray(doc_hashes, dtype=np.str_)
+        names = np.asarray([""] * len(hashes) if groups is None else groups, dtype=np.str_)
+        docs = cls(log_likelihoods, check_labels("labels", labels), hashes, names)
+        lengths = len(docs.log_likelihoods), len(docs.labels), len(hashes), len(names)  # type: ignore[arg-type]
+        if len(set(lengths)) != 1:
+            raise ValueError(f"log_likelihoods, labels, doc_hashes and groups have {lengths} rows")
+        return docs
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, which: IntArray) -> Self:
+        """Return these docs."""
+        rows = take(self.log_likelihoods, which)  # type: ignore[arg-type]
+        return type(self)(rows, self.labels[which], self.doc_hashes[which], self.groups[which])
+
+    def in_one_group(self) -> Self:
+        """Return the docs without their groups."""
+        return type(self)(self.log_likelihoods, self.labels, self.doc_hashes, np.full(len(self), ""))
+
+    @cached_property
+    def answers(self) -> IntArray:
+        """[N] position of the most probable choice, the first of equals, as the harness counts."""
+        return np.array([int(np.argmax(row)) for row in self.log_likelihoods])  # type: ignore[union-attr]
+
+    @cached_property
+    def forecasts(self) -> Forecasts:
+        """What the model itself says."""
+        choices = flatten(self.log_likelihoods)
+        return self.with_probs(unflatten(softmax(choices), choices))
+
+    def with_probs(self, probs: Any) -> Forecasts:
+        """Return forecasts with these choice probabilities; the answers are the model's.
+
+        Raises:
+            AssertionError: an answer is no longer the most probable choice.
+        """
+        confidence = np.array([row.max() for row in probs])
+        of_answer = np.array([row[answer] for row, answer in zip(probs, self.answers, strict=True)])
+        if not np.array_equal(of_answer, confidence):  # accuracy would change, which no temperature can do
+            raise AssertionError(f"doc {np.flatnonzero(of_answer != confidence)[0]}: the answer changed")
+        return Forecasts(confidence, self._correct, self.labels, probs)
+
+    def with_confidence(self, confidence: FloatArray) -> Forecasts:
+        """Return forecasts of the answers alone."""
+        return Forecasts(confidence, self._correct, self.labels)
+
+    def fit_arguments(self, takes: Takes) -> tuple[Any, Any]:
+        """Return what a map of this kind is fitted on."""
+        if takes == "choices":
+            return self.log_likelihoods, self.labels
+        return self.forecasts.confidence, self.forecasts.correct
+
+    @cached_property
+    def _correct(self) -> IntArray:
+        return np.asarray(self.answers == self.labels, dtype=np.int64)

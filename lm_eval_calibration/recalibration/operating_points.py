@@ -1,0 +1,102 @@
+"""Answer or abstain: the confidence from which answers are wrong no more often than wanted."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from lm_eval_calibration.metrics.validation import check_probability, check_top_label
+from lm_eval_calibration.recalibration.cross_fitting import CrossFit, out_of_fold
+from lm_eval_calibration.recalibration.docs import Docs
+from lm_eval_calibration.recalibration.recalibrator import warn
+from lm_eval_calibration.recalibration.shares import share_interval
+
+
+class OperatingPoint(NamedTuple):
+    """A threshold judged on docs that it was not chosen on.
+
+    Attributes:
+        wanted: error rate that was wanted.
+        threshold: confidence from which it answers (the median doc's where each fold has its own); inf for never.
+        n_docs: docs it was judged on.
+        n_answered: those it answered.
+        coverage: share of the docs it answered, with 95% interval.
+        error_rate: share of the answers that are wrong, with 95% interval; nan where there is none.
+    """
+
+    wanted: float
+    threshold: float
+    n_docs: int
+    n_answered: int
+    coverage: tuple[float, float, float]
+    error_rate: tuple[float, float, float]
+
+
+def choose_threshold(confidence: ArrayLike, correct: ArrayLike, *, wanted: float) -> float:
+    """Return the lowest confidence from which at most a share ``wanted`` of the answers is wrong.
+
+    Args:
+        confidence: [N] of the docs to choose on, in [0, 1].
+        correct: [N] 0 or 1.
+        wanted: error rate, 0 to 1.
+
+    Returns:
+        A confidence; inf (answer nothing), with a RecalibrationWarning, where no threshold does.
+
+    Raises:
+        ValueError: bad input; the message names the row and the value.
+    """
+    conf, hit = check_top_label(confidence, correct)
+    wanted = check_probability("wanted", wanted)
+    order = np.argsort(-conf, kind="stable")
+    ranked = conf[order]
+    last_of_ties = np.append(ranked[1:] < ranked[:-1], True)
+    errors = np.cumsum(1 - hit[order])
+    enough = np.flatnonzero(last_of_ties & (errors <= wanted * np.arange(1, len(conf) + 1) + 1e-9))
+    if not enough.size:
+        warn(f"no confidence gives an error rate of {wanted:g} or less: nothing is answered")
+        return float("inf")
+    return float(ranked[enough[-1]])
+
+
+def judge_threshold(
+    confidence: ArrayLike, correct: ArrayLike, threshold: ArrayLike, *, wanted: float
+) -> OperatingPoint:
+    """Judge a threshold on other docs than it was chosen on.
+
+    Args:
+        confidence: [N] of the docs to judge on, in [0, 1].
+        correct: [N] 0 or 1.
+        threshold: one number, or [N] one for each doc (cross-fitted).
+        wanted: error rate that was wanted.
+
+    Returns:
+        Coverage and error rate with Clopper-Pearson intervals: they hold at least 95%.
+    """
+    conf, hit = check_top_label(confidence, correct)
+    thresholds = np.broadcast_to(np.asarray(threshold, dtype=np.float64), conf.shape)
+    answered = conf >= thresholds
+    n, n_answered = len(conf), int(answered.sum())
+    return OperatingPoint(
+        check_probability("wanted", wanted),
+        float(np.median(thresholds)),
+        n,
+        n_answered,
+        share_interval(n_answered, n),
+        share_interval(int((1 - hit[answered]).sum()), n_answered),
+    )
+
+
+def cross_fit_operating_point(docs: Docs, fitted: CrossFit, *, wanted: float) -> OperatingPoint:
+    """Choose a threshold on the docs of the other folds, as their map sees them, and judge it on each fold."""
+    thresholds = {}
+    for k, fold_map in fitted.maps.items():
+        others = docs.take(np.flatnonzero(fitted.fold != k))
+        if len(others):
+            seen = fold_map.forecasts(others)
+            thresholds[k] = np.full(len(docs), choose_threshold(seen.confidence, seen.correct, wanted=wanted))
+        else:
+            warn("one fold holds all docs: there is nothing to choose a threshold on, so nothing is answered")
+            thresholds[k] = np.full(len(docs), np.inf)
+    after = fitted.forecasts
+    return judge_threshold(after.confidence, after.correct, out_of_fold(fitted.fold, thresholds), wanted=wanted)

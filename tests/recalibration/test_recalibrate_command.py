@@ -1,0 +1,240 @@
+"""The command, on samples files as the harness writes them."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from lm_eval_calibration.cli import app
+from lm_eval_calibration.recalibrate.map_file import SavedMap
+from lm_eval_calibration.recalibration import Temperature, resampled
+from lm_eval_calibration.records import Record
+
+TEMPERATURES = {"law": 2.5, "medicine": 0.7}
+
+
+@pytest.fixture
+def write_samples(docs_of, tmp_path, monkeypatch):
+    """Function that writes a run's samples of two tasks and returns its folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(resampled, "SLOW_DRAWS", 2)
+
+    def write(run: str, seed: int, n: int = 200, tasks: tuple[str, ...] = ("law", "medicine")) -> Path:
+        folder = tmp_path / run / "model"
+        folder.mkdir(parents=True)
+        for task in tasks:
+            docs = docs_of(n, temperature=TEMPERATURES[task], group=task, seed=seed, ragged=True)
+            lines = [
+                {
+                    "doc": {"subject": f"s{i % 2}", "meta": {"age": i % 3}},
+                    "calibration": record(task, i, docs).to_dict(),
+                }
+                for i in range(n)
+            ]
+            text = "\n".join(map(json.dumps, lines))
+            (folder / f"samples_{task}_2026-01-01.jsonl").write_text(text, encoding="utf-8")
+        return Path(run)
+
+    return write
+
+
+def record(task: str, i: int, docs: Any) -> Record:
+    log_likelihoods = tuple(docs.log_likelihoods[i].tolist())
+    return Record(task, i, docs.doc_hashes[i], "p", "multiple_choice", log_likelihoods, int(docs.labels[i]))
+
+
+def recalibrate(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["recalibrate", *map(str, arguments)])
+
+
+def rows(output: str) -> dict[str, list[str]]:
+    """The lines of the tables by their first cells."""
+    return {line.split("\t")[0]: line.split("\t") for line in output.splitlines() if "\t" in line}
+
+
+def test_fit_save_and_apply(write_samples) -> None:
+    done = recalibrate(write_samples("a", 0), "--by", "task", "--output", "maps/map.json", "--error_rate", "0.3")
+    assert done.exit_code == 0, done.output
+    table = rows(done.stdout)
+    assert table["acc"][1] == table["acc"][2]
+    assert table["nll"][5] == "better"
+    assert "400 docs in 5 folds, each judged by a map fitted on the other folds" in done.stdout
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert [line[:2] for line in lines if line[3:4] == ["nll"]] == [["all", "400"], ["law", "200"], ["medicine", "200"]]
+    assert ["law", "200", "acc"] in [line[:3] for line in lines]
+    assert "0.3" in table
+
+    saved = SavedMap.read(Path("maps/map.json"))
+    assert (saved.by, saved.error_rate) == ("task", 0.3)
+    assert 0 < saved.threshold < 1
+    for task, expected in TEMPERATURES.items():
+        assert saved.map.maps[task].temperature == pytest.approx(expected, rel=0.25)
+
+    done = recalibrate("--apply", "maps/map.json", write_samples("b", 1))
+    assert done.exit_code == 0, done.output
+    assert "fitted on 400 docs, judged on 400 others" in done.stdout
+    table = rows(done.stdout)
+    assert table["acc"][1] == table["acc"][2]
+    assert table["nll"][5] == "better"
+    assert float(table["0.3"][1]) == pytest.approx(saved.threshold, abs=1e-4)
+
+
+def test_a_map_is_not_judged_on_the_docs_it_was_fitted_on(write_samples) -> None:
+    run = write_samples("a", 0, tasks=("law",))
+    assert recalibrate(run, "--output", "map.json").exit_code == 0
+    done = recalibrate("--apply", "map.json", run)
+    assert done.exit_code == 2
+    assert (
+        "error: map.json: the map was fitted on 200 of these 200 docs; it can be judged on other docs only"
+        in done.stderr
+    )
+    other = write_samples("b", 1, tasks=("law",))
+    first = next(run.rglob("*.jsonl")).read_text(encoding="utf-8").splitlines()[0]
+    (other / "samples_one.jsonl").write_text(first.replace('"task": "law"', '"task": "law_again"'), encoding="utf-8")
+    done = recalibrate("--apply", "map.json", other)
+    assert "fitted on 1 of these 201 docs" in done.stderr
+
+
+def test_a_calibration_split_is_fitted_on_and_the_others_are_judged(write_samples) -> None:
+    run = write_samples("a", 0)
+    done = recalibrate(run, "--fit_on", "task=law", "--error_rate", "0.3", "--output", "map.json")
+    assert done.exit_code == 0, done.output
+    assert "temperature of task=law, fitted on 200 docs, judged on 200 others" in done.stdout
+    assert rows(done.stdout)["nll"][5] == "worse"  # medicine is underconfident, law overconfident
+    saved = SavedMap.read(Path("map.json"))
+    assert saved.map.maps[""].temperature == pytest.approx(2.5, rel=0.25)
+    again = recalibrate("--apply", "map.json", next(run.rglob("*medicine*")))
+    assert again.stdout.splitlines()[1:] == done.stdout.splitlines()[1:-1]
+
+
+def test_a_temperature_of_another_domain_is_shown_to_do_harm(write_samples) -> None:
+    law, medicine = write_samples("a", 0, 600, ("law",)), write_samples("b", 0, 600, ("medicine",))
+    assert recalibrate(law, "--output", "map.json").exit_code == 0
+    table = rows(recalibrate("--apply", "map.json", medicine).stdout)
+    assert table["ece"][5] == table["nll"][5] == "worse"
+    assert float(table["ece"][2]) > float(table["ece"][1])
+
+
+@pytest.mark.parametrize(("by", "groups"), [("doc.subject", {"s0", "s1"}), ("doc.meta.age", {"0", "1", "2"})])
+def test_groups_are_fields_of_the_docs(by, groups, write_samples) -> None:
+    done = recalibrate(write_samples("a", 0, tasks=("law",)), "--by", by, "--output", "map.json")
+    assert done.exit_code == 0, done.output
+    assert set(SavedMap.read(Path("map.json")).map.maps) == groups
+    assert groups <= set(rows(done.stdout))
+
+
+@pytest.mark.parametrize("method", ["platt", "isotonic", "histogram"])
+def test_other_methods_map_the_confidence_of_the_answer(method, write_samples) -> None:
+    done = recalibrate(write_samples("a", 0, 600, ("law",)), "--method", method, "--output", "map.json")
+    assert done.exit_code == 0, done.output
+    assert rows(done.stdout)["brier_top_label"][5] == "better"
+    assert "not shown, since only the answer's confidence is mapped: brier_score, ace, nll" in done.stdout
+    assert recalibrate("--apply", "map.json", write_samples("b", 1, tasks=("law",))).exit_code == 0
+
+
+def test_beta_without_betacal_is_one_line(write_samples, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "betacal", None)
+    done = recalibrate(write_samples("a", 0, tasks=("law",)), "--method", "beta")
+    assert done.exit_code == 2
+    assert done.stderr == "error: beta calibration needs the package betacal: pip install betacal\n"
+
+
+def test_few_docs_are_said_to_be_few(write_samples) -> None:
+    done = recalibrate(write_samples("a", 0, n=12, tasks=("law",)))
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("note: left as it is: fewer than 20 docs to fit on") == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "error: nowhere does not exist"),
+        (["."], "error: . holds no samples_*.jsonl: run the harness with --log_samples"),
+        (
+            ["run", "--method", "magic"],
+            "error: no method 'magic'; there are temperature, platt, isotonic, beta, histogram",
+        ),
+        (
+            ["run", "--by", "subject"],
+            "error: subject is no way to group docs: it is task, or a field of the docs such as doc.subject",
+        ),
+        (["run", "--by", "doc.topic"], "has no 'topic', it has subject, meta"),
+        (["run", "--fit_on", "task"], "error: --fit_on task: it is FIELD=VALUE, such as task=NAME or doc.split="),
+        (["run", "--fit_on", "task=law"], "error: --fit_on task=law is all of the docs; task is law"),
+        (
+            ["run", "--fit_on", "doc.subject=x"],
+            "error: --fit_on doc.subject=x is none of the docs; doc.subject is s0, s1",
+        ),
+        (["run", "run/model"], "name the samples of one run"),
+        (["--apply", "none.json", "run"], "error: none.json: "),
+        (["--apply", "bad.json", "run"], "error: bad.json: version 7 of the map file is not 1"),
+        (["--apply", "text.json", "run"], "error: text.json: "),
+        (["--apply", "bad.json", "run", "--by", "task"], "belong to fitting, not to --apply"),
+    ],
+)
+def test_errors_name_the_place_and_what_to_do(arguments, message, write_samples, tmp_path) -> None:
+    if "run" in arguments:
+        write_samples("run", 0, n=30, tasks=("law",))
+    (tmp_path / "bad.json").write_text('{"version": 7}', encoding="utf-8")
+    (tmp_path / "text.json").write_text("hello", encoding="utf-8")
+    done = recalibrate(*arguments)
+    assert done.exit_code == 2
+    assert message in " ".join(re.sub("[│╭╮╰╯─]", " ", done.stderr).split())
+
+
+def test_a_map_by_task_has_no_word_on_other_tasks(write_samples) -> None:
+    assert recalibrate(write_samples("a", 0, tasks=("law",)), "--by", "task", "--output", "map.json").exit_code == 0
+    done = recalibrate("--apply", "map.json", write_samples("b", 0, tasks=("medicine",)))
+    assert done.exit_code == 2
+    assert "error: map.json: the map has no group 'medicine'; it has 'law'" in done.stderr
+
+
+def test_broken_gold_labels_are_left_out_and_counted(write_samples) -> None:
+    run = write_samples("a", 0, tasks=("law",))
+    path = next(run.rglob("*.jsonl"))
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines[3]["calibration"]["gold"] = None
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    done = recalibrate(run)
+    assert "note: 1 docs have a gold label outside their choices and are left out" in done.stderr
+    assert "temperature: 199 docs" in done.stdout
+
+
+def test_a_doc_without_probabilities_is_named(write_samples) -> None:
+    run = write_samples("a", 0, n=30, tasks=("law",))
+    path = next(run.rglob("*.jsonl"))
+    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    lines[3]["calibration"]["log_likelihoods"] = [None] * len(lines[3]["calibration"]["log_likelihoods"])
+    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
+    done = recalibrate(run)
+    assert done.exit_code == 2
+    assert "error: doc 3 of law: every choice has log-likelihood -inf" in done.stderr
+
+
+def test_the_command_needs_neither_torch_nor_the_harness(write_samples) -> None:
+    run = write_samples("a", 0, n=60, tasks=("law",))
+    code = (
+        "import sys; from lm_eval_calibration.cli import app;"
+        f"app(['recalibrate', {str(run)!r}], standalone_mode=False);"
+        "sys.exit(bool({'torch', 'lm_eval', 'transformers'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_map_file_is_small_and_holds_no_doc(write_samples) -> None:
+    run = write_samples("a", 0, tasks=("law",))
+    assert recalibrate(run, "--output", "map.json").exit_code == 0
+    data = json.loads(Path("map.json").read_text(encoding="utf-8"))
+    assert set(data) == {"version", "definitions", "map", "by", "error_rate", "threshold"}
+    assert len(data["map"]["fitted_on"]) == 200
+    assert "law0-3" not in Path("map.json").read_text(encoding="utf-8")
+    fitted = SavedMap.read(Path("map.json"))
+    assert isinstance(fitted.map.maps[""], Temperature)
+    fitted.write(Path("again.json"))
+    assert SavedMap.read(Path("again.json")) == fitted
