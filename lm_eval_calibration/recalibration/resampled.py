@@ -47,7 +47,7 @@ def resampled_metrics(
             totals = dict(zip(columns, np.split(weights.astype(np.float64) @ doc_sums, widths, axis=1), strict=True))
             metrics = _of_totals(totals, len(conf), debias="ece_debiased" in names)
             if _RANKING & set(names):
-                metrics |= ranking(weights)
+                metrics |= ranking(weights.astype(np.int64))
             for name, values in metrics.items():
                 found.setdefault(name, []).append(values)
     result = {name: np.concatenate(values) for name, values in found.items()}
