@@ -139,6 +139,12 @@ def test_python_of_trust_says_that_nothing_is_shown(tmp_path: Path, monkeypatch:
     assert "doesn't tell this model from a calibrated one" in words
 
 
+def test_python_of_recalibration_says_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = block("python: recalibrate")
+    expected = re.findall(r"^# (.*)$", code, re.MULTILINE)
+    assert [line.strip() for line in run_python(code, tmp_path, monkeypatch)] == expected
+
+
 def test_your_own_task_works_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(
