@@ -16,7 +16,6 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny
 
 from lm_eval_calibration.metrics import CORE
-from lm_eval_calibration.scoring import set_shared_prefixes
 from lm_eval_calibration.tasks import CalibratedTask
 
 
@@ -52,12 +51,12 @@ def main() -> None:
         device="cpu",
         batch_size=1,
     ).start()
-    set_shared_prefixes(lm, False)
+    alone = {"calibration": {"shared_prefixes": False}}  # what shares a batch rounds with it
     metrics = [{"metric": name} for name in ("acc", *CORE)]
     group = Group.from_config({"group": "both_calibration", "aggregate_metric_list": metrics})
     rows = tiny.make_rows(42)
-    group.add(CalibratedTask(tiny.make_config(rows[:29])))
-    group.add(CalibratedTask(tiny.make_config(rows[29:], task="digits_calibration")))
+    group.add(CalibratedTask(tiny.make_config(rows[:29], metadata=alone)))
+    group.add(CalibratedTask(tiny.make_config(rows[29:], task="digits_calibration", metadata=alone)))
     results = tiny.run_tasks(lm, [group])
     if dist.get_rank() == 0:
         numbers = {
