@@ -29,10 +29,12 @@ class Calibrated:
     Attributes:
         configs: for each calibrated task and group, children first, the keys of its YAML (without the class).
         left_out: tasks that can't be calibrated, with the reason.
+        left_out_of: the same of each calibrated group, by its name.
     """
 
     configs: dict[str, dict[str, Any]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    left_out_of: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
 def calibrated(name: str, index: Index) -> Calibrated:
@@ -82,6 +84,7 @@ def entry_of(config: Mapping[str, Any], task_class: type) -> Entry:
 def _add(name: str, index: Index, result: Calibrated) -> bool:
     """Add a task or a group; say whether it can be calibrated."""
     if name + SUFFIX in result.configs:
+        result.left_out |= result.left_out_of.get(name + SUFFIX, {})
         return True
     if name + SUFFIX in index and not is_users_own(name, index):
         result.configs[name + SUFFIX] = dict(index[name + SUFFIX].cfg or {})
@@ -99,9 +102,11 @@ def _add(name: str, index: Index, result: Calibrated) -> bool:
 
 
 def _add_group(config: Mapping[str, Any], index: Index, result: Calibrated) -> bool:
-    before = dict(result.left_out)
+    before, result.left_out = result.left_out, {}  # what another group left out is missing here as well
     renamed = _group(config, index, result)
-    lost = [task for task in result.left_out if task not in before]
+    lost = list(result.left_out)
+    result.left_out_of[renamed["group"]] = result.left_out
+    result.left_out = before | result.left_out
     if lost and renamed["task"] and config.get("aggregate_metric_list"):
         reasons = "; ".join(f"{task}: {result.left_out[task]}" for task in lost[:3])
         more = f"; and {len(lost) - 3} more" if len(lost) > 3 else ""

@@ -167,6 +167,21 @@ def test_a_pooled_group_is_not_pooled_without_its_generation_tasks(folder: Path,
     assert manager_of(tmp_path).match_tasks(["loose_calibration"]) == ["loose_calibration"]
 
 
+@pytest.mark.parametrize("member", ["writes", "loose"])
+def test_what_another_group_left_out_is_missing_in_a_pool_as_well(member: str, tmp_path: Path) -> None:
+    write_task(tmp_path, "one", **SHAPES["letters"])
+    write_task(tmp_path, "writes", output_type="generate_until", doc_to_text="question", doc_to_target="right")
+    groups = {
+        "loose": {"task": ["one", "writes"]},
+        "pool": {"task": ["one", member], "aggregate_metric_list": GROUP["aggregate_metric_list"]},
+        "top": {"task": ["loose", "pool"]},
+    }
+    for name, keys in groups.items():
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump({"group": name, **keys}), encoding="utf-8")
+    with pytest.raises(TaskError, match=r"pool pools its tasks' numbers, and 1 of its tasks can't be calibrated"):
+        manager_of(tmp_path).match_tasks(["top_calibration"])
+
+
 def test_left_out_tasks_are_named(tmp_path: Path, harness_log: pytest.LogCaptureFixture) -> None:
     write_task(tmp_path, "one", **{**SHAPES["letters"], "tag": "t"})
     write_task(tmp_path, "own", **{**SHAPES["letters"], "tag": "t", "process_results": "!utils.to_text"})
