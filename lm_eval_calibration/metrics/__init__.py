@@ -9,7 +9,7 @@ them all.
 """
 
 from lm_eval_calibration.metrics.binning import bin_edges, bin_index
-from lm_eval_calibration.metrics.catalog import CATALOG, CORE, Metric
+from lm_eval_calibration.metrics.catalog import CATALOG, CORE, GENERATION_CATALOG, GENERATION_CORE, Metric
 from lm_eval_calibration.metrics.classwise import (
     ace,
     ace_one_class,
@@ -136,6 +136,8 @@ from lm_eval_calibration.metrics.top_label import (
 __all__ = [
     "CATALOG",
     "CORE",
+    "GENERATION_CATALOG",
+    "GENERATION_CORE",
     "Comparison",
     "CorpDecomposition",
     "Metric",
