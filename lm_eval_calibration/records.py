@@ -175,8 +175,8 @@ class Record:
 
 def _floats(values: Iterable[float | None]) -> tuple[float, ...]:
     """Numbers as JSON holds them, where null is an infinite log-likelihood."""
-    values = tuple(values)
-    return tuple([-math.inf if value is None else value for value in values]) if None in values else values
+    numbers: tuple[Any, ...] = tuple(values)
+    return tuple([-math.inf if x is None else x for x in numbers]) if None in numbers else numbers
 
 
 def _tuples(values: Iterable[Iterable[float]]) -> tuple[tuple[float, ...], ...]:
@@ -185,10 +185,8 @@ def _tuples(values: Iterable[Iterable[float]]) -> tuple[tuple[float, ...], ...]:
 
 _FIELDS = frozenset(f.name for f in fields(Record)) - {"extra"}
 _NOT_FIELDS = ("version", "definitions", "confidence", "correct")
-_DEFAULTS = {f.name: f.default for f in fields(Record) if f.default is not MISSING} | {
-    "doc_id": None,
-    "certificate": {},
-}
+_DEFAULTS = {f.name: f.default for f in fields(Record) if f.default is not MISSING}
+_DEFAULTS |= {"doc_id": None, "certificate": {}}
 _PARSE: Mapping[str, Callable[[Any], Any]] = {
     "log_likelihoods": _floats,
     "log_probs": _floats,
