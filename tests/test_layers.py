@@ -12,6 +12,7 @@ ALLOWED = {
     "metrics": set(),
     "directory": set(),
     "errors": set(),
+    "output": {"errors"},
     "scoring": set(),
     "columns": {"metrics"},
     "records": {"columns"},
