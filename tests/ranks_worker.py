@@ -10,12 +10,14 @@ import torch
 import torch.distributed as dist
 from lm_eval.api.group import Group
 from lm_eval.models.huggingface import HFLM
+from torch.distributed.fsdp import fully_shard
 
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny
 
 from lm_eval_calibration.metrics import CORE
+from lm_eval_calibration.scoring.lockstep import is_sharded
 from lm_eval_calibration.tasks import CalibratedTask
 
 
@@ -54,9 +56,15 @@ def main() -> None:
     alone = {"calibration": {"shared_prefixes": False}}  # what shares a batch rounds with it
     metrics = [{"metric": name} for name in ("acc", *CORE)]
     group = Group.from_config({"group": "both_calibration", "aggregate_metric_list": metrics})
-    rows = tiny.make_rows(42)
-    group.add(CalibratedTask(tiny.make_config(rows[:29], metadata=alone)))
-    group.add(CalibratedTask(tiny.make_config(rows[29:], task="digits_calibration", metadata=alone)))
+    n_docs, first, sharded = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "sharded"
+    if sharded:
+        for block in lm.model.transformer.h:
+            fully_shard(block)
+        fully_shard(lm.model)
+        assert is_sharded(lm.model)
+    rows = tiny.make_rows(n_docs)
+    group.add(CalibratedTask(tiny.make_config(rows[:first], metadata=alone)))
+    group.add(CalibratedTask(tiny.make_config(rows[first:], task="digits_calibration", metadata=alone)))
     results = tiny.run_tasks(lm, [group])
     if dist.get_rank() == 0:
         numbers = {

@@ -8,18 +8,21 @@ import sys
 from pathlib import Path
 
 import pytest
+import tiny
+from lm_eval.api.task import ConfigurableTask
 
 WORKER = Path(__file__).parent / "ranks_worker.py"
 
 
-def run_ranks(n: int, output: Path) -> dict[str, dict[str, float]]:
+def run_ranks(n: int, output: Path, n_docs: int, n_letters: int, weights: str) -> dict[str, dict[str, float]]:
+    """Ask docs in two tasks, the first of which has ``n_letters``, on n ranks."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(n)}
     workers = [
         subprocess.Popen(
-            [sys.executable, str(WORKER), str(output)],
+            [sys.executable, str(WORKER), str(output), str(n_docs), str(n_letters), weights],
             env={**environment, "RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -33,10 +36,29 @@ def run_ranks(n: int, output: Path) -> dict[str, dict[str, float]]:
     return json.loads(output.read_text(encoding="utf-8"))
 
 
-def test_two_ranks_give_the_numbers_of_one(tmp_path: Path) -> None:
-    one = run_ranks(1, tmp_path / "one.json")
-    two = run_ranks(2, tmp_path / "two.json")
-    assert set(one) == set(two) == {"letters_calibration", "digits_calibration", "both_calibration"}
+@pytest.mark.parametrize(
+    ("n_ranks", "n_docs", "n_letters", "weights"),
+    [
+        (2, 42, 29, "whole"),
+        (2, 42, 29, "sharded"),
+        (3, 4, 2, "whole"),  # the third rank has no doc of either task: a stock run breaks
+    ],
+)
+def test_several_ranks_give_the_numbers_of_one(
+    tmp_path: Path, n_ranks: int, n_docs: int, n_letters: int, weights: str
+) -> None:
+    one = run_ranks(1, tmp_path / "one.json", n_docs, n_letters, "whole")
+    several = run_ranks(n_ranks, tmp_path / "several.json", n_docs, n_letters, weights)
+    assert set(one) == set(several) == {"letters_calibration", "digits_calibration", "both_calibration"}
     for task, row in one.items():
         assert len(row) == 12
-        assert two[task] == pytest.approx(row, abs=1e-12, rel=0, nan_ok=True)
+        assert several[task] == pytest.approx(row, abs=1e-12, rel=0, nan_ok=True)
+
+
+def test_stock_still_breaks_on_a_rank_without_docs() -> None:
+    """When this fails the harness has mended it: lm_eval_calibration/tasks/ranks.py may go."""
+    config = tiny.make_config(tiny.make_rows(2))
+    config.pop("class", None)
+    task = ConfigurableTask(config=config)
+    with pytest.raises(ValueError, match="did not find any docs"):
+        task.build_all_requests(rank=2, world_size=3)

@@ -82,7 +82,7 @@ def token_scores(lm: LM, requests: Sequence[Any]) -> list[TokenScores]:
         if cache is not None:
             cache[keys[todo[index]]] = scores
 
-    if todo:
+    if todo or lm.world_size > 1:  # other ranks may need this one's help with theirs
         scorer.token_scores(lm, [requests[i] for i in todo], keep)
     missing = [i for i, answer in enumerate(answers) if answer is None]
     if missing:

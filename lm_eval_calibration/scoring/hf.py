@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from lm_eval_calibration.scoring import packed
 from lm_eval_calibration.scoring.distributions import summarize
+from lm_eval_calibration.scoring.lockstep import in_step
 from lm_eval_calibration.scoring.output_layer import can_pick, only_positions
 from lm_eval_calibration.scoring.prefixes import Plan, Tokens
 from lm_eval_calibration.scoring.token_scores import TokenScores
@@ -48,7 +49,8 @@ def token_scores(lm: HFLM, requests: Sequence[Any], keep: Keep) -> None:
     # The instance attribute shadows the class's method while the harness tokenizes (spaces, BOS, empty contexts).
     lm._loglikelihood_tokens = score
     try:
-        lm.loglikelihood(list(requests))
+        with in_step(lm):
+            lm.loglikelihood(list(requests))
     finally:
         del lm._loglikelihood_tokens
 

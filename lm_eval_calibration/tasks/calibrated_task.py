@@ -18,6 +18,7 @@ from lm_eval_calibration.tasks.configuration import configuration, order_metrics
 from lm_eval_calibration.tasks.notices import logger, new_run, say_once
 from lm_eval_calibration.tasks.options import TaskError
 from lm_eval_calibration.tasks.orders import Slots, are_labels, find_slots, in_own_order, replace_last, rotations
+from lm_eval_calibration.tasks.ranks import docs_or_borrowed, gather_what_is_there
 from lm_eval_calibration.tasks.views import TABLE
 
 
@@ -91,7 +92,9 @@ class CalibratedTask(CheckedTask):
             set_shared_prefixes(run["lm"], shares)
         # With --samples the harness numbers the chosen docs from 0, in the data set's order.
         self._sample_ids = sorted(set(kwargs.get("samples") or ()))
-        super().build_all_requests(**kwargs)
+        if kwargs.get("world_size", 1) > 1 and run.get("lm") is not None:
+            gather_what_is_there(run["lm"])
+        super().build_all_requests(**docs_or_borrowed(self, kwargs))
         self._check_orders()
         for request in self._instances:  # here, since --cache_requests may have kept them for another version
             request.request_type = REQUEST_TYPE

@@ -6,6 +6,8 @@
    distributions gives no ``full_ece``. A group that holds calibrated tasks adds what was asked for and leaves out
    what not all of them have. Our ``<metric>_stderr`` items leave a meaningless ``<metric>_stderr_stderr``, which is
    dropped on the way.
+
+(What several ranks need, on the backend's object of a run and only there, is in ``ranks``.)
 """
 
 from collections.abc import Callable
