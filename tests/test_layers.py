@@ -23,7 +23,7 @@ ALLOWED = {
     "diagrams": {"metrics", "errors"},
     "runs": {"metrics", "columns", "records", "recalibration", "diagrams", "errors"},
     "recalibrate": {"metrics", "records", "runs", "recalibration", "errors"},
-    "tasks": {"metrics", "columns", "records", "scoring", "directory", "errors", "judge"},
+    "tasks": {"metrics", "columns", "records", "scoring", "directory", "errors", "judge", "generations"},
     "demo": {"metrics", "records", "tasks", "errors"},
     "cli": {"tasks", "demo", "recalibrate", "directory", "errors"},
     "__main__": {"cli"},

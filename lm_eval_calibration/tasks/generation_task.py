@@ -36,6 +36,7 @@ class GenerationTask(CalibratedTask):
     """
 
     request_type = GENERATION_REQUEST_TYPE
+    _metric_fn_list: dict[str, Any]
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         super().__init__(config)
@@ -43,11 +44,11 @@ class GenerationTask(CalibratedTask):
         ours |= {"acc"} if self.calibration.adds_acc else set()
         self._stock_metrics = {name: fn for name, fn in self._metric_fn_list.items() if name not in ours}
         names = [ensemble.name for ensemble in self._filters]
-        self._filter = self.options.filter or names[0]
-        if self._filter not in names:
+        self.judged_filter = self.options.filter or names[0]
+        if self.judged_filter not in names:
             raise TaskError(
-                f"{self.calibration.where}: metadata.calibration.filter is {self._filter!r}"
-                f"{nearest(self._filter, names)}; the filters are {', '.join(names)}"
+                f"{self.calibration.where}: metadata.calibration.filter is {self.judged_filter!r}"
+                f"{nearest(self.judged_filter, names)}; the filters are {', '.join(names)}"
             )
         self._has_reference = self._reference(self.task_docs[0]) is not None
         self._has_probabilities = self._has_distributions = True
@@ -160,25 +161,25 @@ class GenerationTask(CalibratedTask):
         ]
         if not alone:
             return {}
-        ensemble = next(ensemble for ensemble in self._filters if ensemble.name == self._filter)
+        ensemble = next(ensemble for ensemble in self._filters if ensemble.name == self.judged_filter)
         try:
             ensemble.apply(alone)
         except AssertionError as error:  # take_first_k wants k samples
             raise TaskError(
-                f"{self.calibration.where}: the filter {self._filter} can't make an answer of one sample alone "
+                f"{self.calibration.where}: the filter {self.judged_filter} can't make an answer of one sample alone "
                 f"({error}); name another with metadata.calibration.filter"
             ) from error
         answers: dict[int, list[Any]] = {}
         for sample in alone:
-            answers.setdefault(sample.doc_id, []).append(sample.filtered_resps[self._filter])
+            answers.setdefault(sample.doc_id, []).append(sample.filtered_resps[self.judged_filter])
         return answers
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> DocResult:
         """Return the stock task's metrics and, for the filter that is judged, the doc's record under ours."""
         answer: _Text | _Texts = results[0]
         stock = {"bypass": None} if self._predicts_only else self._stock_results(doc, answer.plain())
-        if answer.filter != self._filter:
-            return DocResult({**stock, RECORD_KEY: f"{OTHER_FILTER}{self._filter}"}, stock)
+        if answer.filter != self.judged_filter:
+            return DocResult({**stock, RECORD_KEY: f"{OTHER_FILTER}{self.judged_filter}"}, stock)
         scores = results[_REFERENCE] if len(results) > 1 else None
         record = self._answer_record(doc, answer.instance, stock, scores)
         logged: dict[str, Any] = {RECORD_KEY: record.to_dict()}
@@ -210,7 +211,7 @@ class GenerationTask(CalibratedTask):
             means["acc"] = float(value if record.correct is None else record.correct)
         generation = record.generation
         if generation is not None and (majority := generation.majority) is not None:
-            means[SAMPLED_ACC] = float(majority[1])
+            means[SAMPLED_ACC] = float("nan") if majority[1] is None else float(majority[1])
         return means
 
     @contextmanager
@@ -269,7 +270,7 @@ class GenerationTask(CalibratedTask):
             generation=Generation(
                 text_hash=hash_string(str(text)),
                 metric="" if self._predicts_only else self._correct_metric(stock),
-                filter=self._filter,
+                filter=self.judged_filter,
                 correct=correct,
                 token_log_probs=_log_probs(text),
                 samples=samples,
