@@ -54,6 +54,9 @@ def _metric(kind: Kind, higher_is_better: bool | None, value: Function, stderr: 
     return Metric(name, kind, higher_is_better, value, stderr, takes_n_bins, interval, null)
 
 
+ACC = _metric("top_label", True, top_label.acc, top_label.acc_stderr)
+"""Accuracy. Not in ``CATALOG``: tables have it already, from the stock task."""
+
 _FULL_ECE = _metric(
     "full_vocabulary",
     False,
@@ -87,6 +90,18 @@ _METRICS = (
 
 CATALOG: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
 """All scalar metrics, the core ones first."""
+
+_ACE_ONE_CLASS = _metric("top_label", False, classwise.ace_one_class, classwise.ace_one_class_stderr)
+
+GENERATION_CATALOG: dict[str, Metric] = {
+    name: _ACE_ONE_CLASS._replace(name="ace") if name == "ace" else metric
+    for name, metric in CATALOG.items()
+    if name == "ace" or metric.kind != "choices"
+}
+"""Those that are defined for generated answers; ``ace`` has one class there."""
+
+GENERATION_CORE = ("brier_top_label", "ece", "ace", "full_ece", "auroc", "skill_score")
+"""Those that the table prints for generated answers (``full_ece`` where there is a reference)."""
 
 CORE = ("brier_score", "ece", "ace", "full_ece", "auroc")
 """Names of the metrics that the harness table prints by default, beside ``acc``."""
