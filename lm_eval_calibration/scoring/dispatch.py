@@ -32,7 +32,10 @@ class Scorer(Protocol):
 
 
 # By name: a backend's module is imported by the harness when it is used, never by us.
-_SCORERS = {"lm_eval.models.huggingface.HFLM": "lm_eval_calibration.scoring.hf"}
+_SCORERS = {
+    "lm_eval.models.huggingface.HFLM": "lm_eval_calibration.scoring.hf",
+    "lm_eval.models.openai_completions.LocalCompletionsAPI": "lm_eval_calibration.scoring.completions",
+}
 
 
 def scorer_for(lm: LM) -> Scorer:
