@@ -34,7 +34,7 @@ def completions_server(model: Any, tokenizer: Any, manners: Manners) -> Iterator
     """Serve until the context ends; gives the URL."""
 
     class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:  # noqa: N802
+        def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             manners.asked.append(asked)
             status, body = respond(model, tokenizer, manners, asked)
@@ -44,7 +44,7 @@ def completions_server(model: Any, tokenizer: Any, manners: Manners) -> Iterator
             self.end_headers()
             self.wfile.write(body)
 
-        def do_GET(self) -> None:  # noqa: N802
+        def do_GET(self) -> None:
             self.send_error(404)
 
         def log_message(self, *_: Any) -> None:
@@ -69,7 +69,7 @@ def respond(model: Any, tokenizer: Any, manners: Manners, asked: dict[str, Any])
     fault = manners.faults.pop(0) if manners.faults and not is_probe else ""
     if fault == "500":
         return 500, b"busy"
-    choices = [echo(model, tokenizer, manners, prompt, asked["logprobs"], ids) for prompt in asked["prompt"]]
+    choices = [echo(model, tokenizer, manners, prompt, asked) for prompt in asked["prompt"]]
     for index, choice in enumerate(choices):
         found = choice["logprobs"]
         if fault == "few":
@@ -83,11 +83,11 @@ def respond(model: Any, tokenizer: Any, manners: Manners, asked: dict[str, Any])
     return 200, body[:-20] if fault == "cut" else body
 
 
-def echo(model: Any, tokenizer: Any, manners: Manners, prompt: list[int], k: int, ids: bool) -> dict[str, Any]:
+def echo(model: Any, tokenizer: Any, manners: Manners, prompt: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     with torch.no_grad():
         rows = model(torch.tensor([prompt])).logits[0].double().log_softmax(-1)
     tokens = [*prompt, int(rows[-1].argmax())]
-    named = ids and manners.ids is True
+    named, k = asked.get("return_tokens_as_token_ids") and manners.ids is True, asked["logprobs"]
     names = [f"token_id:{token}" if named else tokenizer.decode([token]) for token in range(rows.shape[-1])]
     log_probs: list[float | None] = [None]
     tops: list[dict[str, float] | None] = [None]

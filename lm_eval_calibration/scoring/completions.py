@@ -1,4 +1,4 @@
-"""Servers that speak OpenAI's completions protocol: the prompt echoed, with the k most probable tokens at each position.
+"""Servers that speak OpenAI's completions protocol: the prompt echoed, with the k most probable tokens at each place.
 
 The harness asks for one log-probability a position; here the same request asks for as many as the server gives, and
 what comes back is read in full. Everything else (batches, concurrency, retries, order) stays the harness's.
@@ -49,7 +49,7 @@ def refusal(lm: LocalCompletionsAPI) -> str | None:
     return f"it has a {changed[0]} of its own" if changed else None
 
 
-def token_scores(lm: LocalCompletionsAPI, requests: Sequence[Any], keep: Keep) -> None:
+def answer(lm: LocalCompletionsAPI, requests: Sequence[Any], keep: Keep) -> None:
     """Score every request (see :func:`lm_eval_calibration.scoring.token_scores`)."""
     cache = getattr(getattr(lm, "cache_hook", None), "dbdict", None)
     todo = []
@@ -103,7 +103,7 @@ def _asking_for(lm: LocalCompletionsAPI, extra: Mapping[str, Any], check: EchoCh
 
     def payload(messages: Any, generate: bool = False, **options: Any) -> dict[str, Any]:
         asked: dict[str, Any] = type(lm)._create_payload(lm, messages, generate=generate, **options)
-        return asked if generate else asked | extra
+        return asked if generate else {**asked, **extra}
 
     def parse(outputs: Any, tokens: Any = None, ctxlens: Sequence[int] | None = None, **_: Any) -> list[TokenScores]:
         answers: list[TokenScores] = []

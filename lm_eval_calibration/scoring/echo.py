@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 
@@ -68,7 +69,7 @@ class EchoCheck:
 
     def look_at(self, echoed: Sequence[Position], k: int) -> None:
         """Count the tokens that are among the most probable of their own row, and of the row before."""
-        for before, here in zip(echoed[1:], echoed[2:], strict=False):
+        for before, here in pairwise(echoed[1:]):
             if before.top and here.top:
                 self.n_tokens += 1
                 self.n_own += here.token in _most_probable(here.top, k)
