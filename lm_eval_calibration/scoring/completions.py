@@ -156,7 +156,8 @@ def _complete_from(probs: Any, k: int, ids: bool) -> float:
     of them is lost.
     """
     left = max(0.0, 1.0 - math.fsum(probs)) + 1e-6  # servers round to float32
-    return min(left, float(np.sort(probs)[-k])) if ids and len(probs) >= k else left
+    largest = min(left, float(np.sort(probs)[-k])) if ids and len(probs) >= k else left
+    return math.nextafter(largest, 1.0)  # one as large as that may be missing
 
 
 def _vocab_size(lm: LocalCompletionsAPI) -> int | None:
