@@ -12,18 +12,22 @@ ALLOWED = {
     "metrics": set(),
     "directory": set(),
     "errors": set(),
+    "judge": {"errors"},
     "output": {"errors"},
     "scoring": set(),
     "columns": {"metrics"},
-    "records": {"columns"},
+    "generations": set(),
+    "records": {"columns", "generations"},
     "comparison": {"metrics", "columns", "records"},
     "recalibration": {"metrics"},
-    "recalibrate": {"metrics", "records", "recalibration", "errors"},
-    "tasks": {"metrics", "columns", "records", "scoring", "directory", "errors"},
+    "diagrams": {"metrics", "errors"},
+    "runs": {"metrics", "columns", "records", "recalibration", "diagrams", "errors"},
+    "recalibrate": {"metrics", "records", "runs", "recalibration", "errors"},
+    "tasks": {"metrics", "columns", "records", "scoring", "directory", "errors", "judge"},
     "demo": {"metrics", "records", "tasks", "errors"},
     "cli": {"tasks", "demo", "recalibrate", "directory", "errors"},
     "__main__": {"cli"},
-    "__init__": {"tasks"},  # imported when it is asked for
+    "__init__": {"tasks", "runs"},  # imported when it is asked for
 }
 
 # Where heavy packages may be named at all.
