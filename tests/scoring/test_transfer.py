@@ -103,7 +103,7 @@ def test_the_host_waits_once_a_batch(shared: bool, byte_tokenizer: Any, monkeypa
     with Transfers() as transfers:
         answers = scoring.token_scores(lm, requests(6))
     assert {answer.certificate["shared_prefixes"] for answer in answers} == {shared}
-    assert transfers.to_host == len(batches) > 2
+    assert transfers.to_host == len(batches) > 1
 
 
 def test_the_host_waits_once_a_batch_of_an_encoder_decoder(
@@ -124,4 +124,4 @@ def test_the_host_waits_once_a_batch_of_an_encoder_decoder(
     )
     with Transfers() as transfers:
         scoring.token_scores(lm, requests(6))
-    assert transfers.to_host == len(batches) > 2
+    assert transfers.to_host == len(batches) > 1
