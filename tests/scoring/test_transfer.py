@@ -12,7 +12,7 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from tiny import make_gpt2, make_t5
+from tiny import make_gpt2
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lm_eval_calibration import scoring
@@ -103,25 +103,4 @@ def test_the_host_waits_once_a_batch(shared: bool, byte_tokenizer: Any, monkeypa
     with Transfers() as transfers:
         answers = scoring.token_scores(lm, requests(6))
     assert {answer.certificate["shared_prefixes"] for answer in answers} == {shared}
-    assert transfers.to_host == len(batches) > 1
-
-
-def test_the_host_waits_once_a_batch_of_an_encoder_decoder(
-    byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(hf, "_last_label_changes_nothing_before_it", lambda *_: True)
-    batches = count_batches(monkeypatch)
-    lm = on_meta(
-        HFLM(
-            pretrained=make_t5(byte_tokenizer),
-            tokenizer=byte_tokenizer,
-            backend="seq2seq",
-            device="cpu",
-            batch_size=4,
-            max_length=256,
-        ),
-        monkeypatch,
-    )
-    with Transfers() as transfers:
-        scoring.token_scores(lm, requests(6))
     assert transfers.to_host == len(batches) > 1
