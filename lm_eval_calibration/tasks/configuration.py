@@ -154,7 +154,8 @@ def _no_yes_or_no(config: Mapping[str, Any]) -> str:
     if getattr(aggregation, "__name__", aggregation) == "mean" or (isinstance(ours, Mapping) and ours.get("correct")):
         return ""
     name = getattr(first.get("metric"), "__name__", first.get("metric"))
-    return f"its metric {name} is of all answers together: none is right or wrong by itself"
+    shown = getattr(aggregation, "__name__", aggregation)
+    return f"its metric {name}, aggregated by {shown}, calls no answer right or wrong"
 
 
 def _is_ours(task_class: Any) -> bool:

@@ -294,7 +294,7 @@ def test_what_a_rank_sends_is_plain(gpt2_lm: HFLM) -> None:
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
-        ({"metric_list": [{"metric": "bleu", "aggregation": "bleu"}]}, "its metric bleu is of all answers together"),
+        ({"metric_list": [{"metric": "bleu", "aggregation": "bleu"}]}, "its metric bleu, aggregated by bleu, calls no"),
         ({"doc_to_image": "image"}, "it shows images or audio"),
         ({}, None),
         ({"process_results": len}, None),
