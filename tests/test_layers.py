@@ -16,6 +16,7 @@ ALLOWED = {
     "scoring": set(),
     "columns": {"metrics"},
     "records": {"columns"},
+    "comparison": {"metrics", "columns", "records"},
     "recalibration": {"metrics"},
     "recalibrate": {"metrics", "records", "recalibration", "errors"},
     "tasks": {"metrics", "columns", "records", "scoring", "directory", "errors"},

@@ -9,7 +9,7 @@ them all.
 """
 
 from lm_eval_calibration.metrics.binning import bin_edges, bin_index
-from lm_eval_calibration.metrics.catalog import CATALOG, CORE, Metric
+from lm_eval_calibration.metrics.catalog import ACC, CATALOG, CORE, Metric
 from lm_eval_calibration.metrics.classwise import (
     ace,
     ace_one_class,
@@ -20,7 +20,7 @@ from lm_eval_calibration.metrics.classwise import (
     sce,
     sce_stderr,
 )
-from lm_eval_calibration.metrics.comparison import Comparison, Run, compare, holm
+from lm_eval_calibration.metrics.comparison import RUN_FIELDS, Comparison, Run, compare, holm
 from lm_eval_calibration.metrics.decompositions import NllDecomposition, nll_decomposition
 from lm_eval_calibration.metrics.full_vocabulary import (
     check_kept_from,
@@ -33,6 +33,7 @@ from lm_eval_calibration.metrics.full_vocabulary import (
     position_gap_sums,
 )
 from lm_eval_calibration.metrics.intervals import (
+    acc_interval,
     ace_interval,
     ace_one_class_interval,
     ace_top_label_interval,
@@ -113,6 +114,8 @@ from lm_eval_calibration.metrics.selective import (
     selective_accuracy_interval,
 )
 from lm_eval_calibration.metrics.top_label import (
+    acc,
+    acc_stderr,
     ace_top_label,
     ace_top_label_stderr,
     ce_l2_debiased,
@@ -134,8 +137,10 @@ from lm_eval_calibration.metrics.top_label import (
 )
 
 __all__ = [
+    "ACC",
     "CATALOG",
     "CORE",
+    "RUN_FIELDS",
     "Comparison",
     "CorpDecomposition",
     "Metric",
@@ -143,6 +148,9 @@ __all__ = [
     "Null",
     "RiskCoverageCurve",
     "Run",
+    "acc",
+    "acc_interval",
+    "acc_stderr",
     "ace",
     "ace_interval",
     "ace_null",

@@ -54,6 +54,9 @@ def _metric(kind: Kind, higher_is_better: bool | None, value: Function, stderr: 
     return Metric(name, kind, higher_is_better, value, stderr, takes_n_bins, interval, null)
 
 
+ACC = _metric("top_label", True, top_label.acc, top_label.acc_stderr)
+"""Accuracy. Not in ``CATALOG``: tables have it already, from the stock task."""
+
 _FULL_ECE = _metric(
     "full_vocabulary",
     False,

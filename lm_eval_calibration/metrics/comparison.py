@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike
 from scipy.special import ndtr, ndtri
 
 from lm_eval_calibration.metrics import estimates
-from lm_eval_calibration.metrics.catalog import CATALOG, Kind
+from lm_eval_calibration.metrics.catalog import ACC, CATALOG, Kind
 from lm_eval_calibration.metrics.full_vocabulary import check_gap_sums
 from lm_eval_calibration.metrics.intervals import check_level
 from lm_eval_calibration.metrics.inversion import Estimate
@@ -95,14 +95,14 @@ def compare(
     Args:
         a: One run.
         b: The other.
-        names: Metrics of ``CATALOG``; all, where not given (``smece`` only where relplot is installed).
+        names: "acc" and metrics of ``CATALOG``; all, where not given (``smece`` only where relplot is installed).
         paired: Whether doc i of a is doc i of b: runs on the same docs, aligned. Else the docs are independent.
         n_bins: Number of bins of the binned metrics; that of ``full_ece`` is in its gap sums.
         level: Level of each interval.
         seed: Seed of ``np.random.default_rng``.
 
     Returns:
-        A comparison by metric name, in the order of ``CATALOG`` or of ``names``; nan with
+        A comparison by metric name, ``acc`` first, in the order of ``CATALOG`` or of ``names``; nan with
         UndefinedMetricWarning where a metric is undefined, and for ``full_ece`` of different or unnamed
         tokenizers.
 
@@ -118,11 +118,12 @@ def compare(
         refusal = _refusal(a, b) if name == "full_ece" else None
         if refusal and names is not None:
             raise ValueError(refusal)
-        one, other = (_arrays(run, CATALOG[name].kind) for run in (a, b))
+        metric = _METRICS[name]
+        one, other = (_arrays(run, metric.kind) for run in (a, b))
         if paired and len(one[1]) != len(other[1]):
             raise ValueError(f"{name}: paired runs have the same docs, but a has {len(one[1])} and b {len(other[1])}")
-        options = {"n_bins": n_bins} if CATALOG[name].takes_n_bins else {}
-        values = CATALOG[name].value(*one, **options), CATALOG[name].value(*other, **options)
+        options = {"n_bins": n_bins} if metric.takes_n_bins else {}
+        values = metric.value(*one, **options), metric.value(*other, **options)
         if refusal:
             comparisons[name] = Comparison(*values, *[undefined(refusal)] * 4)
             continue
@@ -157,16 +158,19 @@ def holm(p_values: ArrayLike) -> FloatArray:
     return adjusted
 
 
-_FIELDS: dict[Kind, tuple[str, str]] = {
+RUN_FIELDS: dict[Kind, tuple[str, str]] = {
     "top_label": ("confidence", "correct"),
     "choices": ("probs", "labels"),
     "full_vocabulary": ("gap_sums", "n_positions"),
 }
+"""Fields of a run that hold the two arrays of each kind of metric."""
+
+_METRICS = {"acc": ACC, **CATALOG}
 
 
 def _arrays(run: Run, kind: Kind) -> tuple[Any, Any]:
     """The two arrays of a kind; None where missing."""
-    first, second = _FIELDS[kind]
+    first, second = RUN_FIELDS[kind]
     return getattr(run, first), getattr(run, second)
 
 
@@ -176,16 +180,16 @@ def _has(run: Run, kind: Kind) -> bool:
 
 def _comparable(a: Run, b: Run) -> list[str]:
     """Metrics whose arrays both runs have, and whose package is installed."""
-    names = [name for name, metric in CATALOG.items() if _has(a, metric.kind) and _has(b, metric.kind)]
+    names = [name for name, metric in _METRICS.items() if _has(a, metric.kind) and _has(b, metric.kind)]
     return [name for name in names if name != "smece" or find_spec("relplot") is not None]
 
 
 def _check_asked_for(name: str, a: Run, b: Run) -> None:
-    if name not in CATALOG:
-        raise ValueError(f"{name!r} is no metric; there are {', '.join(CATALOG)}")
-    kind = CATALOG[name].kind
+    if name not in _METRICS:
+        raise ValueError(f"{name!r} is no metric; there are {', '.join(_METRICS)}")
+    kind = _METRICS[name].kind
     if not (_has(a, kind) and _has(b, kind)):
-        raise ValueError(f"{name} needs the arrays {' and '.join(_FIELDS[kind])} of both runs")
+        raise ValueError(f"{name} needs the arrays {' and '.join(RUN_FIELDS[kind])} of both runs")
 
 
 def _refusal(a: Run, b: Run) -> str | None:
@@ -201,7 +205,7 @@ def _estimate(name: str, first: ArrayLike, second: ArrayLike, *, n_bins: int, le
     function = getattr(estimates, "ece_estimate" if name == "ece_debiased" else f"{name}_estimate")
     options = {"n_bins": n_bins, "level": level, "seed": seed, "threshold": 0.9}
     taken = {key: value for key, value in options.items() if key in signature(function).parameters}
-    kind = CATALOG[name].kind
+    kind = _METRICS[name].kind
     if kind == "choices":
         estimate: Estimate = function(check_choices(first, second), **taken)
     else:

@@ -149,17 +149,20 @@ def overconfidence_estimate(conf: FloatArray, hit: FloatArray, *, level: float) 
     return _mean_estimate(conf - hit, calibrated_variance(conf, len(conf)), level=level, low=-1, high=1)
 
 
+def acc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
+    """Wilson's interval of a share."""
+    rate = float(hit.mean())
+    return Estimate(rate, *_wilson(rate, len(conf), level), hit - rate)
+
+
 def confident_error_rate_estimate(conf: FloatArray, hit: FloatArray, *, threshold: float, level: float) -> Estimate:
     """Wilson's interval of a share."""
     member = conf >= threshold
-    n = np.count_nonzero(member)
+    n = int(np.count_nonzero(member))
     if n == 0:
         return undefined_estimate(len(conf), f"confident_error_rate is undefined: no doc has confidence >= {threshold}")
-    rate, z = float(np.mean(1 - hit[member])), _z(level)
-    middle = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
-    half = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
-    influence = member * (1 - hit - rate) * len(conf) / n
-    return Estimate(rate, float(max(0, min(rate, middle - half))), float(min(1, max(rate, middle + half))), influence)
+    rate = float(np.mean(1 - hit[member]))
+    return Estimate(rate, *_wilson(rate, n, level), member * (1 - hit - rate) * len(conf) / n)
 
 
 def skill_score_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
@@ -261,6 +264,13 @@ def _ranking_estimate(value: float, influence: FloatArray, *, level: float, larg
         return undefined_estimate(n_docs, "no interval: every doc is correct or none is, or the value is at its limit")
     low, high = _logit_interval(value / largest, stderr / largest, _t(level, n_docs))
     return Estimate(value, low * largest, high * largest, influence)
+
+
+def _wilson(rate: float, n: int, level: float) -> tuple[float, float]:
+    z = _z(level)
+    middle = (rate + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * np.sqrt(rate * (1 - rate) / n + z**2 / (4 * n**2))
+    return float(max(0, min(rate, middle - half))), float(min(1, max(rate, middle + half)))
 
 
 def _logit_interval(value: float, stderr: float, quantile: float) -> tuple[float, float]:

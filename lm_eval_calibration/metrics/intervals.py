@@ -34,6 +34,11 @@ from lm_eval_calibration.metrics.validation import (
 Interval = tuple[float, float]
 
 
+def acc_interval(confidence: ArrayLike, correct: ArrayLike, *, level: float = 0.95, seed: int = 0) -> Interval:
+    """Interval of ``acc``: Wilson's, of a share. ``seed`` has no influence."""
+    return _ends(estimates.acc_estimate(*check_top_label(confidence, correct), level=check_level(level)))
+
+
 def ece_interval(
     confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10, level: float = 0.95, seed: int = 0
 ) -> Interval:

@@ -252,6 +252,27 @@ def smece_stderr(confidence: ArrayLike, correct: ArrayLike, *, draws: int = 1000
     return bootstrap_stderr(_smece, *check_top_label(confidence, correct), draws=draws, seed=seed)
 
 
+def acc(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """Accuracy, mean of h_i: what the other metrics stand beside. The confidences have no influence.
+
+    Args:
+        confidence: [N] confidence of each doc, in [0, 1].
+        correct: [N] 0 or 1.
+
+    Returns:
+        A share, 0 to 1 (best). Of multiple-choice docs it is the harness's ``acc``.
+
+    Raises:
+        ValueError: Bad input; the message names the row and the value.
+    """
+    return float(np.mean(check_top_label(confidence, correct)[1]))
+
+
+def acc_stderr(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """Standard error of :func:`acc`: sd(h, ddof=1) / sqrt(N); nan for one doc."""
+    return mean_stderr(check_top_label(confidence, correct)[1])
+
+
 def overconfidence(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Mean confidence less accuracy: mean_i (c_i - h_i).
 

@@ -36,12 +36,12 @@ def runs():
 
 def test_every_metric_is_compared_and_the_values_are_the_printed_ones(runs):
     found = compare(*runs)
-    assert list(found) == list(CATALOG)
+    assert list(found) == ["acc", *CATALOG]
     for name, one in found.items():
         if name == "full_ece":
             expected = [metrics.full_ece_from_gap_sums(run.gap_sums, run.n_positions) for run in runs]
-        elif CATALOG[name].kind == "top_label":
-            expected = [CATALOG[name].value(run.confidence, run.correct) for run in runs]
+        elif name == "acc" or CATALOG[name].kind == "top_label":
+            expected = [getattr(metrics, name)(run.confidence, run.correct) for run in runs]
         else:
             expected = [CATALOG[name].value(run.probs, run.labels) for run in runs]
         assert [one.a, one.b] == expected
@@ -67,6 +67,24 @@ def test_paired_means_have_the_paired_t_interval():
     welch = stats.ttest_ind(losses[1], losses[0], equal_var=False).confidence_interval(0.95)
     assert apart[3:5] == pytest.approx((welch.low, welch.high), abs=2e-4)
     assert apart.high - apart.low > 2 * (found["brier_score"].high - found["brier_score"].low)
+
+
+def test_accuracies_of_the_same_docs_have_newcombes_interval_and_mcnemars_verdict():
+    rng = np.random.default_rng(4)
+    hit = (rng.random(400) < 0.7).astype(int)
+    other = np.where(rng.random(400) < 0.1, 1 - hit, hit)  # a tenth of the answers changed
+    found = compare(Run(np.full(400, 0.5), hit), Run(np.full(400, 0.5), other), names=["acc"])["acc"]
+    assert (found.a, found.b) == (hit.mean(), other.mean())
+    wilson = [stats.binomtest(int(h.sum()), 400).proportion_ci(method="wilson") for h in (hit, other)]
+    (low_a, high_a), (low_b, high_b) = wilson
+    r, d = np.corrcoef(hit, other)[0, 1], other.mean() - hit.mean()
+    below, above = other.mean() - low_b, high_a - hit.mean()
+    assert found.low == pytest.approx(d - np.sqrt(below**2 + above**2 - 2 * r * below * above), abs=1e-12)
+    below, above = hit.mean() - low_a, high_b - other.mean()
+    assert found.high == pytest.approx(d + np.sqrt(below**2 + above**2 - 2 * r * below * above), abs=1e-12)
+    gained, lost = np.sum(hit < other), np.sum(hit > other)
+    mcnemar = stats.chi2.sf((gained - lost) ** 2 / (gained + lost), 1)
+    assert found.p_value == pytest.approx(mcnemar, abs=0.01)
 
 
 def test_a_run_does_not_differ_from_itself(runs):
@@ -126,7 +144,7 @@ def test_full_ece_of_different_or_unnamed_tokenizers_is_refused(runs):
 
 def test_arrays_that_are_missing_are_not_compared_and_are_named_where_asked_for(runs):
     a, b = (Run(confidence=run.confidence, correct=run.correct) for run in runs)
-    assert set(compare(a, b)) == {name for name in CATALOG if CATALOG[name].kind == "top_label"}
+    assert set(compare(a, b)) == {"acc"} | {name for name in CATALOG if CATALOG[name].kind == "top_label"}
     with pytest.raises(ValueError, match="ace needs the arrays probs and labels of both runs"):
         compare(a, b, names=["ace"])
     with pytest.raises(ValueError, match="'eec' is no metric"):
