@@ -6,7 +6,7 @@ It is the field ``calibration`` of a line of ``samples_*.jsonl``. Unknown fields
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from itertools import chain
 from pathlib import Path
@@ -79,7 +79,7 @@ class Record:
         k = len(self.log_likelihoods)
         if self.kind not in KINDS:
             raise ValueError(f"kind is {self.kind!r}; there is {', '.join(KINDS)}")
-        if k == 0 or not all(x < math.inf for x in self.log_likelihoods):  # nan included
+        if k == 0 or not sum(self.log_likelihoods) < math.inf:  # any nan or infinity makes the sum one
             raise ValueError(f"log_likelihoods are {list(self.log_likelihoods)}")
         if self.gold is not None and not 0 <= self.gold < k:
             raise ValueError(f"gold is {self.gold}, but there are {k} choices")
@@ -157,21 +157,26 @@ class Record:
             raise ValueError(f"record version {data.get('version')!r} is not {RECORD_VERSION}")
         if data.get("definitions") != DEFINITION_VERSION:
             raise ValueError(f"definition version {data.get('definitions')!r} is not {DEFINITION_VERSION}")
-        known = {key: value for key, value in data.items() if key in _FIELDS}
+        known = {**_DEFAULTS, **data}
+        extra = {name: known.pop(name) for name in known.keys() - _FIELDS}
+        for name in _NOT_FIELDS:
+            extra.pop(name, None)
+        missing = sorted(_FIELDS - known.keys())
+        if missing:
+            raise ValueError(f"record of {data.get('task')} doc {data.get('doc_id')}: no {', '.join(missing)}")
         for name, parse in _PARSE.items():
-            if known.get(name) is not None:
+            if known[name] is not None:
                 known[name] = parse(known[name])
-        extra = {key: value for key, value in data.items() if key not in _NAMES}
-        try:
-            known.setdefault("doc_id", None)
-            return cls(**known, extra=extra)
-        except TypeError as error:
-            raise ValueError(f"record of {data.get('task')} doc {data.get('doc_id')}: {error}") from error
+        record = cls.__new__(cls)  # the generated __init__ of a frozen class takes twice as long as all of this
+        record.__dict__.update(known, extra=extra)
+        record.__post_init__()
+        return record
 
 
 def _floats(values: Iterable[float | None]) -> tuple[float, ...]:
     """Numbers as JSON holds them, where null is an infinite log-likelihood."""
-    return tuple([-math.inf if value is None else value for value in values])
+    numbers: tuple[Any, ...] = tuple(values)
+    return tuple([-math.inf if x is None else x for x in numbers]) if None in numbers else numbers
 
 
 def _tuples(values: Iterable[Iterable[float]]) -> tuple[tuple[float, ...], ...]:
@@ -179,7 +184,9 @@ def _tuples(values: Iterable[Iterable[float]]) -> tuple[tuple[float, ...], ...]:
 
 
 _FIELDS = frozenset(f.name for f in fields(Record)) - {"extra"}
-_NAMES = _FIELDS | {"version", "definitions", "confidence", "correct"}
+_NOT_FIELDS = ("version", "definitions", "confidence", "correct")
+_DEFAULTS = {f.name: f.default for f in fields(Record) if f.default is not MISSING}
+_DEFAULTS |= {"doc_id": None, "certificate": {}}
 _PARSE: Mapping[str, Callable[[Any], Any]] = {
     "log_likelihoods": _floats,
     "log_probs": _floats,

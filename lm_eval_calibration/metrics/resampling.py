@@ -12,7 +12,9 @@ covariance that the bootstrap gives them (a sum over more than 100,000 independe
 """
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from itertools import combinations_with_replacement, pairwise
+from math import isqrt
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -31,6 +33,9 @@ PRODUCT_CHUNK = 2**22
 
 PRODUCT_SIZE = 2**19
 """Multiplications in one matrix product: too few for BLAS to start threads, for which it would wait long."""
+
+KEPT_WEIGHTS = 2**27
+"""Up to this many resampling weights (134 MB) the last ones stay for the next metric of the same docs."""
 
 BLOCK = 2**16
 """Docs whose covariance is summed at a time."""
@@ -111,13 +116,28 @@ def resampling_weights(n_docs: int, draws: int, seed: int, chunk: int = CHUNK) -
 
     A byte is enough: 256 times the same doc is once in 10^507.
     """
-    rng = np.random.default_rng(seed)
     step = max(1, chunk // n_docs)
+    if n_docs * draws <= KEPT_WEIGHTS:
+        weights = _kept_weights(n_docs, draws, seed)
+        yield from (weights[start : start + step] for start in range(0, draws, step))
+        return
+    rng = np.random.default_rng(seed)
     for start in range(0, draws, step):
-        weights = np.empty((min(step, draws - start), n_docs), dtype=np.uint8)
-        for row in weights:
-            row[:] = np.bincount(rng.integers(0, n_docs, size=n_docs), minlength=n_docs)
-        yield weights
+        yield _draw_weights(rng, n_docs, min(step, draws - start))
+
+
+@lru_cache(maxsize=1)
+def _kept_weights(n_docs: int, draws: int, seed: int) -> NDArray[np.uint8]:
+    weights = _draw_weights(np.random.default_rng(seed), n_docs, draws)
+    weights.setflags(write=False)
+    return weights
+
+
+def _draw_weights(rng: np.random.Generator, n_docs: int, draws: int) -> NDArray[np.uint8]:
+    weights = np.empty((draws, n_docs), dtype=np.uint8)
+    for row in weights:
+        row[:] = np.bincount(rng.integers(0, n_docs, size=n_docs), minlength=n_docs)
+    return weights
 
 
 def sums_stderr(
@@ -251,8 +271,7 @@ def exact_ranges(
     for weights in resampling_weights(n_docs, draws, seed):
         for docs, doc_gaps, ends in classes:
             weight = weights.take(docs, axis=1)  # in rows, as weights[:, docs] is not
-            taken = np.cumsum(weight, axis=1, dtype=np.int32)
-            class_gaps, class_sizes = _cut_ranges(taken, weight * doc_gaps, ends, n_bins)
+            class_gaps, class_sizes = _cut_ranges(weight, weight * doc_gaps, ends, n_bins)
             gaps.append(class_gaps)
             sizes.append(class_sizes)
     return _by_class(gaps, len(classes)), _by_class(sizes, len(classes))
@@ -274,7 +293,8 @@ def normal_ranges(
     for start, end in pairwise(starts):
         drawn, gap = np.split(totals[:, start:end], 2, axis=1)
         taken = np.maximum.accumulate(np.cumsum(drawn, axis=1), axis=1)
-        class_gaps, class_sizes = _cut_ranges(taken, gap, np.arange(gap.shape[1]), n_bins)
+        drawn = np.diff(taken, axis=1, prepend=0)
+        class_gaps, class_sizes = _cut_ranges(drawn, gap, np.arange(gap.shape[1]), n_bins)
         gaps.append(class_gaps)
         sizes.append(class_sizes)
     return _by_class(gaps, len(classes)), _by_class(sizes, len(classes))
@@ -320,12 +340,12 @@ def _cells(forecasts: SortedForecasts, n_cells: int) -> IntArray:
     return np.unique(cell, return_inverse=True)[1]
 
 
-def _cut_ranges(taken: NDArray[Any], gaps: FloatArray, ends: IntArray, n_bins: int) -> tuple[FloatArray, IntArray]:
+def _cut_ranges(drawn: NDArray[Any], gaps: FloatArray, ends: IntArray, n_bins: int) -> tuple[FloatArray, IntArray]:
     """Cut resampled, sorted forecasts at the boundaries of ``np.array_split``.
 
     Args:
-        taken: [draws, n] forecasts drawn up to and with each one (cumulative).
-        gaps: [draws, n] what the copies of each one add to the gap (not cumulative).
+        drawn: [draws, n] how often each forecast was drawn.
+        gaps: [draws, n] what the copies of each one add to the gap.
         ends: [n_ties] index of the last forecast of each group of equal ones.
         n_bins: Number of ranges.
 
@@ -333,35 +353,52 @@ def _cut_ranges(taken: NDArray[Any], gaps: FloatArray, ends: IntArray, n_bins: i
         Gap sums and sizes of the ranges, [draws, n_bins] each. The copies in a group have one mean gap, so
         the cumulative gap is linear within a group and interpolation is exact.
     """
-    total = np.rint(taken[:, -1:]).astype(np.int64)
+    all_drawn = drawn.sum(axis=1, keepdims=True, dtype=_sum_type(drawn))
+    total = np.rint(all_drawn).astype(np.int64)
     ranges = np.arange(n_bins + 1)
     cuts = ranges * (total // n_bins) + np.minimum(ranges, total % n_bins)
-    at = np.minimum(cuts, taken[:, -1:])
-    group = np.searchsorted(ends, [np.searchsorted(row, cut) for row, cut in zip(taken, at, strict=True)])
-    start, stop = np.append(0, ends + 1)[group], ends[group] + 1
-    taken_from, taken_to = _at(taken, start - 1), _at(taken, stop - 1)
-    gap_from, gap_to = np.split(_sums_up_to(gaps, np.concatenate([start, stop], axis=1)), 2, axis=1)
+    at = np.minimum(cuts, all_drawn)
+    group = np.searchsorted(ends, _first_reaching(drawn, at))
+    stops = np.concatenate([np.append(0, ends + 1)[group], ends[group] + 1], axis=1)
+    taken_from, taken_to = np.split(_sums_up_to(drawn, stops), 2, axis=1)
+    gap_from, gap_to = np.split(_sums_up_to(gaps, stops), 2, axis=1)
     reached = gap_to - (taken_to - at) * (gap_to - gap_from) / np.maximum(taken_to - taken_from, 1)
     reached[cuts == 0] = 0
     return np.diff(reached, axis=1), np.diff(cuts, axis=1)
 
 
-def _at(cumulative: NDArray[Any], index: IntArray) -> NDArray[Any]:
-    """Row-wise cumulative[index], 0 before the first."""
-    return np.where(index < 0, 0, np.take_along_axis(cumulative, np.maximum(index, 0), axis=1))
+def _sum_type(values: NDArray[Any]) -> type[np.float64] | type[np.int64]:
+    return np.float64 if values.dtype.kind == "f" else np.int64
 
 
-def _sums_up_to(values: FloatArray, stops: IntArray) -> FloatArray:
+def _first_reaching(counts: NDArray[Any], totals: NDArray[Any]) -> IntArray:
+    """Row-wise index at which the cumulative sum of counts [draws, n] first reaches each of some totals.
+
+    Only the blocks in which that happens are summed up entry by entry.
+    """
+    n_rows, length = counts.shape
+    size = isqrt(length)
+    starts, row = np.arange(0, length, size), np.arange(n_rows)[:, None]
+    upto = np.cumsum(np.add.reduceat(counts, starts, axis=1, dtype=_sum_type(counts)), axis=1)
+    block = (upto[:, None, :-1] < totals[:, :, None]).sum(axis=2)
+    before = np.where(block > 0, upto[row, block - 1], 0)
+    inside = np.minimum(starts[block][:, :, None] + np.arange(size), length - 1)
+    sums = np.cumsum(counts[row[:, :, None], inside], axis=2, dtype=upto.dtype) + before[:, :, None]
+    reached = inside[..., 0] + (sums[..., :-1] < totals[:, :, None]).sum(axis=2)
+    return np.asarray(np.minimum(reached, length - 1))  # rounded sums may end a hair below
+
+
+def _sums_up_to(values: NDArray[Any], stops: IntArray) -> NDArray[Any]:
     """Row-wise sums of values[:stop] for a few stops: faster than a cumulative sum, and more accurate."""
     n_rows, length = values.shape
     order = np.argsort(stops, axis=1)
     bounds = np.concatenate([np.zeros((n_rows, 1), dtype=np.int64), np.take_along_axis(stops, order, axis=1)], axis=1)
     flat = (bounds + np.arange(n_rows)[:, None] * length).ravel()
     inside = flat < values.size  # the last row's last part may be empty
-    parts = np.zeros(len(flat))
-    parts[inside] = np.add.reduceat(values.ravel(), flat[inside])
+    parts = np.zeros(len(flat), dtype=_sum_type(values))
+    parts[inside] = np.add.reduceat(values.ravel(), flat[inside], dtype=parts.dtype)
     between = np.where(np.diff(bounds, axis=1) > 0, parts.reshape(bounds.shape)[:, :-1], 0)
-    sums = np.empty(stops.shape)
+    sums = np.empty(stops.shape, dtype=parts.dtype)
     np.put_along_axis(sums, order, np.cumsum(between, axis=1), axis=1)
     return sums
 
