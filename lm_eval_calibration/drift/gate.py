@@ -15,6 +15,7 @@ from scipy.special import ndtr, ndtri
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.comparison import Difference, RunComparison, TaskComparison
+from lm_eval_calibration.comparison.results import METRICS
 
 ALPHA = 0.05
 """Probability of any false alarm, at most."""
@@ -112,13 +113,9 @@ def _test(scope: TaskComparison, found: Difference, tolerance: float, level: flo
     )
 
 
-def _higher_is_better(name: str) -> bool | None:
-    return (metrics.ACC if name == "acc" else metrics.CATALOG[name]).higher_is_better
-
-
 def _worsening(found: Difference) -> tuple[float, float, float]:
     """The change in the bad direction with its interval."""
-    falls = _higher_is_better(found.name)
+    falls = METRICS[found.name].higher_is_better
     if falls is None:  # either way is a drift
         falls = found.difference < 0
     return (-found.difference, -found.high, -found.low) if falls else (found.difference, found.low, found.high)
@@ -130,7 +127,7 @@ def _p_value(found: Difference, worsening: float, low: float, tolerance: float, 
         return float("nan")
     beyond, spread = worsening - tolerance, (worsening - low) / -ndtri((1 - level) / 2)
     one_sided = float(ndtr(-beyond / spread)) if spread > 0 else float(beyond <= 0)
-    return one_sided if _higher_is_better(found.name) is not None else min(1.0, 2 * one_sided)
+    return one_sided if METRICS[found.name].higher_is_better is not None else min(1.0, 2 * one_sided)
 
 
 def _verdict(test: Test, p_adjusted: float, alpha: float) -> Verdict:
