@@ -94,7 +94,7 @@ def parse_tolerances(metrics: str | None, tolerance: Sequence[str]) -> dict[str,
     for name in (*names, *single):
         if name not in METRICS:
             raise UserError(f"no metric {name!r}; there are {', '.join(METRICS)}")
-    return {name: for_all for name in names} | single
+    return dict.fromkeys(names, for_all) | single
 
 
 def judge(base: Run, new: Run, tolerances: dict[str, float], *, named: bool) -> Result:
@@ -106,18 +106,18 @@ def judge(base: Run, new: Run, tolerances: dict[str, float], *, named: bool) -> 
         tolerances: by metric.
         named: whether the metrics were asked for by name, so that one that can't be computed is an obstacle.
     """
-    names = dict(zip(("base", "new"), labels([base, new]), strict=True))
+    label, other = labels([base, new])
     reasons, notes = settings_apart(base, new), []
     if "full_ece" in tolerances and not named and not has_distributions(base) and not has_distributions(new):
         tolerances = {name: value for name, value in tolerances.items() if name != "full_ece"}
         notes.append("full_ece is not tested: the runs have no token distributions")
     if reasons:
-        return Result(**names, n_bins=new.n_bins, reasons=tuple(reasons), notes=tuple(notes))
+        return Result(label, other, n_bins=new.n_bins, reasons=tuple(reasons), notes=tuple(notes))
     comparison = _compare(base, new, tolerances)
     notes += _notes(comparison)
     reasons = docs_apart(comparison, tolerances)
     tests = () if reasons else gate(comparison, tolerances)
-    return Result(**names, n_bins=new.n_bins, tests=tests, reasons=tuple(reasons), notes=tuple(notes))
+    return Result(label, other, n_bins=new.n_bins, tests=tests, reasons=tuple(reasons), notes=tuple(notes))
 
 
 def _compare(base: Run, new: Run, tolerances: dict[str, float]) -> RunComparison:

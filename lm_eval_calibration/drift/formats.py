@@ -17,8 +17,8 @@ def text(result: Result) -> str:
     if result.tests:
         lines += _table([HEADS, *map(_row, result.tests)])
         lines.append(
-            f"{result.n_tests} one-sided tests of a worsening beyond the tolerance; the chance of any false alarm is at "
-            "most 5% (Holm)"
+            f"{result.n_tests} one-sided tests of a worsening beyond the tolerance; the chance of any false alarm is "
+            "at most 5% (Holm)"
         )
     return "\n".join([*lines, result.summary()]) + "\n"
 

@@ -72,7 +72,7 @@ def write_picture(path: Path, entries: Sequence[Entry]) -> None:
     else:
         from markupsafe import Markup
 
-        picture = Markup(_draw(panels, "inline").decode())  # noqa: S704 - our own SVG, its texts escaped
+        picture = Markup(_draw(panels, "inline").decode())
         page = render_page(
             TEMPLATE, title="Calibration over time", entries=entries, picture=picture, values=pooled_values
         )
@@ -102,17 +102,20 @@ def _draw(panels: Sequence[Panel], form: str) -> bytes:
 
 
 def _draw_panel(panel: Panel, ax: "Axes") -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 
+    days = [float(date2num(date)) for date in panel.dates]
     below = [value - low for value, low in zip(panel.values, panel.lows, strict=True)]
     above = [high - value for value, high in zip(panel.values, panel.highs, strict=True)]
-    ax.errorbar(panel.dates, panel.values, yerr=[below, above], color=COLOURS[0], marker="o", markersize=4, capsize=2)
-    drifted = [point for point, is_so in zip(zip(panel.dates, panel.values, strict=True), panel.drifted, strict=True) if is_so]
+    ax.errorbar(days, panel.values, yerr=[below, above], color=COLOURS[0], marker="o", markersize=4, capsize=2)
+    drifted = [
+        point for point, is_so in zip(zip(panel.dates, panel.values, strict=True), panel.drifted, strict=True) if is_so
+    ]
     if drifted:
         ax.plot(*zip(*drifted, strict=True), "X", color=COLOURS[1], markersize=9, label="drifted")
         ax.legend(loc="best", fontsize=8)
     ax.set_title(f"{panel.metric} ({ARROWS[METRICS[panel.metric].higher_is_better]})", fontsize=9, loc="left")
-    locator = AutoDateLocator(maxticks=5)
+    locator = AutoDateLocator(maxticks=5)  # type: ignore[no-untyped-call]
     ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     ax.grid(alpha=0.25)
