@@ -20,10 +20,12 @@ ALLOWED = {
     "recalibration": {"metrics"},
     "diagrams": {"metrics", "errors"},
     "runs": {"metrics", "columns", "records", "recalibration", "diagrams", "errors"},
+    "compare": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
+    "drift": {"metrics", "comparison", "runs", "output", "errors"},
     "recalibrate": {"metrics", "records", "runs", "recalibration", "errors"},
     "tasks": {"metrics", "columns", "records", "scoring", "directory", "errors"},
     "demo": {"metrics", "records", "tasks", "errors"},
-    "cli": {"tasks", "demo", "recalibrate", "directory", "errors"},
+    "cli": {"tasks", "demo", "recalibrate", "compare", "drift", "directory", "errors"},
     "__main__": {"cli"},
     "__init__": {"tasks", "runs"},  # imported when it is asked for
 }

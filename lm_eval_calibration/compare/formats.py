@@ -59,7 +59,7 @@ def md(table: Table) -> str:
 
 def latex_table(table: Table) -> str:
     """A table environment for a paper: booktabs, escaped names, citations; the BibTeX as comments above it."""
-    columns = r"p{0.2\linewidth}" + "r" * (len(table.metrics) + 1)
+    columns = r"p{0.15\linewidth}" + "r" * (len(table.metrics) + 1)
     arrows = {True: r"$\uparrow$", False: r"$\downarrow$", None: r"$\to 0$"}
     heads = ["Model", "$N$", *(f"{latex(TITLES.get(n, n))} {arrows[_way(n)]}" for n in table.metrics)]
     body = []
@@ -73,7 +73,9 @@ def latex_table(table: Table) -> str:
                 + r" \\"
             )
     caption = latex(legend(table, best="Bold"))
-    if any(cell.reason and not cell.mark for scope in table.scopes for row in scope.rows.values() for cell in row.values()):
+    if any(
+        cell.reason and not cell.mark for scope in table.scopes for row in scope.rows.values() for cell in row.values()
+    ):
         caption += r" $\times$: not comparable between these runs."
     caption += rf" Metrics and tests: \cite{{{','.join(cited(table.metrics))}}}."
     return "\n".join(
@@ -82,7 +84,7 @@ def latex_table(table: Table) -> str:
             *(f"% {line}".rstrip() for line in bibtex(table.metrics).splitlines()),
             *(f"% note: {latex(note)}" for note in table.notes),
             r"\begin{table}",
-            r"\centering\footnotesize\setlength{\tabcolsep}{3pt}",
+            r"\centering\footnotesize\setlength{\tabcolsep}{2pt}",
             rf"\caption{{{caption}}}",
             r"\label{tab:calibration}",
             rf"\begin{{tabular}}{{{columns}}}",

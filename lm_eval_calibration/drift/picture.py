@@ -104,7 +104,7 @@ def _draw(panels: Sequence[Panel], form: str) -> bytes:
 def _draw_panel(panel: Panel, ax: "Axes") -> None:
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
 
-    days = [float(date2num(date)) for date in panel.dates]
+    days = [float(date2num(date)) for date in panel.dates]  # type: ignore[no-untyped-call]
     below = [value - low for value, low in zip(panel.values, panel.lows, strict=True)]
     above = [high - value for value, high in zip(panel.values, panel.highs, strict=True)]
     ax.errorbar(days, panel.values, yerr=[below, above], color=COLOURS[0], marker="o", markersize=4, capsize=2)
