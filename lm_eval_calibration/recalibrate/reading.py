@@ -28,7 +28,10 @@ def read_docs(results: Sequence[Path], by: str | None = None) -> tuple[Docs, int
     rows: list[tuple[Record, str]] = []
     left_out: dict[str, str] = {}
     for file, sample in read_samples(find_sources(results), left_out):
-        rows.append((sample.record, _group(sample.record, sample.line.get("doc"), by, file.path)))
+        record = sample.record
+        if record.kind != "multiple_choice":
+            raise UserError(f"{file.path}: {record.task} is a {record.kind}, which has no choices to recalibrate")
+        rows.append((record, _group(record, sample.line.get("doc"), by, file.path)))
     for task, reason in left_out.items():
         warnings.warn(f"{task} is left out: {reason}", stacklevel=2)
     sound = [row for row in rows if row[0].gold is not None]

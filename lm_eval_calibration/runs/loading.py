@@ -40,18 +40,13 @@ def load_run(*paths: str | Path, n_bins: int | None = None) -> Run:
 
 
 def _read(sources: Sequence[Source], n_bins: int, left_out: dict[str, str]) -> dict[str, TaskDocs]:
-    """Return docs by task; where a task has several filters, by task and filter."""
-    by_filter: dict[str, dict[str, TaskDocs]] = {}
+    """Return docs by task."""
+    docs: dict[str, TaskDocs] = {}
     for file, sample in read_samples(sources, left_out):
-        of_task = by_filter.setdefault(sample.record.task, {})
-        if sample.filter not in of_task:
-            of_task[sample.filter] = TaskDocs(sample.record.task, n_bins)
-        of_task[sample.filter].add(file, sample)
-    docs = {}
-    for task, filters in by_filter.items():
-        for name, of_filter in filters.items():
-            of_filter.name = task if len(filters) == 1 else f"{task} ({name})"
-            docs[of_filter.name] = of_filter
+        task = sample.record.task
+        if task not in docs:
+            docs[task] = TaskDocs(task, n_bins)
+        docs[task].add(file, sample)
     return docs
 
 
@@ -62,7 +57,7 @@ def _check_complete(sources: Sequence[Source], docs: dict[str, TaskDocs], left_o
         for task, size in (source.results.get("n-samples", {}) if source.is_whole else {}).items():
             wanted = size.get("effective") if isinstance(size, dict) else None
             path = source.folder / f"samples_{task}_{source.time}.jsonl"
-            found = max((lines[path] for lines in n_lines.values()), default=0)  # of each filter there is one a doc
+            found = max((lines[path] for lines in n_lines.values()), default=0)
             if wanted is not None and task not in left_out and found != wanted:
                 raise UserError(
                     f"{source.results_file} tells of {wanted} docs of {task}, but {path.name} has {found}; to go on "

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records import RECORD_KEY, Record, read_lines, record_of
+from lm_eval_calibration.records import RECORD_KEY, Record, is_of_other_filter, read_lines, record_of
 from lm_eval_calibration.runs import stock
 from lm_eval_calibration.runs.files import Source, task_of
 
@@ -28,11 +28,6 @@ class Sample(NamedTuple):
     line: Mapping[str, Any]
     start: int
 
-    @property
-    def filter(self) -> str:
-        """The harness's filter that made an answer of the response; a doc has a line for each."""
-        return str(self.line.get("filter", "none"))
-
 
 class SamplesFile:
     """A ``samples_*.jsonl`` file, of ours or of a stock run.
@@ -52,7 +47,7 @@ class SamplesFile:
         return first is not None and RECORD_KEY not in first
 
     def samples(self, progress: Callable[[int], Any] = lambda n_bytes: None) -> Iterator[Sample]:
-        """Yield its lines.
+        """Yield its lines; of a task with several filters those of the one that has the records.
 
         Args:
             progress: is called with the bytes of each line.
@@ -64,7 +59,8 @@ class SamplesFile:
         last = 0
         for number, start, line in self._lines():
             progress(start - last)
-            yield Sample(self._record(number, line), line, start)
+            if not is_of_other_filter(line):
+                yield Sample(self._record(number, line), line, start)
             last = start
         progress(self.path.stat().st_size - last)
 
@@ -135,7 +131,7 @@ def read_samples(sources: Sequence[Source], left_out: dict[str, str]) -> Iterato
 
     files = [SamplesFile(path) for source in sources for path in source.samples]
     names = {file.task for file in files}
-    seen: dict[tuple[str, str], dict[tuple[int | None, str], Path]] = {}
+    seen: dict[str, dict[tuple[int | None, str], Path]] = {}
     total = sum(file.path.stat().st_size for file in files)
     with tqdm(total=total, desc="Reading samples", unit="B", unit_scale=True, delay=2, leave=False) as bar:
         for file in files:
@@ -152,9 +148,9 @@ def read_samples(sources: Sequence[Source], left_out: dict[str, str]) -> Iterato
         raise UserError(f"{', '.join(str(file.path) for file in files[:3])}: nothing can be read: {reasons}")
 
 
-def _refuse_twice(sample: Sample, path: Path, seen: dict[tuple[str, str], dict[tuple[int | None, str], Path]]) -> None:
+def _refuse_twice(sample: Sample, path: Path, seen: dict[str, dict[tuple[int | None, str], Path]]) -> None:
     record = sample.record
-    docs, doc = seen.setdefault((record.task, sample.filter), {}), (record.doc_id, record.doc_hash)
+    docs, doc = seen.setdefault(record.task, {}), (record.doc_id, record.doc_hash)
     if doc in docs:
         places = f"twice in {path}" if docs[doc] == path else f"in {docs[doc]} and in {path}"
         raise UserError(f"doc {record.doc_id} of {record.task} is {places}: name the samples of one run")

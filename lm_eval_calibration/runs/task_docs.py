@@ -12,7 +12,7 @@ class TaskDocs:
     """The docs of one task, added line by line; what is kept of each is a few hundred bytes.
 
     Attributes:
-        name: of the task (with the filter's, where a task has several).
+        name: of the task.
         columns: the docs with a sound gold label, for the metrics.
         doc_ids: [N] number of each doc in its split, -1 for none.
         doc_hashes: [N] the same doc has the same hash in every run.

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lm_eval_calibration.columns import Columns
+from lm_eval_calibration.columns import Columns, Doc
 from lm_eval_calibration.metrics import Metric
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.tasks.notices import say_once
@@ -18,7 +18,7 @@ class Aggregation:
 
     metric: Metric
     n_bins: int = 10
-    view: Callable[[Record], Record] | None = None  # how the metric sees a record; None: as it is
+    view: Callable[[Record], Doc] | None = None  # how the metric sees a record; None: as it is
 
     def __call__(self, records: Sequence[Record]) -> PooledValue:
         """Return the metric over the records, ``nan`` where it is undefined."""
@@ -26,18 +26,18 @@ class Aggregation:
 
     def value(self, records: Sequence[Record]) -> float:
         """Return the metric as a plain float."""
-        _say_broken_labels(records)
+        _say_left_out(records)
         return self._compute(self.metric.value, records)
 
     def _compute(self, function: Any, records: Sequence[Record]) -> float:
-        if all(record.gold is None for record in records):
-            say_once(f"{_tasks(records)}: {self.metric.name} is undefined: no doc has a sound gold label")
-            return float("nan")
         options = {"n_bins": self.n_bins} if self.metric.takes_n_bins else {}
-        columns = _columns(records, self.view, self.n_bins)
+        arrays = _columns(records, self.view, self.n_bins).arrays(self.metric.kind)
+        if not len(arrays[1]):
+            say_once(f"{_tasks(records)}: {self.metric.name} is undefined: {_why_none(records, self.metric.kind)}")
+            return float("nan")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            value = float(function(*columns.arrays(self.metric.kind), **options))
+            value = float(function(*arrays, **options))
         for warning in caught:
             if not issubclass(warning.category, UserWarning):  # not a metric's reason but somebody's bug
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
@@ -70,7 +70,7 @@ class StderrAggregation(Aggregation):
 _KEPT: dict[Any, tuple[Columns, Sequence[Record]]] = {}
 
 
-def _columns(records: Sequence[Record], view: Callable[[Record], Record] | None, n_bins: int) -> Columns:
+def _columns(records: Sequence[Record], view: Callable[[Record], Doc] | None, n_bins: int) -> Columns:
     """Return the records' columns; the last are kept, since a table asks for one metric of the same docs after another.
 
     The records are kept with them: an id is a record's own only while it lives.
@@ -82,14 +82,29 @@ def _columns(records: Sequence[Record], view: Callable[[Record], Record] | None,
     return _KEPT[key][0]
 
 
-def _say_broken_labels(records: Sequence[Record]) -> None:
-    broken = [record for record in records if record.gold is None]
+def _why_none(records: Sequence[Record], kind: str) -> str:
+    if any(record.generation is None for record in records):
+        return "no doc has a sound gold label"
+    return "no doc has a confidence" if kind == "top_label" else "no doc has a token of a reference answer"
+
+
+def _say_left_out(records: Sequence[Record]) -> None:
+    broken = [record for record in records if record.generation is None and record.gold is None]
     if broken:
-        docs = ", ".join(str(record.doc_id) for record in broken[:10])
         say_once(
             f"{_tasks(records)}: {len(broken)} of {len(records)} docs have a gold label outside their choices "
-            f"(docs {docs}{', ...' if len(broken) > 10 else ''}); they count in acc and in no calibration metric"
+            f"({_docs(broken)}); they count in acc and in no calibration metric"
         )
+    empty = [record for record in records if record.generation and record.generation.token_log_probs == ()]
+    if empty:
+        say_once(
+            f"{_tasks(records)}: {len(empty)} of {len(records)} generated answers are empty ({_docs(empty)}) and have "
+            "no confidence; they count in acc and in no metric of confidence"
+        )
+
+
+def _docs(records: Sequence[Record]) -> str:
+    return f"docs {', '.join(str(record.doc_id) for record in records[:10])}{', ...' if len(records) > 10 else ''}"
 
 
 def _tasks(records: Sequence[Record]) -> str:

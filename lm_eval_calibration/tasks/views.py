@@ -8,6 +8,7 @@ mixed with the metrics of ``acc``.
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from lm_eval_calibration.columns import Doc
 from lm_eval_calibration.metrics import CATALOG, Metric
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.tasks.options import Options
@@ -24,7 +25,7 @@ class TableMetric(NamedTuple):
     """A metric under the name that the table shows, and how it sees a doc's record (None: as it is)."""
 
     metric: Metric
-    view: Callable[[Record], Record] | None = None
+    view: Callable[[Record], Doc] | None = None
 
 
 def _seen(suffix: str) -> dict[str, TableMetric]:

@@ -12,7 +12,7 @@ from logged_runs import TIME, make_lines, write_run
 from lm_eval_calibration import load_run, metrics
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import CORE
-from lm_eval_calibration.records import Record, metric_arrays
+from lm_eval_calibration.records import OTHER_FILTER, Record, metric_arrays
 
 GROUPS = {"all": ["medicine", "law"], "medicine": ["a", "b"]}
 TASKS = ("a", "b", "law")
@@ -125,12 +125,12 @@ def test_n_bins_is_the_run_s_or_as_asked(folder: Path) -> None:
     assert load_run(folder, n_bins=5).n_bins == 5
 
 
-def test_filters_of_a_task_stand_apart(tmp_path: Path) -> None:
+def test_lines_of_other_filters_are_no_docs_of_their_own(tmp_path: Path) -> None:
     lines = make_lines("law", n=8)
-    lines = [{**line, "filter": name} for name in ("strict", "flexible") for line in lines]
-    run = load_run(write_run(tmp_path, {"law": lines}, **{"n-samples": {"law": {"original": 8, "effective": 8}}}))
-    assert run.tasks == ("law (flexible)", "law (strict)")
-    assert run.groups == {}
+    others = [{**line, "filter": "flexible", "calibration": f"{OTHER_FILTER} strict"} for line in lines]
+    size = {"n-samples": {"law": {"original": 8, "effective": 8}}}
+    run = load_run(write_run(tmp_path, {"law": [*lines, *others]}, **size))
+    assert (run.tasks, len(run)) == (("law",), 8)
 
 
 def test_a_notebook_shows_a_table(folder: Path) -> None:
