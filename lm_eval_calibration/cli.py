@@ -279,6 +279,32 @@ def drift(
 
 
 @app.command()
+def export(
+    result: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder or a file of it.")],
+    *,
+    form: Annotated[str, typer.Option("--format", help="model-card, csv or every-eval-ever.")] = "model-card",
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of printing.")] = None,
+    merge: Annotated[
+        Path | None, typer.Option(metavar="README.md", help="Write the results into this model card's metadata.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name; that of the run if not given.")] = None,
+    n_bins: Annotated[
+        int | None, typer.Option("--n_bins", min=1, max=100, help="Bins of the binned metrics; else those of the run.")
+    ] = None,
+) -> None:
+    """Write a run's metrics in the form of others: a model card, a spreadsheet, Every Eval Ever's schema.
+
+    Nothing of a doc, a prompt or an answer is in any of them.
+
+    Example: `lm-eval-calibration export results/a --format model-card --merge README.md`
+    """
+    from lm_eval_calibration.export.command import export as export_run
+
+    with _errors_in_one_line():
+        export_run(result, form=form, output=output, merge=merge, name=name, n_bins=n_bins)
+
+
+@app.command()
 def demo(
     limit: Annotated[int | None, typer.Option(min=1, help="Questions of each part, for a quick look.")] = None,
 ) -> None:

@@ -24,10 +24,11 @@ ALLOWED = {
     "runs": {"metrics", "columns", "records", "recalibration", "diagrams", "errors"},
     "compare": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
     "drift": {"metrics", "comparison", "runs", "output", "errors"},
+    "export": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
     "recalibrate": {"metrics", "records", "runs", "recalibration", "errors"},
     "tasks": {"metrics", "columns", "records", "scoring", "directory", "errors", "judge"},
     "demo": {"metrics", "records", "tasks", "errors"},
-    "cli": {"tasks", "demo", "recalibrate", "compare", "drift", "directory", "errors"},
+    "cli": {"tasks", "demo", "recalibrate", "compare", "drift", "export", "directory", "errors"},
     "__main__": {"cli"},
     "__init__": {"tasks", "runs"},  # imported when it is asked for
 }

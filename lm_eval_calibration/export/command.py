@@ -38,7 +38,7 @@ def export(
     if merge is not None and not merge.is_file():
         raise UserError(f"{merge} is no file")
     run = load_run(result, n_bins=n_bins)
-    found = list(tqdm(values(run), desc="Metrics", delay=2, leave=False))
+    found = list(tqdm(values(run, nulls=form == "csv"), desc="Metrics", delay=2, leave=False))
     _say_what_is_left_out(found)
     model = name or run.model
     if merge is not None:

@@ -9,7 +9,7 @@ from lm_eval_calibration.export.values import Value
 from lm_eval_calibration.output import csv_cell
 from lm_eval_calibration.runs import Run
 
-HEADS = ("model", "task", "version", "shots", "metric", "value", "stderr", "low", "high")
+HEADS: tuple[str, ...] = ("model", "task", "version", "shots", "metric", "value", "stderr", "low", "high")
 HEADS += ("null_mean", "null_upper", "p_value", "docs", "n_bins", "reason")
 
 
@@ -23,7 +23,13 @@ def csv_table(run: Run, found: Iterable[Value]) -> str:
         m, null = value.measured, value.null
         about = [run.model, value.scope, str(configuration.task_versions.get(value.scope, ""))]
         shots = configuration.num_fewshot.get(value.tasks[0], "")
-        numbers = [m.value, m.stderr, m.low, m.high, *((null.mean, null.upper, null.p_value) if null else [math.nan] * 3)]
+        numbers = [
+            m.value,
+            m.stderr,
+            m.low,
+            m.high,
+            *((null.mean, null.upper, null.p_value) if null else [math.nan] * 3),
+        ]
         cells = ["" if math.isnan(x) else repr(float(x)) for x in numbers]
         row = [*map(csv_cell, about), shots, value.metric, *cells, m.n_docs, run.n_bins, csv_cell(m.reason or "")]
         writer.writerow(row)

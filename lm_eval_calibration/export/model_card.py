@@ -2,9 +2,8 @@
 
 import math
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.export.values import Value
@@ -21,11 +20,15 @@ NAMES |= {"brier_score": "Brier score", "nll": "NLL"}
 
 DIGITS = 6
 
+SETTINGS = ("harness_task", "task_version", "num_few_shot", "chat_template", "n_bins", "definitions")
+"""Arguments of a metric that say what it is of."""
+
 
 def eval_results(run: Run, found: Iterable[Value]) -> "list[EvalResult]":
     """Results as the Hub knows them; undefined ones are left out.
 
-    Standard error, interval and number of docs are the metric's arguments; shots are the data set's.
+    What a value is of (task, shots, template, bins) and how sure it is stand in the metric's arguments. The data set's
+    are no place for it: a card has these once for all results of a data set.
     """
     from huggingface_hub import EvalResult
 
@@ -36,11 +39,10 @@ def eval_results(run: Run, found: Iterable[Value]) -> "list[EvalResult]":
             dataset_name=value.scope,
             dataset_config=_dataset(run, value)[1],
             dataset_split=split_of(run, value.tasks[0]),
-            dataset_args=_shots(run, value.tasks),
             metric_type=value.metric,
             metric_name=NAMES.get(value.metric, value.metric),
             metric_value=round(value.measured.value, DIGITS),
-            metric_args=_arguments(run, value),
+            metric_args=_settings(run, value) | _certainty(value),
         )
         for value in found
         if not math.isnan(value.measured.value)
@@ -58,31 +60,32 @@ def model_card(run: Run, found: Iterable[Value], name: str) -> str:
 def merged(readme: Path, run: Run, found: Iterable[Value], name: str) -> tuple[str, int, int]:
     """Return the card with the results in it, how many are new, and how many replace older ones.
 
-    A result of the same data, shots and metric is replaced; all else stays.
+    A result that this command wrote before of the same task, settings and metric is replaced; all else stays.
 
     Raises:
         UserError: the card can't be read, or its metadata are broken.
     """
     from huggingface_hub import ModelCard
+    from yaml import YAMLError
 
     try:
         card = ModelCard(readme.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, YAMLError) as error:
         raise UserError(f"{readme}: {error}") from error
-    except Exception as error:  # a YAML error, of a package that is the hub library's business
-        raise UserError(f"{readme}: its metadata are no sound YAML: {error}") from error
-    old, new = list(card.data.eval_results or []), eval_results(run, found)
+    data: Any = card.data
+    old, new = list(data.eval_results or []), eval_results(run, found)
     known = {_identity(result) for result in new}
     kept = [result for result in old if _identity(result) not in known]
-    card.data.eval_results = [*kept, *new]
-    card.data.model_name = card.data.model_name or name
+    data.eval_results = [*kept, *new]
+    data.model_name = data.model_name or name
     n_replaced = len(old) - len(kept)
     return str(card), len(new) - n_replaced, n_replaced
 
 
-def _identity(result: "EvalResult") -> str:
-    """What a result is of: all but its value, and but how sure that is."""
-    return repr(replace(result, metric_value=0, metric_args=None, verified=None, verify_token=None))
+def _identity(result: "EvalResult") -> tuple[object, ...]:
+    """What a result is of, without its value and how sure that is."""
+    arguments = result.metric_args or {}
+    return result.metric_type, *(arguments.get(key) for key in SETTINGS)
 
 
 def _dataset(run: Run, value: Value) -> tuple[str, str | None]:
@@ -93,14 +96,14 @@ def _dataset(run: Run, value: Value) -> tuple[str, str | None]:
     return path or value.scope, names.pop() if len(names) == 1 else None
 
 
-def _shots(run: Run, tasks: tuple[str, ...]) -> dict[str, int] | None:
-    shots = {run.configuration.num_fewshot.get(task) for task in tasks}
-    number = shots.pop() if len(shots) == 1 else None
-    return None if number is None else {"num_few_shot": number}
+def _settings(run: Run, value: Value) -> dict[str, Any]:
+    shots = {run.configuration.num_fewshot.get(task) for task in value.tasks}
+    version = run.configuration.task_versions.get(value.scope)
+    of_run = (value.scope, version, shots.pop() if len(shots) == 1 else None, bool(run.configuration.chat_template))
+    return dict(zip(SETTINGS, (*of_run, run.n_bins, DEFINITION_VERSION), strict=True))
 
 
-def _arguments(run: Run, value: Value) -> dict[str, float | int]:
+def _certainty(value: Value) -> dict[str, float | int]:
     m = value.measured
     numbers = {"stderr": m.stderr, "interval_95_low": m.low, "interval_95_high": m.high}
-    known: dict[str, float | int] = {key: round(x, DIGITS) for key, x in numbers.items() if not math.isnan(x)}
-    return {**known, "n_docs": m.n_docs, "n_bins": run.n_bins, "definitions": DEFINITION_VERSION}
+    return {**{key: round(x, DIGITS) for key, x in numbers.items() if not math.isnan(x)}, "n_docs": m.n_docs}
