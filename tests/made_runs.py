@@ -52,7 +52,17 @@ def write_run(
     folder.mkdir(parents=True, exist_ok=True)
     for task, n in tasks.items():
         lines = [
-            json.dumps(line) for line in _lines(task, n, seed, docs, sharpness, tokenizer, f"{prompt}{shots}", text)
+            json.dumps(line)
+            for line in _lines(
+                task,
+                n,
+                seed=seed,
+                docs=docs,
+                sharpness=sharpness,
+                tokenizer=tokenizer,
+                prompt=f"{prompt}{shots}",
+                text=text,
+            )
         ]
         (folder / f"samples_{task}_{time}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
     options = {"n_bins": n_bins, "definition_version": 1, "version": "0.1.0"}

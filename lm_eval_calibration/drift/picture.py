@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 TEMPLATE = Path(__file__).with_name("history.html")
 
-COLUMNS = 2
+COLUMNS, TICKS = 2, 5
 
 ARROWS = {True: "higher is better", False: "lower is better", None: "best at 0"}
 
@@ -95,16 +95,13 @@ def _draw(panels: Sequence[Panel], form: str) -> bytes:
                 ax.set_axis_off()
                 continue
             _draw_panel(panel, ax)
-        figure.autofmt_xdate(rotation=30)
         if form == "png":
             return to_png(figure)
         return to_svg(figure, label=describe(panels), inline=form == "inline").encode()
 
 
 def _draw_panel(panel: Panel, ax: "Axes") -> None:
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
-
-    days = [float(date2num(date)) for date in panel.dates]  # type: ignore[no-untyped-call]
+    days = [(date - panel.dates[0]).total_seconds() / 86400 for date in panel.dates]
     below = [value - low for value, low in zip(panel.values, panel.lows, strict=True)]
     above = [high - value for value, high in zip(panel.values, panel.highs, strict=True)]
     ax.errorbar(days, panel.values, yerr=[below, above], color=COLOURS[0], marker="o", markersize=4, capsize=2)
@@ -115,7 +112,6 @@ def _draw_panel(panel: Panel, ax: "Axes") -> None:
         ax.plot(*zip(*drifted, strict=True), "X", color=COLOURS[1], markersize=9, label="drifted")
         ax.legend(loc="best", fontsize=8)
     ax.set_title(f"{panel.metric} ({ARROWS[METRICS[panel.metric].higher_is_better]})", fontsize=9, loc="left")
-    locator = AutoDateLocator(maxticks=5)  # type: ignore[no-untyped-call]
-    ax.xaxis.set_major_locator(locator)
-    ax.xaxis.set_major_formatter(ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
+    ticks = sorted({round(i * (len(days) - 1) / (TICKS - 1)) for i in range(TICKS)})
+    ax.set_xticks([days[i] for i in ticks], [f"{panel.dates[i]:%Y-%m-%d}" for i in ticks], rotation=30, ha="right")
     ax.grid(alpha=0.25)

@@ -41,7 +41,7 @@ def date_of(run: Run) -> str:
 
 def labels(runs: Sequence[Run]) -> list[str]:
     """Names of runs for a table: the model's, and what else tells them apart, if need be a number."""
-    plain = [re.sub(r".*__|.*/", "", run.model.rstrip("/")) or run.model for run in runs]
+    plain = [" ".join(re.sub(r".*__|.*/", "", run.model.rstrip("/")).split()) or "model" for run in runs]
     details: list[list[str]] = [[] for _ in runs]
     names = plain
     for detail in (_shots, _template):
