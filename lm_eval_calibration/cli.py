@@ -305,6 +305,41 @@ def export(
 
 
 @app.command()
+def evidence(
+    result: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="The run's folder or a file of it.", show_default=False)
+    ] = None,
+    *,
+    output: Annotated[Path, typer.Option(metavar="NAME", help="Write NAME.json and NAME.html.")] = Path("evidence"),
+    domain: Annotated[
+        str | None, typer.Option(help="What the tasks stand for, as `medical exam questions`; else their names.")
+    ] = None,
+    n_bins: Annotated[
+        int | None, typer.Option("--n_bins", min=1, max=100, help="Bins of the binned metrics; else those of the run.")
+    ] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Check this statement instead: is it as it was made, and of RUN's files?"),
+    ] = None,
+) -> None:
+    """Write a dated, hashed statement of what was measured: values, intervals, on what, with which limits.
+
+    Facts of one model, for the records and for print; no claim of conformity with any law or standard.
+
+    Example: `lm-eval-calibration evidence results/a --domain "medical exam questions" --output statement`
+    """
+    from lm_eval_calibration.evidence import command
+
+    with _errors_in_one_line():
+        if verify is not None:
+            command.verify(verify, result)
+        elif result is None:
+            raise typer.BadParameter("name the RUN, or a statement to --verify")
+        else:
+            command.make(result, output=output, domain=domain, n_bins=n_bins)
+
+
+@app.command()
 def demo(
     limit: Annotated[int | None, typer.Option(min=1, help="Questions of each part, for a quick look.")] = None,
 ) -> None:
