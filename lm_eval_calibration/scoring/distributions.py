@@ -30,6 +30,7 @@ class Distributions(NamedTuple):
         target_log_probs: [m] natural logs, float64, in the same arithmetic as ``large_probs``.
         target_stock_log_probs: [m] the same as a stock run computes them, for the harness's log-likelihood.
         target_is_greedy: [m] whether the reference token is the most probable one.
+        top_log_probs: [n] natural log of the most probable token's probability, float64.
         large_probs: n arrays with every probability of at least ``MIN_LARGE_PROB``, float64.
         log_normalizers: [n] log-sum-exp of each row, float64; not finite where the logits are broken.
     """
@@ -37,6 +38,7 @@ class Distributions(NamedTuple):
     target_log_probs: NDArray[np.float64]
     target_stock_log_probs: NDArray[np.float64]
     target_is_greedy: NDArray[np.bool_]
+    top_log_probs: NDArray[np.float64]
     large_probs: list[NDArray[np.float64]]
     log_normalizers: NDArray[np.float64]
 
@@ -79,6 +81,7 @@ def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) ->
         target_log_probs=np.minimum(_numpy(log_probs), 0.0),
         target_stock_log_probs=_numpy(stock),
         target_is_greedy=_is_greedy(logits, found.top, rows, tokens).cpu().numpy(),
+        top_log_probs=np.minimum(_numpy(-log_sum), 0.0),
         large_probs=[probs[probs > 0] for probs in large_probs],
         log_normalizers=_numpy(top + log_sum),
     )
