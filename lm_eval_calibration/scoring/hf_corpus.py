@@ -31,7 +31,7 @@ def refusal(lm: HFLM) -> str | None:
     return "it has a loglikelihood_rolling of its own" if own else hf.refusal(lm)
 
 
-def corpus_scores(lm: HFLM, requests: Sequence[Any], keep: Keep) -> None:
+def answer(lm: HFLM, requests: Sequence[Any], keep: Keep) -> None:
     """Score every text (see :func:`lm_eval_calibration.scoring.corpus_scores`)."""
     with in_step(lm):
         _score(lm, requests, keep)

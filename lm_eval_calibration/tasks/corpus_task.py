@@ -66,6 +66,13 @@ class CorpusTask(CalibratedTask):
 
     # --- results -----------------------------------------------------------------------------------------------------
 
+    def apply_filters(self) -> None:
+        """Filter as the stock task does; let each answer know its request."""
+        ConfigurableTask.apply_filters(self)
+        for instance in self._instances:
+            for key, answer in instance.filtered_resps.items():
+                instance.filtered_resps[key] = answer.answering(instance)
+
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> DocResult:
         """Return the stock task's perplexities and, under every metric of the tokens, the text's record."""
         scores: CorpusScores = results[0]

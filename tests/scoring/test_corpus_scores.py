@@ -178,7 +178,7 @@ def test_memory_does_not_grow_with_the_corpus(gpt2_lm: Any) -> None:
         """Bytes of Python and NumPy objects at the peak, beyond the texts and the sums that are the answer."""
         requests = make_requests([text] * n_texts)
         tracemalloc.start()
-        hf_corpus.corpus_scores(gpt2_lm, requests, lambda *_: None)
+        hf_corpus.answer(gpt2_lm, requests, lambda *_: None)
         largest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return largest
