@@ -19,6 +19,7 @@ from lm_eval.config.task import TaskConfig
 
 from lm_eval_calibration.metrics import CATALOG, CORE, GENERATION_CATALOG, GENERATION_CORE
 from lm_eval_calibration.tasks.code_eval import ours_instead_of_the_hub_s
+from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS
 from lm_eval_calibration.tasks.generation_metrics import (
     GENERATION_TABLE,
     SAMPLED_ACC,
@@ -28,6 +29,9 @@ from lm_eval_calibration.tasks.generation_metrics import (
 from lm_eval_calibration.tasks.options import KEY, Options, TaskError, check_metric, merged, nearest
 from lm_eval_calibration.tasks.stock import is_stock, read_config, read_yaml, stock_path
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE, with_views
+
+ROLLING = "loglikelihood_rolling"
+"""The output type of a task whose docs are texts that the model predicts token by token."""
 
 GENERATION = "generate_until"
 """The output type of a task whose answers are written by the model."""
@@ -105,7 +109,9 @@ def configuration(config: Mapping[str, Any] | None) -> Configuration:
     if reason := why_not(full):
         raise TaskError(f"{where} can't be calibrated: {reason}")
     _check_keys(full, where)
-    if full.get("output_type") == GENERATION:
+    if full.get("output_type") == ROLLING:
+        full["metric_list"], ours = _corpus_metric_list(stock, given, where)
+    elif full.get("output_type") == GENERATION:
         full["metric_list"], ours = _generation_metric_list(stock, given, options, where)
         if options.repeats:
             full |= {"repeats": options.repeats}
@@ -131,9 +137,9 @@ def why_not(config: Mapping[str, Any]) -> str | None:
     }
     if output_type == GENERATION:
         reasons |= {_no_yes_or_no(config): _no_yes_or_no(config)}
-    else:
+    elif output_type != ROLLING:
         reasons |= {
-            f"its output_type is {output_type!r}, not 'multiple_choice' or {GENERATION!r}": output_type
+            f"its output_type is {output_type!r}, not 'multiple_choice', {GENERATION!r} or {ROLLING!r}": output_type
             != "multiple_choice",
             "it has a process_results of its own": config.get("process_results") is not None,
             "it has no doc_to_choice": config.get("doc_to_choice") is None,
@@ -243,6 +249,26 @@ def _metric_list(
         for metric, better in order_metrics(options).items()
     ]
     return [*_complete([entry for entry in stocks if entry["metric"] not in TABLE]), *entries], ours
+
+
+def _corpus_metric_list(
+    stock: Mapping[str, Any], given: Mapping[str, Any], where: str
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return a corpus's ``metric_list``, the stock task's metrics first, and the names in it that are ours."""
+    chosen = list(given.get("metric_list") or ())
+    for entry in chosen:
+        name = entry["metric"]
+        if name not in CORPUS_METRICS and (name in TABLE or not (name in metric_registry or entry.get("hf_evaluate"))):
+            known = ", ".join(CORPUS_METRICS)
+            raise TaskError(f"{where}: metric_list has {name!r}{nearest(name, CORPUS_METRICS)}; a corpus has {known}")
+    ours = [entry["metric"] for entry in chosen if entry["metric"] in CORPUS_METRICS] or list(CORPUS_METRICS)
+    defaults = [{"metric": metric} for metric in DEFAULT_METRIC_REGISTRY[ROLLING]]
+    stocks = [e for e in chosen if e["metric"] not in CORPUS_METRICS] or list(stock.get("metric_list") or defaults)
+    entries = [
+        {"metric": name, "aggregation": name, "higher_is_better": CORPUS_METRICS[name].higher_is_better}
+        for name in ours
+    ]
+    return [*_complete([entry for entry in stocks if entry["metric"] not in CORPUS_METRICS]), *entries], ours
 
 
 _OURS = "of_calibration"

@@ -20,6 +20,7 @@ from lm_eval.api.registry import (
 )
 
 from lm_eval_calibration.tasks.aggregation import Aggregation
+from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusAggregation
 from lm_eval_calibration.tasks.generation_metrics import GENERATION_TABLE, SAMPLED_ACC, TOKEN_ACCURACY, TokenAccuracy
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
 
@@ -35,13 +36,15 @@ def _passthrough(name: str) -> Callable[[Any], Any]:
 
 _ROWS = GENERATION_TABLE | TABLE  # of the same names with the metric of choices: tasks have aggregations of their own
 _MEANS = {**ORDER_METRICS, SAMPLED_ACC: True}
-METRICS = {name: _passthrough(name) for name in [*_ROWS, *_MEANS, TOKEN_ACCURACY]}
+METRICS = {name: _passthrough(name) for name in [*CORPUS_METRICS, *_ROWS, *_MEANS, TOKEN_ACCURACY]}
 AGGREGATIONS = {
+    **{name: CorpusAggregation(metric) for name, metric in CORPUS_METRICS.items()},
     **{name: Aggregation(metric, view=view) for name, (metric, view) in _ROWS.items()},
     **{name: get_aggregation("mean") for name in _MEANS},
     TOKEN_ACCURACY: TokenAccuracy(),
 }
-_DIRECTIONS = {name: metric.higher_is_better for name, (metric, _) in _ROWS.items()} | _MEANS | {TOKEN_ACCURACY: True}
+_DIRECTIONS: dict[str, bool | None] = {name: metric.higher_is_better for name, metric in CORPUS_METRICS.items()}
+_DIRECTIONS |= {name: metric.higher_is_better for name, (metric, _) in _ROWS.items()} | _MEANS | {TOKEN_ACCURACY: True}
 
 
 def register() -> None:

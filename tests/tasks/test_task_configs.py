@@ -13,7 +13,7 @@ from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, Ta
 from lm_eval_calibration.tasks.stock import read_config, stock_config, stock_path
 
 MMLU = Path(lm_eval.tasks.__file__).parent / "mmlu" / "default"
-OUTPUT_TYPES = {"code": "generate_until", "open_answers": "generate_until"}
+OUTPUT_TYPES = {"code": "generate_until", "open_answers": "generate_until", "corpora": "loglikelihood_rolling"}
 GROUPS = ["mmlu", "mmlu_stem", "mmlu_humanities", "mmlu_social_sciences", "mmlu_other"]
 
 
@@ -28,7 +28,7 @@ def test_every_contract_name_is_there(manager: CalibrationTaskManager) -> None:
     assert len(subjects) == 57
     medical = ["medqa_4options", "medmcqa", "pubmedqa"]
     code, open_answers = ["humaneval", "mbpp", "code_line_completion"], ["gsm8k", "triviaqa"]
-    assert set(tasks) == {f"{name}_calibration" for name in [*subjects, *medical, *code, *open_answers]}
+    assert set(tasks) == {f"{name}_calibration" for name in [*subjects, *medical, *code, *open_answers, "wikitext"]}
     assert set(groups) == {f"{name}_calibration" for name in [*GROUPS, "medical", "code"]}
     assert set(groups) | set(tasks) <= set(manager.all_tasks)
     assert manager._stock_index_is_due  # looking at our own tasks read no stock index
@@ -133,7 +133,7 @@ def test_a_wheel_carries_the_task_files(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(Path(__file__).parents[2])
     with zipfile.ZipFile(tmp_path / build.build_wheel(str(tmp_path))) as wheel:
         names = wheel.namelist()
-    assert sum(name.startswith("lm_eval_calibration/task_configs/") for name in names) == 57 + 5 + 3 + 1 + 1 + 4 + 2
+    assert sum(name.startswith("lm_eval_calibration/task_configs/") for name in names) == 57 + 5 + 3 + 1 + 1 + 4 + 2 + 1
     assert "lm_eval_calibration/py.typed" in names
     assert "lm_eval_calibration/demo/quiz/code.jsonl" in names
     assert not [name for name in names if name.startswith("tests")]
