@@ -20,12 +20,14 @@ ALLOWED = {
     "records": {"columns", "generations"},
     "comparison": {"metrics", "columns", "records"},
     "recalibration": {"metrics"},
-    "diagrams": {"metrics", "errors"},
+    "diagrams": {"metrics", "errors", "output"},
+    "verdicts": {"metrics"},
     "runs": {"metrics", "columns", "records", "recalibration", "diagrams", "errors"},
     "recalibrate": {"metrics", "records", "runs", "recalibration", "errors"},
     "tasks": {"metrics", "columns", "records", "scoring", "directory", "errors", "judge"},
-    "demo": {"metrics", "records", "tasks", "errors"},
-    "cli": {"tasks", "demo", "recalibrate", "directory", "errors"},
+    "report": {"metrics", "records", "recalibration", "runs", "diagrams", "verdicts", "output", "errors"},
+    "demo": {"metrics", "records", "tasks", "verdicts", "errors"},
+    "cli": {"tasks", "demo", "recalibrate", "report", "directory", "errors"},
     "__main__": {"cli"},
     "__init__": {"tasks", "runs"},  # imported when it is asked for
 }

@@ -4,7 +4,11 @@ import json
 from array import array
 from collections import Counter
 
+import numpy as np
+from numpy.typing import NDArray
+
 from lm_eval_calibration.columns import Columns
+from lm_eval_calibration.diagrams import Vocabulary, VocabularyCounter
 from lm_eval_calibration.runs.reading import Sample, SamplesFile
 
 
@@ -32,6 +36,7 @@ class TaskDocs:
         self.kinds: list[str] = []
         self.places: list[tuple[SamplesFile, int]] = []
         self.certificates: Counter[str] = Counter()
+        self._vocabulary = VocabularyCounter(n_bins)
 
     def add(self, file: SamplesFile, sample: Sample) -> None:
         """Take a line."""
@@ -46,6 +51,19 @@ class TaskDocs:
         self.kinds.append(record.kind)
         self.places.append((file, sample.start))
         self.certificates[json.dumps(record.certificate, sort_keys=True)] += 1
+        if record.log_probs is not None and (record.gold is not None or record.kind != "multiple_choice"):
+            self._vocabulary.add(record.log_probs, record.large_probs or ())
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """What the diagram of Full-ECE shows; None where there are no token distributions."""
+        return self._vocabulary.result()
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """[number of docs that can be judged] where the rows of a metric's arrays stand among the docs added."""
+        judged = np.flatnonzero(np.array(self.correct) >= 0)
+        return judged[np.argsort(np.array(self.doc_ids, dtype=np.int64)[judged], kind="stable")]
 
     def __len__(self) -> int:
         return len(self.doc_hashes)
