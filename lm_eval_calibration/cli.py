@@ -203,7 +203,7 @@ def report(
     results: Annotated[
         list[Path],
         typer.Argument(
-            metavar="RESULTS...", help="Folders of a run, results_*.json or samples_*.jsonl; stock runs too."
+            metavar="RESULTS...", help="Folders, results_*.json or samples_*.jsonl of a run, stock ones too."
         ),
     ],
     *,

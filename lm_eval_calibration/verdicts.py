@@ -35,7 +35,7 @@ def ranking_sentence(confidence: Any, correct: Any) -> str:
 
 
 def how_well_apart(auroc: float, low: float) -> str:
-    """Say in a few words how well confidence tells right answers from wrong ones; ``low`` is its interval's lower end."""
+    """Say how well confidence tells right answers from wrong ones; ``low`` is the lower end of the interval."""
     if low <= 0.5:
         return "not shown to tell right answers from wrong ones"
     return next((f"tells them apart {words}" for limit, words in APART if auroc >= limit), "hardly tells them apart")

@@ -8,8 +8,9 @@ from rich.console import Console
 
 from lm_eval_calibration import demo, metrics
 from lm_eval_calibration.demo.quiz import PARTS
-from lm_eval_calibration.demo.words import explain, ranking_sentence, reliability_diagram
+from lm_eval_calibration.demo.words import explain, reliability_diagram
 from lm_eval_calibration.records import RECORD_KEY, Record, metric_arrays
+from lm_eval_calibration.verdicts import confidence_sentence, ranking_sentence
 
 
 def questions(part: str) -> list[dict[str, Any]]:

@@ -84,12 +84,12 @@ def _first(responses: Any) -> Any:
 
 
 def _end(text: Any) -> str:
-    text = str(text).strip()
-    return text if len(text) <= PROMPT_LENGTH else "…" + text[-PROMPT_LENGTH:]
+    plain = str(text).strip()
+    return plain if len(plain) <= PROMPT_LENGTH else "…" + plain[-PROMPT_LENGTH:]
 
 
 def _start(text: Any) -> str | None:
     if text is None:
         return None
-    text = str(text).strip()
-    return text if len(text) <= ANSWER_LENGTH else text[:ANSWER_LENGTH] + "…"
+    plain = str(text).strip()
+    return plain if len(plain) <= ANSWER_LENGTH else plain[:ANSWER_LENGTH] + "…"

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from lm_eval_calibration import __version__
 from lm_eval_calibration.records import DEFINITION_VERSION
@@ -29,9 +29,7 @@ def method(run: Run, tasks: Sequence[str]) -> tuple[tuple[str, str], ...]:
         ),
         ("Nulls", "1,000 simulated sets of labels drawn from the model's own probabilities, seed 0"),
         ("Recalibration", "one temperature, 5 folds of docs by their hash, each judged by a map of the others, seed 0"),
-        ("Full-ECE", f"over {_vocabulary_sizes(run)}; depends on the tokenizer")
-        if _vocabulary_sizes(run)
-        else ("", ""),
+        ("Full-ECE", _vocabulary(run)),
         ("Model", run.model),
         ("Settings", "; ".join(_settings(settings) for settings in said.settings)),
         ("Examples in the prompt", _counted(str(said.num_fewshot[task]) for task in tasks if task in said.num_fewshot)),
@@ -48,13 +46,15 @@ def _kinds(run: Run) -> Counter[str]:
     return Counter(kind.replace("_", " ") for docs in run.docs.values() for kind in docs.kinds)
 
 
-def _vocabulary_sizes(run: Run) -> str:
+def _vocabulary(run: Run) -> str:
     first = next(iter(run.records), None)
-    return f"a vocabulary of {first.vocab_size:,} entries" if first is not None and first.vocab_size else ""
+    if first is None or not first.vocab_size:
+        return ""
+    return f"over a vocabulary of {first.vocab_size:,} entries; values depend on the tokenizer"
 
 
-def _counted(values: "Sequence[str] | object") -> str:
-    counts = Counter(values)  # type: ignore[call-overload]
+def _counted(values: Iterable[str]) -> str:
+    counts = Counter(values)
     return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{value} ({n} tasks)" for value, n in counts.items())
 
 

@@ -117,8 +117,8 @@ def _enough(null: Null | None, n_docs: int) -> Answer:
     if null is None or math.isnan(null.p_value):
         return Answer(question, "Can't be said", f"The calibration error of {n_docs:,} docs has no null.", "")
     noise = (
-        f"The calibration error is {null.value:.3f}; a perfectly calibrated model would show {null.mean:.3f} on average "
-        f"and up to {null.upper:.3f} on these {n_docs:,} docs (p = {null.p_value:.2g})."
+        f"The calibration error is {null.value:.3f}; a perfectly calibrated model would show {null.mean:.3f} on "
+        f"average and up to {null.upper:.3f} on these {n_docs:,} docs (p = {null.p_value:.2g})."
     )
     if too_few_to_tell("ece", null, n_docs) is None:
         return Answer(question, "Yes", noise, "good")
