@@ -24,7 +24,6 @@ from lm_eval_calibration.runs import REPORTED, Measured, Run
 
 EVERYTHING = "All together"
 MOST_DOMAINS = 12
-MOST_RISK_CURVES = 8
 
 OF_A_TASK = ("acc", "ece", "overconfidence", "auroc")
 WITH_NULL = ("ece", "ace", "full_ece", "brier_score", "auroc", "overconfidence")
@@ -76,11 +75,6 @@ class Domain:
     risk_coverage: tuple[RiskCoveragePoint, ...]
     recalibrated: Recalibrated | None
     answers: tuple[Answer, ...]
-
-    @property
-    def title(self) -> str:
-        """The name as people say it."""
-        return self.name.removesuffix("_calibration").replace("_", " ")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from lm_eval_calibration.runs import Measured
 
 MOST_PICTURES = 9
 
+_ACRONYMS = ("mmlu", "stem", "arc", "bbh", "gsm8k", "us", "mbpp", "piqa", "boolq")
+
 
 def to_html(report: Report) -> str:
     """Return the page."""
@@ -25,6 +27,7 @@ def to_html(report: Report) -> str:
         report=report,
         forest_tasks=tasks,
         forest=[(name, found["overconfidence"]) for name, found in tasks],
+        reach=_reach([found["overconfidence"] for _, found in tasks]),
     )
 
 
@@ -43,7 +46,7 @@ def to_markdown(report: Report) -> str:
     lines = [f"# Can the confidence of {markdown(report.model)} be trusted?", ""]
     lines += ["Figures in brackets are 95% intervals.", ""]
     for domain in report.domains:
-        lines += [f"## {markdown(_capital(domain.title))} ({domain.n_docs:,})", ""]
+        lines += [f"## {markdown(spoken(domain.name))} ({domain.n_docs:,})", ""]
         for answer in domain.answers:
             lines.append(f"- {answer.question} **{markdown(answer.short)}.** {markdown(answer.figures)}")
         lines += ["", "| metric | value | ± | 95% interval | calibrated: mean | 95% below | p |"]
@@ -101,7 +104,7 @@ def to_picture(report: Report, suffix: str) -> bytes:
     Raises:
         UserError: matplotlib is not installed.
     """
-    diagrams = [(_capital(domain.title), domain.reliability) for domain in report.domains[:MOST_PICTURES]]
+    diagrams = [(spoken(domain.name), domain.reliability) for domain in report.domains[:MOST_PICTURES]]
     return draw_reliability(diagrams, f"Reliability of {report.model}", suffix)
 
 
@@ -152,10 +155,6 @@ def _defined(data: Any) -> Any:
     return None if isinstance(data, float) and not math.isfinite(data) else data
 
 
-def _capital(text: str) -> str:
-    return text[:1].upper() + text[1:]
-
-
 def _number(value: float) -> str:
     return "–" if math.isnan(value) else f"{value:.3f}"
 
@@ -174,9 +173,22 @@ def _point_at(points: Sequence[RiskCoveragePoint], coverage: float) -> RiskCover
     return next((point for point in points if point.coverage >= coverage - 1e-9), points[-1])
 
 
-def _shortened(name: str, length: int = 32) -> str:
-    name = name.removesuffix("_calibration").replace("_", " ")
-    return name if len(name) <= length else f"{name[: length - 1]}…"
+def _reach(of_tasks: Sequence[Measured]) -> float:
+    """How far the axis of the forest plot goes to either side, in quarters."""
+    ends = [abs(end) for found in of_tasks for end in (found.value, found.low, found.high) if not math.isnan(end)]
+    return max(1, math.ceil(4 * max(ends, default=0))) / 4
+
+
+def spoken(name: str) -> str:
+    """The name of a task or group as people say it."""
+    words = name.removesuffix("_calibration").split("_")
+    said = " ".join(word.upper() if word in _ACRONYMS else word for word in words)
+    return said[:1].upper() + said[1:]
+
+
+def _shortened(name: str, length: int = 27) -> str:
+    said = spoken(name).removeprefix("MMLU ")
+    return said if len(said) <= length else f"{said[: length - 1]}…"
 
 
 _FILTERS: dict[str, Callable[..., Any]] = {
@@ -187,6 +199,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "percent1": lambda value: f"{value:.1f}%",
     "count": lambda value: f"{value:,}",
     "short": _short,
+    "spoken": spoken,
     "shortened": _shortened,
     "point_at": _point_at,
     "at_coverage": lambda points, coverage: _point_at(points, coverage).risk,
