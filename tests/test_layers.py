@@ -23,11 +23,15 @@ ALLOWED = {
     "diagrams": {"metrics", "errors", "output"},
     "verdicts": {"metrics"},
     "runs": {"metrics", "columns", "records", "recalibration", "diagrams", "errors"},
+    "compare": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
+    "drift": {"metrics", "comparison", "runs", "output", "errors"},
+    "evidence": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
+    "export": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
     "recalibrate": {"metrics", "records", "runs", "recalibration", "errors"},
     "tasks": {"metrics", "columns", "records", "scoring", "directory", "errors", "judge"},
-    "report": {"metrics", "records", "recalibration", "runs", "diagrams", "verdicts", "output", "errors"},
+    "report": {"metrics", "records", "recalibration", "runs", "diagrams", "verdicts", "output", "errors", "__init__"},
     "demo": {"metrics", "records", "tasks", "verdicts", "errors"},
-    "cli": {"tasks", "demo", "recalibrate", "report", "directory", "errors"},
+    "cli": {"tasks", "demo", "recalibrate", "report", "compare", "drift", "evidence", "export", "directory", "errors"},
     "__main__": {"cli"},
     "__init__": {"tasks", "runs"},  # imported when it is asked for
 }

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from lm_eval_calibration.diagrams.reliability import Reliability
 from lm_eval_calibration.errors import UserError
@@ -47,11 +47,12 @@ def draw_reliability(diagrams: Sequence[tuple[str, Reliability]], title: str, su
     """
     n_columns = min(3, len(diagrams))
     n_rows = math.ceil(len(diagrams) / n_columns)
-    with ink.drawing(4.2 * n_columns, 4.2 * n_rows + 0.5) as (figure, first):
-        first.remove()
-        for number, (name, data) in enumerate(diagrams, start=1):
-            ax: Any = plot_reliability(data, figure.add_subplot(n_rows, n_columns, number))
+    with ink.drawing(4.2 * n_columns, 4.2 * n_rows + 0.5, (n_rows, n_columns)) as (figure, panels):
+        for ax, (name, data) in zip(panels, diagrams, strict=False):
+            plot_reliability(data, ax)
             ax.set_title(f"{ink.shortened(name)}\n{ax.get_title()}", fontsize=9)
+        for ax in panels[len(diagrams) :]:
+            ax.set_axis_off()
         figure.suptitle(ink.shortened(title, 80))
         return ink.to_png(figure) if suffix == "png" else ink.to_svg(figure, label=title).encode("utf-8")
 

@@ -118,7 +118,7 @@ def make_report(run: Run, *, redact: bool = False) -> Report:
     work = tqdm(names.items(), desc="Domains", unit="domain", delay=2, leave=False)
     domains = tuple(_domain(run, name, tasks) for name, tasks in work)
     work = tqdm(run.tasks if len(run.tasks) > 1 else (), desc="Tasks", unit="task", delay=2, leave=False)
-    tasks = {task: run.metrics(task, names=OF_A_TASK) for task in work}
+    tasks = {task: run.metrics(task, names=OF_A_TASK, with_stderr=False) for task in work}
     return Report(
         model=run.model,
         domains=domains,
@@ -152,7 +152,7 @@ def domains_of(run: Run) -> dict[str, tuple[str, ...]]:
 def _domain(run: Run, name: str, tasks: tuple[str, ...]) -> Domain:
     confidence, correct = run.arrays("top_label", tasks)
     n_docs = sum(len(run.docs[task]) for task in tasks)
-    metrics = run.metrics(tasks, names=REPORTED)
+    metrics = run.metrics(tasks, names=REPORTED, with_stderr=False)
     nulls = {metric: run.null(metric, tasks) for metric in WITH_NULL}
     recalibrated = _recalibrated(run, tasks)
     return Domain(

@@ -49,11 +49,11 @@ def to_markdown(report: Report) -> str:
         lines += [f"## {markdown(spoken(domain.name))} ({domain.n_docs:,})", ""]
         for answer in domain.answers:
             lines.append(f"- {answer.question} **{markdown(answer.short)}.** {markdown(answer.figures)}")
-        lines += ["", "| metric | value | ± | 95% interval | calibrated: mean | 95% below | p |"]
-        lines.append("|---|---|---|---|---|---|---|")
+        lines += ["", "| metric | value | 95% interval | calibrated: mean | 95% below | p |"]
+        lines.append("|---|---|---|---|---|---|")
         for name, found in domain.metrics.items():
             null = domain.nulls.get(name)
-            cells = [f"`{name}`", _four(found.value), _four(found.stderr), f"{_four(found.low)} to {_four(found.high)}"]
+            cells = [f"`{name}`", _four(found.value), f"{_four(found.low)} to {_four(found.high)}"]
             cells += [_four(null.mean), _four(null.upper), f"{null.p_value:.2g}"] if null else ["–", "–", "–"]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")

@@ -104,7 +104,11 @@ class Run:
         return _concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
     def metrics(
-        self, tasks: str | Sequence[str] | None = None, *, names: Sequence[str] = REPORTED
+        self,
+        tasks: str | Sequence[str] | None = None,
+        *,
+        names: Sequence[str] = REPORTED,
+        with_stderr: bool = True,
     ) -> dict[str, Measured]:
         """Return metrics of the pooled docs of some tasks: value, standard error and 95% interval of each.
 
@@ -114,6 +118,7 @@ class Run:
         Args:
             tasks: as in :meth:`arrays`.
             names: of the metrics; any of ``metrics.CATALOG``, and ``acc``.
+            with_stderr: whether to compute standard errors, some of which take long; else they are nan.
         """
         n_docs = sum(len(self.docs[task]) for task in self.tasks_of(tasks))
         found = {}
@@ -124,7 +129,7 @@ class Run:
                 continue
             metric = metric_of(name)
             try:
-                found[name] = measure(metric, self.arrays(metric.kind, tasks), self.n_bins)
+                found[name] = measure(metric, self.arrays(metric.kind, tasks), self.n_bins, with_stderr=with_stderr)
             except ValueError as error:
                 found[name] = undefined(str(error), n_docs)
         return found

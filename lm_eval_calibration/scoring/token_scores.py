@@ -24,6 +24,8 @@ class TokenScores(tuple[float, bool]):
         large_probs: for each token position every probability of the vocabulary that is at least
             ``MIN_LARGE_PROB`` (in no order, the reference token's included if it is that large); None as above.
         vocab_size: entries of each distribution, padding rows included.
+        complete_from: no probability larger than this is missing in ``large_probs``; more than ``MIN_LARGE_PROB``
+            where a server tells the most probable entries only.
         certificate: how the numbers were obtained (backend, exact or not, dtype, versions).
         request: the harness's instance that this answers; set by the task, never by a backend or a cache.
     """
@@ -31,6 +33,7 @@ class TokenScores(tuple[float, bool]):
     log_probs: NDArray[np.float64] | None
     large_probs: tuple[NDArray[np.float64], ...] | None
     vocab_size: int | None
+    complete_from: float = MIN_LARGE_PROB  # also of answers that an older cache holds
     certificate: Mapping[str, Any]
     request: Any
 
@@ -41,6 +44,7 @@ class TokenScores(tuple[float, bool]):
         log_probs: NDArray[np.float64] | None = None,
         large_probs: tuple[NDArray[np.float64], ...] | None = None,
         vocab_size: int | None = None,
+        complete_from: float = MIN_LARGE_PROB,
         certificate: Mapping[str, Any] | None = None,
     ) -> Self:
         """Make the pair and hang the attributes on it."""
@@ -48,6 +52,7 @@ class TokenScores(tuple[float, bool]):
         self.log_probs = log_probs
         self.large_probs = large_probs
         self.vocab_size = vocab_size
+        self.complete_from = complete_from
         self.certificate = certificate or {}
         self.request = None
         return self
@@ -68,6 +73,7 @@ class TokenScores(tuple[float, bool]):
             log_probs=self.log_probs,
             large_probs=self.large_probs,
             vocab_size=self.vocab_size,
+            complete_from=self.complete_from,
             certificate=self.certificate,
         )
         copy.request = request
