@@ -81,7 +81,8 @@ def test_the_page_is_sound_in_a_browser(browser: str, axe: str, scheme: str, tmp
     around = (
         f'<!doctype html><html lang="en"><title>x</title><body><pre id="result"></pre>'
         f'<script type="text/plain" id="page">{_in_a_script(page.read_text(encoding="utf-8"))}</script>'
-        f'<script type="text/plain" id="axe">{_in_a_script(axe)}</script><script>{_RESTORE}{LOOK}</script></body></html>'
+        f'<script type="text/plain" id="axe">{_in_a_script(axe)}</script>'
+        f"<script>{_RESTORE}{LOOK}</script></body></html>"
     )
     (tmp_path / "around.html").write_text(around, encoding="utf-8")
     done = subprocess.run(
