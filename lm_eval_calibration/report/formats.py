@@ -186,7 +186,7 @@ def spoken(name: str) -> str:
     return said[:1].upper() + said[1:]
 
 
-def _shortened(name: str, length: int = 27) -> str:
+def _shortened(name: str, length: int = 24) -> str:
     said = spoken(name).removeprefix("MMLU ")
     return said if len(said) <= length else f"{said[: length - 1]}…"
 
