@@ -118,7 +118,9 @@ def _worsening(found: Difference) -> tuple[float, float, float]:
     falls = METRICS[found.name].higher_is_better
     if falls is None:  # either way is a drift
         falls = found.difference < 0
-    return (-found.difference, -found.high, -found.low) if falls else (found.difference, found.low, found.high)
+    change = (-found.difference, -found.high, -found.low) if falls else (found.difference, found.low, found.high)
+    worsening, low, high = (x + 0.0 for x in change)  # no -0.0
+    return worsening, low, high
 
 
 def _p_value(found: Difference, worsening: float, low: float, tolerance: float, level: float) -> float:
