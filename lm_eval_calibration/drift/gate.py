@@ -4,7 +4,7 @@ For each metric and task the null hypothesis is that the population's worsening 
 is one-sided, from the interval of the change, on the side that faces the tolerance; Holm's procedure adjusts all of
 them together. So when nothing has become worse by more than its tolerance, any alarm at all has probability 5% or
 less. A point estimate beyond the tolerance is no alarm by itself: at a true change of just the tolerance that would
-alarm half of the time (``tests/simulations/drift_gate.py``).
+alarm up to half of the time (``tests/simulations/drift_gate.py``).
 """
 
 from collections.abc import Mapping
