@@ -4,17 +4,19 @@
 answer is right.
 """
 
-from collections.abc import Iterable, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from lm_eval_calibration import metrics
 from lm_eval_calibration.metrics import GENERATION_CATALOG
-from lm_eval_calibration.records import Record
+from lm_eval_calibration.records import Record, ordered
 from lm_eval_calibration.tasks.notices import say_once
 from lm_eval_calibration.tasks.options import Options
-from lm_eval_calibration.tasks.pooling import PooledValue
+from lm_eval_calibration.tasks.pooling import PooledStderr, PooledValue
 from lm_eval_calibration.tasks.views import TableMetric
 
 SELF_CONSISTENCY = "_self_consistency"
@@ -71,12 +73,31 @@ class TokenAccuracy:
 
     def value(self, records: Sequence[Record]) -> float:
         """Return the share as a plain float."""
-        hits, n_tokens = np.sum([token_hits(record) for record in records], axis=0).tolist()
-        if not n_tokens:
+        return self._compute(metrics.token_accuracy, records)
+
+    def _compute(self, function: Callable[..., float], records: Sequence[Record]) -> float:
+        counts = [token_hits(record) for record in ordered(records) if record.log_probs]
+        if not counts:
             say_once(f"{records[0].task}: {self.name} is undefined: no doc has a token of a reference answer")
-        return float(hits / n_tokens) if n_tokens else float("nan")
+            return float("nan")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # one doc alone has no error
+            return float(function(*np.transpose(counts)))
 
     def not_pooled(self, other: Any) -> float:
         """Say that the tasks can't be pooled, and return nan."""
         say_once(f"a group mixes {self.name} of two kinds: it is undefined")
         return float("nan")
+
+
+@dataclass(frozen=True)
+class TokenAccuracyStderr(TokenAccuracy):
+    """The same for its standard error, a bootstrap over docs; "N/A" for a single doc, as the harness has it."""
+
+    def __call__(self, records: Sequence[Record]) -> Any:
+        """Return the standard error over the records."""
+        return "N/A" if len(records) < 2 else PooledStderr(self.value(records), self, records)
+
+    def value(self, records: Sequence[Record]) -> float:
+        """Return the standard error as a plain float."""
+        return self._compute(metrics.token_accuracy_stderr, records)

@@ -21,6 +21,7 @@ from lm_eval_calibration.tasks.generation_metrics import (
     SELF_CONSISTENCY,
     TOKEN_ACCURACY,
     TokenAccuracy,
+    TokenAccuracyStderr,
 )
 from lm_eval_calibration.tasks.options import TaskError, nearest
 
@@ -65,6 +66,7 @@ class GenerationTask(CalibratedTask):
             self._aggregation_list[name] = Aggregation(metric, self.options.n_bins, view)
             self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
         self._aggregation_list[TOKEN_ACCURACY] = TokenAccuracy()
+        self._aggregation_list[f"{TOKEN_ACCURACY}_stderr"] = TokenAccuracyStderr()
 
     # --- docs --------------------------------------------------------------------------------------------------------
 
@@ -195,6 +197,8 @@ class GenerationTask(CalibratedTask):
                 aggregated[f"{name}_stderr"] = record
         if self._has_reference and self._has_distributions:
             aggregated[TOKEN_ACCURACY] = record
+            if self._with_stderr:
+                aggregated[f"{TOKEN_ACCURACY}_stderr"] = record
         entries = {name: f"see {RECORD_KEY}" if name in ours else "unavailable" for name in (*names, TOKEN_ACCURACY)}
         return DocResult({**stock, **means, **entries, **logged}, aggregated)
 

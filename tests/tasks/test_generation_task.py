@@ -125,6 +125,8 @@ def test_the_reference_s_token_accuracy_and_full_ece() -> None:
     results, _, records = run(Scripted(lambda *_: "1", lambda c: probability.get(c, 0.5)), make_config(rows))
     assert records[0].log_probs == pytest.approx(np.log([0.9, 0.8, 0.3]))
     assert results["token_accuracy,none"] == 4 / 5  # "0" has less than the other entry
+    expected = metrics.token_accuracy_stderr([2, 2], [3, 2])
+    assert results["token_accuracy_stderr,none"] == pytest.approx(expected, abs=1e-12)
     probs = [[0.9, 0.1], [0.8, 0.2], [0.3, 0.7], [0.9, 0.1], [0.8, 0.2]]
     assert results["full_ece,none"] == pytest.approx(metrics.full_ece(probs, [0] * 5), abs=1e-12)
     results, *_ = run(Scripted(lambda *_: "1"), make_config(rows, **options(reference="")))
