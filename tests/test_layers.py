@@ -14,10 +14,11 @@ ALLOWED = {
     "errors": set(),
     "judge": {"errors"},
     "output": {"errors"},
-    "scoring": set(),
-    "columns": {"metrics"},
+    "scoring": {"metrics"},
+    "corpora": set(),
+    "columns": {"metrics", "corpora"},
     "generations": set(),
-    "records": {"columns", "generations"},
+    "records": {"columns", "corpora", "generations"},
     "comparison": {"metrics", "columns", "records"},
     "recalibration": {"metrics"},
     "diagrams": {"metrics", "errors", "output"},
@@ -28,16 +29,20 @@ ALLOWED = {
     "evidence": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
     "export": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
     "recalibrate": {"metrics", "records", "runs", "recalibration", "errors"},
-    "tasks": {"metrics", "columns", "records", "scoring", "directory", "errors", "judge"},
+    "tasks": {"corpora", "metrics", "columns", "records", "scoring", "directory", "errors", "judge"},
     "report": {"metrics", "records", "recalibration", "runs", "diagrams", "verdicts", "output", "errors", "__init__"},
     "demo": {"metrics", "records", "tasks", "verdicts", "errors"},
-    "cli": {"tasks", "demo", "recalibrate", "report", "compare", "drift", "evidence", "export", "directory", "errors"},
+    "check": {"metrics", "columns", "records", "tasks", "demo", "errors"},
+    "cli": {
+        *("check", "tasks", "demo", "recalibrate", "report", "compare", "drift", "evidence", "export"),
+        *("directory", "errors"),
+    },
     "__main__": {"cli"},
     "__init__": {"tasks", "runs"},  # imported when it is asked for
 }
 
 # Where heavy packages may be named at all.
-ONLY_IN = {"torch": {"scoring"}, "transformers": {"scoring"}, "lm_eval": {"scoring", "tasks", "demo"}}
+ONLY_IN = {"torch": {"scoring"}, "transformers": {"scoring"}, "lm_eval": {"scoring", "tasks", "demo", "check"}}
 
 
 def room(path: Path) -> str:
