@@ -29,7 +29,7 @@ ALLOWED = {
     "evidence": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
     "export": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
     "recalibrate": {"metrics", "records", "runs", "recalibration", "errors"},
-    "tasks": {"corpora", "metrics", "columns", "records", "scoring", "directory", "errors", "judge"},
+    "tasks": {"columns", "corpora", "directory", "errors", "generations", "judge", "metrics", "records", "scoring"},
     "report": {"metrics", "records", "recalibration", "runs", "diagrams", "verdicts", "output", "errors", "__init__"},
     "demo": {"metrics", "records", "tasks", "verdicts", "errors"},
     "check": {"metrics", "columns", "records", "tasks", "demo", "errors"},

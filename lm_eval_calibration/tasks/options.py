@@ -19,6 +19,8 @@ CONFIDENCES = ("summed", "length_normalized")
 
 MAX_ORDERS = 100
 
+MAX_SAMPLES = 10_000
+
 _STATED = ("definition_version", "version")
 """What results state beside the options; a configuration taken from results may hold it."""
 
@@ -37,6 +39,11 @@ class Options:
         confidence: ``summed`` (of the choices' summed log-likelihoods, as ``acc``) or ``length_normalized``, which adds
             the metrics of the log-likelihoods per character, as ``acc_norm``, under names of their own.
         permute: orders of its choices in which each doc is asked; 0 for the task's own order alone, and no metrics.
+        filter: of a generation task, the filter whose answers are judged; "" for the first.
+        correct: of a generation task, the metric of its own that says whether an answer is right; "" for the first.
+        reference: of a generation task, a column or template of the text whose tokens are scored for ``full_ece``; None
+            for the target, "" for none.
+        repeats: of a generation task, samples of each prompt; 0 for as many as the stock task asks for.
         shared_prefixes: whether prompts that begin alike may share that computation (all tasks of a run, or none).
     """
 
@@ -44,6 +51,10 @@ class Options:
     metrics: tuple[str, ...] = ()
     confidence: str = CONFIDENCES[0]
     permute: int = 0
+    filter: str = ""
+    correct: str = ""
+    reference: str | None = None
+    repeats: int = 0
     shared_prefixes: bool = True
 
     @classmethod
@@ -62,6 +73,11 @@ class Options:
         options = cls(**{**given, "metrics": _names(given.get("metrics", ()), f"{place}.metrics")})
         _check_whole(options.n_bins, 1, MAX_BINS, f"{place}.n_bins")
         _check_whole(options.permute, 0, MAX_ORDERS, f"{place}.permute")
+        _check_whole(options.repeats, 0, MAX_SAMPLES, f"{place}.repeats")
+        for name in ("filter", "correct", "reference"):
+            value = getattr(options, name)
+            if not isinstance(value, str) and not (name == "reference" and value is None):
+                raise TaskError(f"{place}.{name} is {value!r}, not a text")
         if not isinstance(options.shared_prefixes, bool):
             raise TaskError(f"{place}.shared_prefixes is {options.shared_prefixes!r}, not true or false")
         if options.confidence not in CONFIDENCES:
