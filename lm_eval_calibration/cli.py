@@ -129,6 +129,9 @@ def run(
         bool,
         typer.Option("--no_log_samples", help="Don't write samples_*.jsonl, from which metrics can be computed again."),
     ] = False,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Log ids, hashes and numbers, and no text of docs, prompts or answers.")
+    ] = False,
 ) -> None:
     """Run the harness with calibration: every flag of `lm_eval run` passes through (see `lm_eval run --help`).
 
@@ -140,7 +143,7 @@ def run(
     from lm_eval_calibration.tasks.command import run as run_harness
 
     with _errors_in_one_line():
-        run_harness([*context.args, *(["--no_log_samples"] if no_log_samples else [])])
+        run_harness([*context.args, *(["--no_log_samples"] if no_log_samples else [])], redact=redact)
 
 
 @app.command()
@@ -196,6 +199,38 @@ def recalibrate(
             raise typer.BadParameter("--by, --fit_on, --output and --error_rate belong to fitting, not to --apply")
         else:
             command.apply(apply, results, n_bins=n_bins)
+
+
+@app.command()
+def report(
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RESULTS...", help="Folders, results_*.json or samples_*.jsonl of a run, stock ones too."
+        ),
+    ],
+    *,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="What to write.")] = Path("report.html"),
+    format_: Annotated[
+        str | None, typer.Option("--format", help="html, md, json, png or svg; by FILE's suffix where not given.")
+    ] = None,
+    n_bins: Annotated[
+        int | None, typer.Option("--n_bins", min=1, max=100, help="Bins of the binned metrics; else the run's own.")
+    ] = None,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Keep ids, hashes and numbers, and no text of docs, prompts or answers.")
+    ] = False,
+) -> None:
+    """Write one self-contained file: verdicts in plain words for each domain, then diagrams, tables and the method.
+
+    Needs no model. A folder of a stock run does too, as far as its tasks are multiple choice.
+
+    Example: `lm-eval-calibration report lm_eval_results --output report.html`
+    """
+    from lm_eval_calibration.report.command import write_report
+
+    with _errors_in_one_line():
+        write_report(results, output, format_=format_, n_bins=n_bins, redact=redact)
 
 
 @app.command()

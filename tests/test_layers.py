@@ -21,7 +21,8 @@ ALLOWED = {
     "records": {"columns", "corpora", "generations"},
     "comparison": {"metrics", "columns", "records"},
     "recalibration": {"metrics"},
-    "diagrams": {"metrics", "errors"},
+    "diagrams": {"metrics", "errors", "output"},
+    "verdicts": {"metrics"},
     "runs": {"metrics", "columns", "records", "recalibration", "diagrams", "errors"},
     "compare": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
     "drift": {"metrics", "comparison", "runs", "output", "errors"},
@@ -29,9 +30,13 @@ ALLOWED = {
     "export": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
     "recalibrate": {"metrics", "records", "runs", "recalibration", "errors"},
     "tasks": {"columns", "corpora", "directory", "errors", "generations", "judge", "metrics", "records", "scoring"},
-    "demo": {"metrics", "records", "tasks", "errors"},
+    "report": {"metrics", "records", "recalibration", "runs", "diagrams", "verdicts", "output", "errors", "__init__"},
+    "demo": {"metrics", "records", "tasks", "verdicts", "errors"},
     "check": {"metrics", "columns", "records", "tasks", "demo", "errors"},
-    "cli": {"check", "tasks", "demo", "recalibrate", "compare", "drift", "evidence", "export", "directory", "errors"},
+    "cli": {
+        *("check", "tasks", "demo", "recalibrate", "report", "compare", "drift", "evidence", "export"),
+        *("directory", "errors"),
+    },
     "__main__": {"cli"},
     "__init__": {"tasks", "runs"},  # imported when it is asked for
 }
