@@ -15,14 +15,17 @@ from lm_eval_calibration.diagrams import (
     prepare_reliability,
     prepare_risk_coverage,
 )
+from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Null
-from lm_eval_calibration.recalibration import Change, Temperature, before_after, cross_fit
+from lm_eval_calibration.recalibration import Change, RecalibrationWarning, Temperature, before_after, cross_fit
+from lm_eval_calibration.recalibration.by_group import MIN_FIT_DOCS
 from lm_eval_calibration.report.examples import Example, worst_errors
 from lm_eval_calibration.report.method import method
 from lm_eval_calibration.report.verdicts import Answer, answers
 from lm_eval_calibration.runs import REPORTED, Measured, Run
 
 EVERYTHING = "All together"
+NO_ANSWERS = "no answers that could be right or wrong; results_*.json and `export` have its full_ece"
 MOST_DOMAINS = 12
 
 OF_A_TASK = ("acc", "ece", "overconfidence", "auroc")
@@ -39,11 +42,13 @@ class Recalibrated(NamedTuple):
         temperature: mean of the folds'; above 1 where the model was too sure.
         changes: metrics before and after.
         reliability: the diagram after.
+        notes: what the fit has to say, as where the best temperature lies beyond all bounds.
     """
 
     temperature: float
     changes: tuple[Change, ...]
     reliability: Reliability
+    notes: tuple[str, ...] = ()
 
     def change(self, name: str) -> Change:
         """Return the change of a metric."""
@@ -111,9 +116,13 @@ def make_report(run: Run, *, redact: bool = False) -> Report:
     Args:
         run: the run.
         redact: leave out the texts of docs, prompts and answers.
+
+    Raises:
+        UserError: no task has answers that could be right or wrong.
     """
     from tqdm import tqdm
 
+    run = _with_answers(run)
     names = domains_of(run)
     work = tqdm(names.items(), desc="Domains", unit="domain", delay=2, leave=False)
     domains = tuple(_domain(run, name, tasks) for name, tasks in work)
@@ -128,6 +137,15 @@ def make_report(run: Run, *, redact: bool = False) -> Report:
         method=method(run, domains[0].tasks),
         left_out=run.left_out,
     )
+
+
+def _with_answers(run: Run) -> Run:
+    """The run without the tasks that have no answers, as texts of a corpus have none, or no sound label at all."""
+    without = {task: NO_ANSWERS for task, docs in run.docs.items() if max(docs.correct, default=-1) < 0}
+    if len(without) == len(run.docs):
+        raise UserError(f"{', '.join(without)}: {NO_ANSWERS}")
+    docs = {task: docs for task, docs in run.docs.items() if task not in without}
+    return Run(run.configuration, docs, run.n_bins, {**run.left_out, **without})
 
 
 def domains_of(run: Run) -> dict[str, tuple[str, ...]]:
@@ -173,12 +191,12 @@ def _recalibrated(run: Run, tasks: Sequence[str]) -> Recalibrated | None:
     if any(kind != "multiple_choice" for task in tasks for kind in run.docs[task].kinds):
         return None
     docs = run.recalibration_docs(tasks)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # too few docs of a fold to fit on
-        try:
-            crossed = cross_fit("temperature", docs)
-        except (UserWarning, ValueError):
-            return None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        crossed = cross_fit("temperature", docs)
+    notes = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, RecalibrationWarning)))
+    if len(docs) - np.bincount(crossed.fold).max() < MIN_FIT_DOCS:
+        return None
     draws = 1000 if len(docs) < FEW_DRAWS_FROM else 200
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # undefined values are shown as such
@@ -186,4 +204,4 @@ def _recalibrated(run: Run, tasks: Sequence[str]) -> Recalibrated | None:
     maps: list[Any] = [one for fold in crossed.maps.values() for one in fold.maps.values()]
     temperature = float(np.mean([one.temperature for one in maps if isinstance(one, Temperature)]))
     after = prepare_reliability(crossed.forecasts.confidence, crossed.forecasts.correct, n_bins=run.n_bins)
-    return Recalibrated(temperature, tuple(changes), after)
+    return Recalibrated(temperature, tuple(changes), after, notes)
