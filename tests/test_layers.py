@@ -19,7 +19,7 @@ ALLOWED = {
     "comparison": {"metrics", "columns", "records"},
     "recalibration": {"metrics"},
     "recalibrate": {"metrics", "records", "recalibration", "errors"},
-    "tasks": {"metrics", "columns", "records", "scoring", "directory", "errors"},
+    "tasks": {"metrics", "columns", "records", "scoring", "recalibration", "directory", "errors"},
     "demo": {"metrics", "records", "tasks", "errors"},
     "cli": {"tasks", "demo", "recalibrate", "directory", "errors"},
     "__main__": {"cli"},

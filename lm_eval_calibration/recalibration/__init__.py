@@ -20,7 +20,6 @@ from lm_eval_calibration.recalibration.operating_points import (
     judge_threshold,
 )
 from lm_eval_calibration.recalibration.recalibrator import RecalibrationWarning, Recalibrator
-from lm_eval_calibration.recalibration.strata import StratumMetric, metrics_by_stratum
 from lm_eval_calibration.recalibration.temperature import Temperature
 
 __all__ = [
@@ -39,7 +38,6 @@ __all__ = [
     "Platt",
     "RecalibrationWarning",
     "Recalibrator",
-    "StratumMetric",
     "Temperature",
     "before_after",
     "choose_threshold",
@@ -49,5 +47,4 @@ __all__ = [
     "fit_on_split",
     "fold_of",
     "judge_threshold",
-    "metrics_by_stratum",
 ]

@@ -15,11 +15,11 @@ from lm_eval_calibration.scoring import REQUEST_TYPE, TokenScores, set_shared_pr
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 from lm_eval_calibration.tasks.checked_task import CheckedTask, gold_index
 from lm_eval_calibration.tasks.configuration import configuration, order_metrics
-from lm_eval_calibration.tasks.notices import logger, new_run, say_once
+from lm_eval_calibration.tasks.notices import collect, logger, new_run, say_once
 from lm_eval_calibration.tasks.options import TaskError
 from lm_eval_calibration.tasks.orders import Slots, are_labels, find_slots, in_own_order, replace_last, rotations
 from lm_eval_calibration.tasks.ranks import docs_or_borrowed, gather_what_is_there
-from lm_eval_calibration.tasks.views import TABLE
+from lm_eval_calibration.tasks.views import TABLE, permuted
 
 
 class DocResult(dict[str, Any]):
@@ -70,14 +70,16 @@ class CalibratedTask(CheckedTask):
     def _aggregate_here(self) -> None:
         """Aggregate with this task's n_bins, even where the harness owns a metric of the same name."""
         for name in self.calibration.metrics:
-            metric, view = TABLE[name]
+            metric, view, has_stderr = TABLE[name]
             self._aggregation_list[name] = Aggregation(metric, self.options.n_bins, view)
-            self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
+            if has_stderr:
+                self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def build_all_requests(self, **kwargs: Any) -> None:
         """Build the stock task's requests as token-score requests; read off how the run treats samples and errors."""
+        collect()
         run = _evaluate_arguments()
         iterations = run.get("bootstrap_iters", 1)
         self._with_stderr = isinstance(iterations, int) and iterations > 0  # as the harness decides
@@ -190,7 +192,7 @@ class CalibratedTask(CheckedTask):
         aggregated = dict(means)
         for name in ours:
             aggregated[name] = record
-            if self._with_stderr:
+            if self._with_stderr and TABLE[name].has_stderr:
                 # The harness writes "N/A" under `<name>_stderr`; this item, coming after, replaces it.
                 aggregated[f"{name}_stderr"] = record
         # Loggers (W&B, Trackio) look every listed metric up in the samples, available or not.
@@ -198,7 +200,7 @@ class CalibratedTask(CheckedTask):
         return DocResult({**means, **entries, **logged}, aggregated)
 
     def _available(self, name: str, results: Sequence[Any], record: Record) -> bool:
-        if TABLE[name].view is Record.permuted:
+        if TABLE[name].view is permuted:
             return record.rotations is not None
         if TABLE[name].metric.kind != "full_vocabulary":
             return True

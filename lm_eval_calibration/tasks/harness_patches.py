@@ -5,7 +5,8 @@
 2. Asked metrics: a group's YAML names its metrics, but ``--metadata`` may ask for more, and a backend without token
    distributions gives no ``full_ece``. A group that holds calibrated tasks adds what was asked for and leaves out
    what not all of them have. Our ``<metric>_stderr`` items leave a meaningless ``<metric>_stderr_stderr``, which is
-   dropped on the way.
+   dropped on the way, and rows that have no standard error (the ends of an interval) lose the harness's "N/A".
+   The run then has all its numbers: what is to be said of many tasks is said.
 
 (What several ranks need, on the backend's object of a run and only there, is in ``ranks``.)
 """
@@ -18,7 +19,7 @@ from lm_eval import evaluator_utils
 from lm_eval.config.group import AggMetricConfig
 
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
-from lm_eval_calibration.tasks.notices import say_once
+from lm_eval_calibration.tasks.notices import say_collected, say_once
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
 
 
@@ -49,15 +50,26 @@ def _metrics_of_the_tasks(aggregate_groups: Callable[[Any], Any]) -> Callable[[A
         for metrics in results.metrics.values():
             for name in TABLE:
                 metrics.pop(f"{name}_stderr_stderr,none", None)
+        _drop_empty_stderrs(results)
         for group in results.groups.values():
             tasks = [task for task in group.get_all_tasks() if isinstance(task, CalibratedTask)]
             if tasks and group.aggregate_metric_list:
                 group.aggregate_metric_list = _metric_list(
                     group.name, group.aggregate_metric_list, tasks, results.metrics
                 )
-        return aggregate_groups(results)
+        aggregated = aggregate_groups(results)
+        _drop_empty_stderrs(aggregated)
+        say_collected()
+        return aggregated
 
     return patched
+
+
+def _drop_empty_stderrs(results: Any) -> None:
+    for metrics in results.metrics.values():
+        for name, row in TABLE.items():
+            if not row.has_stderr:
+                metrics.pop(f"{name}_stderr,none", None)
 
 
 def _metric_list(

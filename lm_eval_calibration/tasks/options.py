@@ -37,6 +37,9 @@ class Options:
         confidence: ``summed`` (of the choices' summed log-likelihoods, as ``acc``) or ``length_normalized``, which adds
             the metrics of the log-likelihoods per character, as ``acc_norm``, under names of their own.
         permute: orders of its choices in which each doc is asked; 0 for the task's own order alone, and no metrics.
+        intervals: whether the table shows the ends of each metric's 95% interval.
+        nulls: whether it shows what a calibrated model would have, and the p-value.
+        temperature: whether it shows each metric after temperature scaling too, cross-fitted over docs.
         shared_prefixes: whether prompts that begin alike may share that computation (all tasks of a run, or none).
     """
 
@@ -44,6 +47,9 @@ class Options:
     metrics: tuple[str, ...] = ()
     confidence: str = CONFIDENCES[0]
     permute: int = 0
+    intervals: bool = False
+    nulls: bool = False
+    temperature: bool = False
     shared_prefixes: bool = True
 
     @classmethod
@@ -62,8 +68,9 @@ class Options:
         options = cls(**{**given, "metrics": _names(given.get("metrics", ()), f"{place}.metrics")})
         _check_whole(options.n_bins, 1, MAX_BINS, f"{place}.n_bins")
         _check_whole(options.permute, 0, MAX_ORDERS, f"{place}.permute")
-        if not isinstance(options.shared_prefixes, bool):
-            raise TaskError(f"{place}.shared_prefixes is {options.shared_prefixes!r}, not true or false")
+        for name in ("intervals", "nulls", "temperature", "shared_prefixes"):
+            if not isinstance(value := getattr(options, name), bool):
+                raise TaskError(f"{place}.{name} is {value!r}, not true or false")
         if options.confidence not in CONFIDENCES:
             raise TaskError(f"{place}.confidence is {options.confidence!r}; there are {', '.join(CONFIDENCES)}")
         return options

@@ -34,10 +34,10 @@ def _passthrough(name: str) -> Callable[[Any], Any]:
 
 METRICS = {name: _passthrough(name) for name in [*TABLE, *ORDER_METRICS]}
 AGGREGATIONS = {
-    **{name: Aggregation(metric, view=view) for name, (metric, view) in TABLE.items()},
+    **{name: Aggregation(row.metric, view=row.view) for name, row in TABLE.items()},
     **{name: get_aggregation("mean") for name in ORDER_METRICS},
 }
-_DIRECTIONS = {name: metric.higher_is_better for name, (metric, _) in TABLE.items()} | ORDER_METRICS
+_DIRECTIONS = {name: row.metric.higher_is_better for name, row in TABLE.items()} | ORDER_METRICS
 
 
 def register() -> None:
