@@ -32,6 +32,18 @@ class Doc(Protocol):
         """Number in its split."""
 
     @property
+    def kind(self) -> str:
+        """``multiple_choice``, or another."""
+
+    @property
+    def confidence(self) -> float | None:
+        """That its answer is right; None where it is undefined."""
+
+    @property
+    def correct(self) -> int | None:
+        """Whether it is."""
+
+    @property
     def log_likelihoods(self) -> Sequence[float]:
         """Of the choices, in nats."""
 
@@ -41,7 +53,7 @@ class Doc(Protocol):
 
     @property
     def log_probs(self) -> Sequence[float] | None:
-        """Of the gold choice's tokens."""
+        """Of the reference's tokens."""
 
     @property
     def large_probs(self) -> Sequence[Sequence[float]] | None:
@@ -52,16 +64,32 @@ class Doc(Protocol):
         """From where on ``large_probs`` has them all."""
 
 
+class Judged(NamedTuple):
+    """A doc of which only the confidence and whether the answer is right are looked at."""
+
+    task: str
+    doc_id: int | None
+    confidence: float | None
+    correct: int | None
+    kind: str = "judged"
+    log_likelihoods: Sequence[float] = ()
+    gold: int | None = None
+    log_probs: Sequence[float] | None = None
+    large_probs: Sequence[Sequence[float]] | None = None
+    kept_from: float | None = None
+
+
 class _Chunk(NamedTuple):
     """Some docs.
 
     Attributes:
         task: [n] number of the doc's task.
         doc_id: [n] -1 for none.
-        gold: [n] index of the gold choice.
-        n_choices: [n] number of choices.
+        gold: [n] index of the gold choice; where there are no choices, whether the answer is right (2: undefined).
+        n_choices: [n] number of choices; 0 for docs of other kinds.
         log_likelihoods: [sum of n_choices] of the choices, doc after doc.
-        n_positions: [n] positions of the gold choice; 0 where no token distributions were recorded.
+        confidence: [docs without choices] nan where it is undefined.
+        n_positions: [n] positions of the reference; 0 where no token distributions were recorded.
         n_gaps: [n] bins but the first whose gap sum is not 0.
         gap_bin: [sum of n_gaps] these bins, doc after doc.
         gap: [sum of n_gaps] their gap sums; the first bin's is what makes them add up to 0.
@@ -72,10 +100,15 @@ class _Chunk(NamedTuple):
     gold: NDArray[np.integer[Any]]
     n_choices: NDArray[np.integer[Any]]
     log_likelihoods: NDArray[np.float64]
+    confidence: NDArray[np.float64]
     n_positions: NDArray[np.integer[Any]]
     n_gaps: NDArray[np.integer[Any]]
     gap_bin: NDArray[np.integer[Any]]
     gap: NDArray[np.float64]
+
+
+_UNDEFINED = 2
+"""Stands for whether an answer is right where nobody can tell."""
 
 
 class Columns:
@@ -105,8 +138,8 @@ class Columns:
         return columns
 
     def add(self, doc: Doc) -> None:
-        """Take a doc; one whose gold label is broken is left out."""
-        if doc.gold is not None:
+        """Take a doc; one with choices whose gold label is broken is left out."""
+        if doc.gold is not None or doc.kind != "multiple_choice":
             self._pending.append(doc)
             if len(self._pending) == CHUNK:
                 self._compact()
@@ -125,11 +158,13 @@ class Columns:
 
         Args:
             kind: ``top_label`` (confidence [N], correct [N]), ``choices`` (probs [N, K], or N vectors where K
-                differs; labels [N]) or ``full_vocabulary`` (gap_sums [N, n_bins], n_positions [N]).
+                differs; labels [N]) or ``full_vocabulary`` (gap_sums [N, n_bins], n_positions [N]). Docs
+                without a confidence (an empty generation, say) are left out of the first, without a single
+                reference token of the last.
 
         Raises:
-            ValueError: Unknown kind; for ``full_vocabulary`` a doc without (sound) token distributions, or with
-                too few of their probabilities for so many bins.
+            ValueError: Unknown kind; for ``choices`` a doc that has none; for ``full_vocabulary`` a doc without
+                (sound) token distributions, or with too few of their probabilities for so many bins.
         """
         self._compact()
         if kind == "top_label":
@@ -151,9 +186,10 @@ class Columns:
             _Chunk(
                 _small([self._tasks[doc.task] for doc in docs]),
                 np.array([-1 if doc.doc_id is None else doc.doc_id for doc in docs], dtype=np.int64),
-                _small([doc.gold for doc in docs]),
+                _small([_outcome(doc) for doc in docs]),
                 _small([len(doc.log_likelihoods) for doc in docs]),
                 np.fromiter(chain.from_iterable(doc.log_likelihoods for doc in docs), dtype=np.float64),
+                np.array([doc.confidence for doc in docs if doc.kind != "multiple_choice"], dtype=np.float64),
                 _small([len(doc.log_probs or ()) for doc in docs]),
                 *self._gaps(docs),
             )
@@ -186,10 +222,20 @@ class Columns:
         for docs, _, log_likelihoods in self._by_n_choices():
             confidence[docs] = _softmax(log_likelihoods).max(axis=1)
             correct[docs] = log_likelihoods.argmax(axis=1) == gold[docs]  # the first of equals, as the harness counts
+        others = self._column("n_choices") == 0
+        confidence[others], correct[others] = self._column("confidence"), gold[others]
+        order = order[~np.isnan(confidence[order]) & ~(others & (gold == _UNDEFINED))[order]]
         return confidence[order], correct[order]
 
     def _choices(self) -> tuple[NDArray[np.float64] | list[NDArray[np.float64]], NDArray[np.int64]]:
         order = self._order()
+        without = np.flatnonzero(self._column("n_choices") == 0)
+        if len(without):
+            task = list(self._tasks)[self._column("task")[without[0]]]
+            raise ValueError(
+                f"{task}: a generated answer has no choices; brier_top_label, ece and auroc are defined for it, "
+                "brier_score, nll and classwise metrics are not"
+            )
         labels = self._column("gold")[order].astype(np.int64)
         groups = [(docs, entries, _softmax(rows)) for docs, entries, rows in self._by_n_choices()]
         if len(groups) == 1:
@@ -210,13 +256,15 @@ class Columns:
         place[order] = np.arange(len(order))
         gaps[np.repeat(place, self._column("n_gaps")), self._column("gap_bin")] = self._column("gap")
         gaps[:, 0] = -gaps[:, 1:].sum(axis=1)
-        return gaps, self._column("n_positions")[order].astype(np.int64)
+        n_positions = self._column("n_positions")[order].astype(np.int64)
+        some = (n_positions > 0) | (self._column("n_choices")[order] > 0)
+        return gaps[some], n_positions[some]
 
     def _by_n_choices(self) -> Iterable[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
         """Docs with the same number of choices, where their log-likelihoods lie, and these, [n, K]."""
         n_choices, flat = self._column("n_choices"), self._column("log_likelihoods")
         first = np.cumsum(n_choices, dtype=np.int64) - n_choices
-        for k in np.unique(n_choices):
+        for k in np.unique(n_choices[n_choices > 0]):
             docs = np.flatnonzero(n_choices == k)
             entries = first[docs, None] + np.arange(k)
             yield docs, entries, flat[entries]
@@ -249,6 +297,11 @@ def doc_gap_sums(docs: Sequence[Doc], n_bins: int) -> NDArray[np.float64]:
     if some.any():
         sums[some] = np.add.reduceat(gaps, (np.cumsum(n_positions) - n_positions)[some], axis=0)
     return sums
+
+
+def _outcome(doc: Doc) -> int:
+    outcome = doc.gold if doc.kind == "multiple_choice" else doc.correct
+    return _UNDEFINED if outcome is None else outcome
 
 
 def _softmax(rows: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_calibration import columns
-from lm_eval_calibration.columns import Columns
+from lm_eval_calibration.columns import Columns, Judged
+from lm_eval_calibration.generations import Generation
 
 RECORD_VERSION = 1
 """Version of the record's form."""
@@ -27,8 +28,11 @@ DEFINITION_VERSION = 1
 RECORD_KEY = "calibration"
 """The field of a samples line that holds the record."""
 
-KINDS = ("multiple_choice",)
-"""Kinds of record; ``generation`` and ``corpus`` are reserved."""
+OTHER_FILTER = "see the line of filter "
+"""Begins what stands there in lines of a task's other filters: a doc has one record."""
+
+KINDS = ("multiple_choice", "generation")
+"""Kinds of record; ``corpus`` is reserved."""
 
 KEPT_PROB = columns.KEPT_PROB
 """Probabilities at least this large are stored, so Full-ECE can be computed later for any n_bins up to 20."""
@@ -43,10 +47,11 @@ class Record:
         doc_id: the doc's number in its split.
         doc_hash: the harness's hash of the doc.
         prompt_hash: the harness's hash of the (first) prompt.
-        kind: ``multiple_choice``.
-        log_likelihoods: of the choices, in nats, summed over each choice's tokens.
-        gold: index of the right choice, or None where the doc's label is broken.
-        log_probs: of the gold choice's tokens; None where the backend gives no token distributions.
+        kind: ``multiple_choice`` or ``generation``.
+        log_likelihoods: of the choices, in nats, summed over each choice's tokens; empty for other kinds.
+        gold: index of the right choice, or None where the doc's label is broken (and for other kinds).
+        log_probs: of the reference's tokens (the gold choice, or a generation's reference answer); None where there is
+            no reference or the backend gives no token distributions.
         large_probs: at each of these positions, every probability of at least ``kept_from``.
         kept_from: 0.05, or 1/n_bins of the run if that is less.
         vocab_size: entries of each distribution.
@@ -54,6 +59,7 @@ class Record:
         choice_lengths: of the choices, in characters, as ``acc_norm`` counts them.
         rotations: by how many places the choices were rotated in each order in which they were asked; 0 first.
         rotated_log_likelihoods: of the choices under each of these orders, in the doc's own order of choices.
+        generation: what the model wrote; for the kind ``generation`` only.
         extra: optional fields that this version does not know.
     """
 
@@ -62,8 +68,8 @@ class Record:
     doc_hash: str
     prompt_hash: str
     kind: str
-    log_likelihoods: tuple[float, ...]
-    gold: int | None
+    log_likelihoods: tuple[float, ...] = ()
+    gold: int | None = None
     log_probs: tuple[float, ...] | None = None
     large_probs: tuple[tuple[float, ...], ...] | None = None
     kept_from: float | None = None
@@ -72,21 +78,32 @@ class Record:
     choice_lengths: tuple[int, ...] | None = None
     rotations: tuple[int, ...] | None = None
     rotated_log_likelihoods: tuple[tuple[float, ...], ...] | None = None
+    generation: Generation | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Refuse what no metric could be computed from."""
-        k = len(self.log_likelihoods)
         if self.kind not in KINDS:
             raise ValueError(f"kind is {self.kind!r}; there is {', '.join(KINDS)}")
-        if k == 0 or not sum(self.log_likelihoods) < math.inf:  # any nan or infinity makes the sum one
-            raise ValueError(f"log_likelihoods are {list(self.log_likelihoods)}")
-        if self.gold is not None and not 0 <= self.gold < k:
-            raise ValueError(f"gold is {self.gold}, but there are {k} choices")
         if (self.log_probs is None) != (self.large_probs is None) or len(self.log_probs or ()) != len(
             self.large_probs or ()
         ):
             raise ValueError("log_probs and large_probs are not of the same positions")
+        if (self.generation is None) != (self.kind != "generation"):
+            raise ValueError(
+                f"a record of kind {self.kind} {'lacks' if self.generation is None else 'has'} a generation"
+            )
+        if self.kind == "multiple_choice":
+            self._check_choices()
+        elif self.log_likelihoods or self.gold is not None:
+            raise ValueError(f"a record of kind {self.kind} has log_likelihoods or gold, as if it had choices")
+
+    def _check_choices(self) -> None:
+        k = len(self.log_likelihoods)
+        if k == 0 or not sum(self.log_likelihoods) < math.inf:  # any nan or infinity makes the sum one
+            raise ValueError(f"log_likelihoods are {list(self.log_likelihoods)}")
+        if self.gold is not None and not 0 <= self.gold < k:
+            raise ValueError(f"gold is {self.gold}, but there are {k} choices")
         if self.choice_lengths is not None and (len(self.choice_lengths) != k or min(self.choice_lengths) < 0):
             raise ValueError(f"choice_lengths are {list(self.choice_lengths)}, but there are {k} choices")
         if len(self.rotations or ()) != len(self.rotated_log_likelihoods or ()) or any(
@@ -97,16 +114,23 @@ class Record:
     @cached_property
     def probs(self) -> NDArray[np.float64]:
         """[n_choices] softmax of the log-likelihoods."""
+        if self.kind != "multiple_choice":
+            raise ValueError(f"{self.task} doc {self.doc_id}: a {self.kind} has no choices")
         return _softmax(self.log_likelihoods)
 
     @property
-    def confidence(self) -> float:
-        """Probability of the most probable choice."""
-        return float(self.probs.max())
+    def confidence(self) -> float | None:
+        """Probability of the most probable choice; of a generation ``pavg``, None where it is undefined."""
+        return float(self.probs.max()) if self.generation is None else self.generation.confidence
 
     @property
     def correct(self) -> int | None:
-        """1 if the most probable choice (the first of equals, as the harness counts) is the gold one, else 0."""
+        """1 if the answer is right, else 0; None where the label is broken.
+
+        The answer is the most probable choice (the first of equals, as the harness counts), or what was generated.
+        """
+        if self.generation is not None:
+            return self.generation.correct
         return None if self.gold is None else int(int(np.argmax(self.log_likelihoods)) == self.gold)
 
     @property
@@ -130,8 +154,15 @@ class Record:
             averaged = np.log(self.rotated_probs.mean(axis=0))
         return replace(self, log_likelihoods=tuple(averaged.tolist()))
 
+    def self_consistent(self) -> Judged:
+        """Return the doc as its samples answer it: the share of the most frequent answer, and whether it is right."""
+        majority = None if self.generation is None else self.generation.majority
+        if majority is None:
+            raise ValueError(f"{self.task} doc {self.doc_id}: it was not answered several times")
+        return Judged(self.task, self.doc_id, *majority)
+
     def gap_sums(self, n_bins: int) -> NDArray[np.float64]:
-        """[n_bins] hits minus probability mass of each Full-ECE bin, summed over the gold choice's positions."""
+        """[n_bins] hits minus probability mass of each Full-ECE bin, summed over the reference's positions."""
         sums: NDArray[np.float64] = columns.doc_gap_sums([self], n_bins)[0]
         return sums
 
@@ -139,16 +170,19 @@ class Record:
         """Return the record as JSON-ready data; an infinite log-likelihood becomes null."""
         data: dict[str, Any] = {"version": RECORD_VERSION, "definitions": DEFINITION_VERSION}
         data |= {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
-        data["log_likelihoods"] = [_finite(x) for x in self.log_likelihoods]
+        keep = {"correct", "gold" if self.generation is None else "confidence"}
+        if self.generation is None:
+            data["log_likelihoods"] = [_finite(x) for x in self.log_likelihoods]
+        else:
+            del data["log_likelihoods"]
+            data["generation"] = self.generation.to_dict()
         if self.log_probs is not None and self.large_probs is not None:
             data["log_probs"] = [_finite(x) for x in self.log_probs]
             data["large_probs"] = [list(position) for position in self.large_probs]
         if self.rotated_log_likelihoods is not None:
             data["rotated_log_likelihoods"] = [[_finite(x) for x in order] for order in self.rotated_log_likelihoods]
         data |= {"confidence": self.confidence, "correct": self.correct}
-        return {key: value for key, value in data.items() if value is not None or key in ("gold", "correct")} | dict(
-            self.extra
-        )
+        return {key: value for key, value in data.items() if value is not None or key in keep} | dict(self.extra)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -157,7 +191,7 @@ class Record:
             raise ValueError(f"record version {data.get('version')!r} is not {RECORD_VERSION}")
         if data.get("definitions") != DEFINITION_VERSION:
             raise ValueError(f"definition version {data.get('definitions')!r} is not {DEFINITION_VERSION}")
-        known = {**_DEFAULTS, **data}
+        known = {**_DEFAULTS, **({} if data.get("kind") == "multiple_choice" else _NO_CHOICES), **data}
         extra = {name: known.pop(name) for name in known.keys() - _FIELDS}
         for name in _NOT_FIELDS:
             extra.pop(name, None)
@@ -167,6 +201,8 @@ class Record:
         for name, parse in _PARSE.items():
             if known[name] is not None:
                 known[name] = parse(known[name])
+        if data.get("generation") is not None:
+            known["generation"] = Generation.from_dict(data["generation"], data.get("correct"))
         record = cls.__new__(cls)  # the generated __init__ of a frozen class takes twice as long as all of this
         record.__dict__.update(known, extra=extra)
         record.__post_init__()
@@ -187,6 +223,7 @@ _FIELDS = frozenset(f.name for f in fields(Record)) - {"extra"}
 _NOT_FIELDS = ("version", "definitions", "confidence", "correct")
 _DEFAULTS = {f.name: f.default for f in fields(Record) if f.default is not MISSING}
 _DEFAULTS |= {"doc_id": None, "certificate": {}}
+_NO_CHOICES = {name: _DEFAULTS.pop(name) for name in ("log_likelihoods", "gold")}  # which other kinds lack
 _PARSE: Mapping[str, Callable[[Any], Any]] = {
     "log_likelihoods": _floats,
     "log_probs": _floats,
@@ -203,13 +240,18 @@ def read_records(path: str | Path) -> Iterator[Record]:
 
 
 def read_samples(path: str | Path) -> Iterator[tuple[Record, Any]]:
-    """Yield the record and the doc (the dataset's row) of each line; raise ValueError as :func:`read_records` does."""
+    """Yield the record and the doc (the dataset's row) of each line; raise ValueError as :func:`read_records` does.
+
+    A task with several filters has a line for each; all but one say in words where the doc's record is.
+    """
     import jsonlines
 
     number = 0
     try:
         with jsonlines.open(path, loads=_loads) as lines:
             for number, line in enumerate(lines, start=1):  # noqa: B007
+                if isinstance(line, dict) and str(line.get(RECORD_KEY)).startswith(OTHER_FILTER):
+                    continue
                 if not isinstance(line, dict) or not isinstance(line.get(RECORD_KEY), dict):
                     raise ValueError(f"no {RECORD_KEY!r} record")
                 yield Record.from_dict(line[RECORD_KEY]), line.get("doc")

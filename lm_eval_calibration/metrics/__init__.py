@@ -9,7 +9,7 @@ them all.
 """
 
 from lm_eval_calibration.metrics.binning import bin_edges, bin_index
-from lm_eval_calibration.metrics.catalog import ACC, CATALOG, CORE, Metric
+from lm_eval_calibration.metrics.catalog import ACC, CATALOG, CORE, GENERATION_CATALOG, GENERATION_CORE, Metric
 from lm_eval_calibration.metrics.classwise import (
     ace,
     ace_one_class,
@@ -141,6 +141,8 @@ __all__ = [
     "ACC",
     "CATALOG",
     "CORE",
+    "GENERATION_CATALOG",
+    "GENERATION_CORE",
     "RUN_FIELDS",
     "Comparison",
     "CorpDecomposition",

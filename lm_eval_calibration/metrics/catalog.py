@@ -91,5 +91,17 @@ _METRICS = (
 CATALOG: dict[str, Metric] = {metric.name: metric for metric in _METRICS}
 """All scalar metrics, the core ones first."""
 
+_ACE_ONE_CLASS = _metric("top_label", False, classwise.ace_one_class, classwise.ace_one_class_stderr)
+
+GENERATION_CATALOG: dict[str, Metric] = {
+    name: _ACE_ONE_CLASS._replace(name="ace") if name == "ace" else metric
+    for name, metric in CATALOG.items()
+    if name == "ace" or metric.kind != "choices"
+}
+"""Those that are defined for generated answers; ``ace`` has one class there."""
+
+GENERATION_CORE = ("brier_top_label", "ece", "ace", "full_ece", "auroc", "skill_score")
+"""Those that the table prints for generated answers (``full_ece`` where there is a reference)."""
+
 CORE = ("brier_score", "ece", "ace", "full_ece", "auroc")
 """Names of the metrics that the harness table prints by default, beside ``acc``."""

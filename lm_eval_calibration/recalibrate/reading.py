@@ -26,6 +26,8 @@ def read_docs(results: Sequence[Path], by: str | None = None) -> tuple[Docs, int
     rows: dict[tuple[str, int | None, str], tuple[Record, str, Path]] = {}
     for path in _files(results):
         for record, group in _rows(path, by):
+            if record.kind != "multiple_choice":
+                raise UserError(f"{path}: {record.task} is a {record.kind}, which has no choices to recalibrate")
             key = record.task, record.doc_id, record.doc_hash
             if key in rows:
                 places = f"{rows[key][2]} and in {path}"

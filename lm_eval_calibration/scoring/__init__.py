@@ -1,14 +1,24 @@
 """Token scores from any backend of the harness. The only place with torch and backends."""
 
-from lm_eval_calibration.scoring.dispatch import REQUEST_TYPE, install, token_scores
+from lm_eval_calibration.scoring.dispatch import (
+    GENERATION_REQUEST_TYPE,
+    REQUEST_TYPE,
+    generated_tokens,
+    install,
+    token_scores,
+)
+from lm_eval_calibration.scoring.generated_text import GeneratedText
 from lm_eval_calibration.scoring.switch import set_shared_prefixes
 from lm_eval_calibration.scoring.token_scores import MAX_BINS, MIN_LARGE_PROB, TokenScores
 
 __all__ = [
+    "GENERATION_REQUEST_TYPE",
     "MAX_BINS",
     "MIN_LARGE_PROB",
     "REQUEST_TYPE",
+    "GeneratedText",
     "TokenScores",
+    "generated_tokens",
     "install",
     "set_shared_prefixes",
     "token_scores",

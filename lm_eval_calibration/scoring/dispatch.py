@@ -1,44 +1,88 @@
-"""The request type ``token_scores_v1``: one method on the harness's base class ``LM``, dispatched by backend.
+"""Request types of our own: methods on the harness's base class ``LM``, dispatched by backend.
 
 The evaluator calls ``getattr(lm, request_type)(requests)``, so a new method on ``LM`` reaches every backend and
-replaces nothing. The number of bins is no argument of it: backends return what every n_bins up to 100 needs.
+replaces nothing. ``token_scores_v1`` scores a continuation; the number of bins is no argument of it: backends return
+what every n_bins up to 100 needs. ``generated_tokens_v1`` goes on from a prompt as ``generate_until`` does.
 """
 
 import importlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
 from lm_eval.api.model import LM, hash_args
 
-from lm_eval_calibration.scoring import plain
+from lm_eval_calibration.scoring import plain, plain_generation
+from lm_eval_calibration.scoring.generated_text import GeneratedText
 from lm_eval_calibration.scoring.token_scores import TokenScores
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
 
 REQUEST_TYPE = "token_scores_v1"
+GENERATION_REQUEST_TYPE = "generated_tokens_v1"
 
-Keep = Callable[[int, TokenScores], None]
+Keep = Callable[[int, Any], None]
 
 
 class Scorer(Protocol):
-    """A module of this package that scores for one family of backends."""
+    """A module of this package that answers requests of one type for one family of backends."""
 
     def refusal(self, lm: LM) -> str | None:
         """Why this scorer must not be used for ``lm`` (None: it may)."""
 
-    def token_scores(self, lm: LM, requests: Sequence[Any], keep: Keep) -> None:
-        """Score every request; call ``keep(index, scores)`` as soon as each is known."""
+    def answer(self, lm: LM, requests: Sequence[Any], keep: Keep) -> None:
+        """Answer every request; call ``keep(index, answer)`` as soon as each is known."""
 
 
-# By name: a backend's module is imported by the harness when it is used, never by us.
-_SCORERS = {"lm_eval.models.huggingface.HFLM": "lm_eval_calibration.scoring.hf"}
+@dataclass(frozen=True)
+class RequestType:
+    """How requests of a type are answered.
+
+    Attributes:
+        name: of the method on ``LM``.
+        scorers: modules by the backend's class. By name: a backend's module is imported by the harness when it is
+            used, never by us.
+        fallback: the module for all other backends.
+        gives: what a scorer knows that the fallback does not, and what is missing without it.
+        is_complete: whether an answer has it.
+        is_cached: whether a request is answered from ``--use_cache``.
+    """
+
+    name: str
+    scorers: Mapping[str, str]
+    fallback: Any
+    gives: tuple[str, str]
+    is_complete: Callable[[Any], bool]
+    is_cached: Callable[[Any], bool] = lambda _: True
 
 
-def scorer_for(lm: LM) -> Scorer:
-    """Return the scorer of the backend's class or of the nearest base class that has one, else the plain one."""
+TOKEN_SCORES = RequestType(
+    REQUEST_TYPE,
+    {"lm_eval.models.huggingface.HFLM": "lm_eval_calibration.scoring.hf"},
+    plain,
+    ("token distributions", "full_ece is left out, all other metrics are complete"),
+    lambda answer: answer.has_distributions,
+)
+
+GENERATED_TOKENS = RequestType(
+    GENERATION_REQUEST_TYPE,
+    {"lm_eval.models.huggingface.HFLM": "lm_eval_calibration.scoring.hf_generation"},
+    plain_generation,
+    (
+        "probabilities of the tokens that it writes",
+        "its answers have no confidence, and the metrics of confidence are left out",
+    ),
+    lambda answer: answer.has_probabilities,
+    # As in a stock run: else all samples of a prompt would be the first one.
+    lambda request: not request.args[1].get("do_sample", False),
+)
+
+
+def scorer_for(lm: LM, request_type: RequestType = TOKEN_SCORES) -> Scorer:
+    """Return the scorer of the backend's class or of the nearest base class that has one, else the fallback."""
     for cls in type(lm).__mro__:
-        module = _SCORERS.get(f"{cls.__module__}.{cls.__qualname__}")
+        module = request_type.scorers.get(f"{cls.__module__}.{cls.__qualname__}")
         if module is None:
             continue
         scorer = cast(Scorer, importlib.import_module(module))
@@ -47,13 +91,43 @@ def scorer_for(lm: LM) -> Scorer:
             return scorer
         break
     else:
-        reason = "it returns log-likelihoods only"
-    logger.warning(
-        "%s gives no token distributions (%s): full_ece is left out, all other metrics are complete.",
-        type(lm).__name__,
-        reason,
-    )
-    return cast(Scorer, plain)
+        reason = request_type.fallback.REASON
+    known, missing = request_type.gives
+    logger.warning("%s gives no %s (%s): %s.", type(lm).__name__, known, reason, missing)
+    return cast(Scorer, request_type.fallback)
+
+
+def answers(lm: LM, requests: Sequence[Any], request_type: RequestType) -> list[Any]:
+    """Answer requests of a type, in their order.
+
+    With ``--use_cache`` every answer is stored as soon as it is known, and known answers are not computed again.
+    """
+    cache = getattr(getattr(lm, "cache_hook", None), "dbdict", None)
+    found: list[Any] = [None] * len(requests)
+    keys: list[str | None] = [
+        hash_args(request_type.name, request.args) if cache is not None and request_type.is_cached(request) else None
+        for request in requests
+    ]
+    scorer = scorer_for(lm, request_type)
+    for i, key in enumerate(keys):
+        cached = None if cache is None or key is None else cache.get(key)
+        # What another backend left incomplete is no answer where a complete one can be had.
+        if cached is not None and (scorer is request_type.fallback or request_type.is_complete(cached)):
+            found[i] = cached
+    todo = [i for i, answer in enumerate(found) if answer is None]
+
+    def keep(index: int, answer: Any) -> None:
+        found[todo[index]] = answer
+        key = keys[todo[index]]
+        if cache is not None and key is not None:
+            cache[key] = answer
+
+    if todo:
+        scorer.answer(lm, [requests[i] for i in todo], keep)
+    missing = [i for i, answer in enumerate(found) if answer is None]
+    if missing:
+        raise RuntimeError(f"{type(lm).__name__} left {len(missing)} of {len(requests)} requests unanswered")
+    return found
 
 
 def token_scores(lm: LM, requests: Sequence[Any]) -> list[TokenScores]:
@@ -64,32 +138,25 @@ def token_scores(lm: LM, requests: Sequence[Any]) -> list[TokenScores]:
         requests: instances whose ``args`` are ``(context, continuation)``.
 
     Returns:
-        One :class:`TokenScores` for each request, in the requests' order. With ``--use_cache`` every answer is
-        stored as soon as it is known, and known answers are not computed again.
+        One :class:`TokenScores` for each request, in the requests' order.
     """
-    cache = getattr(getattr(lm, "cache_hook", None), "dbdict", None)
-    answers: list[TokenScores | None] = [None] * len(requests)
-    keys = [hash_args(REQUEST_TYPE, request.args) for request in requests] if cache is not None else []
-    scorer = scorer_for(lm)
-    if cache is not None:
-        # What another backend left without distributions is no answer where they can be had.
-        cached = [cache.get(key) for key in keys]
-        answers = [a if a is not None and (scorer is plain or a.has_distributions) else None for a in cached]
-    todo = [i for i, answer in enumerate(answers) if answer is None]
+    return answers(lm, requests, TOKEN_SCORES)
 
-    def keep(index: int, scores: TokenScores) -> None:
-        answers[todo[index]] = scores
-        if cache is not None:
-            cache[keys[todo[index]]] = scores
 
-    if todo or lm.world_size > 1:  # other ranks may need this one's help with theirs
-        scorer.token_scores(lm, [requests[i] for i in todo], keep)
-    missing = [i for i, answer in enumerate(answers) if answer is None]
-    if missing:
-        raise RuntimeError(f"{type(lm).__name__} left {len(missing)} of {len(requests)} requests unanswered")
-    return cast(list[TokenScores], answers)
+def generated_tokens(lm: LM, requests: Sequence[Any]) -> list[GeneratedText]:
+    """Go on from each request's context, exactly as ``generate_until`` does.
+
+    Args:
+        lm: any backend of the harness.
+        requests: instances whose ``args`` are ``(context, generation_kwargs)``.
+
+    Returns:
+        One :class:`GeneratedText` for each request, in the requests' order.
+    """
+    return answers(lm, requests, GENERATED_TOKENS)
 
 
 def install() -> None:
-    """Add the request type to the harness's ``LM``."""
+    """Add the request types to the harness's ``LM``."""
     setattr(LM, REQUEST_TYPE, token_scores)
+    setattr(LM, GENERATION_REQUEST_TYPE, generated_tokens)

@@ -38,7 +38,7 @@ def refusal(lm: HFLM) -> str | None:
     return f"it has a {changed[0]} of its own" if changed else None
 
 
-def token_scores(lm: HFLM, requests: Sequence[Any], keep: Keep) -> None:
+def answer(lm: HFLM, requests: Sequence[Any], keep: Keep) -> None:
     """Score every request (see :func:`lm_eval_calibration.scoring.token_scores`)."""
 
     def score(encoded: list[tuple[Any, list[int], list[int]]], disable_tqdm: bool = False) -> list[tuple[float, bool]]:

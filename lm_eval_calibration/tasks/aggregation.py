@@ -1,5 +1,6 @@
 """From the docs' records to a metric's value and standard error."""
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,31 +34,33 @@ class Aggregation:
 
     def value(self, records: Sequence[Record]) -> float:
         """Return the metric as a plain float."""
-        _say_broken_labels(records)
+        _say_left_out(records)
         value = self._compute(self.metric.value, records)
-        if self.metric is CATALOG["ece"] and len(records) > 1:
+        if self.metric is CATALOG["ece"] and not math.isnan(value):
             self._say_too_few(records)
         return value
 
     def _say_too_few(self, records: Sequence[Record]) -> None:
         """Say where there are too few docs to tell the model from a calibrated one."""
-        n_docs = sum(record.gold is not None for record in records)
-        null = _kept(records, self.view, self.n_bins).whole(self.metric.null, self.metric.kind, n_bins=self.n_bins)
+        kept = _kept(records, self.view, self.n_bins)
+        n_docs = len(kept.columns.arrays(self.metric.kind)[1])
+        null = kept.whole(self.metric.null, self.metric.kind, n_bins=self.n_bins)
         if sentence := metrics.too_few_to_tell("ece", metrics.Null(*null), n_docs):
             say_of(_tasks(records), sentence, topic=_TOO_FEW)
 
     def _compute(self, function: Any, records: Sequence[Record]) -> float:
-        if all(record.gold is None for record in records):
-            say_once(f"{_tasks(records)}: {self.metric.name} is undefined: no doc has a sound gold label")
-            return float("nan")
         options = {"n_bins": self.n_bins} if self.metric.takes_n_bins else {}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             kept = _kept(records, self.view, self.n_bins)
+            arrays = kept.columns.arrays(self.metric.kind)
+            if not len(arrays[1]):
+                say_once(f"{_tasks(records)}: {self.metric.name} is undefined: {_why_none(records, self.metric.kind)}")
+                return float("nan")
             if isinstance(function, Part):
                 value = float(kept.whole(function.whole, self.metric.kind, **options)[function.index])
             else:
-                value = float(function(*kept.columns.arrays(self.metric.kind), **options))
+                value = float(function(*arrays, **options))
         for warning in caught:
             if not issubclass(warning.category, UserWarning):  # not a metric's reason but somebody's bug
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
@@ -119,14 +122,29 @@ def _kept(records: Sequence[Record], view: View | None, n_bins: int) -> _Kept:
     return _KEPT[key]
 
 
-def _say_broken_labels(records: Sequence[Record]) -> None:
-    broken = [record for record in records if record.gold is None]
+def _why_none(records: Sequence[Record], kind: str) -> str:
+    if any(record.generation is None for record in records):
+        return "no doc has a sound gold label"
+    return "no doc has a confidence" if kind == "top_label" else "no doc has a token of a reference answer"
+
+
+def _say_left_out(records: Sequence[Record]) -> None:
+    broken = [record for record in records if record.generation is None and record.gold is None]
     if broken:
-        docs = ", ".join(str(record.doc_id) for record in broken[:10])
         say_once(
             f"{_tasks(records)}: {len(broken)} of {len(records)} docs have a gold label outside their choices "
-            f"(docs {docs}{', ...' if len(broken) > 10 else ''}); they count in acc and in no calibration metric"
+            f"({_docs(broken)}); they count in acc and in no calibration metric"
         )
+    empty = [record for record in records if record.generation and record.generation.token_log_probs == ()]
+    if empty:
+        say_once(
+            f"{_tasks(records)}: {len(empty)} of {len(records)} generated answers are empty ({_docs(empty)}) and have "
+            "no confidence; they count in acc and in no metric of confidence"
+        )
+
+
+def _docs(records: Sequence[Record]) -> str:
+    return f"docs {', '.join(str(record.doc_id) for record in records[:10])}{', ...' if len(records) > 10 else ''}"
 
 
 def _tasks(records: Sequence[Record]) -> str:

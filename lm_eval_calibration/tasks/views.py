@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from lm_eval_calibration.columns import Doc
 from lm_eval_calibration.metrics import CATALOG, Metric
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.tasks.options import Options
 from lm_eval_calibration.tasks.temperature import at_fitted_temperatures, fitted_temperature
 
-View = Callable[[Sequence[Record]], Iterable[Record]]
+View = Callable[[Sequence[Record]], Iterable[Doc]]
 """How a metric sees docs."""
 
 NORM, PERMUTED, SCALED = "_norm", "_permuted", "_temperature"

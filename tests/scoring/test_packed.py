@@ -331,7 +331,7 @@ def test_what_a_pack_has_scored_is_kept_when_the_next_dies(
     monkeypatch.setattr(packed.PackedForward, "__call__", dying)
     kept: list[int] = []
     with pytest.raises(torch.OutOfMemoryError):
-        dispatch.scorer_for(lm).token_scores(lm, requests, lambda index, _: kept.append(index))
+        dispatch.scorer_for(lm).answer(lm, requests, lambda index, _: kept.append(index))
     assert 0 < len(kept) == len(set(kept)) < len(requests)
 
 

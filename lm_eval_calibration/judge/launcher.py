@@ -1,0 +1,309 @@
+"""Run one program apart from everything else, and say how it ended. A script of its own: ``python launcher.py FD``.
+
+Three processes: the launcher, which keeps the time and reports; in the namespaces an init, whose end is the end of
+all that the program has started; and the program. Reads the job from standard input and writes the outcome to standard
+output, as `marshal` has them (both ends are the same Python). FD is the reading end of a pipe: when it closes, whoever
+asked is gone, and so is the program.
+
+Nothing of the package is imported, and of the standard library what costs next to nothing (`json`, `signal`, `typing`
+and `contextlib` would double the time): this file starts once for every program.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import marshal
+import os
+import resource
+import select
+import sys
+import time
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, NoReturn
+
+LINUX = sys.platform == "linux"
+SIGKILL = 9
+
+# <linux/sched.h>, <linux/mount.h>, <linux/prctl.h>, <asm/unistd.h>
+CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x00020000, 0x04000000, 0x08000000
+CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT = 1, 2, 4, 32
+MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
+MNT_DETACH = 2
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
+SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217}
+SYS_CAPSET = {"x86_64": 126, "aarch64": 91, "riscv64": 91, "ppc64le": 184, "s390x": 185}
+SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE = 442, -100, 0x8000
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+LONGEST_REPORT = 400
+
+NAMED = (AssertionError, MemoryError, SystemExit)
+"""Errors that whoever asked tells apart by their names, whatever a program calls its own."""
+
+
+def call(name: str, *args: Any) -> None:
+    """Call a function of the C library; raise OSError where it fails."""
+    if getattr(libc, name)(*args) == -1:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
+    """Mount a file system or change a mount; raise OSError where the kernel refuses."""
+    call("mount", source.encode(), target.encode(), kind and kind.encode(), flags, data and data.encode())
+
+
+# --- the launcher ----------------------------------------------------------------------------------------------------
+
+
+def main() -> None:
+    """Run the job on standard input."""
+    job = marshal.loads(read_all(0))
+    lifeline = int(sys.argv[1])
+    token = os.urandom(16).hex()
+    answers, channel = os.pipe()
+    outcomes, status = os.pipe()
+    if LINUX:
+        call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    deadline = time.monotonic() + job["wall_seconds"]
+    if job["namespaces"]:
+        unshare()
+    init = os.fork()
+    if not init:
+        keep_only(channel, status)
+        be_init(job, channel, status, token)
+    os.close(channel)
+    os.close(status)
+    ready, _, _ = select.select([outcomes, lifeline], [], [], max(0.0, deadline - time.monotonic()))
+    outcome = read_outcome(outcomes) if outcomes in ready else {}
+    kill_all(init, job["namespaces"])
+    os.set_blocking(answers, False)
+    outcome["timed_out"] = not ready
+    report = read_some(answers)
+    outcome["passed"] = outcome.get("exit_code") == 0 and report == token
+    outcome["report"] = "" if outcome["passed"] else report
+    os.write(1, marshal.dumps(outcome))
+
+
+def unshare() -> None:
+    """Leave the machine's processes, network, mounts and IPC: as root at once, else through a user namespace."""
+    apart = CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWUTS
+    if os.geteuid() == 0:
+        call("unshare", apart)
+        return
+    user, group = os.geteuid(), os.getegid()
+    call("unshare", apart | CLONE_NEWUSER)
+    for file, text in (("setgroups", "deny"), ("uid_map", f"{user} {user} 1"), ("gid_map", f"{group} {group} 1")):
+        with open(f"/proc/self/{file}", "w", encoding="ascii") as out:
+            out.write(text)
+
+
+def kill_all(init: int, namespaces: bool) -> None:
+    """Kill the init, and with it its namespace; without one, everything that the program has left behind."""
+    for kill in (os.killpg, os.kill):
+        try:  # noqa: SIM105 - contextlib is dear
+            kill(init, SIGKILL)
+        except ProcessLookupError:
+            pass
+    try:
+        while True:
+            os.wait()
+            for orphan in () if namespaces else children():  # of the subreaper that this process is; they die in turn
+                os.kill(orphan, SIGKILL)
+    except ChildProcessError:
+        pass
+
+
+def children() -> list[int]:
+    """Return the ids of this process's children, dead ones included (none where there is no /proc)."""
+    found = []
+    for name in os.listdir("/proc") if LINUX else ():
+        try:
+            with open(f"/proc/{int(name)}/stat", "rb") as file:
+                parent = int(file.read().rpartition(b")")[2].split()[1])
+        except (ValueError, OSError):
+            continue  # no process, or none any more
+        if parent == os.getpid():
+            found.append(int(name))
+    return found
+
+
+def read_all(descriptor: int) -> bytes:
+    """Read to the end."""
+    parts = []
+    while part := os.read(descriptor, 1 << 16):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def read_outcome(descriptor: int) -> dict[str, Any]:
+    """Return what the init says; nothing if it was killed."""
+    data = os.read(descriptor, 4096)
+    outcome: dict[str, Any] = marshal.loads(data) if data else {}
+    return outcome
+
+
+def read_some(descriptor: int) -> str:
+    """Return what can be read now, as far as it may be long."""
+    try:
+        return os.read(descriptor, LONGEST_REPORT).decode(errors="replace")
+    except BlockingIOError:
+        return ""
+
+
+def keep_only(*kept: int) -> None:
+    """Close all descriptors but these; standard input, output and error become /dev/null."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    low = 3
+    for descriptor in (*sorted(kept), 1 << 16):
+        os.closerange(low, descriptor)
+        low = descriptor + 1
+
+
+# --- the init --------------------------------------------------------------------------------------------------------
+
+
+def be_init(job: dict[str, Any], channel: int, status: int, token: str) -> NoReturn:
+    """Set the stage, start the program, wait for it and say how it ended."""
+    os.setsid()
+    os.umask(0o022)
+    outcome: dict[str, Any] = {}
+    try:
+        if LINUX:
+            call("prctl", PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)
+        if job["namespaces"]:
+            build_root(job["directory"], job["readable"], job["disk"])
+            os.chdir("/tmp")
+        else:
+            os.chdir(job["directory"])
+        program = os.fork()
+        if not program:
+            be_program(job, channel, status, token)
+        os.close(channel)
+        while True:
+            pid, code, usage = os.wait3(0)
+            if pid == program:
+                break
+        outcome = {"exit_code": os.waitstatus_to_exitcode(code), "cpu_seconds": usage.ru_utime + usage.ru_stime}
+    except BaseException as error:
+        outcome = failure(error)
+    os.write(status, marshal.dumps(outcome))
+    os._exit(0)
+
+
+def failure(error: BaseException) -> dict[str, Any]:
+    """Return the outcome where the program could not be started."""
+    return {"failure": f"{type(error).__name__}: {error}"}
+
+
+def build_root(place: str, readable: list[str], disk: int) -> None:
+    """Make a root of its own at ``place``: what a Python needs, to be read only, and an empty /tmp that is gone later.
+
+    Args:
+        place: an empty directory.
+        readable: files and directories that stay where they are; those that don't exist are left out.
+        disk: bytes that /tmp may hold.
+    """
+    mount("none", "/", None, MS_REC | MS_PRIVATE)
+    mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
+    os.mkdir(f"{place}/tmp")
+    mount("tmpfs", f"{place}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={disk},mode=777,nr_inodes=10000")
+    for path in ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", *readable):
+        if not path.startswith("/dev/") and os.path.islink(path) and os.path.dirname(path) == "/":
+            os.symlink(os.readlink(path), place + path)  # /lib is one, to usr/lib
+        elif os.path.exists(path) and not os.path.exists(place + path):
+            show(path, place + path)
+    os.makedirs(f"{place}/proc", exist_ok=True)
+    try:  # noqa: SIM105 - contextlib is dear
+        mount("proc", f"{place}/proc", "proc", MS_NOSUID | MS_NODEV)
+    except OSError:
+        pass  # a container that hides parts of its own forbids another; the program has none then
+    mount("none", place, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+    os.chdir(place)
+    call("syscall", SYS_PIVOT_ROOT[os.uname().machine], b".", b".")
+    call("umount2", b".", MNT_DETACH)
+
+
+def show(path: str, target: str) -> None:
+    """Show a file or directory at ``target``, read only."""
+    if os.path.isdir(path):
+        os.makedirs(target, exist_ok=True)
+    else:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        os.close(os.open(target, os.O_CREAT | os.O_WRONLY, 0o600))
+    mount(path, target, None, MS_BIND | MS_REC)
+    attributes = (ctypes.c_uint64 * 4)(MS_RDONLY | MS_NOSUID, 0, 0, 0)  # struct mount_attr: attr_set first
+    call("syscall", SYS_MOUNT_SETATTR, AT_FDCWD, target.encode(), AT_RECURSIVE, ctypes.byref(attributes), 32)
+
+
+# --- the program -----------------------------------------------------------------------------------------------------
+
+
+def be_program(job: dict[str, Any], channel: int, status: int, token: str) -> NoReturn:
+    """Give up what a program has no need of, run it, and say through the channel that it came to its end."""
+    try:
+        give_up(job)
+    except BaseException as error:
+        os.write(status, marshal.dumps(failure(error)))
+        os._exit(1)
+    os.close(status)
+    report = run(job["program"], job["path"], token)
+    os.write(channel, report.encode(errors="replace")[:LONGEST_REPORT])
+    os._exit(0 if report == token else 1)
+
+
+def give_up(job: dict[str, Any]) -> None:
+    """Set the limits and drop all rights."""
+    if job["cpu"] is not None:
+        os.sched_setaffinity(0, {job["cpu"]})
+    limit = resource.setrlimit
+    limit(resource.RLIMIT_CPU, (job["cpu_seconds"], job["cpu_seconds"] + 1))
+    limit(resource.RLIMIT_FSIZE, (job["file_size"], job["file_size"]))
+    limit(resource.RLIMIT_NOFILE, (job["open_files"], job["open_files"]))
+    limit(resource.RLIMIT_CORE, (0, 0))
+    if job["processes"] is not None:
+        limit(resource.RLIMIT_NPROC, (job["processes"], job["processes"]))
+    if LINUX:
+        limit(resource.RLIMIT_AS, (job["memory"], job["memory"]))
+        if job["user"] is not None:
+            os.setgroups([])
+            os.setresgid(job["user"], job["user"], job["user"])
+            os.setresuid(job["user"], job["user"], job["user"])
+        call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        drop_capabilities()
+
+
+def drop_capabilities() -> None:
+    """Give up all of them: with NO_NEW_PRIVS they don't come back."""
+    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this process
+    none = (ctypes.c_uint32 * 6)()
+    call("syscall", SYS_CAPSET[os.uname().machine], ctypes.byref(header), ctypes.byref(none))
+
+
+def run(source: str, path: list[str], token: str) -> str:
+    """Execute a program as a module of its own; return the token if it came to its end, else the error."""
+    process = os.getpid()
+    os.environ.clear()
+    sys.argv, sys.path = [""], path
+    module = sys.modules["program"] = type(sys)("program")
+    try:
+        exec(compile(source, "<program>", "exec"), module.__dict__)
+    except BaseException as error:
+        kind = next((name for name in NAMED if issubclass(type(error), name)), type(error)).__name__
+        try:
+            return f"{kind}: {' '.join(str(error).split())}"
+        except BaseException:  # its text may be the program's doing
+            return kind
+    if os.getpid() != process:
+        os._exit(1)  # a child that ran on to the end is not the one that is judged
+    return token
+
+
+if __name__ == "__main__":
+    main()
