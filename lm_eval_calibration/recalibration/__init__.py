@@ -21,6 +21,12 @@ from lm_eval_calibration.recalibration.operating_points import (
 )
 from lm_eval_calibration.recalibration.recalibrator import RecalibrationWarning, Recalibrator
 from lm_eval_calibration.recalibration.temperature import Temperature
+from lm_eval_calibration.recalibration.token_temperature import (
+    TokenCrossFit,
+    TokenGrid,
+    TokenTemperature,
+    cross_fit_tokens,
+)
 
 __all__ = [
     "METHODS",
@@ -39,11 +45,15 @@ __all__ = [
     "RecalibrationWarning",
     "Recalibrator",
     "Temperature",
+    "TokenCrossFit",
+    "TokenGrid",
+    "TokenTemperature",
     "before_after",
     "choose_threshold",
     "compare_domains",
     "cross_fit",
     "cross_fit_operating_point",
+    "cross_fit_tokens",
     "fit_on_split",
     "fold_of",
     "judge_threshold",

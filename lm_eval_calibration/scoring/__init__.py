@@ -9,6 +9,8 @@ from lm_eval_calibration.scoring.dispatch import (
 )
 from lm_eval_calibration.scoring.generated_text import GeneratedText
 from lm_eval_calibration.scoring.switch import set_shared_prefixes
+from lm_eval_calibration.scoring.temperature_grid import set_temperatures
+from lm_eval_calibration.scoring.temperature_scores import TEMPERATURES
 from lm_eval_calibration.scoring.token_scores import MAX_BINS, MIN_LARGE_PROB, TokenScores
 
 __all__ = [
@@ -16,10 +18,12 @@ __all__ = [
     "MAX_BINS",
     "MIN_LARGE_PROB",
     "REQUEST_TYPE",
+    "TEMPERATURES",
     "GeneratedText",
     "TokenScores",
     "generated_tokens",
     "install",
     "set_shared_prefixes",
+    "set_temperatures",
     "token_scores",
 ]

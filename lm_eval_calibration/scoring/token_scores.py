@@ -6,6 +6,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_eval_calibration.scoring.temperature_scores import TemperatureScores
+
 MIN_LARGE_PROB = 0.01
 """Every vocabulary entry at least this probable is kept, so Full-ECE is exact for up to 100 bins."""
 
@@ -24,6 +26,7 @@ class TokenScores(tuple[float, bool]):
         large_probs: for each token position every probability of the vocabulary that is at least
             ``MIN_LARGE_PROB`` (in no order, the reference token's included if it is that large); None as above.
         vocab_size: entries of each distribution, padding rows included.
+        temperatures: the tokens at every temperature of a grid, where the run asks for it.
         certificate: how the numbers were obtained (backend, exact or not, dtype, versions).
         request: the harness's instance that this answers; set by the task, never by a backend or a cache.
     """
@@ -31,6 +34,7 @@ class TokenScores(tuple[float, bool]):
     log_probs: NDArray[np.float64] | None
     large_probs: tuple[NDArray[np.float64], ...] | None
     vocab_size: int | None
+    temperatures: TemperatureScores | None = None  # answers of older caches have none
     certificate: Mapping[str, Any]
     request: Any
 
@@ -41,6 +45,7 @@ class TokenScores(tuple[float, bool]):
         log_probs: NDArray[np.float64] | None = None,
         large_probs: tuple[NDArray[np.float64], ...] | None = None,
         vocab_size: int | None = None,
+        temperatures: TemperatureScores | None = None,
         certificate: Mapping[str, Any] | None = None,
     ) -> Self:
         """Make the pair and hang the attributes on it."""
@@ -48,6 +53,7 @@ class TokenScores(tuple[float, bool]):
         self.log_probs = log_probs
         self.large_probs = large_probs
         self.vocab_size = vocab_size
+        self.temperatures = temperatures
         self.certificate = certificate or {}
         self.request = None
         return self
@@ -68,6 +74,7 @@ class TokenScores(tuple[float, bool]):
             log_probs=self.log_probs,
             large_probs=self.large_probs,
             vocab_size=self.vocab_size,
+            temperatures=self.temperatures,
             certificate=self.certificate,
         )
         copy.request = request

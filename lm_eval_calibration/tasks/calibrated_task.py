@@ -11,7 +11,7 @@ from lm_eval.utils import handle_non_serializable, hash_string
 
 from lm_eval_calibration.metrics import CATALOG, answer_changes, position_spread
 from lm_eval_calibration.records import KEPT_PROB, RECORD_KEY, Record
-from lm_eval_calibration.scoring import REQUEST_TYPE, TokenScores, set_shared_prefixes
+from lm_eval_calibration.scoring import REQUEST_TYPE, TokenScores, set_shared_prefixes, set_temperatures
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 from lm_eval_calibration.tasks.checked_task import CheckedTask, gold_index
 from lm_eval_calibration.tasks.configuration import configuration, order_metrics
@@ -19,6 +19,7 @@ from lm_eval_calibration.tasks.notices import collect, logger, new_run, say_once
 from lm_eval_calibration.tasks.options import TaskError
 from lm_eval_calibration.tasks.orders import Slots, are_labels, find_slots, in_own_order, replace_last, rotations
 from lm_eval_calibration.tasks.ranks import docs_or_borrowed, gather_what_is_there
+from lm_eval_calibration.tasks.temperature import on_grid
 from lm_eval_calibration.tasks.views import TABLE, permuted
 
 
@@ -92,6 +93,8 @@ class CalibratedTask(CheckedTask):
         if run.get("lm") is not None:  # one forward serves several tasks: if one of them shares nothing, none does
             shares = all(task.options.shared_prefixes for task in tasks if isinstance(task, CalibratedTask))
             set_shared_prefixes(run["lm"], shares)
+            wanted = any(task.options.temperatures for task in tasks if isinstance(task, CalibratedTask))
+            set_temperatures(run["lm"], wanted)
         # With --samples the harness numbers the chosen docs from 0, in the data set's order.
         self._sample_ids = sorted(set(kwargs.get("samples") or ()))
         if kwargs.get("world_size", 1) > 1 and run.get("lm") is not None:
@@ -259,6 +262,8 @@ class CalibratedTask(CheckedTask):
         fields = self._orders(asked, len(choices), place)
         if gold is not None and isinstance(scores, TokenScores):
             fields |= self._distributions(scores)
+            if self.options.temperatures:
+                fields["temperatures"] = on_grid(answers, gold, self.options.n_bins)
         return Record(
             task=self.task_name,
             doc_id=doc_id,

@@ -40,6 +40,7 @@ class Options:
         intervals: whether the table shows the ends of each metric's 95% interval.
         nulls: whether it shows what a calibrated model would have, and the p-value.
         temperature: whether it shows each metric after temperature scaling too, cross-fitted over docs.
+        temperatures: whether a doc's record holds its tokens at a grid of temperatures.
         shared_prefixes: whether prompts that begin alike may share that computation (all tasks of a run, or none).
     """
 
@@ -50,6 +51,7 @@ class Options:
     intervals: bool = False
     nulls: bool = False
     temperature: bool = False
+    temperatures: bool = False
     shared_prefixes: bool = True
 
     @classmethod
@@ -68,7 +70,7 @@ class Options:
         options = cls(**{**given, "metrics": _names(given.get("metrics", ()), f"{place}.metrics")})
         _check_whole(options.n_bins, 1, MAX_BINS, f"{place}.n_bins")
         _check_whole(options.permute, 0, MAX_ORDERS, f"{place}.permute")
-        for name in ("intervals", "nulls", "temperature", "shared_prefixes"):
+        for name in ("intervals", "nulls", "temperature", "temperatures", "shared_prefixes"):
             if not isinstance(value := getattr(options, name), bool):
                 raise TaskError(f"{place}.{name} is {value!r}, not true or false")
         if options.confidence not in CONFIDENCES:
