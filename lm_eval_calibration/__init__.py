@@ -8,17 +8,22 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lm_eval_calibration.runs import load_run
     from lm_eval_calibration.tasks import calibrated
 
-__all__ = ["calibrated"]
+__all__ = ["calibrated", "load_run"]
 
 __version__ = version("lm-eval-calibration")
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``calibrated``, and with it the harness, when it is asked for."""
+    """Import ``calibrated``, and with it the harness, or ``load_run`` when it is asked for."""
     if name == "calibrated":
         from lm_eval_calibration.tasks import calibrated
 
         return calibrated
+    if name == "load_run":
+        from lm_eval_calibration.runs import load_run
+
+        return load_run
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -250,21 +250,52 @@ def read_samples(path: str | Path) -> Iterator[tuple[Record, Any]]:
 
     A task with several filters has a line for each; all but one say in words where the doc's record is.
     """
-    import jsonlines
+    for number, _, line in read_lines(path):
+        if not is_of_other_filter(line):
+            yield record_of(line, path, number), line.get("doc")
 
-    number = 0
+
+def is_of_other_filter(line: Mapping[str, Any]) -> bool:
+    """Whether a line says in words where the doc's record is: on that of another of the task's filters."""
+    found = line.get(RECORD_KEY)
+    return isinstance(found, str) and found.startswith(OTHER_FILTER)
+
+
+def record_of(line: Mapping[str, Any], path: str | Path, number: int) -> Record:
+    """Return the record in a line; raise ValueError naming file and line where there is none that can be read."""
     try:
-        with jsonlines.open(path, loads=_loads) as lines:
-            for number, line in enumerate(lines, start=1):  # noqa: B007
-                if isinstance(line, dict) and str(line.get(RECORD_KEY)).startswith(OTHER_FILTER):
-                    continue
-                if not isinstance(line, dict) or not isinstance(line.get(RECORD_KEY), dict):
-                    raise ValueError(f"no {RECORD_KEY!r} record")
-                yield Record.from_dict(line[RECORD_KEY]), line.get("doc")
-    except jsonlines.InvalidLineError as error:
-        raise ValueError(f"{path}, line {error.lineno}: not JSON ({error})") from error
+        if not isinstance(line.get(RECORD_KEY), dict):
+            raise ValueError(f"no {RECORD_KEY!r} record")
+        return Record.from_dict(line[RECORD_KEY])
     except (ValueError, TypeError) as error:
         raise ValueError(f"{path}, line {number}: {error}") from error
+
+
+def read_lines(path: str | Path, start: int = 0) -> Iterator[tuple[int, int, dict[str, Any]]]:
+    """Yield the lines of a ``samples_*.jsonl`` file: number (from 1), first byte and content.
+
+    Args:
+        path: of the file.
+        start: first byte of the line to begin with, which then is number 1.
+
+    Raises:
+        ValueError: naming file and line: not JSON, cut short, or no mapping.
+    """
+    import orjson
+
+    with open(path, "rb") as file:
+        file.seek(start)
+        for number, text in enumerate(file, start=1):
+            try:
+                line = _loads(text)
+            except (orjson.JSONDecodeError, ValueError) as error:
+                is_cut = not text.endswith(b"\n") and text.lstrip()[:1] == b"{"
+                what = ", cut short" if is_cut else ""
+                raise ValueError(f"{path}, line {number}: not JSON{what} ({error})") from error
+            if not isinstance(line, dict):
+                raise ValueError(f"{path}, line {number}: no {RECORD_KEY!r} record")
+            yield number, start, line
+            start += len(text)
 
 
 def read_columns(*paths: str | Path, n_bins: int = 10) -> Columns:

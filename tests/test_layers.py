@@ -21,12 +21,14 @@ ALLOWED = {
     "temperatures": set(),
     "comparison": {"metrics", "columns", "records"},
     "recalibration": {"metrics"},
-    "recalibrate": {"metrics", "records", "recalibration", "errors"},
+    "diagrams": {"metrics", "errors"},
+    "runs": {"metrics", "columns", "records", "recalibration", "diagrams", "errors"},
+    "recalibrate": {"metrics", "records", "runs", "recalibration", "errors"},
     "tasks": {"metrics", "columns", "records", "scoring", "recalibration", "directory", "errors", "judge"},
     "demo": {"metrics", "records", "tasks", "errors"},
     "cli": {"tasks", "demo", "recalibrate", "directory", "errors"},
     "__main__": {"cli"},
-    "__init__": {"tasks"},  # imported when it is asked for
+    "__init__": {"tasks", "runs"},  # imported when it is asked for
 }
 
 # Where heavy packages may be named at all.

@@ -134,7 +134,7 @@ def test_ragged_choices_stay_ragged() -> None:
 def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
     path = write(tmp_path / "samples.jsonl", [{"calibration": make().to_dict()}])
     path.write_text(path.read_text(encoding="utf-8") + '{"calibration": {"vers', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"samples\.jsonl, line 2: not JSON"):
+    with pytest.raises(ValueError, match=r"samples\.jsonl, line 2: not JSON, cut short"):
         list(read_records(path))
 
 

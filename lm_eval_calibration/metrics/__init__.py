@@ -114,6 +114,7 @@ from lm_eval_calibration.metrics.selective import (
     selective_accuracy_interval,
 )
 from lm_eval_calibration.metrics.strata import StratumMetric, by_stratum
+from lm_eval_calibration.metrics.top_k import full_ece_bounds
 from lm_eval_calibration.metrics.top_label import (
     acc,
     acc_stderr,
@@ -214,6 +215,7 @@ __all__ = [
     "ece_null",
     "ece_stderr",
     "full_ece",
+    "full_ece_bounds",
     "full_ece_choices",
     "full_ece_choices_interval",
     "full_ece_choices_null",

@@ -60,7 +60,10 @@ class RequestType:
 
 TOKEN_SCORES = RequestType(
     REQUEST_TYPE,
-    {"lm_eval.models.huggingface.HFLM": "lm_eval_calibration.scoring.hf"},
+    {
+        "lm_eval.models.huggingface.HFLM": "lm_eval_calibration.scoring.hf",
+        "lm_eval.models.openai_completions.LocalCompletionsAPI": "lm_eval_calibration.scoring.completions",
+    },
     plain,
     ("token distributions", "full_ece is left out, all other metrics are complete"),
     lambda lm, answer: answer.has_distributions and (answer.temperatures is not None or not wants_temperatures(lm)),
@@ -123,7 +126,7 @@ def answers(lm: LM, requests: Sequence[Any], request_type: RequestType) -> list[
         if cache is not None and key is not None:
             cache[key] = answer
 
-    if todo:
+    if todo or lm.world_size > 1:  # other ranks may need this one's help with theirs
         scorer.answer(lm, [requests[i] for i in todo], keep)
     missing = [i for i, answer in enumerate(found) if answer is None]
     if missing:

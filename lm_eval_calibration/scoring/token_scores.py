@@ -27,6 +27,8 @@ class TokenScores(tuple[float, bool]):
             ``MIN_LARGE_PROB`` (in no order, the reference token's included if it is that large); None as above.
         vocab_size: entries of each distribution, padding rows included.
         temperatures: the tokens at every temperature of a grid, where the run asks for it.
+        complete_from: no probability larger than this is missing in ``large_probs``; more than ``MIN_LARGE_PROB``
+            where a server tells the most probable entries only.
         certificate: how the numbers were obtained (backend, exact or not, dtype, versions).
         request: the harness's instance that this answers; set by the task, never by a backend or a cache.
     """
@@ -35,6 +37,7 @@ class TokenScores(tuple[float, bool]):
     large_probs: tuple[NDArray[np.float64], ...] | None
     vocab_size: int | None
     temperatures: TemperatureScores | None = None  # answers of older caches have none
+    complete_from: float = MIN_LARGE_PROB  # also of answers that an older cache holds
     certificate: Mapping[str, Any]
     request: Any
 
@@ -46,6 +49,7 @@ class TokenScores(tuple[float, bool]):
         large_probs: tuple[NDArray[np.float64], ...] | None = None,
         vocab_size: int | None = None,
         temperatures: TemperatureScores | None = None,
+        complete_from: float = MIN_LARGE_PROB,
         certificate: Mapping[str, Any] | None = None,
     ) -> Self:
         """Make the pair and hang the attributes on it."""
@@ -54,6 +58,7 @@ class TokenScores(tuple[float, bool]):
         self.large_probs = large_probs
         self.vocab_size = vocab_size
         self.temperatures = temperatures
+        self.complete_from = complete_from
         self.certificate = certificate or {}
         self.request = None
         return self
@@ -75,6 +80,7 @@ class TokenScores(tuple[float, bool]):
             large_probs=self.large_probs,
             vocab_size=self.vocab_size,
             temperatures=self.temperatures,
+            complete_from=self.complete_from,
             certificate=self.certificate,
         )
         copy.request = request

@@ -13,6 +13,7 @@ from lm_eval_calibration.metrics import CATALOG, answer_changes, position_spread
 from lm_eval_calibration.records import KEPT_PROB, RECORD_KEY, Record
 from lm_eval_calibration.scoring import REQUEST_TYPE, TokenScores, set_shared_prefixes, set_temperatures
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
+from lm_eval_calibration.tasks.bounds import BOUNDS, BoundAggregation
 from lm_eval_calibration.tasks.checked_task import CheckedTask, gold_index
 from lm_eval_calibration.tasks.configuration import configuration, order_metrics
 from lm_eval_calibration.tasks.notices import collect, logger, new_run, say_once
@@ -59,6 +60,7 @@ class CalibratedTask(CheckedTask):
         self.options = self.calibration.options
         self._aggregate_here()
         self._with_stderr = True
+        self._full_ece_is_exact = True
         self._sample_ids: list[int] = []
 
     @property
@@ -66,7 +68,8 @@ class CalibratedTask(CheckedTask):
         """Names of the metrics that the options ask for, which a group's file can't know."""
         plain = [name for name in self.calibration.metrics if name in self.options.metrics or name not in CATALOG]
         norm = ["acc_norm"] if self.options.confidence == "length_normalized" else []
-        return (*norm, *plain, *order_metrics(self.options))
+        bounds = () if self._full_ece_is_exact else tuple(BOUNDS)
+        return (*norm, *plain, *order_metrics(self.options), *bounds)
 
     def _aggregate_here(self) -> None:
         """Aggregate with this task's n_bins, even where the harness owns a metric of the same name."""
@@ -75,6 +78,8 @@ class CalibratedTask(CheckedTask):
             self._aggregation_list[name] = Aggregation(metric, self.options.n_bins, view)
             if has_stderr:
                 self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
+        for name, bound in BOUNDS.items():
+            self._aggregation_list[name] = BoundAggregation(bound, self.options.n_bins)
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -174,10 +179,17 @@ class CalibratedTask(CheckedTask):
     def apply_filters(self) -> None:
         """Filter as the stock task does; let each answer know its request (``process_results`` gets no doc id)."""
         super().apply_filters()
+        self._full_ece_is_exact = True
         for instance in self._instances:
             for key, answer in instance.filtered_resps.items():
                 if isinstance(answer, TokenScores):
                     instance.filtered_resps[key] = answer.answering(instance)
+                    self._full_ece_is_exact &= answer.complete_from <= 1 / self.options.n_bins
+        if not self._full_ece_is_exact:
+            say_once(
+                f"{self.task_name}: the server tells too few of the vocabulary's probabilities for full_ece in "
+                f"{self.options.n_bins} bins; full_ece_at_least and full_ece_at_most are what it can be"
+            )
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> DocResult:
         """Return the stock task's metrics and, under every calibration metric's name, the doc's record."""
@@ -198,6 +210,8 @@ class CalibratedTask(CheckedTask):
             if self._with_stderr and TABLE[name].has_stderr:
                 # The harness writes "N/A" under `<name>_stderr`; this item, coming after, replaces it.
                 aggregated[f"{name}_stderr"] = record
+        if record.large_probs is not None and "full_ece" in names and not self._full_ece_is_exact:
+            aggregated |= dict.fromkeys(BOUNDS, record)
         # Loggers (W&B, Trackio) look every listed metric up in the samples, available or not.
         entries = {name: f"see {RECORD_KEY}" if name in ours else "unavailable" for name in names}
         return DocResult({**means, **entries, **logged}, aggregated)
@@ -207,7 +221,8 @@ class CalibratedTask(CheckedTask):
             return record.rotations is not None
         if TABLE[name].metric.kind != "full_vocabulary":
             return True
-        return all(isinstance(answer, TokenScores) and answer.has_distributions for answer in results)
+        known = all(isinstance(answer, TokenScores) and answer.has_distributions for answer in results)
+        return known and self._full_ece_is_exact
 
     def _order_metrics(self, record: Record) -> dict[str, float]:
         """Return what asking in several orders shows of a doc."""
@@ -225,7 +240,7 @@ class CalibratedTask(CheckedTask):
         """Return the record's fields of the gold choice's token distributions, if the backend gave any."""
         if scores.log_probs is None or scores.large_probs is None:
             return {}
-        kept = min(KEPT_PROB, 1 / self.options.n_bins)
+        kept = max(min(KEPT_PROB, 1 / self.options.n_bins), scores.complete_from)
         return {
             "log_probs": tuple(scores.log_probs.tolist()),
             "large_probs": tuple(tuple(probs[probs >= kept].tolist()) for probs in scores.large_probs),

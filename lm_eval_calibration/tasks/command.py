@@ -2,17 +2,20 @@
 
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import lm_eval.tasks
 import yaml
 
+from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 
 SAMPLES_DIRECTORY = "lm_eval_results"
 """Where samples go when no ``--output_path`` says otherwise."""
 
 _NO_SAMPLES = "--no_log_samples"
+_TASKS = ("--tasks", "-t")
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -23,6 +26,8 @@ def run(arguments: Sequence[str]) -> None:
     """
     from lm_eval.__main__ import cli_evaluate
 
+    if not any(argument.startswith(_TASKS) for argument in arguments) and "tasks" not in _config(arguments):
+        raise UserError("name what to run: --tasks NAME,... (lm-eval-calibration tasks --list has the names)")
     argv, manager = sys.argv, lm_eval.tasks.TaskManager
     sys.argv = ["lm_eval", "run", *with_samples(arguments)]
     # The command looks the class up when it runs; it has no flag for several include paths or no index.
@@ -46,7 +51,7 @@ def with_samples(arguments: Sequence[str]) -> list[str]:
 
 def _config(arguments: Sequence[str]) -> dict[str, object]:
     """Return what a ``--config FILE`` sets; the harness itself complains about a bad one."""
-    for flag, value in zip(arguments, [*arguments[1:], ""], strict=True):
+    for flag, value in pairwise([*arguments, ""]):
         name, _, inline = flag.partition("=")
         if name in ("--config", "-C") and (path := Path(inline or value)).is_file():
             data = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -18,6 +18,7 @@ from typing import Any
 from lm_eval import evaluator_utils
 from lm_eval.config.group import AggMetricConfig
 
+from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
 from lm_eval_calibration.tasks.notices import say_collected, say_once
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
@@ -83,7 +84,7 @@ def _metric_list(
     kept = []
     for entry in entries:
         without = [task for task, metrics in have.items() if entry.metric not in metrics]
-        if (entry.metric not in TABLE and entry.metric not in ORDER_METRICS) or not without:
+        if entry.metric not in {*TABLE, *ORDER_METRICS, *BOUNDS} or not without:
             kept.append(entry)
         elif len(without) < len(tasks):
             say_once(f"{group}: {entry.metric} is left out, since not all of its tasks have it ({without[0]}, ...)")

@@ -47,11 +47,15 @@ class CalibrationTaskManager(TaskManager):  # type: ignore[misc]
         self._all_groups = sorted(name for name in kinds if kinds[name] is Kind.GROUP)
 
     def match_tasks(self, task_list: list[str]) -> list[str]:
-        """Match names and glob patterns, calibrated ones included."""
+        """Match names and glob patterns, calibrated ones included; raise TaskError where one matches nothing."""
+        matches: list[str] = []
         for name in task_list:
             self._prepare(name)
-        matches: list[str] = super().match_tasks(task_list)
-        return matches
+            found = super().match_tasks([name])
+            if not found:
+                raise TaskError(self._not_found(name))
+            matches += found
+        return sorted(set(matches))
 
     def load(self, task_list: Any) -> Any:
         """Load tasks, groups and tags."""

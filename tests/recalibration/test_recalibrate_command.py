@@ -173,7 +173,10 @@ def test_few_docs_are_said_to_be_few(write_samples) -> None:
             ["run", "--fit_on", "doc.subject=x"],
             "error: --fit_on doc.subject=x is none of the docs; doc.subject is s0, s1",
         ),
-        (["run", "run/model"], "name the samples of one run"),
+        (
+            ["run", "again"],
+            "law is in run/model/samples_law_2026-01-01.jsonl and in again/model/",
+        ),
         (["--apply", "none.json", "run"], "error: none.json: "),
         (["--apply", "bad.json", "run"], "error: bad.json: version 7 of the map file is not 1"),
         (["--apply", "text.json", "run"], "error: text.json: "),
@@ -183,6 +186,8 @@ def test_few_docs_are_said_to_be_few(write_samples) -> None:
 def test_errors_name_the_place_and_what_to_do(arguments, message, write_samples, tmp_path) -> None:
     if "run" in arguments:
         write_samples("run", 0, n=30, tasks=("law",))
+    if "again" in arguments:
+        write_samples("again", 0, n=30, tasks=("law",))
     (tmp_path / "bad.json").write_text('{"version": 7}', encoding="utf-8")
     (tmp_path / "text.json").write_text("hello", encoding="utf-8")
     done = recalibrate(*arguments)

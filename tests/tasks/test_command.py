@@ -35,6 +35,21 @@ def test_a_config_file_may_name_the_output_path(tmp_path: Path) -> None:
     assert "--output_path" in with_samples(["--config", str(tmp_path / "missing.yaml")])
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "name what to run: --tasks NAME,..."),
+        (["--model", "dummy"], "name what to run: --tasks NAME,..."),
+        (["--model", "dummy", "--tasks", "mmlu_anatomy_calibratio"], "the nearest are mmlu_anatomy_calibration"),
+        (["--model", "dummy", "--tasks", "nothing_*_calibration"], "no task 'nothing_*_calibration'"),
+    ],
+)
+def test_a_run_of_nothing_is_one_clear_error(arguments: list[str], said: str) -> None:
+    result = runner.invoke(app, ["run", *arguments])
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.split())
+
+
 def test_tasks_prints_the_directory() -> None:
     result = runner.invoke(app, ["tasks"])
     assert result.exit_code == 0

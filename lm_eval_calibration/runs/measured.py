@@ -1,0 +1,92 @@
+"""A metric of some docs with all that belongs beside it: standard error, interval, and why where it is undefined."""
+
+import math
+import warnings
+from typing import Any, NamedTuple
+
+from lm_eval_calibration.metrics import CATALOG, CORE, Metric, Null
+from lm_eval_calibration.recalibration.shares import share_interval
+
+ACC = "acc"
+
+REPORTED = (
+    ACC,
+    *CORE,
+    "brier_top_label",
+    "nll",
+    "ece_debiased",
+    "overconfidence",
+    "confident_error_rate",
+    "aurc",
+    "skill_score",
+)
+"""What is shown where nobody asks for other metrics."""
+
+
+class Measured(NamedTuple):
+    """A metric of some docs.
+
+    Attributes:
+        value: nan where it is undefined.
+        stderr: standard error; nan for a single doc.
+        low: lower end of the 95% interval of the population's value.
+        high: upper end.
+        n_docs: number of docs.
+        reason: why something of it is nan; None where nothing is.
+    """
+
+    value: float
+    stderr: float
+    low: float
+    high: float
+    n_docs: int
+    reason: str | None = None
+
+
+def measure(metric: Metric, arrays: tuple[Any, Any], n_bins: int) -> Measured:
+    """Return a metric of the docs of these arrays, which are of the metric's kind."""
+    n_docs = len(arrays[1])
+    if n_docs == 0:
+        return undefined("no doc has a sound gold label")
+    options = {"n_bins": n_bins} if metric.takes_n_bins else {}
+    nan = math.nan
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        value = float(metric.value(*arrays, **options))
+        stderr = float(metric.stderr(*arrays, **options)) if n_docs > 1 else nan
+        low, high = metric.interval(*arrays, **options) if n_docs > 1 else (nan, nan)
+    reasons = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+    if n_docs == 1:
+        reasons.append("one doc has no standard error")
+    is_whole = not any(map(math.isnan, (value, stderr, low, high)))
+    return Measured(value, stderr, low, high, n_docs, None if is_whole else "; ".join(dict.fromkeys(reasons)) or None)
+
+
+def measure_null(metric: Metric, arrays: tuple[Any, Any], n_bins: int) -> Null | None:
+    """Return what a calibrated model would show on these docs; None where the metric has no such thing or no docs."""
+    if metric.null is None or len(arrays[1]) == 0:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # the metric's own value says why it is undefined
+        return metric.null(*arrays, **({"n_bins": n_bins} if metric.takes_n_bins else {}))
+
+
+def accuracy(n_right: int, n_docs: int) -> Measured:
+    """Return the share of right answers with a Clopper-Pearson interval, and the harness's own standard error."""
+    if n_docs == 0:
+        return undefined("no docs")
+    share, low, high = share_interval(n_right, n_docs)
+    stderr = math.sqrt(share * (1 - share) / (n_docs - 1)) if n_docs > 1 else math.nan
+    return Measured(share, stderr, low, high, n_docs, None if n_docs > 1 else "one doc has no standard error")
+
+
+def undefined(reason: str, n_docs: int = 0) -> Measured:
+    """Return nan throughout."""
+    return Measured(math.nan, math.nan, math.nan, math.nan, n_docs, reason)
+
+
+def metric_of(name: str) -> Metric:
+    """Return a metric of the catalog; raise ValueError where there is none of this name."""
+    if name not in CATALOG:
+        raise ValueError(f"no metric {name!r}; there are {ACC}, {', '.join(CATALOG)}")
+    return CATALOG[name]

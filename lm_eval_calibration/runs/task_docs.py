@@ -1,0 +1,51 @@
+"""The docs of one task of a run, in a few hundred bytes each."""
+
+import json
+from array import array
+from collections import Counter
+
+from lm_eval_calibration.columns import Columns
+from lm_eval_calibration.runs.reading import Sample, SamplesFile
+
+
+class TaskDocs:
+    """The docs of one task, added line by line; what is kept of each is a few hundred bytes.
+
+    Attributes:
+        name: of the task.
+        columns: the docs with a sound gold label, for the metrics.
+        doc_ids: [N] number of each doc in its split, -1 for none.
+        doc_hashes: [N] the same doc has the same hash in every run.
+        prompt_hashes: [N] of the prompt.
+        kinds: [N] kind of the record.
+        confidence: [N] nan where it is undefined.
+        correct: [N] 1, 0 or, where nobody can tell, -1.
+        places: [N] file and first byte of the doc's line.
+    """
+
+    def __init__(self, name: str, n_bins: int) -> None:
+        self.name = name
+        self.columns = Columns(n_bins)
+        self.doc_ids, self.confidence, self.correct = array("q"), array("d"), array("b")
+        self.doc_hashes: list[str] = []
+        self.prompt_hashes: list[str] = []
+        self.kinds: list[str] = []
+        self.places: list[tuple[SamplesFile, int]] = []
+        self.certificates: Counter[str] = Counter()
+
+    def add(self, file: SamplesFile, sample: Sample) -> None:
+        """Take a line."""
+        record = sample.record
+        self.columns.add(record)
+        self.doc_ids.append(-1 if record.doc_id is None else record.doc_id)
+        confidence: float | None = record.confidence
+        self.confidence.append(float("nan") if confidence is None else confidence)
+        self.correct.append(-1 if record.correct is None else record.correct)
+        self.doc_hashes.append(record.doc_hash)
+        self.prompt_hashes.append(record.prompt_hash)
+        self.kinds.append(record.kind)
+        self.places.append((file, sample.start))
+        self.certificates[json.dumps(record.certificate, sort_keys=True)] += 1
+
+    def __len__(self) -> int:
+        return len(self.doc_hashes)
