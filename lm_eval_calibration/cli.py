@@ -199,6 +199,147 @@ def recalibrate(
 
 
 @app.command()
+def compare(
+    results: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Folder or file of each run, or NAME=PATH to name it.")
+    ],
+    *,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Columns; acc and the core metrics if not given.")
+    ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Show this task; `all` for the docs of all. Repeatable.")
+    ] = None,
+    n_bins: Annotated[
+        int | None, typer.Option("--n_bins", min=1, max=100, help="Bins of the binned metrics; else those of the runs.")
+    ] = None,
+    form: Annotated[
+        str | None,
+        typer.Option("--format", help="table, md, latex, bibtex, csv, json, html, svg or png; else by --output."),
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of printing.")] = None,
+) -> None:
+    """Put runs side by side: every metric with its interval, the best marked, with it what is tied within noise.
+
+    Every two runs are tested on the docs that both have, corrected over the whole table (Holm). `html`, `svg` and
+    `png` show accuracy against calibration error with the Pareto front.
+
+    Example: `lm-eval-calibration compare results/a results/b --format latex --output table.tex`
+    """
+    from lm_eval_calibration.compare.command import compare as compare_runs
+
+    with _errors_in_one_line():
+        compare_runs(results, metrics=metrics, tasks=task or [], n_bins=n_bins, form=form, output=output)
+
+
+@app.command()
+def drift(
+    base: Annotated[Path, typer.Argument(metavar="BASE", help="The run to compare with: its folder or a file of it.")],
+    new: Annotated[Path, typer.Argument(metavar="NEW", help="The new run.")],
+    *,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Metrics to test; acc and the core metrics if not given.")
+    ] = None,
+    tolerance: Annotated[
+        list[str] | None,
+        typer.Option(metavar="[METRIC=]NUMBER", help="How much worse a metric may be; 0.02 if not given. Repeatable."),
+    ] = None,
+    n_bins: Annotated[
+        int | None, typer.Option("--n_bins", min=1, max=100, help="Bins of the binned metrics; else those of the runs.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="text, json, junit or github.")] = "text",
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of printing.")] = None,
+    history: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Append the runs to this JSONL file, one line each.")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the history: .svg, .png or .html.")] = None,
+) -> None:
+    """Has calibration become worse than is tolerated? Exit code 0: not shown; 1: drifted; 2: not comparable.
+
+    Every metric and task is tested: has it become worse by more than its tolerance? Docs are paired where both runs
+    have them. All tests together give a false alarm at most 5% of the time (Holm).
+
+    Example: `lm-eval-calibration drift results/june results/july --tolerance ece=0.03 --format github`
+    """
+    from lm_eval_calibration.drift.command import drift as judge
+
+    with _errors_in_one_line():
+        code = judge(
+            base,
+            new,
+            metrics=metrics,
+            tolerance=tolerance or [],
+            n_bins=n_bins,
+            form=form,
+            output=output,
+            history=history,
+            picture=picture,
+        )
+    raise typer.Exit(code)
+
+
+@app.command()
+def export(
+    result: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder or a file of it.")],
+    *,
+    form: Annotated[str, typer.Option("--format", help="model-card, csv or every-eval-ever.")] = "model-card",
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of printing.")] = None,
+    merge: Annotated[
+        Path | None, typer.Option(metavar="README.md", help="Write the results into this model card's metadata.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="The model's name; that of the run if not given.")] = None,
+    n_bins: Annotated[
+        int | None, typer.Option("--n_bins", min=1, max=100, help="Bins of the binned metrics; else those of the run.")
+    ] = None,
+) -> None:
+    """Write a run's metrics in the form of others: a model card, a spreadsheet, Every Eval Ever's schema.
+
+    Nothing of a doc, a prompt or an answer is in any of them.
+
+    Example: `lm-eval-calibration export results/a --format model-card --merge README.md`
+    """
+    from lm_eval_calibration.export.command import export as export_run
+
+    with _errors_in_one_line():
+        export_run(result, form=form, output=output, merge=merge, name=name, n_bins=n_bins)
+
+
+@app.command()
+def evidence(
+    result: Annotated[
+        Path | None, typer.Argument(metavar="RUN", help="The run's folder or a file of it.", show_default=False)
+    ] = None,
+    *,
+    output: Annotated[Path, typer.Option(metavar="NAME", help="Write NAME.json and NAME.html.")] = Path("evidence"),
+    domain: Annotated[
+        str | None, typer.Option(help="What the tasks stand for, as `medical exam questions`; else their names.")
+    ] = None,
+    n_bins: Annotated[
+        int | None, typer.Option("--n_bins", min=1, max=100, help="Bins of the binned metrics; else those of the run.")
+    ] = None,
+    verify: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Check this statement instead: is it as it was made, and of RUN's files?"),
+    ] = None,
+) -> None:
+    """Write a dated, hashed statement of what was measured: values, intervals, on what, with which limits.
+
+    Facts of one model, for the records and for print; no claim of conformity with any law or standard.
+
+    Example: `lm-eval-calibration evidence results/a --domain "medical exam questions" --output statement`
+    """
+    from lm_eval_calibration.evidence import command
+
+    with _errors_in_one_line():
+        if verify is not None:
+            command.verify(verify, result)
+        elif result is None:
+            raise typer.BadParameter("name the RUN, or a statement to --verify")
+        else:
+            command.make(result, output=output, domain=domain, n_bins=n_bins)
+
+
+@app.command()
 def demo(
     limit: Annotated[int | None, typer.Option(min=1, help="Questions of each part, for a quick look.")] = None,
 ) -> None:

@@ -23,10 +23,14 @@ ALLOWED = {
     "recalibration": {"metrics"},
     "diagrams": {"metrics", "errors"},
     "runs": {"metrics", "columns", "records", "recalibration", "diagrams", "errors"},
+    "compare": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
+    "drift": {"metrics", "comparison", "runs", "output", "errors"},
+    "evidence": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
+    "export": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
     "recalibrate": {"metrics", "records", "runs", "recalibration", "errors"},
     "tasks": {"metrics", "columns", "records", "scoring", "recalibration", "directory", "errors", "judge"},
     "demo": {"metrics", "records", "tasks", "errors"},
-    "cli": {"tasks", "demo", "recalibrate", "directory", "errors"},
+    "cli": {"tasks", "demo", "recalibrate", "compare", "drift", "evidence", "export", "directory", "errors"},
     "__main__": {"cli"},
     "__init__": {"tasks", "runs"},  # imported when it is asked for
 }

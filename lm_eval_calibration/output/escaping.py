@@ -19,7 +19,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"{\char34}",
 }
 
 _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$])")

@@ -12,6 +12,7 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.output.escaping import xml_text
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 COLOURS = ("#0072b2", "#c65102", "#00845c", "#a8448a", "#8a6d00", "#1f86c4", "#6b6b6b")
@@ -38,8 +39,15 @@ _STYLE: dict[Any, Any] = {
 
 
 @contextmanager
-def drawing(width: float = 7.0, height: float = 4.4) -> Iterator[tuple["Figure", Any]]:
-    """A figure and its axes, in inches; draw within this context.
+def drawing(
+    width: float = 7.0, height: float = 4.4, panels: tuple[int, int] = (1, 1)
+) -> Iterator[tuple["Figure", list["Axes"]]]:
+    """A figure and its axes, row by row; draw within this context.
+
+    Args:
+        width: in inches.
+        height: in inches.
+        panels: rows and columns of axes.
 
     Raises:
         UserError: matplotlib is not installed.
@@ -51,7 +59,7 @@ def drawing(width: float = 7.0, height: float = 4.4) -> Iterator[tuple["Figure",
         raise UserError("pictures need matplotlib: pip install 'lm-eval-calibration[report]'") from error
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
-        yield figure, figure.add_subplot()
+        yield figure, list(figure.subplots(*panels, squeeze=False).flat)
 
 
 def to_svg(figure: "Figure", *, label: str, inline: bool = False) -> str:

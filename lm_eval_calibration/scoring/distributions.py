@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from lm_eval_calibration.scoring.token_scores import MIN_LARGE_PROB
+from lm_eval_calibration.scoring.transfer import to_host
 
 _BLOCK_ELEMENTS = 1 << 19
 """Logits worked on at a time on a CPU: 2 MiB in float32, so that all passes over a block but the first find it in the
@@ -70,17 +71,23 @@ def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) ->
     found = one_pass(logits)
     top, log_sum = found.top.to(found.log_sum.dtype), found.log_sum
     targets = logits[rows, tokens].to(log_sum.dtype)
-    log_probs = targets - top[rows] - log_sum[rows]
-    stock = _stock_log_probs(logits, found, rows, tokens) if logits.dtype == torch.float32 else log_probs
-    large = found.large.to(log_sum.dtype) - top[:, None] - log_sum[:, None]
+    exact = targets - top[rows] - log_sum[rows]
+    as_stock = _stock_log_probs(logits, found, rows, tokens) if logits.dtype == torch.float32 else exact
+    large, log_probs, stock_log_probs, is_greedy, log_normalizers = to_host(
+        found.large.to(log_sum.dtype) - top[:, None] - log_sum[:, None],
+        exact,
+        as_stock,
+        _is_greedy(logits, found.top, rows, tokens),
+        top + log_sum,
+    )
     # A rounding error above 0 would be a probability above 1.
-    large_probs = np.exp(np.minimum(_numpy(large), 0.0))
+    large_probs = np.exp(np.minimum(large, 0.0))
     return Distributions(
-        target_log_probs=np.minimum(_numpy(log_probs), 0.0),
-        target_stock_log_probs=_numpy(stock),
-        target_is_greedy=_is_greedy(logits, found.top, rows, tokens).cpu().numpy(),
+        target_log_probs=np.minimum(log_probs, 0.0),
+        target_stock_log_probs=stock_log_probs,
+        target_is_greedy=is_greedy.astype(np.bool_),
         large_probs=[probs[probs > 0] for probs in large_probs],
-        log_normalizers=_numpy(top + log_sum),
+        log_normalizers=log_normalizers,
     )
 
 
@@ -151,7 +158,3 @@ def _is_greedy(logits: torch.Tensor, top: torch.Tensor, rows: torch.Tensor, toke
     for some in torch.split(greedy.nonzero()[:, 0], _rows_at_a_time(logits)):
         greedy[some] = logits[rows[some]].argmax(-1) == tokens[some]
     return greedy
-
-
-def _numpy(tensor: torch.Tensor) -> NDArray[np.float64]:
-    return tensor.cpu().numpy().astype(np.float64)

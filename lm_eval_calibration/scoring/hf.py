@@ -24,6 +24,7 @@ from lm_eval_calibration.scoring.output_layer import can_pick, only_positions
 from lm_eval_calibration.scoring.prefixes import Plan, Tokens
 from lm_eval_calibration.scoring.temperature_grid import TemperatureGrid, wants_temperatures
 from lm_eval_calibration.scoring.token_scores import TokenScores
+from lm_eval_calibration.scoring.transfer import to_device
 from lm_eval_calibration.scoring.versions import versions
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
@@ -201,9 +202,8 @@ class _Forward:
 
 
 def _pad(rows: list[Tokens], device: torch.device) -> torch.Tensor:
-    tensors = [torch.tensor(row, dtype=torch.long, device=device) for row in rows]
-    padded: torch.Tensor = pad_and_concat(max(map(len, rows)), tensors, padding_side="right")
-    return padded
+    tensors = [torch.tensor(row, dtype=torch.long) for row in rows]
+    return to_device(pad_and_concat(max(map(len, rows)), tensors, padding_side="right"), device)
 
 
 def _scored_positions(batch: list[_Row], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
@@ -213,7 +213,7 @@ def _scored_positions(batch: list[_Row], device: torch.device) -> tuple[torch.Te
         for i, row in enumerate(batch)
         for position in range(len(row.inputs) - row.n_scored, len(row.inputs))
     ]
-    row, position = torch.tensor(pairs, dtype=torch.long).to(device).T
+    row, position = to_device(pairs, device).T
     return row, position
 
 
@@ -238,8 +238,8 @@ def _answers(
     """Yield each request's index and scores, from the rows and which of the logits are their positions."""
     # A continuation is scored at the last positions of its row (causal) or the first (seq2seq: all have equal length).
     wanted = [(index, spots[-len(tokens) :], tokens) for row, spots in batch for index, tokens in row.answers]
-    rows = torch.tensor([spot for _, spots, _ in wanted for spot in spots]).to(logits.device)
-    tokens = torch.tensor([token for _, _, tokens in wanted for token in tokens]).to(logits.device)
+    pairs = [pair for _, spots, tokens in wanted for pair in zip(spots, tokens, strict=True)]
+    rows, tokens = to_device(pairs, logits.device).T
     found = summarize(logits, rows, tokens)
     at_temperatures = None if grid is None else grid.targets(rows, tokens)
     start = 0

@@ -6,6 +6,7 @@ of one row at most. Models differ in what they make of such a mask, so the first
 them and without, stand a trial against the plain call before any of it is believed.
 """
 
+import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -17,6 +18,7 @@ from transformers import DynamicCache
 from lm_eval_calibration.scoring.output_layer import only_positions
 from lm_eval_calibration.scoring.prefixes import Plan, Step
 from lm_eval_calibration.scoring.switch import shared_prefixes
+from lm_eval_calibration.scoring.transfer import to_device
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
 
@@ -85,6 +87,7 @@ class PackedForward:
         self.kinds = sorted(set(_kinds(self.config)))
         self.cache = DynamicCache()  # without a configuration: every layer keeps every token
         self.cached = 0
+        self.cache_argument = _cache_argument(lm)
 
     def __call__(self, step: Step, columns: Sequence[int]) -> torch.Tensor:
         """Return the logits [n, vocab_size] of these of the step's tokens."""
@@ -94,8 +97,9 @@ class PackedForward:
             self.cache.crop(step.base - self.cached)  # negative: so many from the end
         self.cached = step.base + len(step.tokens)
         lm, device = self.lm, self.lm.device
-        masks = {kind: self._mask(step, kind) for kind in self.kinds}
-        picked = torch.tensor(columns, device=device)
+        tokens, positions, ends = to_device([step.tokens, step.positions, step.ends], device)
+        masks = {kind: self._mask(kind, step.base, positions, ends) for kind in self.kinds}
+        picked = to_device(columns, device)
         with (
             torch.no_grad(),
             torch.autocast(
@@ -106,31 +110,36 @@ class PackedForward:
             only_positions(lm, torch.zeros_like(picked), picked, len(step.tokens)),
         ):
             logits: torch.Tensor = lm.model(
-                torch.tensor([step.tokens], device=device),
+                tokens[None],
                 attention_mask=masks if len(masks) > 1 else masks[self.kinds[0]],
-                position_ids=torch.tensor([step.positions], device=device),
-                past_key_values=self.cache,
+                position_ids=positions[None],
                 use_cache=True,
+                **{self.cache_argument: self.cache},
             ).logits
         return logits[0]
 
-    def _mask(self, step: Step, kind: str) -> torch.Tensor:
+    def _mask(self, kind: str, base: int, positions: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
         """Return which tokens each new one sees, [1, 1, new, cached + new]."""
-        device, n, base = self.lm.device, len(step.tokens), step.base
+        device, n = positions.device, len(positions)
         new = torch.arange(n, device=device)
         start = torch.cat([torch.full((base,), -1, device=device), new])
-        end = torch.cat([torch.full((base,), n, device=device), torch.tensor(step.ends, device=device)])
+        end = torch.cat([torch.full((base,), n, device=device), ends])
         sees = (start <= new[:, None]) & (new[:, None] <= end)
         if kind == "sliding_attention":
-            position = torch.tensor(step.positions, device=device)
-            places = torch.cat([torch.arange(base, device=device), position])
-            sees &= position[:, None] - places < self.config.sliding_window
+            places = torch.cat([torch.arange(base, device=device), positions])
+            sees &= positions[:, None] - places < self.config.sliding_window
         if self.config._attn_implementation == "eager":  # adds its mask
             dtype = self.lm.model.dtype
             return torch.zeros(1, 1, *sees.shape, dtype=dtype, device=device).masked_fill_(
                 ~sees, torch.finfo(dtype).min
             )
         return sees[None, None]
+
+
+def _cache_argument(lm: HFLM) -> str:
+    """Return what the model calls its cache: transformers renamed it, and models from elsewhere have the old name."""
+    model = lm.model.get_base_model() if hasattr(lm.model, "get_base_model") else lm.model  # adapters pass it on
+    return "cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values"
 
 
 Scored = tuple[list[int], torch.Tensor, list[list[int]]]

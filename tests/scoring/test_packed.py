@@ -241,9 +241,9 @@ def test_the_trial_catches_a_window_of_another_size(
     requests = few_shot_requests()
     mask = packed.PackedForward._mask
 
-    def wrong(self: Any, step: Any, kind: str) -> torch.Tensor:
+    def wrong(self: Any, *step: Any) -> torch.Tensor:
         self.config = type("Config", (), {"sliding_window": WINDOW - 1, "_attn_implementation": "sdpa"})
-        return mask(self, step, kind)
+        return mask(self, *step)
 
     monkeypatch.setattr(packed.PackedForward, "_mask", wrong)
     harness_log.clear()

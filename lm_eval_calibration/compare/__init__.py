@@ -1,0 +1,1 @@
+"""The command ``compare``: runs side by side, with intervals, significance, and who leads where."""

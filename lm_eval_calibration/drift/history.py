@@ -1,0 +1,99 @@
+"""The history file: one line for each run, appended whole, never changed."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lm_eval_calibration.errors import UserError
+
+VERSION = 1
+"""Version of a line's form; others are refused."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A run as the history keeps it.
+
+    Attributes:
+        run: SHA-256 of its samples files, which makes it known again.
+        date: when it was made, ISO 8601.
+        model: its name.
+        n_bins: bins of the binned metrics.
+        values: by task ("all" for the docs of all tasks) and metric: value, lower and upper end of its interval,
+            null where undefined.
+        n_docs: by task.
+        base: ``run`` of the run it was compared with; "" for a base run.
+        verdict: "ok" or "drifted"; "" for a base run.
+        drifted: what had drifted, as "task metric".
+    """
+
+    run: str
+    date: str
+    model: str
+    n_bins: int
+    values: dict[str, dict[str, list[float | None]]]
+    n_docs: dict[str, int]
+    base: str = ""
+    verdict: str = ""
+    drifted: tuple[str, ...] = ()
+
+
+def read_history(path: Path) -> list[Entry]:
+    """Read the runs of a history file in the order of its lines; none where there is no file.
+
+    Raises:
+        UserError: naming the line that is none of ours, or the file whose last line is not whole.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} can't be read: {error}") from error
+    if text and not text.endswith("\n"):
+        raise UserError(f"{path}: its last line is not whole (no line end); mend or move the file")
+    return [_entry(line, f"{path}, line {number}") for number, line in enumerate(text.splitlines(), start=1)]
+
+
+def append(path: Path, entries: Sequence[Entry]) -> list[Entry]:
+    """Append the runs that the file does not hold yet, each as one whole line; return the history.
+
+    Raises:
+        UserError: the file is broken, or can't be written.
+    """
+    known = read_history(path)
+    new = [entry for entry in entries if entry.run not in {old.run for old in known}]
+    lines = [json.dumps({"version": VERSION, **asdict(entry)}, allow_nan=False) + "\n" for entry in new]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            for line in lines:  # one write to a file opened for appending: others' lines are never torn
+                os.write(descriptor, line.encode("utf-8"))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror}") from error
+    return known + new
+
+
+def _entry(line: str, place: str) -> Entry:
+    try:
+        data: Any = json.loads(line)
+        if not isinstance(data, dict):
+            raise ValueError("it is no object")
+        if (version := data.pop("version", None)) != VERSION:
+            raise ValueError(f"version {version!r} of the history is not {VERSION}")
+        data["drifted"] = tuple(data.get("drifted") or ())
+        entry = Entry(**data)
+        for metrics in entry.values.values():
+            for numbers in metrics.values():
+                if len(numbers) != 3 or not all(x is None or isinstance(x, int | float) for x in numbers):
+                    raise ValueError(f"{numbers!r} is not value, lower and upper end")
+        return entry
+    except (ValueError, TypeError, AttributeError) as error:
+        raise UserError(f"{place}: no line of a history: {error}") from error
