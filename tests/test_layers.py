@@ -28,7 +28,7 @@ ALLOWED = {
     "evidence": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
     "export": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
     "recalibrate": {"metrics", "records", "runs", "recalibration", "errors"},
-    "tasks": {"metrics", "columns", "records", "scoring", "recalibration", "directory", "errors", "judge"},
+    "tasks": {"metrics", "columns", "records", "scoring", "recalibration", "temperatures", "directory", "errors", "judge"},
     "demo": {"metrics", "records", "tasks", "errors"},
     "cli": {"tasks", "demo", "recalibrate", "compare", "drift", "evidence", "export", "directory", "errors"},
     "__main__": {"cli"},
