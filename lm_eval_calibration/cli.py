@@ -199,6 +199,46 @@ def recalibrate(
 
 
 @app.command()
+def check(
+    *,
+    model: Annotated[str, typer.Option(help="The backend to check, as in `lm_eval run`: vllm, local-completions, hf.")],
+    model_args: Annotated[str, typer.Option("--model_args", help="Its arguments, as in `lm_eval run`.")],
+    reference: Annotated[
+        str, typer.Option(help="What to compare it with: a backend, or samples_*.jsonl (or a folder of them).")
+    ] = "hf",
+    reference_args: Annotated[
+        str | None,
+        typer.Option("--reference_args", help="Its arguments; by default `pretrained` and `dtype` of --model_args."),
+    ] = None,
+    tasks: Annotated[
+        str | None, typer.Option(help="Calibrated tasks; by default our own quiz, which needs no data set.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Docs to ask, about.")] = 20,
+) -> None:
+    """Ask a backend and a reference the same few docs, and show where their numbers differ most.
+
+    Exit code 0 where they agree, 1 where they don't. Some servers give wrong log-probabilities without any error.
+
+    Example: `lm-eval-calibration check --model local-completions --model_args
+    base_url=http://127.0.0.1:8000/v1/completions,model=x,tokenizer=DIR --reference_args pretrained=DIR,dtype=float32`
+    """
+    from lm_eval_calibration import check as checking
+
+    with _errors_in_one_line():
+        if Path(reference).exists():
+            expected = checking.read_reference(Path(reference))
+        else:
+            own = [pair for pair in model_args.split(",") if pair.partition("=")[0] in ("pretrained", "dtype")]
+            if reference_args is None and not own:
+                raise UserError("name the reference's weights: --reference_args pretrained=DIR")
+            expected = checking.ask(reference, reference_args or ",".join(own), tasks, limit)
+        outcome = checking.compare(checking.ask(model, model_args, tasks, limit), expected)
+    _print_table(("", "backend", "reference", "difference", "where"), checking.lines(outcome), range(5))
+    typer.echo(checking.verdict(outcome))
+    raise typer.Exit(0 if outcome.agrees else 1)
+
+
+@app.command()
 def compare(
     results: Annotated[
         list[str], typer.Argument(metavar="RUN...", help="Folder or file of each run, or NAME=PATH to name it.")

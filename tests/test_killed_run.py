@@ -86,8 +86,8 @@ def test_a_killed_run_resumes_with_the_same_numbers(tmp_path: Path) -> None:
         while n_kept(cache) < wanted and run.poll() is None:
             time.sleep(0.002)
         run.send_signal(signal.SIGKILL)
-        run.communicate()
-        assert run.returncode == -signal.SIGKILL, "it was over before the kill"
+        said, _ = run.communicate()
+        assert run.returncode == -signal.SIGKILL, f"it was over before the kill: {said}"
         kept.append(n_kept(cache))
     assert kept == sorted(kept)
     assert 0 < kept[-1] < n_requests, "the kills hit no run in the middle"

@@ -30,13 +30,14 @@ ALLOWED = {
     "recalibrate": {"metrics", "records", "runs", "recalibration", "errors"},
     "tasks": {"metrics", "columns", "records", "scoring", "recalibration", "temperatures", "directory", "errors", "judge"},
     "demo": {"metrics", "records", "tasks", "errors"},
-    "cli": {"tasks", "demo", "recalibrate", "compare", "drift", "evidence", "export", "directory", "errors"},
+    "check": {"metrics", "columns", "records", "tasks", "demo", "errors"},
+    "cli": {"check", "tasks", "demo", "recalibrate", "compare", "drift", "evidence", "export", "directory", "errors"},
     "__main__": {"cli"},
     "__init__": {"tasks", "runs"},  # imported when it is asked for
 }
 
 # Where heavy packages may be named at all.
-ONLY_IN = {"torch": {"scoring"}, "transformers": {"scoring"}, "lm_eval": {"scoring", "tasks", "demo"}}
+ONLY_IN = {"torch": {"scoring"}, "transformers": {"scoring"}, "lm_eval": {"scoring", "tasks", "demo", "check"}}
 
 
 def room(path: Path) -> str:

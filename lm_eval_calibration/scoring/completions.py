@@ -2,25 +2,20 @@
 
 The harness asks for one log-probability a position; here the same request asks for as many as the server gives, and
 what comes back is read in full. Everything else (batches, concurrency, retries, order) stays the harness's.
-
-A distribution's k most probable entries are all that Full-ECE needs as soon as none of the others can reach 1/n_bins:
-each answer says from which probability on its entries are complete.
 """
 
 import logging
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any
 
-import numpy as np
 import requests as http
-from lm_eval.api.model import hash_args
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
 
-from lm_eval_calibration.scoring.echo import EchoCheck, Position, positions
-from lm_eval_calibration.scoring.token_scores import MIN_LARGE_PROB, TokenScores
+from lm_eval_calibration.scoring.echo import EchoCheck, positions
+from lm_eval_calibration.scoring.token_scores import TokenScores
+from lm_eval_calibration.scoring.top_k import K, paid_for, scores_of
 from lm_eval_calibration.scoring.versions import versions
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
@@ -28,13 +23,12 @@ logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: s
 Keep = Callable[[int, TokenScores], None]
 
 ASKED: tuple[Mapping[str, Any], ...] = (
-    {"logprobs": 20, "return_tokens_as_token_ids": True},
-    {"logprobs": 20},
+    {"logprobs": K, "return_tokens_as_token_ids": True},
+    {"logprobs": K},
     {"logprobs": 5},
     {"logprobs": 1},
 )
-"""What a server may grant, best first. 20 entries hold every probability of at least 0.05; ids (vLLM) tell tokens apart
-that read alike."""
+"""What a server may grant, best first. Ids (vLLM's way) tell tokens apart that read alike."""
 
 _OURS_ONLY_IF_STOCK = ("_loglikelihood_tokens", "batch_loglikelihood_requests", "model_call", "amodel_call")
 
@@ -51,23 +45,22 @@ def refusal(lm: LocalCompletionsAPI) -> str | None:
 
 def answer(lm: LocalCompletionsAPI, requests: Sequence[Any], keep: Keep) -> None:
     """Score every request (see :func:`lm_eval_calibration.scoring.token_scores`)."""
-    cache = getattr(getattr(lm, "cache_hook", None), "dbdict", None)
     todo = []
-    for i, request in enumerate(requests):  # the harness keeps each answer as it comes: a run that died has paid for it
-        known = None if cache is None else cache.get(hash_args("loglikelihood", request.args))
-        if isinstance(known, TokenScores):
-            keep(i, known)
-        else:
+    for i, known in enumerate(paid_for(lm, requests)):
+        if known is None:
             todo.append(i)
+        else:
+            keep(i, known)
     if not todo:
         return
     check = EchoCheck()
-    with _asking_for(lm, _granted(lm), check):
+    with _asking_for(lm, _granted(lm), check) as certificate:
         answers = lm.loglikelihood([requests[i] for i in todo])
-    for i, answer in zip(todo, answers, strict=True):
-        keep(i, answer)
     if check.is_shifted:
         logger.warning("%s at %s: %s", type(lm).__name__, lm.base_url, check.message)
+        certificate["suspect"] = check.message  # of every answer: it is one mapping
+    for i, scores in zip(todo, answers, strict=True):
+        keep(i, scores)
 
 
 def _granted(lm: LocalCompletionsAPI) -> Mapping[str, Any]:
@@ -90,10 +83,13 @@ def _granted(lm: LocalCompletionsAPI) -> Mapping[str, Any]:
 
 
 @contextmanager
-def _asking_for(lm: LocalCompletionsAPI, extra: Mapping[str, Any], check: EchoCheck) -> Iterator[None]:
-    """Let the backend ask for ``extra`` and answer with what comes of it, as long as the context lasts."""
+def _asking_for(lm: LocalCompletionsAPI, extra: Mapping[str, Any], check: EchoCheck) -> Iterator[dict[str, Any]]:
+    """Let the backend ask for ``extra`` and answer with what comes of it, as long as the context lasts.
+
+    Gives the certificate of the answers.
+    """
     k = int(extra["logprobs"])
-    certificate = {
+    certificate: dict[str, Any] = {
         "backend": type(lm).__name__,
         "distributions": "top_k",
         "k": k,
@@ -116,48 +112,16 @@ def _asking_for(lm: LocalCompletionsAPI, extra: Mapping[str, Any], check: EchoCh
             echoed = positions(choice, prompt if isinstance(prompt, list) else None)
             check.look_at(echoed, k)
             ids = bool(extra.get("return_tokens_as_token_ids"))
-            answers.append(_scores(echoed[context_length:], k, ids, _vocab_size(lm), certificate))
+            continuation = echoed[context_length:]
+            answers.append(scores_of(continuation, k, are_ids=ids, vocab_size=_vocab_size(lm), certificate=certificate))
         return answers
 
     # Instance attributes shadow the class's methods, as for hf.
     lm._create_payload, lm.parse_logprobs = payload, parse
     try:
-        yield
+        yield certificate
     finally:
         del lm._create_payload, lm.parse_logprobs
-
-
-def _scores(
-    continuation: Sequence[Position], k: int, ids: bool, vocab_size: int | None, certificate: Mapping[str, Any]
-) -> TokenScores:
-    """Return a continuation's scores; without distributions where the server gave none."""
-    log_probs = np.array([position.log_prob for position in continuation], dtype=np.float64)
-    given = [position.top for position in continuation]
-    if any(not top for top in given):
-        return TokenScores((float(log_probs.sum()), False), certificate={**certificate, "distributions": "none"})
-    is_greedy = all(position.log_prob == max(position.top.values()) for position in continuation)
-    probs = [np.exp(np.fromiter(top.values(), dtype=np.float64)) for top in given]
-    complete_from = max(_complete_from(p, k, ids) for p in probs)
-    return TokenScores(
-        (float(log_probs.sum()), is_greedy),
-        log_probs=log_probs,
-        large_probs=tuple(p[p >= MIN_LARGE_PROB] for p in probs),
-        vocab_size=vocab_size,
-        complete_from=max(complete_from, MIN_LARGE_PROB),
-        certificate=certificate,
-    )
-
-
-def _complete_from(probs: Any, k: int, ids: bool) -> float:
-    """Return a probability that no entry beside those given exceeds.
-
-    No entry is larger than what they leave of 1. Where k tokens are told apart by id, none is larger than the k-th
-    either (the echoed token, if it is a further one, is the smallest); as strings two tokens can read alike, and one
-    of them is lost.
-    """
-    left = max(0.0, 1.0 - math.fsum(probs)) + 1e-6  # servers round to float32
-    largest = min(left, float(np.sort(probs)[-k])) if ids and len(probs) >= k else left
-    return math.nextafter(largest, 1.0)  # one as large as that may be missing
 
 
 def _vocab_size(lm: LocalCompletionsAPI) -> int | None:

@@ -63,6 +63,8 @@ TOKEN_SCORES = RequestType(
     {
         "lm_eval.models.huggingface.HFLM": "lm_eval_calibration.scoring.hf",
         "lm_eval.models.openai_completions.LocalCompletionsAPI": "lm_eval_calibration.scoring.completions",
+        "lm_eval.models.vllm_causallms.VLLM": "lm_eval_calibration.scoring.engines",
+        "lm_eval.models.sglang_causallms.SGLangLM": "lm_eval_calibration.scoring.engines",
     },
     plain,
     ("token distributions", "full_ece is left out, all other metrics are complete"),

@@ -3,21 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
-
-class Position(NamedTuple):
-    """One token of the prompt.
-
-    Attributes:
-        token: as the server writes it.
-        log_prob: its natural-log probability, given the tokens before it.
-        top: the most probable tokens there with theirs, the echoed one perhaps among them; empty where none are given.
-    """
-
-    token: str
-    log_prob: float
-    top: Mapping[str, float]
+from lm_eval_calibration.scoring.top_k import Position, checked_log_prob
 
 
 def positions(choice: Mapping[str, Any], prompt: Sequence[int] | None) -> list[Position]:
@@ -43,15 +31,9 @@ def positions(choice: Mapping[str, Any], prompt: Sequence[int] | None) -> list[P
         raise ValueError(f"the server's answer has {len(tokens)} tokens; {len(prompt)} were sent and one was asked for")
     echoed = [Position(str(tokens[0]), math.nan, {})]
     for i in range(1, len(tokens) - 1):
-        given = {str(key): _checked(value, f"token {i}, {key!r}") for key, value in (top[i] or {}).items()}
-        echoed.append(Position(str(tokens[i]), _checked(log_probs[i], f"token {i}"), given))
+        given = {str(key): checked_log_prob(value, f"token {i}, {key!r}") for key, value in (top[i] or {}).items()}
+        echoed.append(Position(str(tokens[i]), checked_log_prob(log_probs[i], f"token {i}"), given))
     return echoed
-
-
-def _checked(value: Any, place: str) -> float:
-    if not isinstance(value, int | float) or not value <= 1e-6:  # servers round; nan is not <= anything
-        raise ValueError(f"the server's log-probability of {place} is {value!r}")
-    return min(float(value), 0.0)
 
 
 class EchoCheck:
@@ -90,7 +72,7 @@ class EchoCheck:
         )
 
 
-def _most_probable(top: Mapping[str, float], k: int) -> set[str]:
+def _most_probable(top: Mapping[Any, float], k: int) -> set[Any]:
     """Return the k most probable: servers add the echoed token to them where it is none of these."""
     if len(top) <= k:
         return set(top)
