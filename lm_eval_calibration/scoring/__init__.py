@@ -8,8 +8,7 @@ from lm_eval_calibration.scoring.dispatch import (
     token_scores,
 )
 from lm_eval_calibration.scoring.generated_text import GeneratedText
-from lm_eval_calibration.scoring.switch import set_shared_prefixes
-from lm_eval_calibration.scoring.temperature_grid import set_temperatures
+from lm_eval_calibration.scoring.switch import set_shared_prefixes, set_temperatures
 from lm_eval_calibration.scoring.temperature_scores import TEMPERATURES
 from lm_eval_calibration.scoring.token_scores import MAX_BINS, MIN_LARGE_PROB, TokenScores
 

@@ -15,7 +15,7 @@ from lm_eval.api.model import LM, hash_args
 
 from lm_eval_calibration.scoring import plain, plain_generation
 from lm_eval_calibration.scoring.generated_text import GeneratedText
-from lm_eval_calibration.scoring.temperature_grid import wants_temperatures
+from lm_eval_calibration.scoring.switch import wants_temperatures
 from lm_eval_calibration.scoring.token_scores import TokenScores
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level

@@ -22,7 +22,8 @@ from lm_eval_calibration.scoring.distributions import summarize
 from lm_eval_calibration.scoring.lockstep import in_step
 from lm_eval_calibration.scoring.output_layer import can_pick, only_positions
 from lm_eval_calibration.scoring.prefixes import Plan, Tokens
-from lm_eval_calibration.scoring.temperature_grid import TemperatureGrid, wants_temperatures
+from lm_eval_calibration.scoring.switch import wants_temperatures
+from lm_eval_calibration.scoring.temperature_grid import TemperatureGrid
 from lm_eval_calibration.scoring.token_scores import TokenScores
 from lm_eval_calibration.scoring.transfer import to_device
 from lm_eval_calibration.scoring.versions import versions

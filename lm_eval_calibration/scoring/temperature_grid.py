@@ -7,11 +7,9 @@ the few entries that reach the threshold at some T; every probability that Full-
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
-from lm_eval.api.model import CachingLM
 from numpy.typing import NDArray
 
 from lm_eval_calibration.scoring.temperature_scores import STEPS, TEMPERATURES, TemperatureScores
@@ -25,18 +23,6 @@ _LOG_THRESHOLD = math.log(MIN_LARGE_PROB) - 1e-2
 
 _MOST_LARGE = math.floor(math.exp(-_LOG_THRESHOLD))
 """Entries of one distribution that can reach the threshold at one T. At all others they are the largest as well."""
-
-_ATTRIBUTE = "_calibration_temperatures"
-
-
-def set_temperatures(lm: Any, enabled: bool) -> None:
-    """Let a run's token scores hold the grid (the default is not to). Backends that can't ignore it."""
-    setattr(lm.lm if isinstance(lm, CachingLM) else lm, _ATTRIBUTE, enabled)
-
-
-def wants_temperatures(lm: Any) -> bool:
-    """Return whether they should."""
-    return bool(getattr(lm.lm if isinstance(lm, CachingLM) else lm, _ATTRIBUTE, False))
 
 
 class TemperatureGrid:
