@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_calibration import metrics
+from lm_eval_calibration.corpora import Corpus
 from lm_eval_calibration.metrics.validation import check_n_bins
 
 KEPT_PROB = 0.05
@@ -63,6 +64,10 @@ class Doc(Protocol):
     def kept_from(self) -> float | None:
         """From where on ``large_probs`` has them all."""
 
+    @property
+    def corpus(self) -> Corpus | None:
+        """Sums over the tokens of a text, in place of these."""
+
 
 class Judged(NamedTuple):
     """A doc of which only the confidence and whether the answer is right are looked at."""
@@ -77,6 +82,7 @@ class Judged(NamedTuple):
     log_probs: Sequence[float] | None = None
     large_probs: Sequence[Sequence[float]] | None = None
     kept_from: float | None = None
+    corpus: Corpus | None = None
 
 
 class _Chunk(NamedTuple):
@@ -190,7 +196,7 @@ class Columns:
                 _small([len(doc.log_likelihoods) for doc in docs]),
                 np.fromiter(chain.from_iterable(doc.log_likelihoods for doc in docs), dtype=np.float64),
                 np.array([doc.confidence for doc in docs if doc.kind != "multiple_choice"], dtype=np.float64),
-                _small([len(doc.log_probs or ()) for doc in docs]),
+                _small([_n_positions(doc) for doc in docs]),
                 *self._gaps(docs),
             )
         )
@@ -276,6 +282,8 @@ def doc_gap_sums(docs: Sequence[Doc], n_bins: int) -> NDArray[np.float64]:
     Raises:
         ValueError: naming the first doc without token distributions, or with some that can't be.
     """
+    if any(doc.corpus is not None for doc in docs):
+        return np.concatenate([_corpus_gap_sums(doc, n_bins) for doc in docs])
     for doc in docs:
         if doc.log_probs is None or doc.large_probs is None:
             raise ValueError(f"{doc.task} doc {doc.doc_id}: no token distributions were recorded")
@@ -297,6 +305,24 @@ def doc_gap_sums(docs: Sequence[Doc], n_bins: int) -> NDArray[np.float64]:
     if some.any():
         sums[some] = np.add.reduceat(gaps, (np.cumsum(n_positions) - n_positions)[some], axis=0)
     return sums
+
+
+def _corpus_gap_sums(doc: Doc, n_bins: int) -> NDArray[np.float64]:
+    """Gap sums [1, n_bins] of a doc among which some are texts of a corpus: those know their run's bins only."""
+    if doc.corpus is None:
+        return doc_gap_sums([doc], n_bins)
+    if doc.corpus.gap_sums is None:
+        raise ValueError(f"{doc.task} doc {doc.doc_id}: no token distributions were recorded")
+    if doc.corpus.n_bins != n_bins:
+        raise ValueError(
+            f"{doc.task} doc {doc.doc_id}: the sums of a corpus are those of the {doc.corpus.n_bins} bins of its run, "
+            f"not of {n_bins}: ask for n_bins={doc.corpus.n_bins}, or run again"
+        )
+    return np.array([doc.corpus.gap_sums])
+
+
+def _n_positions(doc: Doc) -> int:
+    return len(doc.log_probs or ()) if doc.corpus is None else doc.corpus.n_tokens or 0
 
 
 def _outcome(doc: Doc) -> int:

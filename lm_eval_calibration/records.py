@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from lm_eval_calibration import columns
 from lm_eval_calibration.columns import Columns, Judged
+from lm_eval_calibration.corpora import Corpus
 from lm_eval_calibration.generations import Generation
 from lm_eval_calibration.temperatures import TokenTemperatures
 
@@ -32,8 +33,7 @@ RECORD_KEY = "calibration"
 OTHER_FILTER = "see the line of filter "
 """Begins what stands there in lines of a task's other filters: a doc has one record."""
 
-KINDS = ("multiple_choice", "generation")
-"""Kinds of record; ``corpus`` is reserved."""
+KINDS = ("multiple_choice", "generation", "corpus")
 
 KEPT_PROB = columns.KEPT_PROB
 """Probabilities at least this large are stored, so Full-ECE can be computed later for any n_bins up to 20."""
@@ -48,7 +48,7 @@ class Record:
         doc_id: the doc's number in its split.
         doc_hash: the harness's hash of the doc.
         prompt_hash: the harness's hash of the (first) prompt.
-        kind: ``multiple_choice`` or ``generation``.
+        kind: ``multiple_choice``, ``generation`` or ``corpus``.
         log_likelihoods: of the choices, in nats, summed over each choice's tokens; empty for other kinds.
         gold: index of the right choice, or None where the doc's label is broken (and for other kinds).
         log_probs: of the reference's tokens (the gold choice, or a generation's reference answer); None where there is
@@ -62,6 +62,7 @@ class Record:
         rotated_log_likelihoods: of the choices under each of these orders, in the doc's own order of choices.
         temperatures: the doc's tokens at a grid of temperatures, where the run asked for it.
         generation: what the model wrote; for the kind ``generation`` only.
+        corpus: sums over the tokens of a text; for the kind ``corpus`` only.
         extra: optional fields that this version does not know.
     """
 
@@ -82,6 +83,7 @@ class Record:
     rotated_log_likelihoods: tuple[tuple[float, ...], ...] | None = None
     temperatures: TokenTemperatures | None = None
     generation: Generation | None = None
+    corpus: Corpus | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -92,10 +94,9 @@ class Record:
             self.large_probs or ()
         ):
             raise ValueError("log_probs and large_probs are not of the same positions")
-        if (self.generation is None) != (self.kind != "generation"):
-            raise ValueError(
-                f"a record of kind {self.kind} {'lacks' if self.generation is None else 'has'} a generation"
-            )
+        for kind, part in (("generation", self.generation), ("corpus", self.corpus)):
+            if (part is None) != (self.kind != kind):
+                raise ValueError(f"a record of kind {self.kind} {'lacks' if part is None else 'has'} a {kind}")
         if self.kind == "multiple_choice":
             self._check_choices()
         elif self.log_likelihoods or self.gold is not None:
@@ -123,12 +124,17 @@ class Record:
 
     @property
     def confidence(self) -> float | None:
-        """Probability of the most probable choice; of a generation ``pavg``, None where it is undefined."""
+        """Probability of the most probable choice; of a generation ``pavg``, None where it is undefined.
+
+        A text of a corpus has none: it is no answer.
+        """
+        if self.corpus is not None:
+            return None
         return float(self.probs.max()) if self.generation is None else self.generation.confidence
 
     @property
     def correct(self) -> int | None:
-        """1 if the answer is right, else 0; None where the label is broken.
+        """1 if the answer is right, else 0; None where the label is broken, and for a text of a corpus.
 
         The answer is the most probable choice (the first of equals, as the harness counts), or what was generated.
         """
@@ -173,12 +179,15 @@ class Record:
         """Return the record as JSON-ready data; an infinite log-likelihood becomes null."""
         data: dict[str, Any] = {"version": RECORD_VERSION, "definitions": DEFINITION_VERSION}
         data |= {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
-        keep = {"correct", "gold" if self.generation is None else "confidence"}
-        if self.generation is None:
+        keep = {"correct", "gold" if self.kind == "multiple_choice" else "confidence"}
+        if self.kind == "multiple_choice":
             data["log_likelihoods"] = [_finite(x) for x in self.log_likelihoods]
         else:
             del data["log_likelihoods"]
+        if self.generation is not None:
             data["generation"] = self.generation.to_dict()
+        if self.corpus is not None:
+            data["corpus"] = self.corpus.to_dict()
         if self.log_probs is not None and self.large_probs is not None:
             data["log_probs"] = [_finite(x) for x in self.log_probs]
             data["large_probs"] = [list(position) for position in self.large_probs]
@@ -208,6 +217,8 @@ class Record:
                 known[name] = parse(known[name])
         if data.get("generation") is not None:
             known["generation"] = Generation.from_dict(data["generation"], data.get("correct"))
+        if data.get("corpus") is not None:
+            known["corpus"] = Corpus.from_dict(data["corpus"])
         record = cls.__new__(cls)  # the generated __init__ of a frozen class takes twice as long as all of this
         record.__dict__.update(known, extra=extra)
         record.__post_init__()

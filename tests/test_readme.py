@@ -19,6 +19,7 @@ from lm_eval_calibration.cli import app
 from lm_eval_calibration.directory import task_names
 from lm_eval_calibration.metrics import CATALOG, CORE
 from lm_eval_calibration.tasks import CalibrationTaskManager, Options
+from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS
 
 README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
 
@@ -153,6 +154,16 @@ def test_python_of_recalibration_says_what_it_says(tmp_path: Path, monkeypatch: 
     code = block("python: recalibrate")
     expected = re.findall(r"^# (.*)$", code, re.MULTILINE)
     assert [line.strip() for line in run_python(code, tmp_path, monkeypatch)] == expected
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the judge refuses Windows")
+def test_python_of_the_judge_says_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = block("python: judge")
+    assert run_python(code, tmp_path, monkeypatch) == re.findall(r"^# (.*)$", code, re.MULTILINE)
+
+
+def test_metrics_of_a_corpus_are_those_we_have() -> None:
+    assert re.findall(r"^\| `(\w+)` \|", section("Corpora: every token"), re.MULTILINE) == list(CORPUS_METRICS)
 
 
 def test_your_own_task_works_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from lm_eval_calibration.metrics.classwise import (
     sce_stderr,
 )
 from lm_eval_calibration.metrics.comparison import RUN_FIELDS, Comparison, Run, compare, holm
+from lm_eval_calibration.metrics.corpora import token_accuracy, token_accuracy_stderr, token_ece, token_ece_stderr
 from lm_eval_calibration.metrics.decompositions import NllDecomposition, nll_decomposition
 from lm_eval_calibration.metrics.full_vocabulary import (
     check_kept_from,
@@ -264,5 +265,9 @@ __all__ = [
     "smece_interval",
     "smece_null",
     "smece_stderr",
+    "token_accuracy",
+    "token_accuracy_stderr",
+    "token_ece",
+    "token_ece_stderr",
     "too_few_to_tell",
 ]

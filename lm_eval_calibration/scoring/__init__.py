@@ -1,8 +1,11 @@
 """Token scores from any backend of the harness. The only place with torch and backends."""
 
+from lm_eval_calibration.scoring.corpus_scores import CorpusScores, TokenSums
 from lm_eval_calibration.scoring.dispatch import (
+    CORPUS_REQUEST_TYPE,
     GENERATION_REQUEST_TYPE,
     REQUEST_TYPE,
+    corpus_scores,
     generated_tokens,
     install,
     token_scores,
@@ -13,13 +16,17 @@ from lm_eval_calibration.scoring.temperature_scores import TEMPERATURES
 from lm_eval_calibration.scoring.token_scores import MAX_BINS, MIN_LARGE_PROB, TokenScores
 
 __all__ = [
+    "CORPUS_REQUEST_TYPE",
     "GENERATION_REQUEST_TYPE",
     "MAX_BINS",
     "MIN_LARGE_PROB",
     "REQUEST_TYPE",
     "TEMPERATURES",
+    "CorpusScores",
     "GeneratedText",
     "TokenScores",
+    "TokenSums",
+    "corpus_scores",
     "generated_tokens",
     "install",
     "set_shared_prefixes",

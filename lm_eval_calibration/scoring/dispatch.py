@@ -3,6 +3,7 @@
 The evaluator calls ``getattr(lm, request_type)(requests)``, so a new method on ``LM`` reaches every backend and
 replaces nothing. ``token_scores_v1`` scores a continuation; the number of bins is no argument of it: backends return
 what every n_bins up to 100 needs. ``generated_tokens_v1`` goes on from a prompt as ``generate_until`` does.
+``corpus_scores_v1`` scores every token of a text, and returns sums over the bins that the request asks for.
 """
 
 import importlib
@@ -13,7 +14,8 @@ from typing import Any, Protocol, cast
 
 from lm_eval.api.model import LM, hash_args
 
-from lm_eval_calibration.scoring import plain, plain_generation
+from lm_eval_calibration.scoring import plain, plain_corpus, plain_generation
+from lm_eval_calibration.scoring.corpus_scores import CorpusScores
 from lm_eval_calibration.scoring.generated_text import GeneratedText
 from lm_eval_calibration.scoring.switch import wants_temperatures
 from lm_eval_calibration.scoring.token_scores import TokenScores
@@ -22,6 +24,7 @@ logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: s
 
 REQUEST_TYPE = "token_scores_v1"
 GENERATION_REQUEST_TYPE = "generated_tokens_v1"
+CORPUS_REQUEST_TYPE = "corpus_scores_v1"
 
 Keep = Callable[[int, Any], None]
 
@@ -48,6 +51,7 @@ class RequestType:
         gives: what a scorer knows that the fallback does not, and what is missing without it.
         is_complete: whether an answer has it, and what else a run asks the backend for.
         is_cached: whether a request is answered from ``--use_cache``.
+        cached_by: what of a request, beside the type's name, the answer depends on.
     """
 
     name: str
@@ -56,6 +60,7 @@ class RequestType:
     gives: tuple[str, str]
     is_complete: Callable[[LM, Any], bool]
     is_cached: Callable[[Any], bool] = lambda _: True
+    cached_by: Callable[[Any], Any] = lambda request: request.args
 
 
 TOKEN_SCORES = RequestType(
@@ -84,6 +89,15 @@ GENERATED_TOKENS = RequestType(
     lambda request: not request.args[1].get("do_sample", False),
 )
 
+CORPUS_SCORES = RequestType(
+    CORPUS_REQUEST_TYPE,
+    {"lm_eval.models.huggingface.HFLM": "lm_eval_calibration.scoring.hf_corpus"},
+    plain_corpus,
+    ("token distributions", "full_ece, ece and token_accuracy are left out, perplexities are complete"),
+    lambda _, answer: answer.has_distributions,
+    cached_by=lambda request: (*request.args, request.n_bins),
+)
+
 
 def scorer_for(lm: LM, request_type: RequestType = TOKEN_SCORES) -> Scorer:
     """Return the scorer of the backend's class or of the nearest base class that has one, else the fallback."""
@@ -110,8 +124,9 @@ def answers(lm: LM, requests: Sequence[Any], request_type: RequestType) -> list[
     """
     cache = getattr(getattr(lm, "cache_hook", None), "dbdict", None)
     found: list[Any] = [None] * len(requests)
-    keys: list[str | None] = [
-        hash_args(request_type.name, request.args) if cache is not None and request_type.is_cached(request) else None
+    is_cached = cache is not None and request_type.is_cached
+    keys = [
+        hash_args(request_type.name, request_type.cached_by(request)) if is_cached and is_cached(request) else None
         for request in requests
     ]
     scorer = scorer_for(lm, request_type)
@@ -162,7 +177,21 @@ def generated_tokens(lm: LM, requests: Sequence[Any]) -> list[GeneratedText]:
     return answers(lm, requests, GENERATED_TOKENS)
 
 
+def corpus_scores(lm: LM, requests: Sequence[Any]) -> list[CorpusScores]:
+    """Score each text, every token of it given those before it in the stock run's rolling windows.
+
+    Args:
+        lm: any backend of the harness.
+        requests: instances whose ``args`` are ``(text,)``, with the attribute ``n_bins``.
+
+    Returns:
+        One :class:`CorpusScores` for each request, in the requests' order.
+    """
+    return answers(lm, requests, CORPUS_SCORES)
+
+
 def install() -> None:
     """Add the request types to the harness's ``LM``."""
     setattr(LM, REQUEST_TYPE, token_scores)
     setattr(LM, GENERATION_REQUEST_TYPE, generated_tokens)
+    setattr(LM, CORPUS_REQUEST_TYPE, corpus_scores)

@@ -31,6 +31,7 @@ class Distributions(NamedTuple):
         target_log_probs: [m] natural logs, float64, in the same arithmetic as ``large_probs``.
         target_stock_log_probs: [m] the same as a stock run computes them, for the harness's log-likelihood.
         target_is_greedy: [m] whether the reference token is the most probable one.
+        top_log_probs: [n] natural log of the most probable token's probability, float64.
         large_probs: n arrays with every probability of at least ``MIN_LARGE_PROB``, float64.
         log_normalizers: [n] log-sum-exp of each row, float64; not finite where the logits are broken.
     """
@@ -38,6 +39,7 @@ class Distributions(NamedTuple):
     target_log_probs: NDArray[np.float64]
     target_stock_log_probs: NDArray[np.float64]
     target_is_greedy: NDArray[np.bool_]
+    top_log_probs: NDArray[np.float64]
     large_probs: list[NDArray[np.float64]]
     log_normalizers: NDArray[np.float64]
 
@@ -73,11 +75,12 @@ def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) ->
     targets = logits[rows, tokens].to(log_sum.dtype)
     exact = targets - top[rows] - log_sum[rows]
     as_stock = _stock_log_probs(logits, found, rows, tokens) if logits.dtype == torch.float32 else exact
-    large, log_probs, stock_log_probs, is_greedy, log_normalizers = to_host(
+    large, log_probs, stock_log_probs, is_greedy, top_log_probs, log_normalizers = to_host(
         found.large.to(log_sum.dtype) - top[:, None] - log_sum[:, None],
         exact,
         as_stock,
         _is_greedy(logits, found.top, rows, tokens),
+        -log_sum,
         top + log_sum,
     )
     # A rounding error above 0 would be a probability above 1.
@@ -86,6 +89,7 @@ def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) ->
         target_log_probs=np.minimum(log_probs, 0.0),
         target_stock_log_probs=stock_log_probs,
         target_is_greedy=is_greedy.astype(np.bool_),
+        top_log_probs=np.minimum(top_log_probs, 0.0),
         large_probs=[probs[probs > 0] for probs in large_probs],
         log_normalizers=log_normalizers,
     )

@@ -9,6 +9,7 @@ them and without, stand a trial against the plain call before any of it is belie
 import inspect
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from math import isqrt
 from typing import Any
 
 import torch
@@ -21,6 +22,10 @@ from lm_eval_calibration.scoring.switch import shared_prefixes
 from lm_eval_calibration.scoring.transfer import to_device
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
+
+_WEIGHTS_PER_ENTRY = 8
+"""Reading so many weights costs a CPU about as much as one entry of an attention matrix (6 to 15 were measured; the
+best length changes with the root of it, and the cost little around that)."""
 
 _ATTENTION = ("full_attention", "sliding_attention")
 
@@ -64,14 +69,28 @@ def _kinds(config: Any) -> list[str]:
 def most_tokens(lm: HFLM, longest: int) -> int:
     """Return how many tokens a pack may hold: no more than the longest batch of a stock run.
 
-    Each token of a pack of L compares itself with L others, some 4 * hidden * L operations a layer beside the layer's
-    24 * hidden ** 2 or so: on a CPU, L = hidden / 2 adds less than a tenth. An accelerator is better kept busy, up to
-    what logits for every token of a pack may take (1 GiB in half precision at 262,144 entries).
+    A call of the model on a pack of L tokens reads all weights, so a token pays for weights / L of them; and a token's
+    attention over the pack is L entries in every layer and head. On a CPU an entry (two products, mask, softmax) costs
+    about as much as reading 8 weights, so a token costs least where L^2 = weights / (8 * layers * heads): 249 for
+    SmolLM2-135M, 682 for Gemma 3 270M, which has twice the weights, most of them in its output layer, and a quarter of
+    the heads. An accelerator is better kept busy, up to what logits for every token of a pack may take (1 GiB in half
+    precision at 262,144 entries).
     """
     most = 2048
     if lm.device.type == "cpu":
-        most = min(max(getattr(_text_config(lm), "hidden_size", 0) // 2, 128), 1024)
+        config = _text_config(lm)
+        heads, layers = (getattr(config, name, None) for name in ("num_attention_heads", "num_hidden_layers"))
+        matrices = heads * layers if isinstance(heads, int) and isinstance(layers, int) else 0
+        most = min(max(isqrt(_weights_read(lm.model) // (_WEIGHTS_PER_ENTRY * max(matrices, 1))), 128), 1024)
     return most if lm.batch_size == "auto" else min(most, int(lm.batch_size) * longest)
+
+
+def _weights_read(model: Any) -> int:
+    """Count the weights that a call reads: all but those of an embedding that is looked up only."""
+    looked_up = getattr(model.get_input_embeddings(), "weight", None)
+    is_output_too = looked_up is model.get_output_embeddings().weight
+    only_looked_up = 0 if looked_up is None or is_output_too else looked_up.numel()
+    return int(sum(p.numel() for p in model.parameters()) - only_looked_up)
 
 
 class _DisagreesError(Exception):

@@ -13,7 +13,8 @@ from lm_eval.tasks._index import Entry, Kind
 
 from lm_eval_calibration.directory import task_configs
 from lm_eval_calibration.metrics import CORE
-from lm_eval_calibration.tasks.configuration import why_not
+from lm_eval_calibration.tasks.configuration import ROLLING, why_not
+from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS
 from lm_eval_calibration.tasks.options import TaskError
 from lm_eval_calibration.tasks.stock import is_stock, read_yaml
 
@@ -134,7 +135,12 @@ def _group(config: Mapping[str, Any], index: Index, result: Calibrated) -> dict[
     if listed := config.get("aggregate_metric_list"):
         entries = [listed] if isinstance(listed, Mapping) else list(listed)
         names = [entry["metric"] for entry in entries]
-        renamed["aggregate_metric_list"] = [*entries, *_pooled(["acc", *CORE], names)]
+        bases = [child.removesuffix(SUFFIX) for child in children if isinstance(child, str)]
+        are_corpora = len(bases) == len(children) and all(_is_corpus(base, index) for base in bases)
+        renamed["aggregate_metric_list"] = [
+            *entries,
+            *_pooled(list(CORPUS_METRICS) if are_corpora else ["acc", *CORE], names),
+        ]
     return renamed
 
 
@@ -160,14 +166,25 @@ def _children(group: str, member: Any, index: Index, result: Calibrated) -> Iter
 
 def _add_tag(entry: Entry, index: Index, result: Calibrated) -> None:
     tasks = [task for task in sorted(entry.tags) if task in index and _add(task, index, result)]
+    corpora = [task for task in tasks if _is_corpus(task, index)]
+    if 0 < len(corpora) < len(tasks):
+        tasks = [task for task in tasks if task not in corpora]
+        for task in corpora:
+            del result.configs[task + SUFFIX]
+            result.left_out[task] = "texts and questions have no metric in common; ask for it by its name"
     if tasks:
         shared = ["acc_norm"] if all("acc_norm" in _listed(index[task].cfg or {}) for task in tasks) else []
+        metrics = list(CORPUS_METRICS) if _is_corpus(tasks[0], index) else ["acc", *shared, *CORE]
         name = entry.name + SUFFIX
         result.configs[name] = {
             "group": name,
             "task": [task + SUFFIX for task in tasks],
-            "aggregate_metric_list": _pooled(["acc", *shared, *CORE], []),
+            "aggregate_metric_list": _pooled(metrics, []),
         }
+
+
+def _is_corpus(name: str, index: Index) -> bool:
+    return (index[name].cfg or {}).get("output_type") == ROLLING if name in index else False
 
 
 def _listed(config: Mapping[str, Any]) -> list[Any]:

@@ -4,7 +4,7 @@ import json
 import sys
 from collections.abc import ItemsView, Mapping, Sequence
 from functools import cached_property, partial
-from typing import Any, cast
+from typing import Any, Self, cast
 
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import handle_non_serializable, hash_string
@@ -15,7 +15,7 @@ from lm_eval_calibration.scoring import REQUEST_TYPE, TokenScores, set_shared_pr
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 from lm_eval_calibration.tasks.bounds import BOUNDS, BoundAggregation
 from lm_eval_calibration.tasks.checked_task import CheckedTask, gold_index
-from lm_eval_calibration.tasks.configuration import configuration, order_metrics
+from lm_eval_calibration.tasks.configuration import ROLLING, configuration, order_metrics
 from lm_eval_calibration.tasks.notices import collect, logger, new_run, say_once
 from lm_eval_calibration.tasks.options import TaskError
 from lm_eval_calibration.tasks.orders import Slots, are_labels, find_slots, in_own_order, replace_last, rotations
@@ -54,9 +54,21 @@ class CalibratedTask(CheckedTask):
         TaskError: naming file, task, doc and field, and what can't be calibrated in it.
     """
 
+    request_type = REQUEST_TYPE
+
+    def __new__(cls, config: Mapping[str, Any] | None = None) -> Self:
+        """Make the task of the stock task's kind."""
+        from lm_eval_calibration.tasks.corpus_task import CorpusTask
+
+        calibration = configuration(config)
+        kinds: Mapping[str, type[Any]] = {ROLLING: CorpusTask}
+        self: Self = super().__new__(kinds.get(calibration.output_type, CalibratedTask))
+        self.calibration = calibration
+        return self
+
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         new_run()
-        super().__init__(configuration(config))
+        super().__init__(self.calibration)
         self.options = self.calibration.options
         self._aggregate_here()
         self._with_stderr = True
@@ -107,7 +119,7 @@ class CalibratedTask(CheckedTask):
         super().build_all_requests(**docs_or_borrowed(self, kwargs))
         self._check_orders()
         for request in self._instances:  # here, since --cache_requests may have kept them for another version
-            request.request_type = REQUEST_TYPE
+            request.request_type = self.request_type
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Any]:
         """Return the stock task's requests, and after them those of the other orders of the choices."""
@@ -120,7 +132,7 @@ class CalibratedTask(CheckedTask):
                 f"{self.place_of(doc)}: permute finds other texts in {slots} than the {len(choices)} choices"
             )
         text = self.doc_to_text(doc)
-        for rotation in rotations(_doc_hash(doc), self.options.permute, len(choices))[1:]:
+        for rotation in rotations(doc_hash(doc), self.options.permute, len(choices))[1:]:
             other = slots.rotated(doc, rotation)
             context = replace_last(ctx, text, self.doc_to_text(other))
             if context is None:
@@ -168,7 +180,7 @@ class CalibratedTask(CheckedTask):
             asked.setdefault(request.doc_id, {0}).add(getattr(request, "rotation", 0))
         for doc_id, doc in docs.items():
             n_choices = len(self.doc_to_choice(doc)) if self._is_asked_in_several_orders else 1
-            if asked[doc_id] != set(rotations(_doc_hash(doc), max(self.options.permute, 1), n_choices)):
+            if asked[doc_id] != set(rotations(doc_hash(doc), max(self.options.permute, 1), n_choices)):
                 raise TaskError(
                     f"{self.task_name}: the cached requests ask for other orders of the choices: run with "
                     "--cache_requests refresh"
@@ -269,8 +281,8 @@ class CalibratedTask(CheckedTask):
         request = getattr(answers[0], "request", None)
         doc_id = None if request is None else self._true_doc_id(request.doc_id)
         place = f"{self.task_name} doc {doc_id}"
-        doc_hash = _doc_hash(doc)
-        if request is not None and _doc_hash(request.doc) != doc_hash:
+        hash_of_doc = doc_hash(doc)
+        if request is not None and doc_hash(request.doc) != hash_of_doc:
             # The harness's cached requests know nothing of --samples.
             raise TaskError(f"{place}: the requests are another doc's; run without --cache_requests or --samples")
         log_likelihoods = tuple(_checked([float(answer[0]) for answer in answers], place))
@@ -282,7 +294,7 @@ class CalibratedTask(CheckedTask):
         return Record(
             task=self.task_name,
             doc_id=doc_id,
-            doc_hash=doc_hash,
+            doc_hash=hash_of_doc,
             prompt_hash=hash_string(request.arguments[0]) if request else "",
             kind="multiple_choice",
             log_likelihoods=log_likelihoods,
@@ -293,7 +305,7 @@ class CalibratedTask(CheckedTask):
         )
 
 
-def _doc_hash(doc: Any) -> str:
+def doc_hash(doc: Any) -> str:
     """Return the harness's own hash of a doc."""
     text = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
     return str(hash_string(text))

@@ -18,9 +18,13 @@ from lm_eval.api.registry import (
 from lm_eval.config.task import TaskConfig
 
 from lm_eval_calibration.metrics import CATALOG, CORE
+from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS
 from lm_eval_calibration.tasks.options import KEY, Options, TaskError, check_metric, merged, nearest
 from lm_eval_calibration.tasks.stock import is_stock, read_config, read_yaml, stock_path
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE, with_views
+
+ROLLING = "loglikelihood_rolling"
+"""The output type of a task whose docs are texts that the model predicts token by token."""
 
 CLASS = "lm_eval_calibration.tasks.CalibratedTask"
 
@@ -42,6 +46,11 @@ class Configuration:
     metrics: tuple[str, ...]
     options: Options
     path: Path | None
+
+    @property
+    def output_type(self) -> str:
+        """The stock task's kind of request."""
+        return str(self.full.get("output_type", TaskConfig.output_type))
 
     @property
     def where(self) -> str:
@@ -82,9 +91,12 @@ def configuration(config: Mapping[str, Any] | None) -> Configuration:
     if reason := why_not(full):
         raise TaskError(f"{where} can't be calibrated: {reason}")
     _check_keys(full, where)
-    full["metric_list"], ours = _metric_list(
-        stock, given, options, where, is_stock_task=base_path is not None and is_stock(base_path)
-    )
+    if full.get("output_type") == ROLLING:
+        full["metric_list"], ours = _corpus_metric_list(stock, given, where)
+    else:
+        full["metric_list"], ours = _metric_list(
+            stock, given, options, where, is_stock_task=base_path is not None and is_stock(base_path)
+        )
     return Configuration(full, tuple(ours), options, path)
 
 
@@ -97,12 +109,18 @@ def why_not(config: Mapping[str, Any]) -> str | None:
     output_type = config.get("output_type", TaskConfig.output_type)
     reasons = {
         "it is a Python class of its own": "class" in config and not _is_ours(config["class"]),
-        f"its output_type is {output_type!r}, not 'multiple_choice'": output_type != "multiple_choice",
-        "it has a process_results of its own": config.get("process_results") is not None,
         "it shows images or audio": config.get("doc_to_image") or config.get("doc_to_audio"),
-        "it has no doc_to_choice": config.get("doc_to_choice") is None,
-        "its gold is a list of answers; calibration needs exactly one": isinstance(config.get("doc_to_target"), list),
     }
+    if output_type != ROLLING:
+        reasons |= {
+            f"its output_type is {output_type!r}, not 'multiple_choice' or {ROLLING!r}": output_type
+            != "multiple_choice",
+            "it has a process_results of its own": config.get("process_results") is not None,
+            "it has no doc_to_choice": config.get("doc_to_choice") is None,
+            "its gold is a list of answers; calibration needs exactly one": isinstance(
+                config.get("doc_to_target"), list
+            ),
+        }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
@@ -183,6 +201,26 @@ def _metric_list(
         for metric, better in order_metrics(options).items()
     ]
     return [*_complete([entry for entry in stocks if entry["metric"] not in TABLE]), *entries], ours
+
+
+def _corpus_metric_list(
+    stock: Mapping[str, Any], given: Mapping[str, Any], where: str
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return a corpus's ``metric_list``, the stock task's metrics first, and the names in it that are ours."""
+    chosen = list(given.get("metric_list") or ())
+    for entry in chosen:
+        name = entry["metric"]
+        if name not in CORPUS_METRICS and (name in TABLE or not (name in metric_registry or entry.get("hf_evaluate"))):
+            known = ", ".join(CORPUS_METRICS)
+            raise TaskError(f"{where}: metric_list has {name!r}{nearest(name, CORPUS_METRICS)}; a corpus has {known}")
+    ours = [entry["metric"] for entry in chosen if entry["metric"] in CORPUS_METRICS] or list(CORPUS_METRICS)
+    defaults = [{"metric": metric} for metric in DEFAULT_METRIC_REGISTRY[ROLLING]]
+    stocks = [e for e in chosen if e["metric"] not in CORPUS_METRICS] or list(stock.get("metric_list") or defaults)
+    entries = [
+        {"metric": name, "aggregation": name, "higher_is_better": CORPUS_METRICS[name].higher_is_better}
+        for name in ours
+    ]
+    return [*_complete([entry for entry in stocks if entry["metric"] not in CORPUS_METRICS]), *entries], ours
 
 
 def order_metrics(options: Options) -> dict[str, bool]:

@@ -20,6 +20,7 @@ from lm_eval.config.group import AggMetricConfig
 
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
+from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS
 from lm_eval_calibration.tasks.notices import say_collected, say_once
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
 
@@ -49,7 +50,7 @@ def _metrics_of_the_tasks(aggregate_groups: Callable[[Any], Any]) -> Callable[[A
     @wraps(aggregate_groups)
     def patched(results: Any) -> Any:
         for metrics in results.metrics.values():
-            for name in TABLE:
+            for name in {*TABLE, *CORPUS_METRICS}:
                 metrics.pop(f"{name}_stderr_stderr,none", None)
         _drop_empty_stderrs(results)
         for group in results.groups.values():

@@ -20,6 +20,7 @@ from lm_eval.api.registry import (
 )
 
 from lm_eval_calibration.tasks.aggregation import Aggregation
+from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusAggregation
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
 
 
@@ -32,12 +33,14 @@ def _passthrough(name: str) -> Callable[[Any], Any]:
     return metric
 
 
-METRICS = {name: _passthrough(name) for name in [*TABLE, *ORDER_METRICS]}
+METRICS = {name: _passthrough(name) for name in [*CORPUS_METRICS, *TABLE, *ORDER_METRICS]}
 AGGREGATIONS = {
+    **{name: CorpusAggregation(metric) for name, metric in CORPUS_METRICS.items()},
     **{name: Aggregation(row.metric, view=row.view) for name, row in TABLE.items()},
     **{name: get_aggregation("mean") for name in ORDER_METRICS},
 }
-_DIRECTIONS = {name: row.metric.higher_is_better for name, row in TABLE.items()} | ORDER_METRICS
+_DIRECTIONS: dict[str, bool | None] = {name: metric.higher_is_better for name, metric in CORPUS_METRICS.items()}
+_DIRECTIONS |= {name: row.metric.higher_is_better for name, row in TABLE.items()} | ORDER_METRICS
 
 
 def register() -> None:

@@ -276,6 +276,34 @@ def test_autocast_is_the_backend_s(byte_tokenizer: Any) -> None:
     assert per_token(stock, ours) < 0.5
 
 
+@pytest.mark.parametrize(
+    ("kind", "shape", "tied", "most"),
+    [
+        ("LlamaConfig", (576, 1536, 30, 9, 3, 64, 49152), True, 249),  # SmolLM2-135M
+        ("LlamaConfig", (576, 1536, 30, 9, 3, 64, 49152), False, 249),  # an embedding is looked up, not read
+        ("Gemma3TextConfig", (640, 2048, 18, 4, 1, 256, 262144), True, 682),  # Gemma 3 270M
+        ("LlamaConfig", (4096, 14336, 32, 32, 8, 128, 128256), False, 957),  # Llama 3 8B
+        ("LlamaConfig", (64, 64, 2, 4, 4, 16, 500), True, 128),  # never less
+    ],
+)
+def test_a_pack_s_size_weighs_reading_weights_against_attention(
+    kind: str, shape: tuple[int, ...], tied: bool, most: int
+) -> None:
+    import transformers
+
+    names = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"]
+    names += ["num_key_value_heads", "head_dim", "vocab_size"]
+    options = dict(zip(names, shape, strict=True))
+    with torch.device("meta"):  # no memory for the weights
+        model = transformers.AutoModelForCausalLM.from_config(
+            getattr(transformers, kind)(tie_word_embeddings=tied, bos_token_id=1, eos_token_id=1, **options)
+        )
+    lm = HFLM.__new__(HFLM)
+    lm._model, lm._device, lm.batch_size_per_gpu = model, torch.device("cpu"), 8
+    assert packed.most_tokens(lm, 1000) == most
+    assert packed.most_tokens(lm, 10) == 80  # a stock batch is never larger
+
+
 def test_refusals_name_their_reason(byte_tokenizer: Any) -> None:
     lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
     assert packed.refusal(lm, 100) is None

@@ -26,7 +26,7 @@ def test_every_contract_name_is_there(manager: CalibrationTaskManager) -> None:
     subjects = [load_yaml(path, resolve_func=False)["task"] for path in MMLU.glob("mmlu_*.yaml")]
     assert len(subjects) == 57
     medical = ["medqa_4options", "medmcqa", "pubmedqa"]
-    assert set(tasks) == {f"{name}_calibration" for name in [*subjects, *medical]}
+    assert set(tasks) == {f"{name}_calibration" for name in [*subjects, *medical, "wikitext"]}
     assert set(groups) == {f"{name}_calibration" for name in [*GROUPS, "medical"]}
     assert set(groups) | set(tasks) <= set(manager.all_tasks)
     assert manager._stock_index_is_due  # looking at our own tasks read no stock index
@@ -39,7 +39,7 @@ def test_a_task_file_names_the_stock_task_and_nothing_of_it(path: Path) -> None:
     assert config["task"] == f"{config['stock_task']}_calibration" == path.stem
     stock = stock_config(config["stock_task"])
     assert stock["task"] == config["stock_task"]
-    assert stock["output_type"] == "multiple_choice"
+    assert stock["output_type"] == ("loglikelihood_rolling" if path.parent.name == "corpora" else "multiple_choice")
 
 
 @pytest.mark.parametrize("name", GROUPS)
@@ -125,7 +125,7 @@ def test_a_wheel_carries_the_task_files(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(Path(__file__).parents[2])
     with zipfile.ZipFile(tmp_path / build.build_wheel(str(tmp_path))) as wheel:
         names = wheel.namelist()
-    assert sum(name.startswith("lm_eval_calibration/task_configs/") for name in names) == 57 + 5 + 3 + 1 + 1
+    assert sum(name.startswith("lm_eval_calibration/task_configs/") for name in names) == 57 + 5 + 3 + 1 + 1 + 1
     assert "lm_eval_calibration/py.typed" in names
     assert "lm_eval_calibration/demo/quiz/code.jsonl" in names
     assert not [name for name in names if name.startswith("tests")]

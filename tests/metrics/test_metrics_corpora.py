@@ -1,0 +1,74 @@
+"""Metrics of the tokens of a corpus, from sums over docs."""
+
+import numpy as np
+import pytest
+
+from lm_eval_calibration import metrics
+from lm_eval_calibration.metrics.binning import bin_index, bin_sums
+
+EXACT = {"abs": 1e-12, "rel": 0}
+
+
+def tokens(n_docs=7, seed=0):
+    rng = np.random.default_rng(seed)
+    docs = []
+    for n in rng.integers(1, 60, n_docs):
+        confidence = rng.random(n)
+        docs.append((confidence, (rng.random(n) < confidence**2).astype(int)))
+    return docs
+
+
+def sums(docs, n_bins):
+    gaps = [bin_sums(bin_index(c, n_bins), h - c, n_bins) for c, h in docs]
+    return np.array(gaps), [len(c) for c, _ in docs]
+
+
+@pytest.mark.parametrize("n_bins", [1, 10, 15, 100])
+def test_token_ece_is_the_ece_of_all_tokens(n_bins):
+    docs = tokens()
+    confidence, correct = (np.concatenate(part) for part in zip(*docs, strict=True))
+    expected = metrics.ece(confidence, correct, n_bins=n_bins)
+    assert metrics.token_ece(*sums(docs, n_bins)) == pytest.approx(expected, **EXACT)
+
+
+def test_token_accuracy_counts_tokens_not_docs():
+    assert metrics.token_accuracy([1, 0], [1, 9]) == pytest.approx(0.1, **EXACT)
+
+
+@pytest.mark.parametrize("name", ["token_ece", "token_accuracy"])
+def test_standard_errors_are_the_bootstrap_over_docs(name):
+    docs = tokens(30)
+    gaps, n = sums(docs, 10)
+    arrays = (gaps, np.array(n)) if name == "token_ece" else (np.array([h.sum() for _, h in docs]), np.array(n))
+    naive = metrics_bootstrap(getattr(metrics, name), *arrays)
+    assert getattr(metrics, f"{name}_stderr")(*arrays) == pytest.approx(naive, rel=1e-9)
+
+
+def metrics_bootstrap(function, *arrays):
+    rng = np.random.default_rng(0)
+    draws = [rng.integers(0, len(arrays[0]), len(arrays[0])) for _ in range(1000)]
+    return np.std([function(*(array[draw] for array in arrays)) for draw in draws], ddof=1)
+
+
+def test_one_doc_has_no_standard_error():
+    with pytest.warns(UserWarning, match="at least two docs"):
+        assert np.isnan(metrics.token_accuracy_stderr([3], [4]))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: metrics.token_ece([[0.5]], [0]), r"gaps\[0\] adds up to 0.5 over 0 tokens"),
+        (lambda: metrics.token_ece([[0.0]], [0]), r"n_tokens\[0\] is 0, not a positive integer"),
+        (lambda: metrics.token_ece([[0.1], [np.nan]], [1, 1]), r"gaps\[1\] adds up to nan over 1 tokens"),
+        (lambda: metrics.token_ece([[2.0, -0.5]], [2]), r"gaps\[0\] adds up to 2.5 over 2 tokens"),
+        (lambda: metrics.token_ece([0.5], [1]), r"gaps has shape \[1\]"),
+        (lambda: metrics.token_ece([[0.5]], [1, 1]), r"gaps has shape \[1, 1\]; it must be \[2, n_bins\]"),
+        (lambda: metrics.token_accuracy([2], [1]), r"n_correct\[0\] is 2 of 1 tokens"),
+        (lambda: metrics.token_accuracy([0], [0]), r"n_tokens\[0\] is 0"),
+        (lambda: metrics.token_accuracy([1, 1], [1]), "n_correct has 2 docs, but n_tokens has 1"),
+    ],
+)
+def test_bad_input_names_the_row(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
