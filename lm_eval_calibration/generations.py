@@ -19,18 +19,18 @@ class Sample:
     Attributes:
         text_hash: the harness's hash of the text.
         answer_hash: the same of the answer that the task's filter makes of the text.
-        correct: 1 or 0, the task's own metric of that answer.
+        correct: 1 or 0, the task's own metric of that answer; None where that says something between.
         token_log_probs: as of :class:`Generation`.
     """
 
     text_hash: str
     answer_hash: str
-    correct: int
+    correct: int | None
     token_log_probs: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no outcome or no probability."""
-        if self.correct not in (0, 1):
+        if self.correct not in (0, 1, None):
             raise ValueError(f"correct of a sample is {self.correct!r}, not 0 or 1")
         _check_log_probs(self.token_log_probs)
 
@@ -43,7 +43,7 @@ class Generation:
         text_hash: the harness's hash of the text; the text itself is in the line's ``resps``.
         metric: the task's own metric that says whether the answer is right.
         filter: the task's filter that made the answer of the text.
-        correct: 1 or 0, the value of that metric.
+        correct: 1 or 0, the value of that metric; None where it was not computed or says something between.
         token_log_probs: natural-log probabilities of the emitted tokens that the text consists of, by the model itself
             (temperature 1, no warper), whatever they were chosen by. Tokens that only end the text (the end token, a
             stop string) are not among them; one that the stop string cuts in two is. None where the backend gives
@@ -54,13 +54,13 @@ class Generation:
     text_hash: str
     metric: str
     filter: str
-    correct: int
+    correct: int | None
     token_log_probs: tuple[float, ...] | None = None
     samples: tuple[Sample, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what is no outcome or no probability."""
-        if self.correct not in (0, 1):
+        if self.correct not in (0, 1, None):
             raise ValueError(f"correct is {self.correct!r}, not 0 or 1")
         _check_log_probs(self.token_log_probs)
 
@@ -89,7 +89,7 @@ class Generation:
         return None if self.confidences is None else self.confidences[CONFIDENCES[0]]
 
     @property
-    def majority(self) -> tuple[float, int] | None:
+    def majority(self) -> tuple[float, int | None] | None:
         """Share of the samples that give the most frequent answer (the first of equals), and whether it is right.
 
         None where there were no several samples.

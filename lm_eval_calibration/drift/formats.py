@@ -69,8 +69,12 @@ FORMATS = {"text": text, "json": json_text, "junit": junit, "github": github}
 
 
 def _row(test: Test) -> tuple[str, ...]:
-    docs = (f"{test.base:.4f}", f"{test.new:.4f}", f"{test.worsening:+.4f}", f"[{test.low:+.4f}, {test.high:+.4f}]")
-    return test.task, test.metric, *docs, f"{test.tolerance:g}", f"{test.p_adjusted:.3g}", test.verdict
+    found = (f"{test.base:.4f}", f"{test.new:.4f}", f"{test.worsening:+.4f}", f"[{test.low:+.4f}, {test.high:+.4f}]")
+    return test.task, test.metric, *found, f"{test.tolerance:g}", _p(test.p_adjusted), test.verdict
+
+
+def _p(value: float) -> str:
+    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
 
 
 def _table(rows: list[tuple[str, ...]]) -> list[str]:
@@ -86,7 +90,7 @@ def _sentence(test: Test) -> str:
     return (
         f"{test.metric} {test.base:.4f} -> {test.new:.4f}, worse by {test.worsening:+.4f} "
         f"(95% interval {test.low:+.4f} to {test.high:+.4f}), tolerance {test.tolerance:g}, "
-        f"p = {test.p_adjusted:.3g} after Holm; {docs}: {test.verdict}"
+        f"p {_p(test.p_adjusted)} after Holm; {docs}: {test.verdict}"
     )
 
 

@@ -4,7 +4,7 @@ For each metric and task the null hypothesis is that the population's worsening 
 is one-sided, from the interval of the change, on the side that faces the tolerance; Holm's procedure adjusts all of
 them together. So when nothing has become worse by more than its tolerance, any alarm at all has probability 5% or
 less. A point estimate beyond the tolerance is no alarm by itself: at a true change of just the tolerance that would
-alarm half of the time (``tests/simulations/drift_gate.py``).
+alarm up to half of the time (``tests/simulations/drift_gate.py``).
 """
 
 from collections.abc import Mapping
@@ -118,7 +118,9 @@ def _worsening(found: Difference) -> tuple[float, float, float]:
     falls = METRICS[found.name].higher_is_better
     if falls is None:  # either way is a drift
         falls = found.difference < 0
-    return (-found.difference, -found.high, -found.low) if falls else (found.difference, found.low, found.high)
+    change = (-found.difference, -found.high, -found.low) if falls else (found.difference, found.low, found.high)
+    worsening, low, high = (x + 0.0 for x in change)  # no -0.0
+    return worsening, low, high
 
 
 def _p_value(found: Difference, worsening: float, low: float, tolerance: float, level: float) -> float:

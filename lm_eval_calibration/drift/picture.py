@@ -105,11 +105,10 @@ def _draw_panel(panel: Panel, ax: "Axes") -> None:
     below = [value - low for value, low in zip(panel.values, panel.lows, strict=True)]
     above = [high - value for value, high in zip(panel.values, panel.highs, strict=True)]
     ax.errorbar(days, panel.values, yerr=[below, above], color=COLOURS[0], marker="o", markersize=4, capsize=2)
-    drifted = [
-        point for point, is_so in zip(zip(panel.dates, panel.values, strict=True), panel.drifted, strict=True) if is_so
-    ]
+    drifted = [index for index, is_so in enumerate(panel.drifted) if is_so]
     if drifted:
-        ax.plot(*zip(*drifted, strict=True), "X", color=COLOURS[1], markersize=9, label="drifted")
+        crosses = [days[index] for index in drifted], [panel.values[index] for index in drifted]
+        ax.plot(*crosses, "X", color=COLOURS[1], markersize=9, label="drifted")
         ax.legend(loc="best", fontsize=8)
     ax.set_title(f"{panel.metric} ({ARROWS[METRICS[panel.metric].higher_is_better]})", fontsize=9, loc="left")
     ticks = sorted({round(i * (len(days) - 1) / (TICKS - 1)) for i in range(TICKS)})

@@ -44,17 +44,15 @@ def labels(runs: Sequence[Run]) -> list[str]:
     plain = [" ".join(re.sub(r".*__|.*/", "", run.model.rstrip("/")).split()) or "model" for run in runs]
     details: list[list[str]] = [[] for _ in runs]
     names = plain
-    for detail in (_shots, _template):
+    for detail in (_shots, _template, _day):
         if len(set(names)) < len(names) and len(set(map(detail, runs))) > 1:
             for of_run, run in zip(details, runs, strict=True):
                 of_run.append(detail(run))
             names = [f"{name} ({', '.join(of_run)})" for name, of_run in zip(plain, details, strict=True)]
-    seen: dict[str, int] = {}
-    for index, name in enumerate(names):
-        seen[name] = seen.get(name, 0) + 1
-        if names.count(name) > 1:
-            names = [*names[:index], f"{name} #{seen[name]}", *names[index + 1 :]]
-    return names
+    return [
+        f"{name} #{names[: index + 1].count(name)}" if names.count(name) > 1 else name
+        for index, name in enumerate(names)
+    ]
 
 
 def _shots(run: Run) -> str:
@@ -64,3 +62,7 @@ def _shots(run: Run) -> str:
 
 def _template(run: Run) -> str:
     return "chat template" if run.configuration.chat_template else "no chat template"
+
+
+def _day(run: Run) -> str:
+    return date_of(run)[:10]

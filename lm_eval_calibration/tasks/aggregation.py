@@ -125,7 +125,11 @@ def _kept(records: Sequence[Record], view: View | None, n_bins: int) -> _Kept:
 def _why_none(records: Sequence[Record], kind: str) -> str:
     if any(record.generation is None for record in records):
         return "no doc has a sound gold label"
-    return "no doc has a confidence" if kind == "top_label" else "no doc has a token of a reference answer"
+    if kind != "top_label":
+        return "no doc has a token of a reference answer"
+    if all(record.confidence is None for record in records):
+        return "no doc has a confidence"
+    return "no doc has an answer that is right or wrong"
 
 
 def _say_left_out(records: Sequence[Record]) -> None:

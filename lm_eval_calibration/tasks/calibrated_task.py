@@ -15,7 +15,7 @@ from lm_eval_calibration.scoring import REQUEST_TYPE, TokenScores, set_shared_pr
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 from lm_eval_calibration.tasks.bounds import BOUNDS, BoundAggregation
 from lm_eval_calibration.tasks.checked_task import CheckedTask, gold_index
-from lm_eval_calibration.tasks.configuration import ROLLING, configuration, order_metrics
+from lm_eval_calibration.tasks.configuration import GENERATION, ROLLING, configuration, order_metrics
 from lm_eval_calibration.tasks.notices import collect, logger, new_run, say_once
 from lm_eval_calibration.tasks.options import TaskError
 from lm_eval_calibration.tasks.orders import Slots, are_labels, find_slots, in_own_order, replace_last, rotations
@@ -59,9 +59,10 @@ class CalibratedTask(CheckedTask):
     def __new__(cls, config: Mapping[str, Any] | None = None) -> Self:
         """Make the task of the stock task's kind."""
         from lm_eval_calibration.tasks.corpus_task import CorpusTask
+        from lm_eval_calibration.tasks.generation_task import GenerationTask
 
         calibration = configuration(config)
-        kinds: Mapping[str, type[Any]] = {ROLLING: CorpusTask}
+        kinds: Mapping[str, type[Any]] = {GENERATION: GenerationTask, ROLLING: CorpusTask}
         self: Self = super().__new__(kinds.get(calibration.output_type, CalibratedTask))
         self.calibration = calibration
         return self

@@ -86,11 +86,16 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
         for field in ("doc_to_text", "doc_to_target"):
             value = self.calibration.full[field]
             is_word = isinstance(value, str) and value.isidentifier()
-            if is_word and value not in self.features and value not in self.doc_to_choice(self.task_docs[0]):
+            if is_word and value not in self.features and value not in self._choices_of_first_doc():
                 raise TaskError(
                     f"{self.calibration.where}: {field} is {value!r}{nearest(value, self.features)}; the columns are "
                     f"{', '.join(self.features)}, and templates have {{{{...}}}}"
                 )
+
+    def _choices_of_first_doc(self) -> Sequence[str]:
+        """Return the words that may stand for a gold choice."""
+        choices: Sequence[str] = self.doc_to_choice(self.task_docs[0])
+        return choices
 
     @contextmanager
     def _naming(self, field: str, doc: Any) -> Iterator[None]:

@@ -17,14 +17,27 @@ from lm_eval.api.registry import (
 )
 from lm_eval.config.task import TaskConfig
 
-from lm_eval_calibration.metrics import CATALOG, CORE
+from lm_eval_calibration.metrics import CATALOG, CORE, GENERATION_CATALOG, GENERATION_CORE
+from lm_eval_calibration.tasks.code_eval import ours_instead_of_the_hub_s
 from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS
+from lm_eval_calibration.tasks.generation_metrics import (
+    GENERATION_TABLE,
+    SAMPLED_ACC,
+    TOKEN_ACCURACY,
+    with_self_consistency,
+)
 from lm_eval_calibration.tasks.options import KEY, Options, TaskError, check_metric, merged, nearest
 from lm_eval_calibration.tasks.stock import is_stock, read_config, read_yaml, stock_path
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE, with_views
 
 ROLLING = "loglikelihood_rolling"
 """The output type of a task whose docs are texts that the model predicts token by token."""
+
+GENERATION = "generate_until"
+"""The output type of a task whose answers are written by the model."""
+
+SAMPLING_TEMPERATURE = 0.7
+"""Of several samples, where the task's own setting is greedy. Wang et al. 2023, arXiv:2203.11171."""
 
 CLASS = "lm_eval_calibration.tasks.CalibratedTask"
 
@@ -53,6 +66,11 @@ class Configuration:
         return str(self.full.get("output_type", TaskConfig.output_type))
 
     @property
+    def adds_acc(self) -> bool:
+        """Whether a generation task has no ``acc`` of its own."""
+        return any(entry.get(_OURS) for entry in self.full["metric_list"] if entry["metric"] == "acc")
+
+    @property
     def where(self) -> str:
         """The place that an error names: a user's file and task, or the task alone."""
         name = str(self.full["task"])
@@ -79,7 +97,7 @@ def configuration(config: Mapping[str, Any] | None) -> Configuration:
         raise TaskError(f"a task configuration needs a name under 'task'; this one has {sorted(given)}")
     source = _source(given)
     base_path = _base_path(given.pop("stock_task", None), source)
-    stock = read_config(base_path) if base_path else {}
+    stock = _stock_config(base_path) if base_path else {}
     path = base_path or source
     where = Configuration({"task": name}, (), Options(), path).where
     for part in (stock, given):
@@ -93,6 +111,12 @@ def configuration(config: Mapping[str, Any] | None) -> Configuration:
     _check_keys(full, where)
     if full.get("output_type") == ROLLING:
         full["metric_list"], ours = _corpus_metric_list(stock, given, where)
+    elif full.get("output_type") == GENERATION:
+        full["metric_list"], ours = _generation_metric_list(stock, given, options, where)
+        if options.repeats:
+            full |= {"repeats": options.repeats}
+        if options.repeats > 1:
+            full["generation_kwargs"] = _sampling(full)
     else:
         full["metric_list"], ours = _metric_list(
             stock, given, options, where, is_stock_task=base_path is not None and is_stock(base_path)
@@ -111,9 +135,11 @@ def why_not(config: Mapping[str, Any]) -> str | None:
         "it is a Python class of its own": "class" in config and not _is_ours(config["class"]),
         "it shows images or audio": config.get("doc_to_image") or config.get("doc_to_audio"),
     }
-    if output_type != ROLLING:
+    if output_type == GENERATION:
+        reasons |= {_no_yes_or_no(config): _no_yes_or_no(config)}
+    elif output_type != ROLLING:
         reasons |= {
-            f"its output_type is {output_type!r}, not 'multiple_choice' or {ROLLING!r}": output_type
+            f"its output_type is {output_type!r}, not 'multiple_choice', {GENERATION!r} or {ROLLING!r}": output_type
             != "multiple_choice",
             "it has a process_results of its own": config.get("process_results") is not None,
             "it has no doc_to_choice": config.get("doc_to_choice") is None,
@@ -124,8 +150,30 @@ def why_not(config: Mapping[str, Any]) -> str | None:
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
+def _no_yes_or_no(config: Mapping[str, Any]) -> str:
+    """Say why the first metric of a generation task calls no answer right or wrong ("": it may)."""
+    entries = config.get("metric_list") or ()
+    first = next((e for e in entries if isinstance(e, Mapping) and e.get("metric") not in GENERATION_TABLE), {})
+    metadata = config.get("metadata")
+    ours = metadata.get(KEY) if isinstance(metadata, Mapping) else None
+    aggregation = first.get("aggregation", "mean")
+    if getattr(aggregation, "__name__", aggregation) == "mean" or (isinstance(ours, Mapping) and ours.get("correct")):
+        return ""
+    name = getattr(first.get("metric"), "__name__", first.get("metric"))
+    shown = getattr(aggregation, "__name__", aggregation)
+    return f"its metric {name}, aggregated by {shown}, calls no answer right or wrong"
+
+
 def _is_ours(task_class: Any) -> bool:
     return task_class.__name__ == "CalibratedTask" if inspect.isclass(task_class) else str(task_class).endswith(CLASS)
+
+
+def _stock_config(path: Path) -> dict[str, Any]:
+    """Read the task that ours is made of; where it runs programs, with our judge in the place of the hub's."""
+    if not read_config(path, resolve=False).get("unsafe_code"):
+        return read_config(path)
+    with ours_instead_of_the_hub_s(path.parent):
+        return read_config(path)
 
 
 def _source(given: Mapping[str, Any]) -> Path | None:
@@ -221,6 +269,51 @@ def _corpus_metric_list(
         for name in ours
     ]
     return [*_complete([entry for entry in stocks if entry["metric"] not in CORPUS_METRICS]), *entries], ours
+
+
+_OURS = "of_calibration"
+"""Marks an entry that the stock task does not have; the harness takes it for an argument of the metric."""
+
+
+def _generation_metric_list(
+    stock: Mapping[str, Any], given: Mapping[str, Any], options: Options, where: str
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return a generation task's ``metric_list``, the stock task's metrics first, and the names in it that are ours."""
+    chosen = list(given.get("metric_list") or ())
+    names = [entry["metric"] for entry in chosen]
+    own = {entry["metric"] for entry in chosen if entry.get("hf_evaluate") or given.get("process_results")}
+    for name in [*names, *options.metrics]:
+        if name in CATALOG and name not in GENERATION_CATALOG:
+            known = ", ".join(GENERATION_CATALOG)
+            raise TaskError(f"{where}: {name} is not defined for generated answers, which have no choices; {known} are")
+        if isinstance(name, str) and name not in {*GENERATION_CATALOG, *own} and name not in metric_registry:
+            check_metric(name, f"{where}: metric_list", metric_registry)
+    ours = [name for name in names if name in GENERATION_CATALOG] or list(GENERATION_CORE)
+    ours += [name for name in options.metrics if name not in ours]
+    if options.reference == "":
+        ours = [name for name in ours if GENERATION_CATALOG[name].kind != "full_vocabulary"]
+    ours = with_self_consistency(ours, options)
+    defaults = [{"metric": metric} for metric in DEFAULT_METRIC_REGISTRY[GENERATION]]
+    stocks = [e for e in chosen if e["metric"] not in GENERATION_CATALOG] or list(stock.get("metric_list") or defaults)
+    extra = {"acc": True} if "acc" not in [entry["metric"] for entry in stocks] else {}
+    extra |= {SAMPLED_ACC: True} if options.repeats > 1 else {}
+    means = [{"metric": m, "aggregation": "mean", "higher_is_better": b, _OURS: True} for m, b in extra.items()]
+    if options.reference != "":
+        means.append({"metric": TOKEN_ACCURACY, "aggregation": TOKEN_ACCURACY, "higher_is_better": True})
+    entries = [
+        {"metric": name, "aggregation": name, "higher_is_better": GENERATION_TABLE[name].metric.higher_is_better}
+        for name in ours
+    ]
+    return [*_complete(stocks), *means, *entries], ours
+
+
+def _sampling(full: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the generation settings with sampling: greedy samples would all be the same."""
+    delimiter = full.get("fewshot_delimiter", TaskConfig.fewshot_delimiter)  # where the harness stops by default
+    settings = full.get("generation_kwargs") or {"until": [delimiter]}
+    if settings.get("do_sample"):
+        return dict(settings)
+    return {**settings, "do_sample": True, "temperature": SAMPLING_TEMPERATURE}
 
 
 def order_metrics(options: Options) -> dict[str, bool]:

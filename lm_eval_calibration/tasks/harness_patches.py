@@ -7,11 +7,14 @@
    what not all of them have. Our ``<metric>_stderr`` items leave a meaningless ``<metric>_stderr_stderr``, which is
    dropped on the way, and rows that have no standard error (the ends of an interval) lose the harness's "N/A".
    The run then has all its numbers: what is to be said of many tasks is said.
+3. Filters: generation tasks call their filters as they like, and a group pools what stands under one name. Ours stand
+   under "none" for the groups.
 
 (What several ranks need, on the backend's object of a run and only there, is in ``ranks``.)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any
 
@@ -20,9 +23,12 @@ from lm_eval.config.group import AggMetricConfig
 
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
-from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS
+from lm_eval_calibration.tasks.generation_task import GenerationTask
 from lm_eval_calibration.tasks.notices import say_collected, say_once
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
+
+NO_FILTER = "none"
+"""What the harness calls the filter of a task that has none."""
 
 
 def apply() -> None:
@@ -50,8 +56,8 @@ def _metrics_of_the_tasks(aggregate_groups: Callable[[Any], Any]) -> Callable[[A
     @wraps(aggregate_groups)
     def patched(results: Any) -> Any:
         for metrics in results.metrics.values():
-            for name in {*TABLE, *CORPUS_METRICS}:
-                metrics.pop(f"{name}_stderr_stderr,none", None)
+            for key in [key for key in metrics if "_stderr_stderr," in key]:
+                metrics.pop(key)
         _drop_empty_stderrs(results)
         for group in results.groups.values():
             tasks = [task for task in group.get_all_tasks() if isinstance(task, CalibratedTask)]
@@ -59,7 +65,8 @@ def _metrics_of_the_tasks(aggregate_groups: Callable[[Any], Any]) -> Callable[[A
                 group.aggregate_metric_list = _metric_list(
                     group.name, group.aggregate_metric_list, tasks, results.metrics
                 )
-        aggregated = aggregate_groups(results)
+        with _under_no_filter(results):
+            aggregated = aggregate_groups(results)
         _drop_empty_stderrs(aggregated)
         say_collected()
         return aggregated
@@ -72,6 +79,30 @@ def _drop_empty_stderrs(results: Any) -> None:
         for name, row in TABLE.items():
             if not row.has_stderr:
                 metrics.pop(f"{name}_stderr,none", None)
+
+
+@contextmanager
+def _under_no_filter(results: Any) -> Iterator[None]:
+    """Let groups find the numbers of generation tasks, which stand under the name of the filter that is judged.
+
+    Groups pool what stands under equal names, and tasks call their filters as they like.
+    """
+    tasks = {id(task): task for group in results.groups.values() for task in group.get_all_tasks()}
+    moved = []
+    for task in tasks.values():
+        if isinstance(task, GenerationTask) and task.judged_filter != NO_FILTER:
+            for name in task.asked_metrics:
+                for key in (name, f"{name}_stderr"):
+                    moved.append((results.metrics[task.task_name], f"{key},{task.judged_filter}", f"{key},{NO_FILTER}"))
+    for metrics, key, other in moved:
+        if key in metrics:
+            metrics[other] = metrics.pop(key)
+    try:
+        yield
+    finally:
+        for metrics, key, other in moved:
+            if other in metrics:
+                metrics[key] = metrics.pop(other)
 
 
 def _metric_list(

@@ -19,6 +19,8 @@ CONFIDENCES = ("summed", "length_normalized")
 
 MAX_ORDERS = 100
 
+MAX_SAMPLES = 10_000
+
 _STATED = ("definition_version", "version")
 """What results state beside the options; a configuration taken from results may hold it."""
 
@@ -41,6 +43,11 @@ class Options:
         nulls: whether it shows what a calibrated model would have, and the p-value.
         temperature: whether it shows each metric after temperature scaling too, cross-fitted over docs.
         temperatures: whether a doc's record holds its tokens at a grid of temperatures.
+        filter: of a generation task, the filter whose answers are judged; "" for the first.
+        correct: of a generation task, the metric of its own that says whether an answer is right; "" for the first.
+        reference: of a generation task, a column or template of the text whose tokens are scored for ``full_ece``; None
+            for the target, "" for none.
+        repeats: of a generation task, samples of each prompt; 0 for as many as the stock task asks for.
         shared_prefixes: whether prompts that begin alike may share that computation (all tasks of a run, or none).
     """
 
@@ -52,6 +59,10 @@ class Options:
     nulls: bool = False
     temperature: bool = False
     temperatures: bool = False
+    filter: str = ""
+    correct: str = ""
+    reference: str | None = None
+    repeats: int = 0
     shared_prefixes: bool = True
 
     @classmethod
@@ -70,6 +81,11 @@ class Options:
         options = cls(**{**given, "metrics": _names(given.get("metrics", ()), f"{place}.metrics")})
         _check_whole(options.n_bins, 1, MAX_BINS, f"{place}.n_bins")
         _check_whole(options.permute, 0, MAX_ORDERS, f"{place}.permute")
+        _check_whole(options.repeats, 0, MAX_SAMPLES, f"{place}.repeats")
+        for name in ("filter", "correct", "reference"):
+            value = getattr(options, name)
+            if not isinstance(value, str) and not (name == "reference" and value is None):
+                raise TaskError(f"{place}.{name} is {value!r}, not a text")
         for name in ("intervals", "nulls", "temperature", "temperatures", "shared_prefixes"):
             if not isinstance(value := getattr(options, name), bool):
                 raise TaskError(f"{place}.{name} is {value!r}, not true or false")

@@ -21,6 +21,7 @@ from lm_eval.api.registry import (
 
 from lm_eval_calibration.tasks.aggregation import Aggregation
 from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusAggregation
+from lm_eval_calibration.tasks.generation_metrics import GENERATION_TABLE, SAMPLED_ACC, TOKEN_ACCURACY, TokenAccuracy
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
 
 
@@ -33,14 +34,17 @@ def _passthrough(name: str) -> Callable[[Any], Any]:
     return metric
 
 
-METRICS = {name: _passthrough(name) for name in [*CORPUS_METRICS, *TABLE, *ORDER_METRICS]}
+_ROWS = GENERATION_TABLE | TABLE  # of the same names with the metric of choices: tasks have aggregations of their own
+_MEANS = {**ORDER_METRICS, SAMPLED_ACC: True}
+METRICS = {name: _passthrough(name) for name in [*CORPUS_METRICS, *_ROWS, *_MEANS, TOKEN_ACCURACY]}
 AGGREGATIONS = {
     **{name: CorpusAggregation(metric) for name, metric in CORPUS_METRICS.items()},
-    **{name: Aggregation(row.metric, view=row.view) for name, row in TABLE.items()},
-    **{name: get_aggregation("mean") for name in ORDER_METRICS},
+    **{name: Aggregation(row.metric, view=row.view) for name, row in _ROWS.items()},
+    **{name: get_aggregation("mean") for name in _MEANS},
+    TOKEN_ACCURACY: TokenAccuracy(),
 }
 _DIRECTIONS: dict[str, bool | None] = {name: metric.higher_is_better for name, metric in CORPUS_METRICS.items()}
-_DIRECTIONS |= {name: row.metric.higher_is_better for name, row in TABLE.items()} | ORDER_METRICS
+_DIRECTIONS |= {name: row.metric.higher_is_better for name, row in _ROWS.items()} | _MEANS | {TOKEN_ACCURACY: True}
 
 
 def register() -> None:

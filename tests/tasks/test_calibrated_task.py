@@ -383,7 +383,7 @@ def test_bad_options_name_the_place_and_the_value(calibration: Any, message: str
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
-        ({"output_type": "generate_until"}, "x can't be calibrated: its output_type is 'generate_until'"),
+        ({"output_type": "loglikelihood"}, "x can't be calibrated: its output_type is 'loglikelihood'"),
         ({"process_results": len}, "x can't be calibrated: it has a process_results of its own"),
         ({"doc_to_image": "image"}, "x can't be calibrated: it shows images or audio"),
         ({"doc_to_choice": None}, "x can't be calibrated: it has no doc_to_choice"),

@@ -10,9 +10,10 @@ from lm_eval.tasks._yaml_loader import load_yaml
 
 from lm_eval_calibration.directory import task_configs, task_names
 from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError
-from lm_eval_calibration.tasks.stock import stock_config
+from lm_eval_calibration.tasks.stock import read_config, stock_config, stock_path
 
 MMLU = Path(lm_eval.tasks.__file__).parent / "mmlu" / "default"
+OUTPUT_TYPES = {"code": "generate_until", "open_answers": "generate_until", "corpora": "loglikelihood_rolling"}
 GROUPS = ["mmlu", "mmlu_stem", "mmlu_humanities", "mmlu_social_sciences", "mmlu_other"]
 
 
@@ -26,8 +27,9 @@ def test_every_contract_name_is_there(manager: CalibrationTaskManager) -> None:
     subjects = [load_yaml(path, resolve_func=False)["task"] for path in MMLU.glob("mmlu_*.yaml")]
     assert len(subjects) == 57
     medical = ["medqa_4options", "medmcqa", "pubmedqa"]
-    assert set(tasks) == {f"{name}_calibration" for name in [*subjects, *medical, "wikitext"]}
-    assert set(groups) == {f"{name}_calibration" for name in [*GROUPS, "medical"]}
+    code, open_answers = ["humaneval", "mbpp", "code_line_completion"], ["gsm8k", "triviaqa"]
+    assert set(tasks) == {f"{name}_calibration" for name in [*subjects, *medical, *code, *open_answers, "wikitext"]}
+    assert set(groups) == {f"{name}_calibration" for name in [*GROUPS, "medical", "code"]}
     assert set(groups) | set(tasks) <= set(manager.all_tasks)
     assert manager._stock_index_is_due  # looking at our own tasks read no stock index
 
@@ -35,11 +37,15 @@ def test_every_contract_name_is_there(manager: CalibrationTaskManager) -> None:
 @pytest.mark.parametrize("path", sorted(task_configs().rglob("[!_]*.yaml")), ids=lambda p: p.stem)
 def test_a_task_file_names_the_stock_task_and_nothing_of_it(path: Path) -> None:
     config = load_yaml(path, resolve_func=False)
-    assert set(config) <= {"task", "stock_task", "class", "tag"}
+    if "stock_task" not in config:
+        assert path.stem == "code_line_completion_calibration"  # of our own
+        return
+    assert set(config) <= {"task", "stock_task", "class", "tag", "metadata"}
+    assert set(config.get("metadata", {})) <= {"calibration"}
     assert config["task"] == f"{config['stock_task']}_calibration" == path.stem
-    stock = stock_config(config["stock_task"])
+    stock = read_config(stock_path(config["stock_task"]), resolve=False)
     assert stock["task"] == config["stock_task"]
-    assert stock["output_type"] == ("loglikelihood_rolling" if path.parent.name == "corpora" else "multiple_choice")
+    assert stock["output_type"] == OUTPUT_TYPES.get(path.parent.name, "multiple_choice")
 
 
 @pytest.mark.parametrize("name", GROUPS)
@@ -74,7 +80,9 @@ def test_prompts_examples_and_version_are_the_stock_task_s(hub: Path, monkeypatc
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize(("name", "leaves"), [("mmlu_calibration", 57), ("medical_calibration", 3)])
+@pytest.mark.parametrize(
+    ("name", "leaves"), [("mmlu_calibration", 57), ("medical_calibration", 3), ("code_calibration", 3)]
+)
 def test_groups_load(
     name: str, leaves: int, hub: Path, monkeypatch: pytest.MonkeyPatch, manager: CalibrationTaskManager
 ) -> None:
@@ -125,7 +133,7 @@ def test_a_wheel_carries_the_task_files(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(Path(__file__).parents[2])
     with zipfile.ZipFile(tmp_path / build.build_wheel(str(tmp_path))) as wheel:
         names = wheel.namelist()
-    assert sum(name.startswith("lm_eval_calibration/task_configs/") for name in names) == 57 + 5 + 3 + 1 + 1 + 1
+    assert sum(name.startswith("lm_eval_calibration/task_configs/") for name in names) == 57 + 5 + 3 + 1 + 1 + 4 + 2 + 1
     assert "lm_eval_calibration/py.typed" in names
     assert "lm_eval_calibration/demo/quiz/code.jsonl" in names
     assert not [name for name in names if name.startswith("tests")]

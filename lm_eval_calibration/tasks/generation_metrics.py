@@ -1,0 +1,87 @@
+"""The metrics of the table for generated answers.
+
+``<metric>_self_consistency`` takes the share of the most frequent of several answers for confidence, and whether that
+answer is right.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from lm_eval_calibration.columns import Judged
+from lm_eval_calibration.metrics import GENERATION_CATALOG
+from lm_eval_calibration.records import Record
+from lm_eval_calibration.tasks.notices import say_once
+from lm_eval_calibration.tasks.options import Options
+from lm_eval_calibration.tasks.pooling import PooledValue
+from lm_eval_calibration.tasks.views import TableMetric
+
+SELF_CONSISTENCY = "_self_consistency"
+
+SELF_CONSISTENCY_CORE = ("brier_top_label", "ece", "ace", "auroc")
+"""Metrics that several samples add, beside ``acc_self_consistency``."""
+
+SAMPLED_ACC = f"acc{SELF_CONSISTENCY}"
+
+TOKEN_ACCURACY = "token_accuracy"
+
+
+def self_consistent(records: Sequence[Record]) -> Iterable[Judged]:
+    """Return the docs as their samples answer them."""
+    return map(Record.self_consistent, records)
+
+
+GENERATION_TABLE = {
+    **{name: TableMetric(metric) for name, metric in GENERATION_CATALOG.items()},
+    **{
+        f"{name}{SELF_CONSISTENCY}": TableMetric(metric._replace(name=f"{name}{SELF_CONSISTENCY}"), self_consistent)
+        for name, metric in GENERATION_CATALOG.items()
+        if metric.kind == "top_label"
+    },
+}
+"""Every metric of confidence that the table of a generation task can show, by name."""
+
+
+def with_self_consistency(names: Iterable[str], options: Options) -> list[str]:
+    """Return the metrics, and after them those of the most frequent answer if there are several samples."""
+    plain = list(names)
+    if options.repeats < 2:
+        return plain
+    return [*plain, *(f"{name}{SELF_CONSISTENCY}" for name in plain if name in SELF_CONSISTENCY_CORE)]
+
+
+def token_hits(record: Record) -> tuple[int, int]:
+    """Return how many of the reference's tokens are the most probable ones at their positions, and how many there are.
+
+    A token is told by its probability; where no entry reaches the least probability that is recorded, it counts as a
+    miss.
+    """
+    probs = np.exp(record.log_probs or ())
+    large = record.large_probs or ()
+    hits = [bool(at) and p >= max(at) for p, at in zip(probs.tolist(), large, strict=True)]
+    return sum(hits), len(hits)
+
+
+@dataclass(frozen=True)
+class TokenAccuracy:
+    """Share of all reference tokens that are the most probable ones; groups pool it over all their docs."""
+
+    name: str = TOKEN_ACCURACY
+
+    def __call__(self, records: Sequence[Record]) -> PooledValue:
+        """Return the share over the records, ``nan`` where there is no token."""
+        return PooledValue(self.value(records), self, records)
+
+    def value(self, records: Sequence[Record]) -> float:
+        """Return the share as a plain float."""
+        hits, n_tokens = np.sum([token_hits(record) for record in records], axis=0).tolist()
+        if not n_tokens:
+            say_once(f"{records[0].task}: {self.name} is undefined: no doc has a token of a reference answer")
+        return float(hits / n_tokens) if n_tokens else float("nan")
+
+    def not_pooled(self, other: Any) -> float:
+        """Say that the tasks can't be pooled, and return nan."""
+        say_once(f"a group mixes {self.name} of two kinds: it is undefined")
+        return float("nan")

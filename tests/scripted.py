@@ -1,0 +1,67 @@
+"""A backend that answers by a script, with token probabilities of its own making."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from lm_eval.api.model import LM
+
+from lm_eval_calibration.scoring import GeneratedText, TokenScores
+
+
+class Scripted(LM):
+    """Answers each prompt by a function of the prompt and of how often it was asked; every character is a token."""
+
+    def __init__(self, script: Callable[[str, int], str], probability: Callable[[str], float] = lambda _: 0.5) -> None:
+        super().__init__()
+        self.script, self.probability = script, probability
+        self.asked: dict[str, int] = {}
+        self.settings: list[dict[str, Any]] = []
+
+    def generated_tokens_v1(self, requests: Sequence[Any]) -> list[GeneratedText]:
+        texts = []
+        for request in requests:
+            prompt, settings = request.args
+            self.settings.append(settings)
+            text = self.script(prompt, self.asked.get(prompt, 0))
+            self.asked[prompt] = self.asked.get(prompt, 0) + 1
+            log_probs = np.log([self.probability(character) for character in text])
+            texts.append(GeneratedText(text, token_log_probs=log_probs, certificate={"token_probabilities": "exact"}))
+        return texts
+
+    def token_scores_v1(self, requests: Sequence[Any]) -> list[TokenScores]:
+        scores = []
+        for request in requests:
+            probs = np.array([self.probability(character) for character in request.args[1]])
+            large = tuple(np.array([p, 1 - p]) for p in probs)
+            scores.append(
+                TokenScores(
+                    (float(np.log(probs).sum()), False), log_probs=np.log(probs), large_probs=large, vocab_size=2
+                )
+            )
+        return scores
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        return [self.script(request.args[0], 0) for request in requests]
+
+    def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
+        raise NotImplementedError
+
+    loglikelihood_rolling = loglikelihood
+
+
+class TextsOnly(LM):
+    """Gives texts and log-likelihoods, and no probabilities of tokens."""
+
+    def __init__(self, script: Callable[[str, int], str]) -> None:
+        super().__init__()
+        self.script = script
+
+    def generate_until(self, requests: Sequence[Any], disable_tqdm: bool = False) -> list[str]:
+        return [self.script(request.args[0], 0) for request in requests]
+
+    def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
+        return [(-1.0, False)] * len(requests)
+
+    def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> Any:
+        raise NotImplementedError
