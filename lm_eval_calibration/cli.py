@@ -199,6 +199,38 @@ def recalibrate(
 
 
 @app.command()
+def report(
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RESULTS...", help="Folders, results_*.json or samples_*.jsonl of a run, stock ones too."
+        ),
+    ],
+    *,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="What to write.")] = Path("report.html"),
+    format_: Annotated[
+        str | None, typer.Option("--format", help="html, md, json, png or svg; by FILE's suffix where not given.")
+    ] = None,
+    n_bins: Annotated[
+        int | None, typer.Option("--n_bins", min=1, max=100, help="Bins of the binned metrics; else the run's own.")
+    ] = None,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Keep ids, hashes and numbers, and no text of docs, prompts or answers.")
+    ] = False,
+) -> None:
+    """Write one self-contained file: verdicts in plain words for each domain, then diagrams, tables and the method.
+
+    Needs no model. A folder of a stock run does too, as far as its tasks are multiple choice.
+
+    Example: `lm-eval-calibration report lm_eval_results --output report.html`
+    """
+    from lm_eval_calibration.report.command import write_report
+
+    with _errors_in_one_line():
+        write_report(results, output, format_=format_, n_bins=n_bins, redact=redact)
+
+
+@app.command()
 def check(
     *,
     model: Annotated[str, typer.Option(help="The backend to check, as in `lm_eval run`: vllm, local-completions, hf.")],

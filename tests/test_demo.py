@@ -8,8 +8,9 @@ from rich.console import Console
 
 from lm_eval_calibration import demo, metrics
 from lm_eval_calibration.demo.quiz import PARTS
-from lm_eval_calibration.demo.words import explain, ranking_sentence, reliability_diagram, sentence
+from lm_eval_calibration.demo.words import explain, reliability_diagram
 from lm_eval_calibration.records import RECORD_KEY, Record, metric_arrays
+from lm_eval_calibration.verdicts import confidence_sentence, ranking_sentence
 
 
 def questions(part: str) -> list[dict[str, Any]]:
@@ -38,13 +39,14 @@ def make_records(confidence: list[float], correct: list[int]) -> list[Record]:
 
 
 def test_plain_words() -> None:
-    over = make_records([0.9] * 100, [1] * 50 + [0] * 50)
-    assert sentence(over) == ("says 90% on average, is right 50% of the time: overconfident by 40 points (± 10).")
-    assert "underconfident by 40 points" in sentence(make_records([0.6] * 100, [1] * 100))
-    assert "no clear over- or underconfidence in 10 questions" in sentence(make_records([0.6] * 10, [1] * 6 + [0] * 4))
-    assert "no clear over- or underconfidence in 1 questions" in sentence(make_records([0.6], [1]))
-    assert "75% of the time" in ranking_sentence(make_records([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0]))
-    assert "is undefined" in ranking_sentence(make_records([0.9, 0.8], [1, 1]))
+    half = [1] * 50 + [0] * 50
+    over = "says 90% on average, is right 50% of the time: overconfident by 40 points (± 10)."
+    assert confidence_sentence([0.9] * 100, half) == over
+    assert "underconfident by 40 points" in confidence_sentence([0.6] * 100, [1] * 100)
+    assert "no clear over- or underconfidence in 10 questions" in confidence_sentence([0.6] * 10, [1] * 6 + [0] * 4)
+    assert "no clear over- or underconfidence in 1 questions" in confidence_sentence([0.6], [1])
+    assert "75% of the time" in ranking_sentence([0.9, 0.8, 0.7, 0.6], [1, 0, 1, 0])
+    assert "is undefined" in ranking_sentence([0.9, 0.8], [1, 1])
 
 
 def test_the_diagram_has_a_row_for_each_bin_with_docs() -> None:

@@ -11,6 +11,7 @@ from rich.text import Text
 from lm_eval_calibration import metrics
 from lm_eval_calibration.demo.quiz import PARTS
 from lm_eval_calibration.records import RECORD_KEY, Record, metric_arrays
+from lm_eval_calibration.verdicts import confidence_sentence, ranking_sentence
 
 _WIDTH = 40
 
@@ -20,38 +21,14 @@ def explain(samples: Mapping[str, Sequence[Mapping[str, Any]]], console: Console
     records = {task: [Record.from_dict(line[RECORD_KEY]) for line in lines] for task, lines in samples.items()}
     console.print("\n[bold]What this means[/bold]")
     for part, name in PARTS.items():
-        console.print(f"- {name.capitalize()}: {sentence(records[f'quiz_{part}_calibration'])}")
-    everything = [record for part in records.values() for record in part]
-    console.print(f"- All together: {sentence(everything)}")
-    console.print(f"- {ranking_sentence(everything)}")
+        of_part = metric_arrays(records[f"quiz_{part}_calibration"], "top_label", 10)
+        console.print(f"- {name.capitalize()}: {confidence_sentence(*of_part)}")
+    everything = metric_arrays((record for part in records.values() for record in part), "top_label", 10)
+    console.print(f"- All together: {confidence_sentence(*everything)}")
+    console.print(f"- {ranking_sentence(*everything)}")
     console.print("\n[bold]Reliability diagram[/bold]: said (│) against right (█), by how sure the model says it is")
-    console.print(reliability_diagram(*metric_arrays(everything, "top_label", 10)))
+    console.print(reliability_diagram(*everything))
     console.print("A well calibrated model's bars end at the │. Bars that stop short of it: overconfident.")
-
-
-def sentence(records: Sequence[Record]) -> str:
-    """Say mean confidence, accuracy and the gap between them, and whether the gap could be chance."""
-    confidence, correct = metric_arrays(records, "top_label", 10)
-    gap = metrics.overconfidence(confidence, correct)
-    error = metrics.overconfidence_stderr(confidence, correct) if len(correct) > 1 else float("inf")
-    if abs(gap) <= 1.96 * error:
-        verdict = f"no clear over- or underconfidence in {len(records)} questions"
-    else:
-        kind = "overconfident" if gap > 0 else "underconfident"
-        verdict = f"{kind} by {abs(gap) * 100:.0f} points (± {1.96 * error * 100:.0f})"
-    return f"says {confidence.mean():.0%} on average, is right {correct.mean():.0%} of the time: {verdict}."
-
-
-def ranking_sentence(records: Sequence[Record]) -> str:
-    """Say how well confidence tells right answers from wrong ones."""
-    confidence, correct = metric_arrays(records, "top_label", 10)
-    if len(set(correct.tolist())) < 2:
-        return "All answers are right or all are wrong: whether confidence tells them apart is undefined."
-    value = metrics.auroc(confidence, correct)
-    return (
-        f"Of a right and a wrong answer, it is surer of the right one {value:.0%} of the time "
-        "(AUROC; 50% is a coin toss)."
-    )
 
 
 def reliability_diagram(confidence: Any, correct: Any, n_bins: int = 10) -> Table:

@@ -1,21 +1,28 @@
-"""The diagrams drawn by matplotlib, which only this module imports."""
+"""The diagrams drawn by matplotlib."""
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from lm_eval_calibration.diagrams.reliability import Reliability
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.output import ink
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-RIGHT, OFF, BAND, LINE = "#0072b2", "#d55e00", "#bbbbbb", "#333333"
-"""Of Okabe and Ito's palette, which people with any colour vision tell apart."""
+RIGHT, OFF = ink.COLOURS[:2]
+BAND, LINE = "#bbbbbb", "#333333"
 
 
 def plot_reliability(data: Reliability, ax: "Axes | None" = None) -> "Axes":
-    """Draw accuracy as bars, mean confidence as marks, and where calibration would put the bars."""
+    """Draw accuracy as bars, mean confidence as marks, and where calibration would put the bars.
+
+    Raises:
+        UserError: no axes are given and matplotlib is not installed.
+    """
     if ax is None:
-        ax = new_axes()
+        ax = _new_axes()
     for b in (b for b in data.bins if b.n_docs):
         middle, width = (b.low + b.high) / 2, b.high - b.low
         ax.bar(middle, b.accuracy, width * 0.9, color=OFF if b.is_off else RIGHT, hatch="///" if b.is_off else None)
@@ -27,8 +34,30 @@ def plot_reliability(data: Reliability, ax: "Axes | None" = None) -> "Axes":
     return ax
 
 
-def new_axes() -> "Axes":
-    """Return axes of a new figure; raise UserError where matplotlib is missing."""
+def draw_reliability(diagrams: Sequence[tuple[str, Reliability]], title: str, suffix: str) -> bytes:
+    """Return several diagrams beside each other.
+
+    Args:
+        diagrams: title and content of each.
+        title: of them all.
+        suffix: "svg" or "png".
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    n_columns = min(3, len(diagrams))
+    n_rows = math.ceil(len(diagrams) / n_columns)
+    with ink.drawing(4.2 * n_columns, 4.2 * n_rows + 0.5, (n_rows, n_columns)) as (figure, panels):
+        for ax, (name, data) in zip(panels, diagrams, strict=False):
+            plot_reliability(data, ax)
+            ax.set_title(f"{ink.shortened(name)}\n{ax.get_title()}", fontsize=9)
+        for ax in panels[len(diagrams) :]:
+            ax.set_axis_off()
+        figure.suptitle(ink.shortened(title, 80))
+        return ink.to_png(figure) if suffix == "png" else ink.to_svg(figure, label=title).encode("utf-8")
+
+
+def _new_axes() -> "Axes":
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:

@@ -1,22 +1,33 @@
 """A self-contained HTML page: no outside reference, readable in print, on a phone, in light and dark."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lm_eval_calibration.errors import UserError
 
-def render_page(template: Path, **data: Any) -> str:
+
+def render_page(template: Path, *, filters: Mapping[str, Callable[..., Any]] | None = None, **data: Any) -> str:
     """Return the page that a template makes of the data; text is escaped, only ``markupsafe.Markup`` is not.
 
     The template extends ``page.html``, which gives the head, the colours and the styles.
 
     Args:
         template: a file.
+        filters: of the template's own, by name.
         **data: what it names.
+
+    Raises:
+        UserError: jinja2 is not installed.
     """
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    try:
+        from jinja2 import Environment, FileSystemLoader, StrictUndefined
+    except ImportError as error:
+        raise UserError("pages need jinja2: pip install 'lm-eval-calibration[report]'") from error
 
     loader = FileSystemLoader([template.parent, Path(__file__).parent])
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    environment.filters.update(filters or {})
     return environment.get_template(template.name).render(**data)

@@ -47,6 +47,8 @@ def _read(sources: Sequence[Source], n_bins: int, left_out: dict[str, str]) -> d
         if task not in docs:
             docs[task] = TaskDocs(task, n_bins)
         docs[task].add(file, sample)
+    for of_task in docs.values():
+        of_task.finish()
     return docs
 
 

@@ -43,8 +43,15 @@ class Measured(NamedTuple):
     reason: str | None = None
 
 
-def measure(metric: Metric, arrays: tuple[Any, Any], n_bins: int) -> Measured:
-    """Return a metric of the docs of these arrays, which are of the metric's kind."""
+def measure(metric: Metric, arrays: tuple[Any, Any], n_bins: int, *, with_stderr: bool = True) -> Measured:
+    """Return a metric of the docs of these arrays, which are of the metric's kind.
+
+    Args:
+        metric: of the catalog.
+        arrays: that it takes.
+        n_bins: bins of the binned metrics.
+        with_stderr: whether the standard error, which is slow where it is a bootstrap, is wanted; else it is nan.
+    """
     n_docs = len(arrays[1])
     if n_docs == 0:
         return undefined("no doc has a sound gold label")
@@ -53,12 +60,12 @@ def measure(metric: Metric, arrays: tuple[Any, Any], n_bins: int) -> Measured:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         value = float(metric.value(*arrays, **options))
-        stderr = float(metric.stderr(*arrays, **options)) if n_docs > 1 else nan
+        stderr = float(metric.stderr(*arrays, **options)) if n_docs > 1 and with_stderr else nan
         low, high = metric.interval(*arrays, **options) if n_docs > 1 else (nan, nan)
     reasons = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     if n_docs == 1:
         reasons.append("one doc has no standard error")
-    is_whole = not any(map(math.isnan, (value, stderr, low, high)))
+    is_whole = not any(map(math.isnan, (value, stderr if with_stderr else 0.0, low, high)))
     return Measured(value, stderr, low, high, n_docs, None if is_whole else "; ".join(dict.fromkeys(reasons)) or None)
 
 

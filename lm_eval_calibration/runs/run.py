@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lm_eval_calibration.diagrams import Vocabulary
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Null
+from lm_eval_calibration.recalibration import Docs
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.runs.configuration import Configuration
 from lm_eval_calibration.runs.measured import (
@@ -102,7 +104,11 @@ class Run:
         return _concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
     def metrics(
-        self, tasks: str | Sequence[str] | None = None, *, names: Sequence[str] = REPORTED
+        self,
+        tasks: str | Sequence[str] | None = None,
+        *,
+        names: Sequence[str] = REPORTED,
+        with_stderr: bool = True,
     ) -> dict[str, Measured]:
         """Return metrics of the pooled docs of some tasks: value, standard error and 95% interval of each.
 
@@ -112,6 +118,7 @@ class Run:
         Args:
             tasks: as in :meth:`arrays`.
             names: of the metrics; any of ``metrics.CATALOG``, and ``acc``.
+            with_stderr: whether to compute standard errors, some of which take long; else they are nan.
         """
         n_docs = sum(len(self.docs[task]) for task in self.tasks_of(tasks))
         found = {}
@@ -122,7 +129,7 @@ class Run:
                 continue
             metric = metric_of(name)
             try:
-                found[name] = measure(metric, self.arrays(metric.kind, tasks), self.n_bins)
+                found[name] = measure(metric, self.arrays(metric.kind, tasks), self.n_bins, with_stderr=with_stderr)
             except ValueError as error:
                 found[name] = undefined(str(error), n_docs)
         return found
@@ -134,6 +141,23 @@ class Run:
             return measure_null(metric, self.arrays(metric.kind, tasks), self.n_bins)
         except ValueError:
             return None
+
+    def vocabulary(self, tasks: str | Sequence[str] | None = None) -> Vocabulary | None:
+        """Return the bins that Full-ECE adds up; None where not every task has token distributions."""
+        parts = [self.docs[task].vocabulary for task in self.tasks_of(tasks)]
+        return Vocabulary.together([part for part in parts if part]) if all(parts) else None
+
+    def recalibration_docs(self, tasks: str | Sequence[str] | None = None) -> Docs:
+        """Return docs as recalibration takes them, in one group; raise ValueError for docs without choices."""
+        probs, labels = self.arrays("choices", tasks)
+        hashes = [
+            docs.doc_hashes[i]
+            for docs in (self.docs[task] for task in self.tasks_of(tasks))
+            for i in docs.order.tolist()
+        ]
+        with np.errstate(divide="ignore"):  # log-likelihoods that differ by a constant from those that were logged
+            log_likelihoods = np.log(probs) if isinstance(probs, np.ndarray) else [np.log(row) for row in probs]
+        return Docs.of(log_likelihoods, labels, hashes)
 
     def tasks_of(self, tasks: str | Sequence[str] | None) -> tuple[str, ...]:
         """Return the tasks that are meant by the name of a task or group, by several, or by None, each once."""

@@ -1,0 +1,189 @@
+"""What a report says and shows, as data: no words of HTML, no ink."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lm_eval_calibration.diagrams import (
+    Reliability,
+    RiskCoveragePoint,
+    Vocabulary,
+    prepare_reliability,
+    prepare_risk_coverage,
+)
+from lm_eval_calibration.metrics import Null
+from lm_eval_calibration.recalibration import Change, Temperature, before_after, cross_fit
+from lm_eval_calibration.report.examples import Example, worst_errors
+from lm_eval_calibration.report.method import method
+from lm_eval_calibration.report.verdicts import Answer, answers
+from lm_eval_calibration.runs import REPORTED, Measured, Run
+
+EVERYTHING = "All together"
+MOST_DOMAINS = 12
+
+OF_A_TASK = ("acc", "ece", "overconfidence", "auroc")
+WITH_NULL = ("ece", "ace", "full_ece", "brier_score", "auroc", "overconfidence")
+CHANGED = ("ece", "nll", "brier_score", "overconfidence", "auroc", "confident_error_rate")
+FEW_DRAWS_FROM = 20_000
+"""Docs from which on the intervals of changes rest on 200 resamples and not on 1,000."""
+
+
+class Recalibrated(NamedTuple):
+    """What one temperature, fitted on other docs, does.
+
+    Attributes:
+        temperature: mean of the folds'; above 1 where the model was too sure.
+        changes: metrics before and after.
+        reliability: the diagram after.
+    """
+
+    temperature: float
+    changes: tuple[Change, ...]
+    reliability: Reliability
+
+    def change(self, name: str) -> Change:
+        """Return the change of a metric."""
+        return next(change for change in self.changes if change.name == name)
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Some tasks together: a group, a task, or everything.
+
+    Attributes:
+        name: of the group or task; :data:`EVERYTHING`.
+        tasks: whose docs are pooled.
+        n_docs: docs, those with a broken label included.
+        metrics: by name.
+        nulls: what a calibrated model would show, by name.
+        reliability: the diagram.
+        risk_coverage: the curve.
+        recalibrated: None for answers without choices, and where there are too few docs.
+        answers: what it means in words.
+    """
+
+    name: str
+    tasks: tuple[str, ...]
+    n_docs: int
+    metrics: dict[str, Measured]
+    nulls: dict[str, Null | None]
+    reliability: Reliability
+    risk_coverage: tuple[RiskCoveragePoint, ...]
+    recalibrated: Recalibrated | None
+    answers: tuple[Answer, ...]
+
+
+@dataclass(frozen=True)
+class Report:
+    """A report.
+
+    Attributes:
+        model: name of the model.
+        domains: everything first, where there are several.
+        tasks: each task's metrics, by name; empty where there is one.
+        vocabulary: where Full-ECE comes from; None without token distributions.
+        examples: the worst confident errors.
+        method: what a reader needs to believe the numbers or to get them again, heading and text.
+        left_out: tasks that could not be read, and why.
+    """
+
+    model: str
+    domains: tuple[Domain, ...]
+    tasks: dict[str, dict[str, Measured]]
+    vocabulary: Vocabulary | None
+    examples: tuple[Example, ...]
+    method: tuple[tuple[str, str], ...]
+    left_out: dict[str, str]
+
+    @property
+    def n_docs(self) -> int:
+        """Docs in all."""
+        return self.domains[0].n_docs
+
+
+def make_report(run: Run, *, redact: bool = False) -> Report:
+    """Work out all that a report of a run shows.
+
+    Args:
+        run: the run.
+        redact: leave out the texts of docs, prompts and answers.
+    """
+    from tqdm import tqdm
+
+    names = domains_of(run)
+    work = tqdm(names.items(), desc="Domains", unit="domain", delay=2, leave=False)
+    domains = tuple(_domain(run, name, tasks) for name, tasks in work)
+    work = tqdm(run.tasks if len(run.tasks) > 1 else (), desc="Tasks", unit="task", delay=2, leave=False)
+    tasks = {task: run.metrics(task, names=OF_A_TASK, with_stderr=False) for task in work}
+    return Report(
+        model=run.model,
+        domains=domains,
+        tasks=tasks,
+        vocabulary=None if math.isnan(domains[0].metrics["full_ece"].value) else run.vocabulary(),
+        examples=worst_errors(run, redact=redact),
+        method=method(run, domains[0].tasks),
+        left_out=run.left_out,
+    )
+
+
+def domains_of(run: Run) -> dict[str, tuple[str, ...]]:
+    """Return what verdicts are given on: everything, and the largest groups and the tasks in none of them.
+
+    A group that is everything goes by that name; with more than twelve tasks and no groups there is everything alone.
+    """
+    parts = {name: tasks for name, tasks in run.groups.items() if tasks != run.tasks}
+    largest = {
+        name: tasks for name, tasks in parts.items() if not any(set(tasks) < set(other) for other in parts.values())
+    }
+    in_groups = {task for tasks in largest.values() for task in tasks}
+    alone: dict[str, tuple[str, ...]] = {task: (task,) for task in run.tasks if task not in in_groups}
+    domains = {**largest, **alone}
+    if len(run.tasks) == 1:
+        return domains
+    if len(domains) > MOST_DOMAINS:
+        return {EVERYTHING: run.tasks, **largest}
+    return {EVERYTHING: run.tasks, **domains}
+
+
+def _domain(run: Run, name: str, tasks: tuple[str, ...]) -> Domain:
+    confidence, correct = run.arrays("top_label", tasks)
+    n_docs = sum(len(run.docs[task]) for task in tasks)
+    metrics = run.metrics(tasks, names=REPORTED, with_stderr=False)
+    nulls = {metric: run.null(metric, tasks) for metric in WITH_NULL}
+    recalibrated = _recalibrated(run, tasks)
+    return Domain(
+        name=name,
+        tasks=tasks,
+        n_docs=n_docs,
+        metrics=metrics,
+        nulls=nulls,
+        reliability=prepare_reliability(confidence, correct, n_bins=run.n_bins),
+        risk_coverage=prepare_risk_coverage(confidence, correct),
+        recalibrated=recalibrated,
+        answers=answers(metrics, nulls, confidence, recalibrated and recalibrated.changes),
+    )
+
+
+def _recalibrated(run: Run, tasks: Sequence[str]) -> Recalibrated | None:
+    """Return what a temperature fitted on other folds does; None where it can't be fitted."""
+    if any(kind != "multiple_choice" for task in tasks for kind in run.docs[task].kinds):
+        return None
+    docs = run.recalibration_docs(tasks)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # too few docs of a fold to fit on
+        try:
+            crossed = cross_fit("temperature", docs)
+        except (UserWarning, ValueError):
+            return None
+    draws = 1000 if len(docs) < FEW_DRAWS_FROM else 200
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # undefined values are shown as such
+        changes = before_after(docs.forecasts, crossed.forecasts, names=CHANGED, n_bins=run.n_bins, draws=draws)
+    maps: list[Any] = [one for fold in crossed.maps.values() for one in fold.maps.values()]
+    temperature = float(np.mean([one.temperature for one in maps if isinstance(one, Temperature)]))
+    after = prepare_reliability(crossed.forecasts.confidence, crossed.forecasts.correct, n_bins=run.n_bins)
+    return Recalibrated(temperature, tuple(changes), after)

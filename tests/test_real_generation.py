@@ -1,0 +1,65 @@
+"""What the real SmolLM2-135M writes: the stock run's text, and probabilities that a second look confirms."""
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.models.huggingface import HFLM
+
+from lm_eval_calibration import scoring
+
+pytestmark = pytest.mark.real_model
+
+PROMPTS = [
+    f"{'Here is some context that makes the prompt longer. ' * (i % 4)}Question {i}: {question}\nAnswer:"
+    for i, question in enumerate(
+        [
+            *(f"What is {a} + {b}?" for a in (2, 7, 19) for b in (3, 5)),
+            *(f"What is the capital of {place}?" for place in ("France", "Japan", "Peru", "Kenya", "Norway", "Iran")),
+            *(f"Write a Python function that {task}." for task in ("adds", "sorts", "reverses", "counts", "prints")),
+            *(f"What colour is {thing}?" for thing in ("snow", "grass", "the sky", "blood", "coal", "gold", "a crow")),
+            *(f"Name {n} animals." for n in ("two", "three", "four", "five", "six", "seven")),
+        ]
+    )
+]
+
+
+def make_requests() -> list[Instance]:
+    settings = {"until": ["\n\n", ". "], "max_gen_toks": 8, "do_sample": False}
+    return [
+        Instance("generate_until", {}, (prompt, copy.deepcopy(settings)), 0, ("t", i, 1))
+        for i, prompt in enumerate(PROMPTS)
+    ]
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_texts_are_stock_s_and_ptot_is_rescored(
+    smollm2_lm: HFLM, batch_size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(smollm2_lm, "batch_size_per_gpu", batch_size)
+    rows: dict[str, list[int]] = {}
+    generate = smollm2_lm.model.generate
+
+    def watched(input_ids: torch.Tensor, **options: Any) -> torch.Tensor:
+        sequences = generate(input_ids=input_ids, **options)
+        for context, row in zip(input_ids.tolist(), sequences.tolist(), strict=True):
+            rows[smollm2_lm.tok_decode(context)] = row[len(context) :]
+        return sequences
+
+    assert len(PROMPTS) == 30
+    stock = smollm2_lm.generate_until(make_requests())
+    monkeypatch.setattr(smollm2_lm.model, "generate", watched)
+    found = scoring.generated_tokens(smollm2_lm, make_requests())
+    assert list(map(str, found)) == stock
+    assert len(set(map(len, found))) > 5
+    for prompt, text in list(zip(PROMPTS, found, strict=True))[:: 1 if batch_size == 4 else 5]:
+        context, tokens = smollm2_lm.tok_encode(prompt), rows[prompt][: len(text.token_log_probs)]
+        assert smollm2_lm.tok_decode(tokens).startswith(text)
+        with torch.no_grad():
+            logits = smollm2_lm.model(torch.tensor([[*context, *tokens]])).logits[0, len(context) - 1 : -1].double()
+        expected = logits.log_softmax(-1)[range(len(tokens)), tokens].numpy()
+        np.testing.assert_allclose(text.token_log_probs, expected, rtol=0, atol=1e-4)
+        assert np.exp(text.token_log_probs.sum()) == pytest.approx(np.exp(expected.sum()), abs=1e-4)
