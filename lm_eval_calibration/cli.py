@@ -129,6 +129,9 @@ def run(
         bool,
         typer.Option("--no_log_samples", help="Don't write samples_*.jsonl, from which metrics can be computed again."),
     ] = False,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Log ids, hashes and numbers, and no text of docs, prompts or answers.")
+    ] = False,
 ) -> None:
     """Run the harness with calibration: every flag of `lm_eval run` passes through (see `lm_eval run --help`).
 
@@ -140,7 +143,7 @@ def run(
     from lm_eval_calibration.tasks.command import run as run_harness
 
     with _errors_in_one_line():
-        run_harness([*context.args, *(["--no_log_samples"] if no_log_samples else [])])
+        run_harness([*context.args, *(["--no_log_samples"] if no_log_samples else [])], redact=redact)
 
 
 @app.command()

@@ -129,6 +129,19 @@ def test_python_of_the_records_runs(gpt2_lm: Any, tmp_path: Path, monkeypatch: p
     assert 0 < full_ece < 2
 
 
+def test_python_of_the_runs_says_what_the_metrics_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("matplotlib", reason="diagrams need matplotlib (extra `report`)").use("Agg")
+    import matplotlib.pyplot as plt
+    from logged_runs import make_lines, write_run
+
+    tasks = {name: make_lines(name, n=30) for name in ("medqa_4options_calibration", "pubmedqa_calibration")}
+    write_run(tmp_path / "lm_eval_results", tasks, groups={"medical_calibration": list(tasks)})
+    about, ece = run_python(block("python: runs"), tmp_path, monkeypatch)
+    assert about.startswith("org/model 60 {'medical_calibration': ")
+    assert 0 < float(ece.split()[0]) < 1
+    plt.close("all")
+
+
 @pytest.mark.real_data
 def test_the_task_file_works_as_written(hub: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(hub)

@@ -15,6 +15,7 @@ from lm_eval_calibration.diagrams import (
     prepare_reliability,
     prepare_risk_coverage,
 )
+from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Null
 from lm_eval_calibration.recalibration import Change, Temperature, before_after, cross_fit
 from lm_eval_calibration.report.examples import Example, worst_errors
@@ -23,6 +24,7 @@ from lm_eval_calibration.report.verdicts import Answer, answers
 from lm_eval_calibration.runs import REPORTED, Measured, Run
 
 EVERYTHING = "All together"
+NO_ANSWERS = "no answers that could be right or wrong; results_*.json and `export` have its full_ece"
 MOST_DOMAINS = 12
 
 OF_A_TASK = ("acc", "ece", "overconfidence", "auroc")
@@ -111,9 +113,13 @@ def make_report(run: Run, *, redact: bool = False) -> Report:
     Args:
         run: the run.
         redact: leave out the texts of docs, prompts and answers.
+
+    Raises:
+        UserError: no task has answers that could be right or wrong.
     """
     from tqdm import tqdm
 
+    run = _with_answers(run)
     names = domains_of(run)
     work = tqdm(names.items(), desc="Domains", unit="domain", delay=2, leave=False)
     domains = tuple(_domain(run, name, tasks) for name, tasks in work)
@@ -128,6 +134,15 @@ def make_report(run: Run, *, redact: bool = False) -> Report:
         method=method(run, domains[0].tasks),
         left_out=run.left_out,
     )
+
+
+def _with_answers(run: Run) -> Run:
+    """The run without the tasks that have no answers, as texts of a corpus have none, or no sound label at all."""
+    without = {task: NO_ANSWERS for task, docs in run.docs.items() if max(docs.correct, default=-1) < 0}
+    if len(without) == len(run.docs):
+        raise UserError(f"{', '.join(without)}: {NO_ANSWERS}")
+    docs = {task: docs for task, docs in run.docs.items() if task not in without}
+    return Run(run.configuration, docs, run.n_bins, {**run.left_out, **without})
 
 
 def domains_of(run: Run) -> dict[str, tuple[str, ...]]:

@@ -5,10 +5,12 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
+import lm_eval.evaluator
 import lm_eval.tasks
 import yaml
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.tasks.redaction import KEEP_TEXTS, redacting, without_quotes
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 
 SAMPLES_DIRECTORY = "lm_eval_results"
@@ -18,24 +20,46 @@ _NO_SAMPLES = "--no_log_samples"
 _TASKS = ("--tasks", "-t")
 
 
-def run(arguments: Sequence[str]) -> None:
+def run(arguments: Sequence[str], *, redact: bool = False) -> None:
     """Run ``lm_eval run`` with these arguments.
 
     Our task directory needs no ``--include_path`` (one given is used beside it), the stock index is read only when
     a task is not ours, and samples are logged unless ``--no_log_samples`` is among the arguments.
+
+    Args:
+        arguments: of the command.
+        redact: keep ids, hashes and numbers, and no text of docs, prompts or answers, in files, loggers and errors.
+
+    Raises:
+        UserError: no task is named, or an option that keeps texts where they are to be left out.
     """
     from lm_eval.__main__ import cli_evaluate
 
     if not any(argument.startswith(_TASKS) for argument in arguments) and "tasks" not in _config(arguments):
         raise UserError("name what to run: --tasks NAME,... (lm-eval-calibration tasks --list has the names)")
-    argv, manager = sys.argv, lm_eval.tasks.TaskManager
+    if redact:
+        _refuse_what_keeps_texts(arguments)
+    argv, manager, simple_evaluate = sys.argv, lm_eval.tasks.TaskManager, lm_eval.evaluator.simple_evaluate
     sys.argv = ["lm_eval", "run", *with_samples(arguments)]
     # The command looks the class up when it runs; it has no flag for several include paths or no index.
     lm_eval.tasks.TaskManager = CalibrationTaskManager
+    if redact:  # which has no flag either
+        lm_eval.evaluator.simple_evaluate = redacting(simple_evaluate)
     try:
         cli_evaluate()
+    except UserError as error:
+        if not redact:
+            raise
+        raise UserError(without_quotes(str(error))) from None
     finally:
-        sys.argv, lm_eval.tasks.TaskManager = argv, manager
+        sys.argv, lm_eval.tasks.TaskManager, lm_eval.evaluator.simple_evaluate = argv, manager, simple_evaluate
+
+
+def _refuse_what_keeps_texts(arguments: Sequence[str]) -> None:
+    config = _config(arguments)
+    for option in KEEP_TEXTS:
+        if any(argument.split("=")[0] == option for argument in arguments) or config.get(option.lstrip("-")):
+            raise UserError(f"{option} prints or keeps texts of docs, which --redact leaves out: run without it")
 
 
 def with_samples(arguments: Sequence[str]) -> list[str]:

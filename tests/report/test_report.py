@@ -286,3 +286,16 @@ def test_nothing_is_written_where_something_is_wrong(folder: Path, tmp_path: Pat
         assert message in done.stderr
         assert done.stderr.count("\n") == 1
     assert not list(tmp_path.glob("*report*"))
+
+
+def test_tasks_without_answers_are_left_out_and_named(tmp_path: Path) -> None:
+    broken = make_lines("broken", n=5)
+    for line in broken:
+        line["calibration"]["gold"] = None
+    folder = write_run(tmp_path / "run", {"broken": broken, "law": make_lines("law", n=5)})
+    found = make_report(load_run(folder))
+    assert [domain.name for domain in found.domains] == ["law"]
+    assert found.left_out["broken"].startswith("no answers that could be right or wrong")
+    done = run_command(write_run(tmp_path / "only", {"broken": broken}), "--output", tmp_path / "report.html")
+    assert done.exit_code == 2
+    assert "broken: no answers that could be right or wrong" in done.stderr
