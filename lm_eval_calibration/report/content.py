@@ -17,7 +17,8 @@ from lm_eval_calibration.diagrams import (
 )
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Null
-from lm_eval_calibration.recalibration import Change, Temperature, before_after, cross_fit
+from lm_eval_calibration.recalibration import Change, RecalibrationWarning, Temperature, before_after, cross_fit
+from lm_eval_calibration.recalibration.by_group import MIN_FIT_DOCS
 from lm_eval_calibration.report.examples import Example, worst_errors
 from lm_eval_calibration.report.method import method
 from lm_eval_calibration.report.verdicts import Answer, answers
@@ -39,11 +40,13 @@ class Recalibrated(NamedTuple):
         temperature: mean of the folds'; above 1 where the model was too sure.
         changes: metrics before and after.
         reliability: the diagram after.
+        notes: what the fit has to say, as where the best temperature lies beyond all bounds.
     """
 
     temperature: float
     changes: tuple[Change, ...]
     reliability: Reliability
+    notes: tuple[str, ...] = ()
 
     def change(self, name: str) -> Change:
         """Return the change of a metric."""
@@ -186,16 +189,16 @@ def _recalibrated(run: Run, tasks: Sequence[str]) -> Recalibrated | None:
     if any(kind != "multiple_choice" for task in tasks for kind in run.docs[task].kinds):
         return None
     docs = run.recalibration_docs(tasks)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)  # too few docs of a fold to fit on
-        try:
-            crossed = cross_fit("temperature", docs)
-        except (UserWarning, ValueError):
-            return None
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        crossed = cross_fit("temperature", docs)
+    notes = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, RecalibrationWarning)))
+    if len(docs) - np.bincount(crossed.fold).max() < MIN_FIT_DOCS:
+        return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # undefined values are shown as such
         changes = before_after(docs.forecasts, crossed.forecasts, names=CHANGED, n_bins=run.n_bins)
     maps: list[Any] = [one for fold in crossed.maps.values() for one in fold.maps.values()]
     temperature = float(np.mean([one.temperature for one in maps if isinstance(one, Temperature)]))
     after = prepare_reliability(crossed.forecasts.confidence, crossed.forecasts.correct, n_bins=run.n_bins)
-    return Recalibrated(temperature, tuple(changes), after)
+    return Recalibrated(temperature, tuple(changes), after, notes)

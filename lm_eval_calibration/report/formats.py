@@ -23,7 +23,7 @@ def to_html(report: Report) -> str:
     return render_page(
         Path(__file__).with_name("report.html"),
         filters=_FILTERS,
-        title=f"Calibration of {report.model}",
+        title=f"Calibration of {model_name(report.model)}",
         report=report,
         forest_tasks=tasks,
         forest=[(name, found["overconfidence"]) for name, found in tasks],
@@ -43,7 +43,7 @@ def by_overconfidence(report: Report) -> list[tuple[str, dict[str, Measured]]]:
 
 def to_markdown(report: Report) -> str:
     """Return the verdicts, the metrics and the method as Markdown."""
-    lines = [f"# Can the confidence of {markdown(report.model)} be trusted?", ""]
+    lines = [f"# Can the confidence of {markdown(model_name(report.model))} be trusted?", ""]
     lines += ["Figures in brackets are 95% intervals.", ""]
     for domain in report.domains:
         lines += [f"## {markdown(spoken(domain.name))} ({domain.n_docs:,})", ""]
@@ -105,7 +105,7 @@ def to_picture(report: Report, suffix: str) -> bytes:
         UserError: matplotlib is not installed.
     """
     diagrams = [(spoken(domain.name), domain.reliability) for domain in report.domains[:MOST_PICTURES]]
-    return draw_reliability(diagrams, f"Reliability of {report.model}", suffix)
+    return draw_reliability(diagrams, f"Reliability of {model_name(report.model)}", suffix)
 
 
 FORMATS: dict[str, Callable[[Report], str | bytes]] = {
@@ -186,6 +186,11 @@ def spoken(name: str) -> str:
     return said[:1].upper() + said[1:]
 
 
+def model_name(model: str) -> str:
+    """The name of a model; of one in a folder, the folder's."""
+    return Path(model).name if Path(model).is_absolute() else model
+
+
 def _shortened(name: str, length: int = 24) -> str:
     said = spoken(name).removeprefix("MMLU ")
     return said if len(said) <= length else f"{said[: length - 1]}…"
@@ -200,6 +205,7 @@ _FILTERS: dict[str, Callable[..., Any]] = {
     "count": lambda value: f"{value:,}",
     "short": _short,
     "spoken": spoken,
+    "model_name": model_name,
     "shortened": _shortened,
     "point_at": _point_at,
     "at_coverage": lambda points, coverage: _point_at(points, coverage).risk,

@@ -299,3 +299,18 @@ def test_tasks_without_answers_are_left_out_and_named(tmp_path: Path) -> None:
     done = run_command(write_run(tmp_path / "only", {"broken": broken}), "--output", tmp_path / "report.html")
     assert done.exit_code == 2
     assert "broken: no answers that could be right or wrong" in done.stderr
+
+
+def test_a_model_below_chance_is_recalibrated_to_saying_so(tmp_path: Path) -> None:
+    lines = make_lines("law", n=80)
+    for line in lines:
+        record = line["calibration"]
+        record["gold"] = int(np.argmin(record["log_likelihoods"]))
+    found = make_report(load_run(write_run(tmp_path, {"law": lines}, model="/models/mine")))
+    again = found.domains[0].recalibrated
+    assert again.temperature == pytest.approx(100)
+    assert again.notes == ("the best temperature is above 100: the flatter, the likelier the gold choices",)
+    assert again.change("ece").verdict == "better"
+    page = FORMATS["html"](found)
+    assert "Note: the best temperature is above 100" in page
+    assert "Can the confidence of mine be trusted?" in page
