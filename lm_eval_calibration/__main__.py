@@ -2,4 +2,5 @@
 
 from lm_eval_calibration.cli import main
 
-main()
+if __name__ == "__main__":  # engines start processes that import this again
+    main()

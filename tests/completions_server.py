@@ -62,6 +62,8 @@ def completions_server(model: Any, tokenizer: Any, manners: Manners) -> Iterator
 
 
 def respond(model: Any, tokenizer: Any, manners: Manners, asked: dict[str, Any]) -> tuple[int, bytes]:
+    if "logprobs" not in asked:  # to write, not to score
+        return 200, json.dumps({"choices": [{"text": "", "index": i} for i, _ in enumerate(asked["prompt"])]}).encode()
     ids = bool(asked.get("return_tokens_as_token_ids"))
     if asked["logprobs"] > manners.most or (ids and manners.ids is False):
         return 400, b'{"error": "not granted"}'

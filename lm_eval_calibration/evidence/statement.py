@@ -71,12 +71,18 @@ def _task(run: Run, task: str) -> dict[str, Any]:
         "configuration": name,
         "split": split_of(run, task),
         "docs": len(docs),
-        "docs_with_broken_label": sum(correct < 0 for correct in docs.correct),
+        "docs_with_broken_label": _broken(run, task),
         "shots": configuration.num_fewshot.get(task),
         "chat_template_sha256": configuration.chat_template,
         "docs_sha256": _joint(docs.doc_hashes),
         "prompts_sha256": _joint(docs.prompt_hashes),
     }
+
+
+def _broken(run: Run, task: str) -> int:
+    """Number of docs whose label is out of range; a corpus has no labels."""
+    docs = run.docs[task]
+    return sum(correct < 0 and kind != "corpus" for correct, kind in zip(docs.correct, docs.kinds, strict=True))
 
 
 def _joint(hashes: list[str]) -> str:
@@ -135,7 +141,7 @@ def _limits(run: Run) -> list[str]:
         )
     if not math.isnan(ece.low):
         limits.append(f"The interval of ece is {ece.high - ece.low:.4f} wide; smaller differences are not resolved.")
-    if broken := sum(correct < 0 for docs in run.docs.values() for correct in docs.correct):
+    if broken := sum(_broken(run, task) for task in run.tasks):
         limits.append(f"{broken} docs have no sound label and are in no calibration metric.")
     shares = {str(setting["limit"]) for setting in run.configuration.settings if setting.get("limit")}
     if shares:

@@ -125,7 +125,8 @@ class Run:
         for name in names:
             if name == ACC:
                 right = sum(self.docs[task].correct.count(1) for task in self.tasks_of(tasks))
-                found[name] = accuracy(right, n_docs)
+                texts = sum(list(self.docs[task].kinds).count("corpus") for task in self.tasks_of(tasks))
+                found[name] = accuracy(right, n_docs - texts)  # a corpus has no answers
                 continue
             metric = metric_of(name)
             try:

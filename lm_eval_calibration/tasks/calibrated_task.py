@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import ItemsView, Mapping, Sequence
+from collections.abc import ItemsView, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, Self, cast
 
@@ -91,6 +91,9 @@ class CalibratedTask(CheckedTask):
             self._aggregation_list[name] = Aggregation(metric, self.options.n_bins, view)
             if has_stderr:
                 self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
+        self._aggregate_bounds()
+
+    def _aggregate_bounds(self) -> None:
         for name, bound in BOUNDS.items():
             self._aggregation_list[name] = BoundAggregation(bound, self.options.n_bins)
 
@@ -192,17 +195,23 @@ class CalibratedTask(CheckedTask):
     def apply_filters(self) -> None:
         """Filter as the stock task does; let each answer know its request (``process_results`` gets no doc id)."""
         super().apply_filters()
-        self._full_ece_is_exact = True
+        answers = []
         for instance in self._instances:
             for key, answer in instance.filtered_resps.items():
                 if isinstance(answer, TokenScores):
                     instance.filtered_resps[key] = answer.answering(instance)
-                    self._full_ece_is_exact &= answer.complete_from <= 1 / self.options.n_bins
-        if not self._full_ece_is_exact:
-            say_once(
-                f"{self.task_name}: the server tells too few of the vocabulary's probabilities for full_ece in "
-                f"{self.options.n_bins} bins; full_ece_at_least and full_ece_at_most are what it can be"
-            )
+                    answers.append(answer)
+        self._full_ece_is_exact = self._settles_full_ece(answers)
+
+    def _settles_full_ece(self, answers: Iterable[TokenScores]) -> bool:
+        """Whether these tell every probability that needs a bin of its own; say so where they don't."""
+        if all(answer.complete_from <= 1 / self.options.n_bins for answer in answers):
+            return True
+        say_once(
+            f"{self.task_name}: the server tells too few of the vocabulary's probabilities for full_ece in "
+            f"{self.options.n_bins} bins; full_ece_at_least and full_ece_at_most are what it can be"
+        )
+        return False
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> DocResult:
         """Return the stock task's metrics and, under every calibration metric's name, the doc's record."""

@@ -13,6 +13,7 @@ from lm_eval_calibration.generations import Generation, Sample
 from lm_eval_calibration.records import OTHER_FILTER, RECORD_KEY, Record
 from lm_eval_calibration.scoring import GENERATION_REQUEST_TYPE, REQUEST_TYPE, GeneratedText, TokenScores
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
+from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask, DocResult, doc_hash
 from lm_eval_calibration.tasks.code_eval import CODE_EVAL
 from lm_eval_calibration.tasks.generation_metrics import (
@@ -65,6 +66,7 @@ class GenerationTask(CalibratedTask):
             self._aggregation_list[name] = Aggregation(metric, self.options.n_bins, view)
             self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
         self._aggregation_list[TOKEN_ACCURACY] = TokenAccuracy()
+        self._aggregate_bounds()
 
     # --- docs --------------------------------------------------------------------------------------------------------
 
@@ -120,6 +122,9 @@ class GenerationTask(CalibratedTask):
             isinstance(answer, TokenScores) and answer.has_distributions
             for instance in references
             for answer in instance.resps
+        )
+        self._full_ece_is_exact = self._settles_full_ece(
+            answer for instance in references for answer in instance.resps if isinstance(answer, TokenScores)
         )
         for ensemble in self._filters:
             ensemble.apply(written)
@@ -195,6 +200,8 @@ class GenerationTask(CalibratedTask):
                 aggregated[f"{name}_stderr"] = record
         if self._has_reference and self._has_distributions:
             aggregated[TOKEN_ACCURACY] = record
+            if "full_ece" in names and not self._full_ece_is_exact:
+                aggregated |= dict.fromkeys(BOUNDS, record)
         entries = {name: f"see {RECORD_KEY}" if name in ours else "unavailable" for name in (*names, TOKEN_ACCURACY)}
         return DocResult({**stock, **means, **entries, **logged}, aggregated)
 
@@ -202,7 +209,9 @@ class GenerationTask(CalibratedTask):
         if name.endswith(SELF_CONSISTENCY):
             return bool(self._sample_answers)
         is_of_tokens = GENERATION_TABLE[name].metric.kind == "full_vocabulary"
-        return self._has_reference and self._has_distributions if is_of_tokens else self._has_probabilities
+        if not is_of_tokens:
+            return self._has_probabilities
+        return self._has_reference and self._has_distributions and self._full_ece_is_exact
 
     def _means(self, record: Record, stock: Mapping[str, Any]) -> dict[str, float]:
         means: dict[str, float] = {}

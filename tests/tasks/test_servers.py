@@ -66,3 +66,23 @@ def test_a_group_pools_the_bounds(gpt2_lm: Any, tmp_path: Path) -> None:
         results = tiny.run_tasks(lm, [group, whole])["results"]
     for name in ("full_ece_at_least,none", "full_ece_at_most,none"):
         assert results["both_calibration"][name] == pytest.approx(results["whole_calibration"][name], abs=1e-6)
+
+
+def test_reference_tokens_of_a_generation_task_have_bounds_too(gpt2_lm: Any, tmp_path: Path) -> None:
+    """The server writes nothing here, so only the reference's tokens are looked at."""
+    from lm_eval_calibration.tasks.generation_task import GenerationTask
+
+    config = tiny.make_config(tiny.make_rows(6), task="words_calibration")
+    config |= {"output_type": "generate_until", "generation_kwargs": {"until": ["."], "max_gen_toks": 8}}
+    config |= {"doc_to_target": "{{choices[0]}}", "metric_list": [{"metric": "exact_match"}]}
+    del config["doc_to_choice"]
+    expected = tiny.run_tasks(gpt2_lm, [GenerationTask(config)])["results"]["words_calibration"]
+    gpt2_lm.tokenizer.save_pretrained(tmp_path)
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners(most=1)) as url:
+        lm = LocalCompletionsAPI(
+            base_url=url, model="tiny", tokenizer=str(tmp_path), tokenizer_backend="huggingface", max_length=257
+        )
+        found = tiny.run_tasks(lm, [GenerationTask(config)])["results"]["words_calibration"]
+    assert "full_ece,none" not in found
+    assert found["full_ece_at_least,none"] - 1e-6 <= expected["full_ece,none"] <= found["full_ece_at_most,none"] + 1e-6
+    assert found["token_accuracy,none"] == pytest.approx(expected["token_accuracy,none"])
