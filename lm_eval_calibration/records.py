@@ -19,6 +19,7 @@ from lm_eval_calibration import columns
 from lm_eval_calibration.columns import Columns, Judged
 from lm_eval_calibration.corpora import Corpus
 from lm_eval_calibration.generations import Generation
+from lm_eval_calibration.temperatures import TokenTemperatures
 
 RECORD_VERSION = 1
 """Version of the record's form."""
@@ -59,6 +60,7 @@ class Record:
         choice_lengths: of the choices, in characters, as ``acc_norm`` counts them.
         rotations: by how many places the choices were rotated in each order in which they were asked; 0 first.
         rotated_log_likelihoods: of the choices under each of these orders, in the doc's own order of choices.
+        temperatures: the doc's tokens at a grid of temperatures, where the run asked for it.
         generation: what the model wrote; for the kind ``generation`` only.
         corpus: sums over the tokens of a text; for the kind ``corpus`` only.
         extra: optional fields that this version does not know.
@@ -79,6 +81,7 @@ class Record:
     choice_lengths: tuple[int, ...] | None = None
     rotations: tuple[int, ...] | None = None
     rotated_log_likelihoods: tuple[tuple[float, ...], ...] | None = None
+    temperatures: TokenTemperatures | None = None
     generation: Generation | None = None
     corpus: Corpus | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -190,6 +193,8 @@ class Record:
             data["large_probs"] = [list(position) for position in self.large_probs]
         if self.rotated_log_likelihoods is not None:
             data["rotated_log_likelihoods"] = [[_finite(x) for x in order] for order in self.rotated_log_likelihoods]
+        if self.temperatures is not None:
+            data["temperatures"] = self.temperatures.to_dict()
         data |= {"confidence": self.confidence, "correct": self.correct}
         return {key: value for key, value in data.items() if value is not None or key in keep} | dict(self.extra)
 
@@ -242,6 +247,7 @@ _PARSE: Mapping[str, Callable[[Any], Any]] = {
     "choice_lengths": tuple,
     "rotations": tuple,
     "rotated_log_likelihoods": lambda orders: tuple(map(_floats, orders)),
+    "temperatures": TokenTemperatures.from_dict,
 }
 
 

@@ -84,8 +84,11 @@ def test_metrics_are_those_we_have() -> None:
 
 def test_options_are_those_we_read() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", section("Options"), re.MULTILINE)
-    defaults = Options()
-    assert dict(rows) == {name: str(value or "none") for name, value in asdict(defaults).items()} | {"permute": "0"}
+    defaults = {
+        name: str(value) if isinstance(value, bool) else str(value or "none")
+        for name, value in asdict(Options()).items()
+    }
+    assert dict(rows) == defaults | {"permute": "0"}
 
 
 def run_python(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
@@ -102,6 +105,7 @@ def test_python_of_the_metrics_says_what_it_says(tmp_path: Path, monkeypatch: py
     assert len(expected) == 4
 
 
+@pytest.mark.filterwarnings("ignore:the best token temperature")  # of a model of random weights
 def test_python_of_the_records_runs(gpt2_lm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import json
 
@@ -110,9 +114,13 @@ def test_python_of_the_records_runs(gpt2_lm: Any, tmp_path: Path, monkeypatch: p
 
     from lm_eval_calibration.tasks import CalibratedTask
 
-    results = run_tasks(gpt2_lm, [CalibratedTask(make_config(make_rows()))])
+    asked = {"calibration": {"temperatures": True}}
+    results = run_tasks(gpt2_lm, [CalibratedTask(make_config(make_rows(), metadata=asked))])
     lines = [json.dumps(s, default=handle_non_serializable) for s in results["samples"]["letters_calibration"]]
     (tmp_path / "samples.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    curves, fitted = run_python(block("python: temperatures"), tmp_path, monkeypatch)
+    assert curves.startswith("[3.0, 2.4, ")
+    assert fitted.startswith("{0: ")
     ece, full_ece, first = run_python(block("python: records"), tmp_path, monkeypatch)
     ece, full_ece = float(ece), float(full_ece)
     record = results["samples"]["letters_calibration"][0]["calibration"]
@@ -150,6 +158,12 @@ def test_python_of_trust_says_that_nothing_is_shown(tmp_path: Path, monkeypatch:
     assert interval.startswith("(0.0, ")
     assert words.startswith("ece 0.0")
     assert "doesn't tell this model from a calibrated one" in words
+
+
+def test_the_picture_is_what_its_script_draws() -> None:
+    script = Path(__file__).parent / "simulations" / "picture.py"
+    done = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True)
+    assert block("picture") == done.stdout
 
 
 def test_python_of_recalibration_says_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,8 @@ class Alignment:
         a: records of one run; where paired, ``a[i]`` and ``b[i]`` are of the same doc.
         b: records of the other; where paired, with the doc ids that a has.
         paired: whether they are pairs; else the two are different docs, taken as independent.
-        left_out_a: number of docs of a that are not in ``a``: b hasn't got them, or their gold label is broken.
+        left_out_a: number of docs of a that are not in ``a``: b hasn't got them, their gold label is broken, or
+            they have no confidence.
         left_out_b: the same of b.
     """
 
@@ -84,4 +85,4 @@ def _checked(records: Iterable[Record], run: str) -> list[Record]:
 
 
 def _is_sound(record: Record) -> bool:
-    return record.correct is not None
+    return record.correct is not None and record.confidence is not None

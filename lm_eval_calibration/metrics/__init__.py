@@ -114,6 +114,7 @@ from lm_eval_calibration.metrics.selective import (
     selective_accuracy,
     selective_accuracy_interval,
 )
+from lm_eval_calibration.metrics.strata import StratumMetric, by_stratum
 from lm_eval_calibration.metrics.top_k import full_ece_bounds
 from lm_eval_calibration.metrics.top_label import (
     acc,
@@ -152,6 +153,7 @@ __all__ = [
     "Null",
     "RiskCoverageCurve",
     "Run",
+    "StratumMetric",
     "acc",
     "acc_interval",
     "acc_stderr",
@@ -192,6 +194,7 @@ __all__ = [
     "brier_top_label_interval",
     "brier_top_label_null",
     "brier_top_label_stderr",
+    "by_stratum",
     "ce_l2_debiased",
     "ce_l2_debiased_interval",
     "ce_l2_debiased_null",

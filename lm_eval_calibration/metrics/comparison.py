@@ -113,12 +113,12 @@ def compare(
     check_n_bins(n_bins)
     check_level(level)
     comparisons = {}
-    for name in _comparable(a, b) if names is None else names:
+    for name in comparable(a, b) if names is None else names:
         _check_asked_for(name, a, b)
         refusal = _refusal(a, b) if name == "full_ece" else None
         if refusal and names is not None:
             raise ValueError(refusal)
-        metric = _METRICS[name]
+        metric = METRICS[name]
         one, other = (_arrays(run, metric.kind) for run in (a, b))
         if paired and len(one[1]) != len(other[1]):
             raise ValueError(f"{name}: paired runs have the same docs, but a has {len(one[1])} and b {len(other[1])}")
@@ -165,7 +165,8 @@ RUN_FIELDS: dict[Kind, tuple[str, str]] = {
 }
 """Fields of a run that hold the two arrays of each kind of metric."""
 
-_METRICS = {"acc": ACC, **CATALOG}
+METRICS = {"acc": ACC, **CATALOG}
+"""What is compared: accuracy, and every metric."""
 
 
 def _arrays(run: Run, kind: Kind) -> tuple[Any, Any]:
@@ -178,16 +179,16 @@ def _has(run: Run, kind: Kind) -> bool:
     return all(array is not None for array in _arrays(run, kind))
 
 
-def _comparable(a: Run, b: Run) -> list[str]:
-    """Metrics whose arrays both runs have, and whose package is installed."""
-    names = [name for name, metric in _METRICS.items() if _has(a, metric.kind) and _has(b, metric.kind)]
+def comparable(a: Run, b: Run) -> list[str]:
+    """Names of the metrics whose arrays both runs have, and whose package is installed."""
+    names = [name for name, metric in METRICS.items() if _has(a, metric.kind) and _has(b, metric.kind)]
     return [name for name in names if name != "smece" or find_spec("relplot") is not None]
 
 
 def _check_asked_for(name: str, a: Run, b: Run) -> None:
-    if name not in _METRICS:
-        raise ValueError(f"{name!r} is no metric; there are {', '.join(_METRICS)}")
-    kind = _METRICS[name].kind
+    if name not in METRICS:
+        raise ValueError(f"{name!r} is no metric; there are {', '.join(METRICS)}")
+    kind = METRICS[name].kind
     if not (_has(a, kind) and _has(b, kind)):
         raise ValueError(f"{name} needs the arrays {' and '.join(RUN_FIELDS[kind])} of both runs")
 
@@ -205,7 +206,7 @@ def _estimate(name: str, first: ArrayLike, second: ArrayLike, *, n_bins: int, le
     function = getattr(estimates, "ece_estimate" if name == "ece_debiased" else f"{name}_estimate")
     options = {"n_bins": n_bins, "level": level, "seed": seed, "threshold": 0.9}
     taken = {key: value for key, value in options.items() if key in signature(function).parameters}
-    kind = _METRICS[name].kind
+    kind = METRICS[name].kind
     if kind == "choices":
         estimate: Estimate = function(check_choices(first, second), **taken)
     else:

@@ -140,7 +140,7 @@ def _read(results: Sequence[Path], by: str | None) -> Docs:
 
 
 def _print_before_after(before: Forecasts, after: Forecasts, n_bins: int) -> None:
-    title = "before and after, on the same docs (intervals: docs resampled in pairs, maps held fixed)"
+    title = "before and after, on the same docs (intervals: of pairs of docs, maps held fixed)"
     print_changes(title, before_after(before, after, n_bins=n_bins))
     if after.probs is None:
         names = ", ".join(name for name, metric in CATALOG.items() if metric.kind == "choices")

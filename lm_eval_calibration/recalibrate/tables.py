@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
+from lm_eval_calibration.metrics import CATALOG, StratumMetric, by_stratum
 from lm_eval_calibration.recalibration import (
     Change,
     Domain,
     Forecasts,
     MapByGroup,
     OperatingPoint,
-    StratumMetric,
     Temperature,
-    metrics_by_stratum,
 )
 
 _WIDEST = 120
@@ -50,14 +49,18 @@ def print_domains(domains: Sequence[Domain], fitted: MapByGroup, for_all: MapByG
 def print_strata(
     before: Forecasts, after: Forecasts, strata: NDArray[np.str_], names: tuple[str, ...], n_bins: int
 ) -> None:
-    """Print metrics with standard errors within each group, before and after."""
-    mapped = {(m.stratum, m.name): m for m in metrics_by_stratum(after, strata, names=names, n_bins=n_bins)}
-    rows = [
-        (m.stratum, str(m.n_docs), m.name, _with_stderr(m), _with_stderr(mapped.get((m.stratum, m.name))))
-        for m in metrics_by_stratum(before, strata, names=names, n_bins=n_bins)
-    ]
-    heads = ("group", "docs", "metric", "before", "after")
-    _print("within each group, pooled (± one standard error)", heads, rows)
+    """Print metrics within each group, before and after, and whether the group differs from the other docs."""
+    shown = ["acc", *(name for name in names if before.has(CATALOG[name]))]
+    mapped = ["acc", *(name for name in shown[1:] if after.has(CATALOG[name]))]
+    found = {(m.stratum, m.name): m for m in by_stratum(after.run, strata, names=mapped, n_bins=n_bins)}
+    rows = []
+    for m in by_stratum(before.run, strata, names=shown, n_bins=n_bins):
+        versus = (f"{m.difference:+.4f}", f"{m.p_adjusted:.2g}")
+        one, other = _with_interval(m), _with_interval(found.get((m.stratum, m.name)))
+        rows.append((m.stratum, str(m.n_docs), m.name, one, *versus, other))
+    heads = ("group", "docs", "metric", "before [95%]", "less the other docs'", "p (Holm)", "after [95%]")
+    n_groups = len(np.unique(strata))
+    _print(f"within each group, pooled; p before the map, adjusted over {n_groups} groups", heads, rows)
 
 
 def print_operating_point(point: OperatingPoint) -> None:
@@ -109,5 +112,5 @@ def _interval(change: Change) -> str:
     return f"[{change.low:+.4f}, {change.high:+.4f}]"
 
 
-def _with_stderr(found: StratumMetric | None) -> str:
-    return "" if found is None else f"{found.value:.4f} ± {found.stderr:.4f}"
+def _with_interval(found: StratumMetric | None) -> str:
+    return "" if found is None else f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]"

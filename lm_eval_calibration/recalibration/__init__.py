@@ -20,8 +20,13 @@ from lm_eval_calibration.recalibration.operating_points import (
     judge_threshold,
 )
 from lm_eval_calibration.recalibration.recalibrator import RecalibrationWarning, Recalibrator
-from lm_eval_calibration.recalibration.strata import StratumMetric, metrics_by_stratum
 from lm_eval_calibration.recalibration.temperature import Temperature
+from lm_eval_calibration.recalibration.token_temperature import (
+    TokenCrossFit,
+    TokenGrid,
+    TokenTemperature,
+    cross_fit_tokens,
+)
 
 __all__ = [
     "METHODS",
@@ -39,15 +44,17 @@ __all__ = [
     "Platt",
     "RecalibrationWarning",
     "Recalibrator",
-    "StratumMetric",
     "Temperature",
+    "TokenCrossFit",
+    "TokenGrid",
+    "TokenTemperature",
     "before_after",
     "choose_threshold",
     "compare_domains",
     "cross_fit",
     "cross_fit_operating_point",
+    "cross_fit_tokens",
     "fit_on_split",
     "fold_of",
     "judge_threshold",
-    "metrics_by_stratum",
 ]

@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lm_eval_calibration.metrics import Metric
+from lm_eval_calibration.metrics import Metric, Run
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray, Probs, check_labels
 from lm_eval_calibration.recalibration.choices import flatten, softmax, take, unflatten
 from lm_eval_calibration.recalibration.recalibrator import Takes
@@ -35,11 +36,28 @@ class Forecasts:
         probs = None if self.probs is None else take(self.probs, which)
         return type(self)(self.confidence[which], self.correct[which], self.labels[which], probs)
 
-    def arguments(self, metric: Metric) -> tuple[Any, Any] | None:
-        """Return the two arrays that a metric takes; None where they are not known."""
-        if metric.kind == "top_label":
-            return self.confidence, self.correct
-        return (self.probs, self.labels) if metric.kind == "choices" and self.probs is not None else None
+    def has(self, metric: Metric) -> bool:
+        """Whether the metric can be computed of these forecasts here."""
+        known = metric.kind == "top_label" or (metric.kind == "choices" and self.probs is not None)
+        return known and (metric.name != "smece" or find_spec("relplot") is not None)
+
+    def arguments(self, metric: Metric) -> tuple[Any, Any]:
+        """Return the two arrays that a metric takes, if :meth:`has` says so."""
+        return (self.confidence, self.correct) if metric.kind == "top_label" else (self.probs, self.labels)
+
+    @property
+    def run(self) -> Run:
+        """The arrays as comparisons take them."""
+        if self.probs is None:
+            return Run(self.confidence, self.correct)
+        return Run(self.confidence, self.correct, self.probs, self.labels)
+
+    def equals(self, other: "Forecasts") -> bool:
+        """Whether other forecasts of the same docs say the same."""
+        if (self.probs is None) != (other.probs is None) or not np.array_equal(self.confidence, other.confidence):
+            return False
+        pairs = () if self.probs is None else zip(self.probs, other.probs, strict=True)
+        return all(np.array_equal(one, another) for one, another in pairs)
 
 
 @dataclass(frozen=True)

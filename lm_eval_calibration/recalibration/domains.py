@@ -26,9 +26,7 @@ class Domain(NamedTuple):
     changes: dict[str, Change]
 
 
-def compare_domains(
-    method: str, docs: Docs, *, n_folds: int = 5, n_bins: int = 10, draws: int = 1000, seed: int = 0
-) -> list[Domain]:
+def compare_domains(method: str, docs: Docs, *, n_folds: int = 5, n_bins: int = 10, seed: int = 0) -> list[Domain]:
     """Judge both, group by group and over all docs, by ``nll`` (``brier_top_label`` of confidences) and ``ece``.
 
     Args:
@@ -36,16 +34,15 @@ def compare_domains(
         docs: with their groups.
         n_folds: folds; the same for both, so that they are judged on the same docs.
         n_bins: bins of ``ece``.
-        draws: resamples of the intervals, see :func:`before_after`.
-        seed: of folds and resamples.
+        seed: of folds and of what intervals simulate.
     """
     for_all = cross_fit(method, docs.in_one_group(), n_folds=n_folds, seed=seed).forecasts
     for_each = cross_fit(method, docs, n_folds=n_folds, seed=seed).forecasts
     names = ("nll" if METHODS[method].takes == "choices" else "brier_top_label", "ece")
 
     def judge(name: str, model: Forecasts, one: Forecasts, own: Forecasts) -> Domain:
-        from_model = before_after(model, one, names=names, n_bins=n_bins, draws=draws, seed=seed)
-        from_one = before_after(one, own, names=names, n_bins=n_bins, draws=draws, seed=seed)
+        from_model = before_after(model, one, names=names, n_bins=n_bins, seed=seed)
+        from_one = before_after(one, own, names=names, n_bins=n_bins, seed=seed)
         unchanged = {change.name: change.before for change in from_model if change.name in names}
         return Domain(name, len(model.labels), unchanged, {c.name: c for c in from_one if c.name in names})
 

@@ -11,7 +11,7 @@ import numpy as np
 FORMAT = 1
 """Version of the form in which maps are written; others are refused."""
 
-Takes = Literal["choices", "confidence"]
+Takes = Literal["choices", "confidence", "tokens"]
 
 
 class RecalibrationWarning(UserWarning):

@@ -12,12 +12,3 @@ def share_interval(count: int, total: int) -> tuple[float, float, float]:
     low = float(betaincinv(count, total - count + 1, 0.025)) if count else 0.0
     high = float(betaincinv(count + 1, total - count, 0.975)) if count < total else 1.0
     return count / total, low, high
-
-
-def difference_interval(one: tuple[float, float, float], other: tuple[float, float, float]) -> tuple[float, float]:
-    """Interval of other - one from the intervals of both, as if independent.
-
-    Source: Newcombe 1998, method 10, with Clopper-Pearson intervals.
-    """
-    (a, low_a, high_a), (b, low_b, high_b) = one, other
-    return b - a - math.hypot(b - low_b, high_a - a), b - a + math.hypot(high_b - b, a - low_a)

@@ -31,8 +31,6 @@ MOST_DOMAINS = 12
 OF_A_TASK = ("acc", "ece", "overconfidence", "auroc")
 WITH_NULL = ("ece", "ace", "full_ece", "brier_score", "auroc", "overconfidence")
 CHANGED = ("ece", "nll", "brier_score", "overconfidence", "auroc", "confident_error_rate")
-FEW_DRAWS_FROM = 20_000
-"""Docs from which on the intervals of changes rest on 200 resamples and not on 1,000."""
 
 
 class Recalibrated(NamedTuple):
@@ -197,10 +195,9 @@ def _recalibrated(run: Run, tasks: Sequence[str]) -> Recalibrated | None:
     notes = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, RecalibrationWarning)))
     if len(docs) - np.bincount(crossed.fold).max() < MIN_FIT_DOCS:
         return None
-    draws = 1000 if len(docs) < FEW_DRAWS_FROM else 200
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # undefined values are shown as such
-        changes = before_after(docs.forecasts, crossed.forecasts, names=CHANGED, n_bins=run.n_bins, draws=draws)
+        changes = before_after(docs.forecasts, crossed.forecasts, names=CHANGED, n_bins=run.n_bins)
     maps: list[Any] = [one for fold in crossed.maps.values() for one in fold.maps.values()]
     temperature = float(np.mean([one.temperature for one in maps if isinstance(one, Temperature)]))
     after = prepare_reliability(crossed.forecasts.confidence, crossed.forecasts.correct, n_bins=run.n_bins)

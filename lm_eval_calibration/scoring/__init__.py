@@ -11,7 +11,8 @@ from lm_eval_calibration.scoring.dispatch import (
     token_scores,
 )
 from lm_eval_calibration.scoring.generated_text import GeneratedText
-from lm_eval_calibration.scoring.switch import set_shared_prefixes
+from lm_eval_calibration.scoring.switch import set_shared_prefixes, set_temperatures
+from lm_eval_calibration.scoring.temperature_scores import TEMPERATURES
 from lm_eval_calibration.scoring.token_scores import MAX_BINS, MIN_LARGE_PROB, TokenScores
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "MAX_BINS",
     "MIN_LARGE_PROB",
     "REQUEST_TYPE",
+    "TEMPERATURES",
     "CorpusScores",
     "GeneratedText",
     "TokenScores",
@@ -28,5 +30,6 @@ __all__ = [
     "generated_tokens",
     "install",
     "set_shared_prefixes",
+    "set_temperatures",
     "token_scores",
 ]

@@ -17,6 +17,7 @@ from lm_eval.api.model import LM, hash_args
 from lm_eval_calibration.scoring import plain, plain_corpus, plain_generation
 from lm_eval_calibration.scoring.corpus_scores import CorpusScores
 from lm_eval_calibration.scoring.generated_text import GeneratedText
+from lm_eval_calibration.scoring.switch import wants_temperatures
 from lm_eval_calibration.scoring.token_scores import TokenScores
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
@@ -48,7 +49,7 @@ class RequestType:
             used, never by us.
         fallback: the module for all other backends.
         gives: what a scorer knows that the fallback does not, and what is missing without it.
-        is_complete: whether an answer has it.
+        is_complete: whether an answer has it, and what else a run asks the backend for.
         is_cached: whether a request is answered from ``--use_cache``.
         cached_by: what of a request, beside the type's name, the answer depends on.
     """
@@ -57,7 +58,7 @@ class RequestType:
     scorers: Mapping[str, str]
     fallback: Any
     gives: tuple[str, str]
-    is_complete: Callable[[Any], bool]
+    is_complete: Callable[[LM, Any], bool]
     is_cached: Callable[[Any], bool] = lambda _: True
     cached_by: Callable[[Any], Any] = lambda request: request.args
 
@@ -72,7 +73,7 @@ TOKEN_SCORES = RequestType(
     },
     plain,
     ("token distributions", "full_ece is left out, all other metrics are complete"),
-    lambda answer: answer.has_distributions,
+    lambda lm, answer: answer.has_distributions and (answer.temperatures is not None or not wants_temperatures(lm)),
 )
 
 GENERATED_TOKENS = RequestType(
@@ -83,7 +84,7 @@ GENERATED_TOKENS = RequestType(
         "probabilities of the tokens that it writes",
         "its answers have no confidence, and the metrics of confidence are left out",
     ),
-    lambda answer: answer.has_probabilities,
+    lambda _, answer: answer.has_probabilities,
     # As in a stock run: else all samples of a prompt would be the first one.
     lambda request: not request.args[1].get("do_sample", False),
 )
@@ -93,7 +94,7 @@ CORPUS_SCORES = RequestType(
     {"lm_eval.models.huggingface.HFLM": "lm_eval_calibration.scoring.hf_corpus"},
     plain_corpus,
     ("token distributions", "full_ece, ece and token_accuracy are left out, perplexities are complete"),
-    lambda answer: answer.has_distributions,
+    lambda _, answer: answer.has_distributions,
     cached_by=lambda request: (*request.args, request.n_bins),
 )
 
@@ -132,7 +133,7 @@ def answers(lm: LM, requests: Sequence[Any], request_type: RequestType) -> list[
     for i, key in enumerate(keys):
         cached = None if cache is None or key is None else cache.get(key)
         # What another backend left incomplete is no answer where a complete one can be had.
-        if cached is not None and (scorer is request_type.fallback or request_type.is_complete(cached)):
+        if cached is not None and (scorer is request_type.fallback or request_type.is_complete(lm, cached)):
             found[i] = cached
     todo = [i for i, answer in enumerate(found) if answer is None]
 

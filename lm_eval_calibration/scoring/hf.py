@@ -22,6 +22,8 @@ from lm_eval_calibration.scoring.distributions import summarize
 from lm_eval_calibration.scoring.lockstep import in_step
 from lm_eval_calibration.scoring.output_layer import can_pick, only_positions
 from lm_eval_calibration.scoring.prefixes import Plan, Tokens
+from lm_eval_calibration.scoring.switch import wants_temperatures
+from lm_eval_calibration.scoring.temperature_grid import TemperatureGrid
 from lm_eval_calibration.scoring.token_scores import TokenScores
 from lm_eval_calibration.scoring.transfer import to_device
 from lm_eval_calibration.scoring.versions import versions
@@ -114,7 +116,9 @@ def _score_rows(lm: HFLM, rows: list[_Row], requests: Sequence[Any], keep: Keep,
     def answer(numbers: list[int], logits: torch.Tensor, where: Sequence[Sequence[int]], shared: bool) -> None:
         certificate = {**forward.certificate, "dtype": str(logits.dtype).removeprefix("torch.")}
         certificate["shared_prefixes"] = shared
-        for index, scores in _answers([rows[i] for i in numbers], logits, where, certificate, requests):
+        grid = TemperatureGrid(logits) if wants_temperatures(lm) else None
+        scored = [(rows[i], spots) for i, spots in zip(numbers, where, strict=True)]
+        for index, scores in _answers(scored, logits, grid, certificate, requests):
             keep(index, scores)
             progress.update(1)
         todo.difference_update(numbers)
@@ -226,22 +230,19 @@ def _last_label_changes_nothing_before_it(lm: HFLM, encoded: list[tuple[Any, lis
 
 
 def _answers(
-    batch: list[_Row],
+    batch: list[tuple[_Row, Sequence[int]]],
     logits: torch.Tensor,
-    where: Sequence[Sequence[int]],
+    grid: TemperatureGrid | None,
     certificate: dict[str, Any],
     requests: Sequence[Any],
 ) -> Iterator[tuple[int, TokenScores]]:
-    """Yield each request's index and scores."""
+    """Yield each request's index and scores, from the rows and which of the logits are their positions."""
     # A continuation is scored at the last positions of its row (causal) or the first (seq2seq: all have equal length).
-    wanted = [
-        (index, spots[-len(tokens) :], tokens)
-        for row, spots in zip(batch, where, strict=True)
-        for index, tokens in row.answers
-    ]
+    wanted = [(index, spots[-len(tokens) :], tokens) for row, spots in batch for index, tokens in row.answers]
     pairs = [pair for _, spots, tokens in wanted for pair in zip(spots, tokens, strict=True)]
     rows, tokens = to_device(pairs, logits.device).T
     found = summarize(logits, rows, tokens)
+    at_temperatures = None if grid is None else grid.targets(rows, tokens)
     start = 0
     for index, spots, continuation in wanted:
         normalizers = found.log_normalizers[list(spots)]
@@ -258,6 +259,11 @@ def _answers(
                 log_probs=found.target_log_probs[start:end].copy(),
                 large_probs=tuple(found.large_probs[spot] for spot in spots),
                 vocab_size=logits.shape[-1],
+                temperatures=(
+                    grid.scores(spots, at_temperatures[start:end])
+                    if grid is not None and at_temperatures is not None
+                    else None
+                ),
                 certificate=certificate,
             ),
         )

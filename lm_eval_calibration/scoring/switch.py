@@ -1,10 +1,10 @@
-"""Whether prompts that begin alike share that computation: a property of the run, told to the backend."""
+"""What a run wants of its backend, told to the backend: shared computation, scores at several temperatures."""
 
 from typing import Any
 
 from lm_eval.api.model import CachingLM
 
-_ATTRIBUTE = "_calibration_shared_prefixes"
+_SHARED_PREFIXES, _TEMPERATURES = "_calibration_shared_prefixes", "_calibration_temperatures"
 
 
 def set_shared_prefixes(lm: Any, enabled: bool) -> None:
@@ -12,10 +12,23 @@ def set_shared_prefixes(lm: Any, enabled: bool) -> None:
 
     Backends that share nothing ignore it.
     """
-    backend = lm.lm if isinstance(lm, CachingLM) else lm  # with --use_cache that one is asked
-    setattr(backend, _ATTRIBUTE, enabled)
+    setattr(_backend(lm), _SHARED_PREFIXES, enabled)
 
 
 def shared_prefixes(lm: Any) -> bool:
     """Return whether they may."""
-    return bool(getattr(lm, _ATTRIBUTE, True))
+    return bool(getattr(lm, _SHARED_PREFIXES, True))
+
+
+def set_temperatures(lm: Any, enabled: bool) -> None:
+    """Let token scores hold a grid of temperatures, or not (the default). Backends that can't ignore it."""
+    setattr(_backend(lm), _TEMPERATURES, enabled)
+
+
+def wants_temperatures(lm: Any) -> bool:
+    """Return whether they should."""
+    return bool(getattr(lm, _TEMPERATURES, False))
+
+
+def _backend(lm: Any) -> Any:
+    return lm.lm if isinstance(lm, CachingLM) else lm  # with --use_cache that one is asked

@@ -6,6 +6,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_eval_calibration.scoring.temperature_scores import TemperatureScores
+
 MIN_LARGE_PROB = 0.01
 """Every vocabulary entry at least this probable is kept, so Full-ECE is exact for up to 100 bins."""
 
@@ -24,6 +26,7 @@ class TokenScores(tuple[float, bool]):
         large_probs: for each token position every probability of the vocabulary that is at least
             ``MIN_LARGE_PROB`` (in no order, the reference token's included if it is that large); None as above.
         vocab_size: entries of each distribution, padding rows included.
+        temperatures: the tokens at every temperature of a grid, where the run asks for it.
         complete_from: no probability larger than this is missing in ``large_probs``; more than ``MIN_LARGE_PROB``
             where a server tells the most probable entries only.
         certificate: how the numbers were obtained (backend, exact or not, dtype, versions).
@@ -33,6 +36,7 @@ class TokenScores(tuple[float, bool]):
     log_probs: NDArray[np.float64] | None
     large_probs: tuple[NDArray[np.float64], ...] | None
     vocab_size: int | None
+    temperatures: TemperatureScores | None = None  # answers of older caches have none
     complete_from: float = MIN_LARGE_PROB  # also of answers that an older cache holds
     certificate: Mapping[str, Any]
     request: Any
@@ -44,6 +48,7 @@ class TokenScores(tuple[float, bool]):
         log_probs: NDArray[np.float64] | None = None,
         large_probs: tuple[NDArray[np.float64], ...] | None = None,
         vocab_size: int | None = None,
+        temperatures: TemperatureScores | None = None,
         complete_from: float = MIN_LARGE_PROB,
         certificate: Mapping[str, Any] | None = None,
     ) -> Self:
@@ -52,6 +57,7 @@ class TokenScores(tuple[float, bool]):
         self.log_probs = log_probs
         self.large_probs = large_probs
         self.vocab_size = vocab_size
+        self.temperatures = temperatures
         self.complete_from = complete_from
         self.certificate = certificate or {}
         self.request = None
@@ -73,6 +79,7 @@ class TokenScores(tuple[float, bool]):
             log_probs=self.log_probs,
             large_probs=self.large_probs,
             vocab_size=self.vocab_size,
+            temperatures=self.temperatures,
             complete_from=self.complete_from,
             certificate=self.certificate,
         )

@@ -1,15 +1,23 @@
 """From the docs' records to a metric's value and standard error."""
 
+import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lm_eval_calibration.columns import Columns, Doc
-from lm_eval_calibration.metrics import Metric
+from lm_eval_calibration import metrics
+from lm_eval_calibration.columns import Columns
+from lm_eval_calibration.metrics import CATALOG, Metric
 from lm_eval_calibration.records import Record
-from lm_eval_calibration.tasks.notices import say_once
+from lm_eval_calibration.tasks.notices import say_of, say_once
 from lm_eval_calibration.tasks.pooling import PooledStderr, PooledValue
+from lm_eval_calibration.tasks.views import Part, View
+
+_TOO_FEW = (
+    "too few docs to tell the model from a calibrated one by ece, or ece is mostly noise; the larger a group of tasks, "
+    "the more its ece says"
+)
 
 
 @dataclass(frozen=True)
@@ -18,7 +26,7 @@ class Aggregation:
 
     metric: Metric
     n_bins: int = 10
-    view: Callable[[Record], Doc] | None = None  # how the metric sees a record; None: as it is
+    view: View | None = None  # how the metric sees the records; None: as they are
 
     def __call__(self, records: Sequence[Record]) -> PooledValue:
         """Return the metric over the records, ``nan`` where it is undefined."""
@@ -27,22 +35,37 @@ class Aggregation:
     def value(self, records: Sequence[Record]) -> float:
         """Return the metric as a plain float."""
         _say_left_out(records)
-        return self._compute(self.metric.value, records)
+        value = self._compute(self.metric.value, records)
+        if self.metric is CATALOG["ece"] and not math.isnan(value):
+            self._say_too_few(records)
+        return value
+
+    def _say_too_few(self, records: Sequence[Record]) -> None:
+        """Say where there are too few docs to tell the model from a calibrated one."""
+        kept = _kept(records, self.view, self.n_bins)
+        n_docs = len(kept.columns.arrays(self.metric.kind)[1])
+        null = kept.whole(self.metric.null, self.metric.kind, n_bins=self.n_bins)
+        if sentence := metrics.too_few_to_tell("ece", metrics.Null(*null), n_docs):
+            say_of(_tasks(records), sentence, topic=_TOO_FEW)
 
     def _compute(self, function: Any, records: Sequence[Record]) -> float:
         options = {"n_bins": self.n_bins} if self.metric.takes_n_bins else {}
-        arrays = _columns(records, self.view, self.n_bins).arrays(self.metric.kind)
-        if not len(arrays[1]):
-            say_once(f"{_tasks(records)}: {self.metric.name} is undefined: {_why_none(records, self.metric.kind)}")
-            return float("nan")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            value = float(function(*arrays, **options))
+            kept = _kept(records, self.view, self.n_bins)
+            arrays = kept.columns.arrays(self.metric.kind)
+            if not len(arrays[1]):
+                say_once(f"{_tasks(records)}: {self.metric.name} is undefined: {_why_none(records, self.metric.kind)}")
+                return float("nan")
+            if isinstance(function, Part):
+                value = float(kept.whole(function.whole, self.metric.kind, **options)[function.index])
+            else:
+                value = float(function(*arrays, **options))
         for warning in caught:
             if not issubclass(warning.category, UserWarning):  # not a metric's reason but somebody's bug
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
             else:
-                say_once(f"{_tasks(records)}: {warning.message}")
+                say_of(_tasks(records), str(warning.message))
         return value
 
     def not_pooled(self, other: Any) -> float:
@@ -67,19 +90,36 @@ class StderrAggregation(Aggregation):
         return self._compute(self.metric.stderr, records)
 
 
-_KEPT: dict[Any, tuple[Columns, Sequence[Record]]] = {}
+class _Kept:
+    """What was computed of some records that other metrics of a table need as well.
 
-
-def _columns(records: Sequence[Record], view: Callable[[Record], Doc] | None, n_bins: int) -> Columns:
-    """Return the records' columns; the last are kept, since a table asks for one metric of the same docs after another.
-
-    The records are kept with them: an id is a record's own only while it lives.
+    Attributes:
+        records: these; they are kept, since an id is a record's own only while it lives.
+        columns: their columns, as a view sees them.
     """
+
+    def __init__(self, records: Sequence[Record], view: View | None, n_bins: int) -> None:
+        self.records = tuple(records)
+        self.columns = Columns.of(records if view is None else view(records), n_bins)
+        self._wholes: dict[Any, Sequence[float]] = {}
+
+    def whole(self, function: Any, kind: str, **options: Any) -> Sequence[float]:
+        """Return an interval or a null, of which a table shows several numbers."""
+        if function not in self._wholes:
+            self._wholes[function] = function(*self.columns.arrays(kind), **options)
+        return self._wholes[function]
+
+
+_KEPT: dict[Any, _Kept] = {}
+
+
+def _kept(records: Sequence[Record], view: View | None, n_bins: int) -> _Kept:
+    """Return what is kept of these records: the last ones, since a table asks for one metric after another of them."""
     key = view, n_bins, tuple(map(id, records))
     if key not in _KEPT:
         _KEPT.clear()
-        _KEPT[key] = Columns.of(records if view is None else map(view, records), n_bins), tuple(records)
-    return _KEPT[key][0]
+        _KEPT[key] = _Kept(records, view, n_bins)
+    return _KEPT[key]
 
 
 def _why_none(records: Sequence[Record], kind: str) -> str:

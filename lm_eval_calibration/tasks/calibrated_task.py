@@ -11,16 +11,17 @@ from lm_eval.utils import handle_non_serializable, hash_string
 
 from lm_eval_calibration.metrics import CATALOG, answer_changes, position_spread
 from lm_eval_calibration.records import KEPT_PROB, RECORD_KEY, Record
-from lm_eval_calibration.scoring import REQUEST_TYPE, TokenScores, set_shared_prefixes
+from lm_eval_calibration.scoring import REQUEST_TYPE, TokenScores, set_shared_prefixes, set_temperatures
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 from lm_eval_calibration.tasks.bounds import BOUNDS, BoundAggregation
 from lm_eval_calibration.tasks.checked_task import CheckedTask, gold_index
 from lm_eval_calibration.tasks.configuration import GENERATION, ROLLING, configuration, order_metrics
-from lm_eval_calibration.tasks.notices import logger, new_run, say_once
+from lm_eval_calibration.tasks.notices import collect, logger, new_run, say_once
 from lm_eval_calibration.tasks.options import TaskError
 from lm_eval_calibration.tasks.orders import Slots, are_labels, find_slots, in_own_order, replace_last, rotations
 from lm_eval_calibration.tasks.ranks import docs_or_borrowed, gather_what_is_there
-from lm_eval_calibration.tasks.views import TABLE
+from lm_eval_calibration.tasks.temperature import on_grid
+from lm_eval_calibration.tasks.views import TABLE, permuted
 
 
 class DocResult(dict[str, Any]):
@@ -86,9 +87,10 @@ class CalibratedTask(CheckedTask):
     def _aggregate_here(self) -> None:
         """Aggregate with this task's n_bins, even where the harness owns a metric of the same name."""
         for name in self.calibration.metrics:
-            metric, view = TABLE[name]
+            metric, view, has_stderr = TABLE[name]
             self._aggregation_list[name] = Aggregation(metric, self.options.n_bins, view)
-            self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
+            if has_stderr:
+                self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
         self._aggregate_bounds()
 
     def _aggregate_bounds(self) -> None:
@@ -99,6 +101,7 @@ class CalibratedTask(CheckedTask):
 
     def build_all_requests(self, **kwargs: Any) -> None:
         """Build the stock task's requests as token-score requests; read off how the run treats samples and errors."""
+        collect()
         run = _evaluate_arguments()
         iterations = run.get("bootstrap_iters", 1)
         self._with_stderr = isinstance(iterations, int) and iterations > 0  # as the harness decides
@@ -111,6 +114,8 @@ class CalibratedTask(CheckedTask):
         if run.get("lm") is not None:  # one forward serves several tasks: if one of them shares nothing, none does
             shares = all(task.options.shared_prefixes for task in tasks if isinstance(task, CalibratedTask))
             set_shared_prefixes(run["lm"], shares)
+            wanted = any(task.options.temperatures for task in tasks if isinstance(task, CalibratedTask))
+            set_temperatures(run["lm"], wanted)
         # With --samples the harness numbers the chosen docs from 0, in the data set's order.
         self._sample_ids = sorted(set(kwargs.get("samples") or ()))
         if kwargs.get("world_size", 1) > 1 and run.get("lm") is not None:
@@ -224,7 +229,7 @@ class CalibratedTask(CheckedTask):
         aggregated = dict(means)
         for name in ours:
             aggregated[name] = record
-            if self._with_stderr:
+            if self._with_stderr and TABLE[name].has_stderr:
                 # The harness writes "N/A" under `<name>_stderr`; this item, coming after, replaces it.
                 aggregated[f"{name}_stderr"] = record
         if record.large_probs is not None and "full_ece" in names and not self._full_ece_is_exact:
@@ -234,7 +239,7 @@ class CalibratedTask(CheckedTask):
         return DocResult({**means, **entries, **logged}, aggregated)
 
     def _available(self, name: str, results: Sequence[Any], record: Record) -> bool:
-        if TABLE[name].view is Record.permuted:
+        if TABLE[name].view is permuted:
             return record.rotations is not None
         if TABLE[name].metric.kind != "full_vocabulary":
             return True
@@ -294,6 +299,8 @@ class CalibratedTask(CheckedTask):
         fields = self._orders(asked, len(choices), place)
         if gold is not None and isinstance(scores, TokenScores):
             fields |= self._distributions(scores)
+            if self.options.temperatures:
+                fields["temperatures"] = on_grid(answers, gold, self.options.n_bins)
         return Record(
             task=self.task_name,
             doc_id=doc_id,

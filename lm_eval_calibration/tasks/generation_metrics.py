@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from lm_eval_calibration import metrics
+from lm_eval_calibration.columns import Judged
 from lm_eval_calibration.metrics import GENERATION_CATALOG
 from lm_eval_calibration.records import Record, ordered
 from lm_eval_calibration.tasks.notices import say_once
@@ -28,12 +29,16 @@ SAMPLED_ACC = f"acc{SELF_CONSISTENCY}"
 
 TOKEN_ACCURACY = "token_accuracy"
 
+
+def self_consistent(records: Sequence[Record]) -> Iterable[Judged]:
+    """Return the docs as their samples answer them."""
+    return map(Record.self_consistent, records)
+
+
 GENERATION_TABLE = {
     **{name: TableMetric(metric) for name, metric in GENERATION_CATALOG.items()},
     **{
-        f"{name}{SELF_CONSISTENCY}": TableMetric(
-            metric._replace(name=f"{name}{SELF_CONSISTENCY}"), Record.self_consistent
-        )
+        f"{name}{SELF_CONSISTENCY}": TableMetric(metric._replace(name=f"{name}{SELF_CONSISTENCY}"), self_consistent)
         for name, metric in GENERATION_CATALOG.items()
         if metric.kind == "top_label"
     },

@@ -63,7 +63,7 @@ class GenerationTask(CalibratedTask):
 
     def _aggregate_here(self) -> None:
         for name in self.calibration.metrics:
-            metric, view = GENERATION_TABLE[name]
+            metric, view, _ = GENERATION_TABLE[name]
             self._aggregation_list[name] = Aggregation(metric, self.options.n_bins, view)
             self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
         self._aggregation_list[TOKEN_ACCURACY] = TokenAccuracy()

@@ -5,7 +5,8 @@
 2. Asked metrics: a group's YAML names its metrics, but ``--metadata`` may ask for more, and a backend without token
    distributions gives no ``full_ece``. A group that holds calibrated tasks adds what was asked for and leaves out
    what not all of them have. Our ``<metric>_stderr`` items leave a meaningless ``<metric>_stderr_stderr``, which is
-   dropped on the way.
+   dropped on the way, and rows that have no standard error (the ends of an interval) lose the harness's "N/A".
+   The run then has all its numbers: what is to be said of many tasks is said.
 3. Filters: generation tasks call their filters as they like, and a group pools what stands under one name. Ours stand
    under "none" for the groups.
 
@@ -23,7 +24,7 @@ from lm_eval.config.group import AggMetricConfig
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
 from lm_eval_calibration.tasks.generation_task import GenerationTask
-from lm_eval_calibration.tasks.notices import say_once
+from lm_eval_calibration.tasks.notices import say_collected, say_once
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
 
 NO_FILTER = "none"
@@ -57,6 +58,7 @@ def _metrics_of_the_tasks(aggregate_groups: Callable[[Any], Any]) -> Callable[[A
         for metrics in results.metrics.values():
             for key in [key for key in metrics if "_stderr_stderr," in key]:
                 metrics.pop(key)
+        _drop_empty_stderrs(results)
         for group in results.groups.values():
             tasks = [task for task in group.get_all_tasks() if isinstance(task, CalibratedTask)]
             if tasks and group.aggregate_metric_list:
@@ -64,9 +66,19 @@ def _metrics_of_the_tasks(aggregate_groups: Callable[[Any], Any]) -> Callable[[A
                     group.name, group.aggregate_metric_list, tasks, results.metrics
                 )
         with _under_no_filter(results):
-            return aggregate_groups(results)
+            aggregated = aggregate_groups(results)
+        _drop_empty_stderrs(aggregated)
+        say_collected()
+        return aggregated
 
     return patched
+
+
+def _drop_empty_stderrs(results: Any) -> None:
+    for metrics in results.metrics.values():
+        for name, row in TABLE.items():
+            if not row.has_stderr:
+                metrics.pop(f"{name}_stderr,none", None)
 
 
 @contextmanager

@@ -39,6 +39,10 @@ class Options:
         confidence: ``summed`` (of the choices' summed log-likelihoods, as ``acc``) or ``length_normalized``, which adds
             the metrics of the log-likelihoods per character, as ``acc_norm``, under names of their own.
         permute: orders of its choices in which each doc is asked; 0 for the task's own order alone, and no metrics.
+        intervals: whether the table shows the ends of each metric's 95% interval.
+        nulls: whether it shows what a calibrated model would have, and the p-value.
+        temperature: whether it shows each metric after temperature scaling too, cross-fitted over docs.
+        temperatures: whether a doc's record holds its tokens at a grid of temperatures.
         filter: of a generation task, the filter whose answers are judged; "" for the first.
         correct: of a generation task, the metric of its own that says whether an answer is right; "" for the first.
         reference: of a generation task, a column or template of the text whose tokens are scored for ``full_ece``; None
@@ -51,6 +55,10 @@ class Options:
     metrics: tuple[str, ...] = ()
     confidence: str = CONFIDENCES[0]
     permute: int = 0
+    intervals: bool = False
+    nulls: bool = False
+    temperature: bool = False
+    temperatures: bool = False
     filter: str = ""
     correct: str = ""
     reference: str | None = None
@@ -78,8 +86,9 @@ class Options:
             value = getattr(options, name)
             if not isinstance(value, str) and not (name == "reference" and value is None):
                 raise TaskError(f"{place}.{name} is {value!r}, not a text")
-        if not isinstance(options.shared_prefixes, bool):
-            raise TaskError(f"{place}.shared_prefixes is {options.shared_prefixes!r}, not true or false")
+        for name in ("intervals", "nulls", "temperature", "temperatures", "shared_prefixes"):
+            if not isinstance(value := getattr(options, name), bool):
+                raise TaskError(f"{place}.{name} is {value!r}, not true or false")
         if options.confidence not in CONFIDENCES:
             raise TaskError(f"{place}.confidence is {options.confidence!r}; there are {', '.join(CONFIDENCES)}")
         return options

@@ -39,12 +39,12 @@ _MEANS = {**ORDER_METRICS, SAMPLED_ACC: True}
 METRICS = {name: _passthrough(name) for name in [*CORPUS_METRICS, *_ROWS, *_MEANS, TOKEN_ACCURACY]}
 AGGREGATIONS = {
     **{name: CorpusAggregation(metric) for name, metric in CORPUS_METRICS.items()},
-    **{name: Aggregation(metric, view=view) for name, (metric, view) in _ROWS.items()},
+    **{name: Aggregation(row.metric, view=row.view) for name, row in _ROWS.items()},
     **{name: get_aggregation("mean") for name in _MEANS},
     TOKEN_ACCURACY: TokenAccuracy(),
 }
 _DIRECTIONS: dict[str, bool | None] = {name: metric.higher_is_better for name, metric in CORPUS_METRICS.items()}
-_DIRECTIONS |= {name: metric.higher_is_better for name, (metric, _) in _ROWS.items()} | _MEANS | {TOKEN_ACCURACY: True}
+_DIRECTIONS |= {name: row.metric.higher_is_better for name, row in _ROWS.items()} | _MEANS | {TOKEN_ACCURACY: True}
 
 
 def register() -> None:

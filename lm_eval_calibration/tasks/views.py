@@ -1,31 +1,70 @@
-"""The metrics of the table: those of the docs as asked, and the same metrics of the docs seen otherwise.
+"""The metrics of the table: of the docs as asked, of the docs seen otherwise, and what tells how far to trust them.
 
-``<metric>_norm`` is computed from log-likelihoods per character (what ``acc_norm`` chooses by), ``<metric>_permuted``
-from choice probabilities averaged over several orders of the choices. Names of their own, so that they are never
-mixed with the metrics of ``acc``.
+Every row has a name of its own, a metric's name with a suffix, so that it is never mixed with the metric of ``acc``:
+
+``_norm``: computed from log-likelihoods per character (what ``acc_norm`` chooses by).
+``_permuted``: from choice probabilities averaged over several orders of the choices.
+``_temperature``: after temperature scaling, each doc by a temperature fitted on others.
+``_low``, ``_high``: ends of the metric's 95% interval.
+``_null``, ``_p``: its mean were the model calibrated, and how likely a value as bad then is.
 """
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from lm_eval_calibration.columns import Doc
 from lm_eval_calibration.metrics import CATALOG, Metric
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.tasks.options import Options
+from lm_eval_calibration.tasks.temperature import at_fitted_temperatures, fitted_temperature
 
-NORM, PERMUTED = "_norm", "_permuted"
+View = Callable[[Sequence[Record]], Iterable[Doc]]
+"""How a metric sees docs."""
 
-_VIEWS: dict[str, Callable[[Record], Record]] = {NORM: Record.length_normalized, PERMUTED: Record.permuted}
+NORM, PERMUTED, SCALED = "_norm", "_permuted", "_temperature"
+
+
+def length_normalized(records: Sequence[Record]) -> Iterable[Record]:
+    """Return the records as ``acc_norm`` sees them."""
+    return map(Record.length_normalized, records)
+
+
+def permuted(records: Sequence[Record]) -> Iterable[Record]:
+    """Return the records with probabilities averaged over the orders of the choices."""
+    return map(Record.permuted, records)
+
+
+_VIEWS: dict[str, View] = {NORM: length_normalized, PERMUTED: permuted, SCALED: at_fitted_temperatures}
 
 ORDER_METRICS = {"acc_permuted": True, "position_spread": False, "answer_changes": False}
 """Means over docs that ``permute`` adds, and whether higher is better."""
 
 
+@dataclass(frozen=True)
+class Part:
+    """A function that returns one number of several, such as the lower end of an interval."""
+
+    whole: Callable[..., tuple[float, ...]]
+    index: int
+
+    def __call__(self, first: Any, second: Any, **options: Any) -> float:
+        """Return the number for these arrays."""
+        return float(self.whole(first, second, **options)[self.index])
+
+
 class TableMetric(NamedTuple):
-    """A metric under the name that the table shows, and how it sees a doc's record (None: as it is)."""
+    """A metric under the name that the table shows.
+
+    Attributes:
+        metric: the metric.
+        view: how it sees the docs; None: as they are.
+        has_stderr: whether the table shows a standard error beside it.
+    """
 
     metric: Metric
-    view: Callable[[Record], Doc] | None = None
+    view: View | None = None
+    has_stderr: bool = True
 
 
 def _seen(suffix: str) -> dict[str, TableMetric]:
@@ -34,20 +73,45 @@ def _seen(suffix: str) -> dict[str, TableMetric]:
     return {name: TableMetric(metric._replace(name=name), _VIEWS[suffix]) for name, metric in names.items()}
 
 
+def _trust(suffix: str, whole: str, index: int) -> dict[str, TableMetric]:
+    """One number of the interval or the null of every metric that has one."""
+    names = {f"{name}{suffix}": metric for name, metric in CATALOG.items() if getattr(metric, whole) is not None}
+    return {
+        name: TableMetric(
+            metric._replace(name=name, value=Part(getattr(metric, whole), index), higher_is_better=None),
+            has_stderr=False,
+        )
+        for name, metric in names.items()
+    }
+
+
+_INTERVAL = {"_low": 0, "_high": 1}
+_NULL = {"_null": 1, "_p": 3}
+
+TEMPERATURE = "temperature"
+
 TABLE = {
     **{name: TableMetric(metric) for name, metric in CATALOG.items()},
-    **_seen(NORM),
-    **_seen(PERMUTED),
+    **{name: row for suffix in _VIEWS for name, row in _seen(suffix).items()},
+    **{name: row for suffix, index in _INTERVAL.items() for name, row in _trust(suffix, "interval", index).items()},
+    **{name: row for suffix, index in _NULL.items() for name, row in _trust(suffix, "null", index).items()},
+    TEMPERATURE: TableMetric(
+        CATALOG["nll"]._replace(name=TEMPERATURE, value=fitted_temperature, higher_is_better=None), has_stderr=False
+    ),
 }
 """Every metric that a table can show, by name."""
 
 
-def suffixes(options: Options) -> tuple[str, ...]:
-    """Return the suffixes of the views that a task's options ask for."""
-    return (NORM,) * (options.confidence == "length_normalized") + (PERMUTED,) * (options.permute > 0)
-
-
 def with_views(names: Iterable[str], options: Options) -> list[str]:
-    """Return the metrics, and after them the same under every view that the options ask for."""
+    """Return the metrics, and after them the rows beside them that the options ask for."""
     plain = list(names)
-    return [*plain, *(name + suffix for suffix in suffixes(options) for name in plain if name + suffix in TABLE)]
+    asked = {
+        tuple(_INTERVAL): options.intervals,
+        tuple(_NULL): options.nulls,
+        (NORM,): options.confidence == "length_normalized",
+        (PERMUTED,): options.permute > 0,
+        (SCALED,): options.temperature,
+    }
+    suffixes = [suffix for group, wanted in asked.items() if wanted for suffix in group]
+    rows = [name + suffix for suffix in suffixes for name in plain if name + suffix in TABLE]
+    return [*plain, *([TEMPERATURE] if options.temperature else []), *rows]
