@@ -330,6 +330,14 @@ def test_configs_carry_the_definitions(gpt2_lm: Any) -> None:
         "metrics": [],
         "confidence": "summed",
         "permute": 0,
+        "intervals": False,
+        "nulls": False,
+        "temperature": False,
+        "temperatures": False,
+        "filter": "",
+        "correct": "",
+        "reference": None,
+        "repeats": 0,
         "shared_prefixes": True,
     }
     assert results["versions"][NAME] == 7
