@@ -7,7 +7,11 @@ from lm_eval_calibration.tasks.options import TaskError
 
 
 def lines(dataset: Any) -> Any:
-    """Return a doc for each non-blank line of each canonical solution, with the prompt and the lines before it."""
+    """Return a doc for each non-blank line of each canonical solution, with the prompt and the lines before it.
+
+    The line's indentation stands before it, less its last blank. Without it a model goes on from a newline, which
+    its tokenizer joins with the blanks that follow: after a newline by itself it has mostly seen another one.
+    """
     from datasets import Dataset
 
     return Dataset.from_list([line for problem in dataset for line in _lines(problem)])
@@ -18,7 +22,9 @@ def _lines(problem: dict[str, Any]) -> list[dict[str, str]]:
     for line in problem["canonical_solution"].splitlines(keepends=True):
         text = line.rstrip("\r\n")
         if text.strip():
-            docs.append({"task_id": problem["task_id"], "before": before, "line": text, "stripped": text.strip()})
+            given = text[: len(text) - len(text.lstrip())][:-1]
+            doc = {"before": before + given, "line": text.removeprefix(given), "stripped": text.strip()}
+            docs.append({"task_id": problem["task_id"], **doc})
         before += line
     return docs
 

@@ -168,10 +168,12 @@ def test_a_doc_for_each_line_that_is_not_blank() -> None:
     docs = list(lines(PROBLEMS))
     prompt = PROBLEMS[0]["prompt"]
     assert [(doc["before"], doc["line"], doc["stripped"]) for doc in docs[:2]] == [
-        (prompt, "    y = x", "y = x"),
-        (prompt + "    y = x\n\n", "    return y * 2", "return y * 2"),
+        (prompt + "   ", " y = x", "y = x"),  # the last blank is the first token's
+        (prompt + "    y = x\n\n   ", " return y * 2", "return y * 2"),
     ]
     assert [doc["task_id"] for doc in docs] == ["own/0", "own/0", "own/1"]
+    for doc, problem in zip(docs, [PROBLEMS[0], *PROBLEMS], strict=True):
+        assert (problem["prompt"] + problem["canonical_solution"]).startswith(doc["before"] + doc["line"])
 
 
 def naive_similarity(a: str, b: str) -> float:
