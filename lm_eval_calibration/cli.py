@@ -417,6 +417,10 @@ def evidence(
 @app.command()
 def demo(
     limit: Annotated[int | None, typer.Option(min=1, help="Questions of each part, for a quick look.")] = None,
+    output_path: Annotated[
+        Path | None,
+        typer.Option("--output_path", metavar="DIR", help="Keep the run there, for `report` and the other commands."),
+    ] = None,
 ) -> None:
     """Ask a real 135M-parameter model our own quiz, and say in plain words whether it knows what it knows.
 
@@ -426,7 +430,7 @@ def demo(
     from lm_eval_calibration.demo import run as run_demo
 
     with _errors_in_one_line():
-        run_demo(limit)
+        run_demo(limit, output_path)
 
 
 def main() -> None:

@@ -16,11 +16,12 @@ class MissingExtraError(UserError, ModuleNotFoundError):
     """The extra ``demo`` is not installed."""
 
 
-def run(limit: int | None = None) -> dict[str, Any]:
+def run(limit: int | None = None, output_path: Path | None = None) -> dict[str, Any]:
     """Ask SmolLM2-135M-Instruct the quiz, print the harness's table and what it means; return the results.
 
     Args:
         limit: questions of each part; None asks all.
+        output_path: folder for the run's results and samples, as of any run; None keeps none.
 
     Raises:
         MissingExtraError: if the extra ``demo`` is not installed.
@@ -31,7 +32,9 @@ def run(limit: int | None = None) -> dict[str, Any]:
     directory, file = model_files()
     console.print("Loading SmolLM2-135M-Instruct and asking it our quiz: less than two minutes on two CPU cores.")
     with _quiet("lm_eval", "transformers"):
-        results = evaluate_quiz({"pretrained": str(directory), "gguf_file": file, "dtype": "float32"}, limit)
+        results = evaluate_quiz(
+            {"pretrained": str(directory), "gguf_file": file, "dtype": "float32"}, limit, output_path
+        )
 
     from lm_eval.utils import make_table
 
@@ -64,13 +67,17 @@ def model_files() -> tuple[Path, str]:
     return directory, next(directory.glob("*.gguf")).name
 
 
-def evaluate_quiz(model_args: dict[str, Any], limit: int | None = None) -> dict[str, Any]:
+def evaluate_quiz(
+    model_args: dict[str, Any], limit: int | None = None, output_path: Path | None = None
+) -> dict[str, Any]:
     """Run the quiz on a model of the harness's ``hf`` backend; return the harness's results."""
     from lm_eval import simple_evaluate
+    from lm_eval.loggers import EvaluationTracker
 
     from lm_eval_calibration.demo.quiz import quiz_group
     from lm_eval_calibration.tasks import CalibrationTaskManager
 
+    tracker = None if output_path is None else EvaluationTracker(output_path=str(output_path))
     results: dict[str, Any] = simple_evaluate(
         model="hf",
         model_args={"device": "cpu", **model_args},
@@ -80,5 +87,11 @@ def evaluate_quiz(model_args: dict[str, Any], limit: int | None = None) -> dict[
         limit=limit,
         log_samples=True,
         bootstrap_iters=1,  # only switches standard errors on; ours are closed forms or draw 1,000 times
+        evaluation_tracker=tracker,
     )
+    if tracker is not None:  # as the harness's command does
+        samples = results["samples"]
+        tracker.save_results_aggregated({k: v for k, v in results.items() if k != "samples"}, samples=samples)
+        for task, lines in samples.items():
+            tracker.save_results_samples(task_name=task, samples=lines)
     return results

@@ -124,7 +124,8 @@ def test_the_stock_index_is_read_when_a_stock_task_is_asked_for(monkeypatch: pyt
     manager = CalibrationTaskManager()
     manager.match_tasks(["mmlu_stem_calibration", "mmlu_stem_calibration_tasks", "medmcqa_calibration"])
     assert built == [1]
-    manager.match_tasks(["mmlu_stem"])
+    with pytest.raises(TaskError, match="no task 'mmlu_stem'"):  # the index that was built here has our tasks only
+        manager.match_tasks(["mmlu_stem"])
     assert built == [1, 2]
 
 
