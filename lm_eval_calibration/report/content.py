@@ -17,7 +17,14 @@ from lm_eval_calibration.diagrams import (
 )
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Null
-from lm_eval_calibration.recalibration import Change, RecalibrationWarning, Temperature, before_after, cross_fit
+from lm_eval_calibration.recalibration import (
+    Change,
+    RecalibrationWarning,
+    Temperature,
+    TokenGrid,
+    before_after,
+    cross_fit,
+)
 from lm_eval_calibration.recalibration.by_group import MIN_FIT_DOCS
 from lm_eval_calibration.report.examples import Example, worst_errors
 from lm_eval_calibration.report.method import method
@@ -51,6 +58,22 @@ class Recalibrated(NamedTuple):
     def change(self, name: str) -> Change:
         """Return the change of a metric."""
         return next(change for change in self.changes if change.name == name)
+
+
+class AtTemperature(NamedTuple):
+    """What the tokens of the gold answers show when every next-token distribution is taken at one temperature.
+
+    Attributes:
+        temperature: T; 1 is the model as it is.
+        nll: mean negative log-likelihood of a gold token, in nats.
+        full_ece: at T. It falls to 0 where no entry is left above 1/n_bins, so it is no guide to T by itself.
+        acc: accuracy at T; choices of several tokens can change their order.
+    """
+
+    temperature: float
+    nll: float
+    full_ece: float
+    acc: float
 
 
 @dataclass(frozen=True)
@@ -89,6 +112,7 @@ class Report:
         domains: everything first, where there are several.
         tasks: each task's metrics, by name; empty where there is one.
         vocabulary: where Full-ECE comes from; None without token distributions.
+        temperatures: the tokens at each temperature of the grid; empty where the run asked for none.
         examples: the worst confident errors.
         method: what a reader needs to believe the numbers or to get them again, heading and text.
         left_out: tasks that could not be read, and why.
@@ -98,6 +122,7 @@ class Report:
     domains: tuple[Domain, ...]
     tasks: dict[str, dict[str, Measured]]
     vocabulary: Vocabulary | None
+    temperatures: tuple[AtTemperature, ...]
     examples: tuple[Example, ...]
     method: tuple[tuple[str, str], ...]
     left_out: dict[str, str]
@@ -131,6 +156,7 @@ def make_report(run: Run, *, redact: bool = False) -> Report:
         domains=domains,
         tasks=tasks,
         vocabulary=None if math.isnan(domains[0].metrics["full_ece"].value) else run.vocabulary(),
+        temperatures=_at_temperatures(run),
         examples=worst_errors(run, redact=redact),
         method=method(run, domains[0].tasks),
         left_out=run.left_out,
@@ -182,6 +208,19 @@ def _domain(run: Run, name: str, tasks: tuple[str, ...]) -> Domain:
         recalibrated=recalibrated,
         answers=answers(metrics, nulls, confidence, recalibrated and recalibrated.changes),
     )
+
+
+def _at_temperatures(run: Run) -> tuple[AtTemperature, ...]:
+    """Return what the grid of temperatures shows of all docs; nothing where not all have it (option temperatures)."""
+    first = next(iter(run.records), None)
+    if first is None or first.temperatures is None:
+        return ()
+    try:
+        grid = TokenGrid.of(run.records)
+    except ValueError:  # some have none, or another grid
+        return ()
+    curves = (grid.temperatures, grid.nll(), grid.full_ece(), grid.acc())
+    return tuple(AtTemperature(*map(float, row)) for row in zip(*curves, strict=True))
 
 
 def _recalibrated(run: Run, tasks: Sequence[str]) -> Recalibrated | None:

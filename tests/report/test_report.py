@@ -314,3 +314,31 @@ def test_a_model_below_chance_is_recalibrated_to_saying_so(tmp_path: Path) -> No
     page = FORMATS["html"](found)
     assert "Note: the best temperature is above 100" in page
     assert "Can the confidence of mine be trusted?" in page
+
+
+def test_tokens_at_other_temperatures_are_shown_where_the_run_has_them(tmp_path: Path) -> None:
+    lines, grid = make_lines("arc_easy", n=60), [0.5, 1.0, 2.0]
+    for line in lines:
+        record = line["calibration"]
+        # The larger T, the likelier the gold tokens here, and the later choices the more so.
+        at = [[ll / t + k * t for t in grid] for k, ll in enumerate(record["log_likelihoods"])]
+        gaps = [[-t / 10] + [0.0] * 8 + [t / 10] for t in grid]
+        record["temperatures"] = {"grid": grid, "log_likelihoods": at, "n_bins": 10, "gap_sums": gaps}
+    report = make_report(load_run(write_run(tmp_path / "run", {"arc_easy": lines})))
+    records = [line["calibration"] for line in lines]
+    n_positions = sum(len(record["log_probs"]) for record in records)
+    assert [row.temperature for row in report.temperatures] == grid
+    for g, row in enumerate(report.temperatures):
+        of_gold = [record["temperatures"]["log_likelihoods"][record["gold"]][g] for record in records]
+        chosen = [np.argmax([choice[g] for choice in r["temperatures"]["log_likelihoods"]]) for r in records]
+        assert row.nll == pytest.approx(-sum(of_gold) / n_positions, abs=1e-12)
+        assert row.full_ece == pytest.approx(2 * len(records) * grid[g] / 10 / n_positions, abs=1e-12)
+        assert row.acc == pytest.approx(np.mean([c == r["gold"] for c, r in zip(chosen, records, strict=True)]))
+    assert run_command(tmp_path / "run", "--output", tmp_path / "report.html").exit_code == 0
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert page.count('<strong class="good">best</strong>') == 1
+    assert "Tokens at other temperatures" in page
+
+
+def test_a_run_without_a_grid_shows_no_temperatures(report: Report) -> None:
+    assert report.temperatures == ()
