@@ -495,7 +495,7 @@ def test_more_examples_than_there_are_is_one_error(tmp_path: Path) -> None:
 def test_metrics_of_the_harness_named_alone_get_its_own_aggregation(metric: str, gpt2_lm: Any, tmp_path: Path) -> None:
     two = {"doc_to_choice": ["A", "B"], "doc_to_target": "which"}
     write_task(tmp_path, "mine", **{**LETTERS, **two, "metric_list": [{"metric": metric}]})
-    results = run(gpt2_lm, tmp_path, ["mine", "mine_calibration"])["results"]
+    results = run(gpt2_lm, tmp_path, ["mine", "mine_calibration"], bootstrap_iters=4)["results"]
     assert results["mine_calibration"][f"{metric},none"] == results["mine"][f"{metric},none"]
     assert "acc,none" in results["mine_calibration"]
 
