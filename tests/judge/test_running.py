@@ -60,7 +60,9 @@ def test_what_honest_programs_use_works() -> None:
         "import tempfile\nwith tempfile.NamedTemporaryFile() as f: f.write(b'x')",
         "import sys\nsys.setrecursionlimit(5000)\ndef f(n): return n and f(n - 1)\nassert f(3000) == 0",
         "print('é', '\\U0001f600')\nassert 'é'.encode() == b'\\xc3\\xa9'",
-        "import os\nassert os.getcwd() and os.listdir() == []",
+        # A Python that lies in /tmp itself is shown there.
+        "import os, sys\nassert os.getcwd() and (os.listdir() == [] or sys.base_prefix[:5] == '/tmp/' "
+        "or sys.prefix[:5] == '/tmp/' or all('/tmp/' + name in ':'.join(sys.path) for name in os.listdir()))",
         "import numpy\nassert numpy.ones((100, 100)).dot(numpy.ones(100)).sum() == 10000",
     ]
     assert [v for v in judge(*programs) if not v.passed] == []
