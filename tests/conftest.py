@@ -35,6 +35,19 @@ def _quiet_harness() -> Iterator[None]:
     logger.manager._clear_cache()  # levels are cached per logger
 
 
+@pytest.fixture(autouse=True)
+def _no_cache_left(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A model that tests share must not answer the next one from the cache of the last (CachingLM hooks into it)."""
+    shared = [n for n in ("gpt2_lm", "t5_lm", "smollm2_lm") if n in request.fixturenames]
+    models = [request.getfixturevalue(name) for name in shared]
+    yield
+    if models:
+        from lm_eval.api.model import CacheHook
+
+        for model in models:
+            model.cache_hook = CacheHook(None)
+
+
 @pytest.fixture
 def harness_log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """What the harness's logger (and so ours) said; it does not propagate by itself once set up."""
