@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lm_eval_calibration.metrics import Metric, Run
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray, Probs, check_labels
-from lm_eval_calibration.recalibration.choices import flatten, softmax, take, unflatten
+from lm_eval_calibration.recalibration.choices import flatten, softmax, stacked, take, unflatten
 from lm_eval_calibration.recalibration.recalibrator import Takes
 
 
@@ -56,6 +56,8 @@ class Forecasts:
         """Whether other forecasts of the same docs say the same."""
         if (self.probs is None) != (other.probs is None) or not np.array_equal(self.confidence, other.confidence):
             return False
+        if isinstance(self.probs, np.ndarray) and isinstance(other.probs, np.ndarray):
+            return np.array_equal(self.probs, other.probs)
         pairs = () if self.probs is None else zip(self.probs, other.probs, strict=True)
         return all(np.array_equal(one, another) for one, another in pairs)
 
@@ -71,7 +73,7 @@ class Docs:
         groups: [N] name of the group (task, subject, site ...) of each doc; "" for all where there are none.
     """
 
-    log_likelihoods: Probs
+    log_likelihoods: Any
     labels: IntArray
     doc_hashes: NDArray[np.str_]
     groups: NDArray[np.str_]
@@ -83,8 +85,8 @@ class Docs:
         """Return docs made of lists; raise ValueError where they differ in length."""
         hashes = np.asarray(doc_hashes, dtype=np.str_)
         names = np.asarray([""] * len(hashes) if groups is None else groups, dtype=np.str_)
-        docs = cls(log_likelihoods, check_labels("labels", labels), hashes, names)
-        lengths = len(docs.log_likelihoods), len(docs.labels), len(hashes), len(names)  # type: ignore[arg-type]
+        docs = cls(stacked(log_likelihoods), check_labels("labels", labels), hashes, names)
+        lengths = len(docs.log_likelihoods), len(docs.labels), len(hashes), len(names)
         if len(set(lengths)) != 1:
             raise ValueError(f"log_likelihoods, labels, doc_hashes and groups have {lengths} rows")
         return docs
@@ -94,7 +96,7 @@ class Docs:
 
     def take(self, which: IntArray) -> Self:
         """Return these docs."""
-        rows = take(self.log_likelihoods, which)  # type: ignore[arg-type]
+        rows = take(self.log_likelihoods, which)
         return type(self)(rows, self.labels[which], self.doc_hashes[which], self.groups[which])
 
     def in_one_group(self) -> Self:
@@ -104,7 +106,9 @@ class Docs:
     @cached_property
     def answers(self) -> IntArray:
         """[N] position of the most probable choice, the first of equals, as the harness counts."""
-        return np.array([int(np.argmax(row)) for row in self.log_likelihoods])  # type: ignore[union-attr]
+        if isinstance(self.log_likelihoods, np.ndarray):
+            return self.log_likelihoods.argmax(axis=1)
+        return np.array([int(np.argmax(row)) for row in self.log_likelihoods])
 
     @cached_property
     def forecasts(self) -> Forecasts:
@@ -118,8 +122,11 @@ class Docs:
         Raises:
             AssertionError: an answer is no longer the most probable choice.
         """
-        confidence = np.array([row.max() for row in probs])
-        of_answer = np.array([row[answer] for row, answer in zip(probs, self.answers, strict=True)])
+        if isinstance(probs, np.ndarray):
+            confidence, of_answer = probs.max(axis=1), probs[np.arange(len(self)), self.answers]
+        else:
+            confidence = np.array([row.max() for row in probs])
+            of_answer = np.array([row[answer] for row, answer in zip(probs, self.answers, strict=True)])
         if not np.array_equal(of_answer, confidence):  # accuracy would change, which no temperature can do
             raise AssertionError(f"doc {np.flatnonzero(of_answer != confidence)[0]}: the answer changed")
         return Forecasts(confidence, self._correct, self.labels, probs)
