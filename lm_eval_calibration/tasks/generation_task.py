@@ -64,9 +64,10 @@ class GenerationTask(CalibratedTask):
 
     def _aggregate_here(self) -> None:
         for name in self.calibration.metrics:
-            metric, view, _ = GENERATION_TABLE[name]
+            metric, view, has_stderr = GENERATION_TABLE[name]
             self._aggregation_list[name] = Aggregation(metric, self.options.n_bins, view)
-            self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
+            if has_stderr:
+                self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
         self._aggregation_list[TOKEN_ACCURACY] = TokenAccuracy()
         self._aggregation_list[f"{TOKEN_ACCURACY}_stderr"] = TokenAccuracyStderr()
         self._aggregate_bounds()
@@ -208,7 +209,7 @@ class GenerationTask(CalibratedTask):
         ours = [name for name in names if self._is_available(name)]
         for name in ours:
             aggregated[name] = record
-            if self._with_stderr:
+            if self._with_stderr and GENERATION_TABLE[name].has_stderr:
                 aggregated[f"{name}_stderr"] = record
         if self._has_reference and self._has_distributions:
             aggregated[TOKEN_ACCURACY] = record
