@@ -68,13 +68,12 @@ def tune(
             )
     questions = [question for task in asked for question in task.questions]
     kept = output / answers.FILE if graded is None else graded / answers.FILE if graded.is_dir() else graded
-    if graded is not None or kept.exists():
-        found = answers.read(kept, grading.to_dict(), questions)
-    else:
-        found = answers.grade(lm, questions)
+    is_graded = kept.exists() or graded is not None
+    found = answers.read(kept, grading.to_dict(), questions) if is_graded else answers.grade(lm, questions)
     state.wait_for_everyone()  # nobody looks for the file any more
     if state.is_main_process:
-        answers.write(output / answers.FILE, grading.to_dict(), found)
+        if not (output / answers.FILE).exists():
+            answers.write(output / answers.FILE, grading.to_dict(), found)
         _say(f"the model answers {sum(g.correct for g in found) / len(found):.1%} of {len(found)} right")
     answers.check(found)
     validations, how = _train(lm, found, protocol, output)

@@ -50,7 +50,7 @@ class Probe(torch.nn.Module):
             "what": "log-odds that the answer is right = weight · h + bias; h: what the output layer gets at the "
             "query's last token",
             "weight": self.weight.detach().cpu().tolist(),
-            "bias": float(self.bias),
+            "bias": float(self.bias.detach()),
         }
         write_whole(directory / FILE, json.dumps(content) + "\n")
 

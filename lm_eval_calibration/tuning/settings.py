@@ -85,7 +85,7 @@ class Protocol:
             if value not in known:
                 raise UserError(f"no {name} {value!r}; there are {', '.join(known)}")
         if not 0 < self.learning_rate < float("inf"):
-            raise UserError(f"--learning-rate is {self.learning_rate}; it must be a positive number")
+            raise UserError(f"--learning_rate is {self.learning_rate}; it must be a positive number")
 
     @property
     def trains(self) -> bool:

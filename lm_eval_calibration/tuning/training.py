@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import typer
 from transformers import Trainer, TrainingArguments, set_seed
 
 from lm_eval_calibration import metrics
@@ -63,14 +64,16 @@ class CalibrationTrainer(Trainer):  # type: ignore[misc]
         return (loss, {"loss": loss, **found._asdict()}) if return_outputs else loss
 
 
-def train(trainer: CalibrationTrainer, directory: Path, *, resume: bool = True) -> list[dict[str, float]]:
+def train(trainer: CalibrationTrainer, directory: Path) -> list[dict[str, float]]:
     """Train, going on from the last whole checkpoint if there is one, and return the validations, the first untuned.
 
     Raises:
         UserError: a checkpoint can't be written; what can't be used of it is removed, the one before stays.
     """
-    checkpoint = last_checkpoint(directory) if resume else None
+    checkpoint = last_checkpoint(directory)
     trainer.args.eval_on_start = checkpoint is None  # what was found then is in the checkpoint's history
+    if checkpoint is not None and trainer.is_world_process_zero():
+        typer.echo(f"goes on from {checkpoint.name} in {directory}")
     try:
         with _quiet():
             trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
@@ -79,6 +82,7 @@ def train(trainer: CalibrationTrainer, directory: Path, *, resume: bool = True) 
             raise
         for path in cut:
             shutil.rmtree(path, ignore_errors=True)
+        typer.echo(err=True)  # ends the line of the progress bar
         last = last_checkpoint(directory)
         kept = f"{last} is whole, and the same command goes on from it" if last else "none was written before"
         raise UserError(f"the checkpoint {cut[0]} can't be written: {error}; {kept}") from error
@@ -253,7 +257,8 @@ def save(trainer: CalibrationTrainer, directory: Path) -> None:
     model = trainer.accelerator.unwrap_model(trainer.model)
     if trainer.probe is not None:
         Probe.write(trainer.probe.get_submodule("modules_to_save.default"), directory)  # type: ignore[arg-type]
-        model.peft_config["default"].modules_to_save = None  # what a run loads has no such module
+        del model.get_submodule("base_model.model").probe  # what a run loads has no such module
+        model.peft_config["default"].modules_to_save = None
     weights = {name: weight for name, weight in model.state_dict().items() if "lora_" in name}
     aside = directory / ".adapter"
     try:
