@@ -14,7 +14,7 @@ ALLOWED = {
     "errors": set(),
     "judge": {"errors"},
     "output": {"errors"},
-    "scoring": {"metrics"},
+    "scoring": {"metrics", "errors"},
     "corpora": set(),
     "columns": {"metrics", "corpora"},
     "generations": set(),

@@ -8,6 +8,7 @@ from lm_eval_calibration.scoring.dispatch import (
     corpus_scores,
     generated_tokens,
     install,
+    scores_texts,
     token_scores,
 )
 from lm_eval_calibration.scoring.generated_text import GeneratedText
@@ -29,6 +30,7 @@ __all__ = [
     "corpus_scores",
     "generated_tokens",
     "install",
+    "scores_texts",
     "set_shared_prefixes",
     "set_temperatures",
     "token_scores",

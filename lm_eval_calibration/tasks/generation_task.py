@@ -11,10 +11,10 @@ from lm_eval.utils import apply_template, hash_string
 
 from lm_eval_calibration.generations import Generation, Sample
 from lm_eval_calibration.records import OTHER_FILTER, RECORD_KEY, Record
-from lm_eval_calibration.scoring import GENERATION_REQUEST_TYPE, REQUEST_TYPE, GeneratedText, TokenScores
+from lm_eval_calibration.scoring import GENERATION_REQUEST_TYPE, REQUEST_TYPE, GeneratedText, TokenScores, scores_texts
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 from lm_eval_calibration.tasks.bounds import BOUNDS
-from lm_eval_calibration.tasks.calibrated_task import CalibratedTask, DocResult, doc_hash
+from lm_eval_calibration.tasks.calibrated_task import CalibratedTask, DocResult, doc_hash, evaluate_arguments
 from lm_eval_calibration.tasks.code_eval import CODE_EVAL
 from lm_eval_calibration.tasks.generation_metrics import (
     GENERATION_TABLE,
@@ -24,6 +24,7 @@ from lm_eval_calibration.tasks.generation_metrics import (
     TokenAccuracy,
     TokenAccuracyStderr,
 )
+from lm_eval_calibration.tasks.notices import say_once
 from lm_eval_calibration.tasks.options import TaskError, nearest
 
 _REFERENCE = 1
@@ -63,9 +64,10 @@ class GenerationTask(CalibratedTask):
 
     def _aggregate_here(self) -> None:
         for name in self.calibration.metrics:
-            metric, view, _ = GENERATION_TABLE[name]
+            metric, view, has_stderr = GENERATION_TABLE[name]
             self._aggregation_list[name] = Aggregation(metric, self.options.n_bins, view)
-            self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
+            if has_stderr:
+                self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
         self._aggregation_list[TOKEN_ACCURACY] = TokenAccuracy()
         self._aggregation_list[f"{TOKEN_ACCURACY}_stderr"] = TokenAccuracyStderr()
         self._aggregate_bounds()
@@ -96,14 +98,23 @@ class GenerationTask(CalibratedTask):
 
     def build_all_requests(self, **kwargs: Any) -> None:
         """Build the stock task's requests, and one for the reference answer of each doc that has one."""
+        lm = evaluate_arguments().get("lm")
+        self._has_reference = self._reference(self.task_docs[0]) is not None
+        if self._has_reference and lm is not None and not scores_texts(lm):
+            self._has_reference = False
+            say_once(
+                f"{self.task_name}: a chat server scores no text that it is given: full_ece and token_accuracy of the "
+                "reference answers are left out"
+            )
         super().build_all_requests(**kwargs)
+        self._instances = [r for r in self.instances if self._has_reference or r.idx != _REFERENCE]
         for request in self._instances:
             request.request_type = REQUEST_TYPE if request.idx == _REFERENCE else GENERATION_REQUEST_TYPE
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Any]:
         """Return the stock task's request, and after it one for the tokens of the reference answer."""
         request = ConfigurableTask.construct_requests(self, doc, ctx, **kwargs)
-        reference = self._reference(doc)
+        reference = self._reference(doc) if self._has_reference else None
         if not reference:
             return [request]
         name, doc_id, _ = request.metadata
@@ -198,7 +209,7 @@ class GenerationTask(CalibratedTask):
         ours = [name for name in names if self._is_available(name)]
         for name in ours:
             aggregated[name] = record
-            if self._with_stderr:
+            if self._with_stderr and GENERATION_TABLE[name].has_stderr:
                 aggregated[f"{name}_stderr"] = record
         if self._has_reference and self._has_distributions:
             aggregated[TOKEN_ACCURACY] = record

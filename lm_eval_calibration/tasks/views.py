@@ -9,7 +9,7 @@ Every row has a name of its own, a metric's name with a suffix, so that it is ne
 ``_null``, ``_p``: its mean were the model calibrated, and how likely a value as bad then is.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -73,28 +73,33 @@ def _seen(suffix: str) -> dict[str, TableMetric]:
     return {name: TableMetric(metric._replace(name=name), _VIEWS[suffix]) for name, metric in names.items()}
 
 
-def _trust(suffix: str, whole: str, index: int) -> dict[str, TableMetric]:
-    """One number of the interval or the null of every metric that has one."""
-    names = {f"{name}{suffix}": metric for name, metric in CATALOG.items() if getattr(metric, whole) is not None}
+def trust_rows(catalog: Mapping[str, Metric]) -> dict[str, TableMetric]:
+    """Return a row for each number of the interval and of the null of every metric that has one, by name."""
     return {
-        name: TableMetric(
-            metric._replace(name=name, value=Part(getattr(metric, whole), index), higher_is_better=None),
+        f"{name}{suffix}": TableMetric(
+            metric._replace(name=f"{name}{suffix}", value=Part(getattr(metric, whole), index), higher_is_better=None),
             has_stderr=False,
         )
-        for name, metric in names.items()
+        for suffix, (whole, index) in (_INTERVAL | _NULL).items()
+        for name, metric in catalog.items()
+        if getattr(metric, whole) is not None
     }
 
 
-_INTERVAL = {"_low": 0, "_high": 1}
-_NULL = {"_null": 1, "_p": 3}
+def trust_suffixes(options: Options) -> list[str]:
+    """Return the ends of the names of those of these rows that are asked for."""
+    return [*(_INTERVAL if options.intervals else ()), *(_NULL if options.nulls else ())]
+
+
+_INTERVAL = {"_low": ("interval", 0), "_high": ("interval", 1)}
+_NULL = {"_null": ("null", 1), "_p": ("null", 3)}
 
 TEMPERATURE = "temperature"
 
 TABLE = {
     **{name: TableMetric(metric) for name, metric in CATALOG.items()},
     **{name: row for suffix in _VIEWS for name, row in _seen(suffix).items()},
-    **{name: row for suffix, index in _INTERVAL.items() for name, row in _trust(suffix, "interval", index).items()},
-    **{name: row for suffix, index in _NULL.items() for name, row in _trust(suffix, "null", index).items()},
+    **trust_rows(CATALOG),
     TEMPERATURE: TableMetric(
         CATALOG["nll"]._replace(name=TEMPERATURE, value=fitted_temperature, higher_is_better=None), has_stderr=False
     ),
@@ -106,12 +111,10 @@ def with_views(names: Iterable[str], options: Options) -> list[str]:
     """Return the metrics, and after them the rows beside them that the options ask for."""
     plain = list(names)
     asked = {
-        tuple(_INTERVAL): options.intervals,
-        tuple(_NULL): options.nulls,
-        (NORM,): options.confidence == "length_normalized",
-        (PERMUTED,): options.permute > 0,
-        (SCALED,): options.temperature,
+        NORM: options.confidence == "length_normalized",
+        PERMUTED: options.permute > 0,
+        SCALED: options.temperature,
     }
-    suffixes = [suffix for group, wanted in asked.items() if wanted for suffix in group]
+    suffixes = [*trust_suffixes(options), *(suffix for suffix, wanted in asked.items() if wanted)]
     rows = [name + suffix for suffix in suffixes for name in plain if name + suffix in TABLE]
     return [*plain, *([TEMPERATURE] if options.temperature else []), *rows]
