@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from logged_runs import make_generated_lines
+from logged_runs import write_run as write_logged_run
 from made_runs import write_run
 from typer.testing import CliRunner
 
@@ -232,3 +234,16 @@ def test_references_are_whole_and_cited_once() -> None:
     assert bibtex(["ece"]).count("@") == 3  # its paper, Holm's, the software
     for entry in bibtex(CATALOG).split("\n\n"):
         assert entry.count("{") == entry.count("}")
+
+
+def test_generated_answers_are_compared_by_what_they_have(tmp_path: Path) -> None:
+    folders = [
+        write_logged_run(tmp_path / model, {"qa_calibration": make_generated_lines("qa_calibration", seed=seed)})
+        for seed, model in enumerate(("a", "b"))
+    ]
+    result = compare(*folders)
+    assert result.exit_code == 0, result.output
+    assert "model\tdocs\tacc ↑\tbrier_top_label ↓\tece ↓\tauroc ↑\n" in result.stdout
+    named = compare(*folders, "--metrics", "ace")
+    assert named.stdout.count("(not comparable)") == 2
+    assert "undefined" not in named.stdout
