@@ -80,6 +80,12 @@ class Run:
         together = sum((docs.certificates for docs in self.docs.values()), Counter[str]())
         return [(json.loads(text), n_docs) for text, n_docs in together.most_common()]
 
+    @property
+    def suspicions(self) -> tuple[str, ...]:
+        """What was found to be wrong with the backend's numbers while it ran; normally nothing."""
+        said = [str(certificate["suspect"]) for certificate, _ in self.certificates if certificate.get("suspect")]
+        return tuple(dict.fromkeys(said))
+
     def __len__(self) -> int:
         return sum(map(len, self.docs.values()))
 

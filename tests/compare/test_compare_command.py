@@ -156,6 +156,21 @@ def test_full_ece_of_different_tokenizers_is_shown_as_not_comparable(tmp_path: P
     assert r"\times" in compare(*paths, "--format", "latex").stdout
 
 
+def test_runs_measured_otherwise_are_flagged(tmp_path: Path) -> None:
+    certificates = [{"vocabulary": "5f"}, {"vocabulary": "5f", "distributions": "top_k", "dtype": "bfloat16"}]
+    certificates[1]["suspect"] = "shifted by one position"
+    paths = [
+        write_run(tmp_path / str(i), seed=i, model=f"m{i}", tokenizer=f"folder/{i}", certificate=certificate)
+        for i, certificate in enumerate(certificates)
+    ]
+    done = compare(*paths)
+    assert "note: m1: shifted by one position" in done.stdout
+    (line,) = (line for line in done.stdout.splitlines() if "were not measured alike" in line)
+    assert "distributions:  against top_k; dtype:  against bfloat16" in line
+    assert "tokenizer" not in line
+    assert "not comparable" not in done.stdout  # one vocabulary in two folders
+
+
 def test_other_docs_are_compared_unpaired_and_that_is_said(tmp_path: Path) -> None:
     paths = [write_run(tmp_path / str(i), model=f"m{i}", docs=i) for i in range(2)]
     done = compare(*paths, "--metrics", "ece")
