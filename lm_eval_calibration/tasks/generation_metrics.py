@@ -18,7 +18,7 @@ from lm_eval_calibration.records import Record, ordered
 from lm_eval_calibration.tasks.notices import say_once
 from lm_eval_calibration.tasks.options import Options
 from lm_eval_calibration.tasks.pooling import PooledStderr, PooledValue
-from lm_eval_calibration.tasks.views import TableMetric
+from lm_eval_calibration.tasks.views import ASKED, TableMetric, with_asked
 
 SELF_CONSISTENCY = "_self_consistency"
 
@@ -42,16 +42,16 @@ GENERATION_TABLE = {
         for name, metric in GENERATION_CATALOG.items()
         if metric.kind == "top_label"
     },
+    **ASKED,
 }
 """Every metric of confidence that the table of a generation task can show, by name."""
 
 
-def with_self_consistency(names: Iterable[str], options: Options) -> list[str]:
-    """Return the metrics, and after them those of the most frequent answer if there are several samples."""
+def with_other_confidences(names: Iterable[str], options: Options) -> list[str]:
+    """Return the metrics, and after them those of several samples and of what the model says when asked."""
     plain = list(names)
-    if options.repeats < 2:
-        return plain
-    return [*plain, *(f"{name}{SELF_CONSISTENCY}" for name in plain if name in SELF_CONSISTENCY_CORE)]
+    sampled = [f"{name}{SELF_CONSISTENCY}" for name in plain if name in SELF_CONSISTENCY_CORE]
+    return [*with_asked(plain, options), *(sampled if options.repeats > 1 else [])]
 
 
 def token_hits(record: Record) -> tuple[int, int]:
