@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lm_eval_calibration.generations import Generation
 from lm_eval_calibration.records import RECORD_KEY, Record
 
 TIME = "2026-01-01T10-00-00.000001"
@@ -37,6 +38,29 @@ def make_lines(task: str, n: int = 40, *, seed: int = 0, k: int = 4, text: str =
         )
         stock = stock_line(i, f"{text} {i}", log_likelihoods, gold)
         lines.append({**stock, "doc_hash": record.doc_hash, RECORD_KEY: record.to_dict()})
+    return lines
+
+
+def make_generated_lines(task: str, n: int = 120, *, seed: int = 0, empty: int = 0) -> list[dict[str, Any]]:
+    """Lines of a generation task that says 90% on average and is right 40% of the time; the first answers are empty."""
+    rng, lines = np.random.default_rng([seed, *task.encode()]), []
+    for i in range(n):
+        log_probs = () if i < empty else tuple(np.log(rng.uniform(0.8, 1, 5)).tolist())
+        generation = Generation(f"text {i}", "exact_match", "none", int(rng.random() < 0.4 and i >= empty), log_probs)
+        record = Record(task, i, f"{task}-{seed}-{i}", f"prompt {i}", "generation", generation=generation)
+        lines.append(
+            {
+                "doc_id": i,
+                "doc": {"question": f"Why {i}?"},
+                "resps": [[f"Because {i}"]],
+                "filter": "none",
+                "filtered_resps": [f"Because {i}"],
+                "target": "So",
+                "doc_hash": record.doc_hash,
+                "prompt_hash": record.prompt_hash,
+                RECORD_KEY: record.to_dict(),
+            }
+        )
     return lines
 
 

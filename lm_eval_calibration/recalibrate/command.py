@@ -58,6 +58,7 @@ def fit(
         raise UserError(f"no method {method!r}; there are {', '.join(METHODS)}")
     with _notes():
         docs = _read(results, by)
+        _check_fits(method, docs)
         if fit_on is None:
             saved = _fit_map(method, docs, by, error_rate)
             _cross_fit(saved, docs, folds=folds, n_bins=n_bins)
@@ -119,6 +120,13 @@ def _fit_map(method: str, docs: Docs, by: str | None, error_rate: float | None) 
     return SavedMap(fitted, by, error_rate, threshold)
 
 
+def _check_fits(method: str, docs: Docs) -> None:
+    try:
+        docs.fit_arguments(METHODS[method].takes)
+    except ValueError as error:
+        raise UserError(f"--method {method}: {error}") from error
+
+
 def _split(results: Sequence[Path], fit_on: str) -> NDArray[np.bool_]:
     """[N] True for the docs of the calibration split ``FIELD=VALUE``."""
     field, equals, value = fit_on.partition("=")
@@ -135,7 +143,8 @@ def _split(results: Sequence[Path], fit_on: str) -> NDArray[np.bool_]:
 def _read(results: Sequence[Path], by: str | None) -> Docs:
     docs, n_broken = read_docs(results, by)
     if n_broken:
-        typer.echo(f"note: {n_broken} docs have a gold label outside their choices and are left out", err=True)
+        why = "a gold label outside their choices" if docs.confidence is None else "an empty answer"
+        typer.echo(f"note: {n_broken} docs have {why} and are left out", err=True)
     return docs
 
 

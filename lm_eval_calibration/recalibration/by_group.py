@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from lm_eval_calibration.recalibration.choices import put_together
 from lm_eval_calibration.recalibration.confidence_maps import Beta, HistogramBinning, Isotonic, Platt
 from lm_eval_calibration.recalibration.docs import Docs, Forecasts
 from lm_eval_calibration.recalibration.recalibrator import FORMAT, RecalibrationWarning, Recalibrator, warn
@@ -84,18 +85,14 @@ class MapByGroup:
         missing = sorted(set(docs.groups.tolist()) - set(self.maps))
         if missing:
             raise ValueError(f"the map has no group {missing[0]!r}; it has {', '.join(map(repr, self.maps))}")
-        takes, probs, confidence = METHODS[self.method].takes, np.empty(len(docs), dtype=object), np.zeros(len(docs))
-        for name, group_map in self.maps.items():
-            which = np.flatnonzero(docs.groups == name)
-            if not which.size:
-                continue
-            predicted = group_map.predict_proba(docs.take(which).fit_arguments(takes)[0])
-            if takes == "choices":
-                for doc, row in zip(which, predicted, strict=True):
-                    probs[doc] = row
-            else:
-                confidence[which] = predicted
-        return docs.with_probs(_stacked(list(probs))) if takes == "choices" else docs.with_confidence(confidence)
+        takes = METHODS[self.method].takes
+        places = {name: np.flatnonzero(docs.groups == name) for name in np.unique(docs.groups).tolist()}
+        parts = [
+            (which, self.maps[name].predict_proba(docs.take(which).fit_arguments(takes)[0]))
+            for name, which in places.items()
+        ]
+        together = put_together(parts, len(docs))
+        return docs.with_probs(together) if takes == "choices" else docs.with_confidence(together)
 
     def to_dict(self) -> dict[str, Any]:
         """Return JSON-ready data."""
@@ -137,7 +134,3 @@ def _fit(method: type[Recalibrator], name: str, docs: Docs) -> Recalibrator:
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return fitted
-
-
-def _stacked(rows: list[Any]) -> Any:
-    return np.stack(rows) if len({len(row) for row in rows}) == 1 else rows

@@ -1,7 +1,7 @@
 """Log-likelihoods of the choices of many docs as one flat list, so that docs may have different numbers of choices."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -34,8 +34,8 @@ def flatten(log_likelihoods: Probs) -> FlatChoices:
     """
     if not isinstance(log_likelihoods, np.ndarray | list | tuple):
         raise ValueError("log_likelihoods must be an [N, K] array or a list of N vectors")
-    rows = [_row(i, row) for i, row in enumerate(log_likelihoods)]
-    if not rows:
+    rows = log_likelihoods if _is_matrix(log_likelihoods) else [_row(i, row) for i, row in enumerate(log_likelihoods)]
+    if not len(rows):
         raise ValueError("log_likelihoods is empty")
     n_choices = np.array([len(row) for row in rows])
     values, first = np.concatenate(rows), np.cumsum(n_choices) - n_choices
@@ -59,9 +59,33 @@ def unflatten(values: FloatArray, choices: FlatChoices) -> FloatArray | list[Flo
     return np.split(values, choices.first[1:])
 
 
-def take(rows: Sequence[FloatArray] | FloatArray, which: IntArray) -> list[FloatArray]:
+def stacked(rows: Any) -> Any:
+    """[N, K] where all docs have K choices, else the rows as they are."""
+    is_ragged = isinstance(rows, np.ndarray) or len({np.shape(row) for row in rows}) != 1
+    return rows if is_ragged else np.asarray(rows, dtype=np.float64)
+
+
+def take(rows: Any, which: IntArray) -> Any:
     """The rows of these docs."""
-    return [rows[i] for i in which]
+    return rows[which] if isinstance(rows, np.ndarray) else [rows[i] for i in which]
+
+
+def put_together(parts: Iterable[tuple[IntArray, Any]], n_docs: int) -> Any:
+    """The rows (or single values) of all docs from parts that each say which docs theirs are; every doc is in one."""
+    parts = list(parts)
+    shapes = {rows.shape[1:] if isinstance(rows, np.ndarray) else None for _, rows in parts}
+    shape = shapes.pop()
+    if not shapes and shape is not None:
+        together = np.empty((n_docs, *shape))
+        for which, rows in parts:
+            together[which] = rows
+        return together
+    of_doc = dict(pair for which, rows in parts for pair in zip(which.tolist(), rows, strict=True))
+    return [of_doc[i] for i in range(n_docs)]
+
+
+def _is_matrix(rows: Any) -> bool:
+    return isinstance(rows, np.ndarray) and rows.ndim == 2 and rows.shape[1] > 0 and rows.dtype == np.float64
 
 
 def _row(index: int, values: ArrayLike) -> FloatArray:

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_positive_integer
 from lm_eval_calibration.recalibration.by_group import METHODS, MapByGroup
+from lm_eval_calibration.recalibration.choices import put_together
 from lm_eval_calibration.recalibration.docs import Docs, Forecasts
 
 
@@ -58,15 +59,12 @@ def cross_fit(method: str, docs: Docs, *, n_folds: int = 5, seed: int = 0) -> Cr
     """
     fold, groups = fold_of(docs.doc_hashes, n_folds, seed), np.unique(docs.groups)
     maps = {int(k): MapByGroup.fit(method, docs.take(np.flatnonzero(fold != k)), groups) for k in np.unique(fold)}
-    confidence, probs = np.zeros(len(docs)), np.empty(len(docs), dtype=object)
-    for k, fold_map in maps.items():
-        which = np.flatnonzero(fold == k)
-        judged = fold_map.judge(docs.take(which))
-        confidence[which] = judged.confidence
-        for doc, row in zip(which, judged.probs if judged.probs is not None else (), strict=judged.probs is not None):
-            probs[doc] = row
+    places = {k: np.flatnonzero(fold == k) for k in maps}
+    judged = {k: fold_map.judge(docs.take(places[k])) for k, fold_map in maps.items()}
     if METHODS[method].takes == "choices":
-        return CrossFit(docs.with_probs(list(probs)), fold, maps)
+        probs = put_together([(places[k], of_fold.probs) for k, of_fold in judged.items()], len(docs))
+        return CrossFit(docs.with_probs(probs), fold, maps)
+    confidence = put_together([(places[k], of_fold.confidence) for k, of_fold in judged.items()], len(docs))
     return CrossFit(docs.with_confidence(confidence), fold, maps)
 
 

@@ -1,7 +1,7 @@
 """Docs as arrays, and the forecasts that the model or a map makes of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, Self
@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lm_eval_calibration.metrics import Metric, Run
-from lm_eval_calibration.metrics.validation import FloatArray, IntArray, Probs, check_labels
-from lm_eval_calibration.recalibration.choices import flatten, softmax, take, unflatten
+from lm_eval_calibration.metrics.validation import FloatArray, IntArray, Probs, check_labels, check_top_label
+from lm_eval_calibration.recalibration.choices import flatten, softmax, stacked, take, unflatten
 from lm_eval_calibration.recalibration.recalibrator import Takes
 
 
@@ -22,7 +22,7 @@ class Forecasts:
     Attributes:
         confidence: [N] probability of the answer.
         correct: [N] 1 where the answer is right.
-        labels: [N] position of the gold choice.
+        labels: [N] position of the gold choice; without choices the same as ``correct``.
         probs: [N, K] or N vectors; None where only the answer's confidence is known.
     """
 
@@ -56,59 +56,79 @@ class Forecasts:
         """Whether other forecasts of the same docs say the same."""
         if (self.probs is None) != (other.probs is None) or not np.array_equal(self.confidence, other.confidence):
             return False
+        if isinstance(self.probs, np.ndarray) and isinstance(other.probs, np.ndarray):
+            return np.array_equal(self.probs, other.probs)
         pairs = () if self.probs is None else zip(self.probs, other.probs, strict=True)
         return all(np.array_equal(one, another) for one, another in pairs)
 
 
 @dataclass(frozen=True)
 class Docs:
-    """Multiple-choice docs as a model answered them.
+    """Docs as a model answered them: by choosing, or (:meth:`of_answers`) in its own words.
 
     Attributes:
-        log_likelihoods: [N, K] of the choices, or N vectors of different lengths, in nats.
-        labels: [N] position of the gold choice.
+        log_likelihoods: [N, K] of the choices, or N vectors of different lengths, in nats; None where there are none.
+        labels: [N] position of the gold choice; without choices 1 where the answer is right, else 0.
         doc_hashes: [N] what a doc is known by in every run: equal docs have equal hashes.
         groups: [N] name of the group (task, subject, site ...) of each doc; "" for all where there are none.
+        confidence: [N] of the answers where there are no choices; else None.
     """
 
-    log_likelihoods: Probs
+    log_likelihoods: Any
     labels: IntArray
     doc_hashes: NDArray[np.str_]
     groups: NDArray[np.str_]
+    confidence: FloatArray | None = None
 
     @classmethod
     def of(
         cls, log_likelihoods: Probs, labels: ArrayLike, doc_hashes: Sequence[str], groups: Sequence[str] | None = None
     ) -> Self:
         """Return docs made of lists; raise ValueError where they differ in length."""
-        hashes = np.asarray(doc_hashes, dtype=np.str_)
-        names = np.asarray([""] * len(hashes) if groups is None else groups, dtype=np.str_)
-        docs = cls(log_likelihoods, check_labels("labels", labels), hashes, names)
-        lengths = len(docs.log_likelihoods), len(docs.labels), len(hashes), len(names)  # type: ignore[arg-type]
+        known_by = _known_by(doc_hashes, groups)
+        docs = cls(stacked(log_likelihoods), check_labels("labels", labels), *known_by)
+        lengths = len(docs.log_likelihoods), len(docs.labels), *map(len, known_by)
         if len(set(lengths)) != 1:
             raise ValueError(f"log_likelihoods, labels, doc_hashes and groups have {lengths} rows")
         return docs
+
+    @classmethod
+    def of_answers(
+        cls, confidence: ArrayLike, correct: ArrayLike, doc_hashes: Sequence[str], groups: Sequence[str] | None = None
+    ) -> Self:
+        """Return docs without choices, as generated answers are; raise ValueError as metrics do for such arrays."""
+        conf, hit = check_top_label(confidence, correct)
+        known_by = _known_by(doc_hashes, groups)
+        lengths = len(conf), *map(len, known_by)
+        if len(set(lengths)) != 1:
+            raise ValueError(f"confidence, doc_hashes and groups have {lengths} rows")
+        return cls(None, hit.astype(np.int64), *known_by, conf)
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, which: IntArray) -> Self:
         """Return these docs."""
-        rows = take(self.log_likelihoods, which)  # type: ignore[arg-type]
-        return type(self)(rows, self.labels[which], self.doc_hashes[which], self.groups[which])
+        rows = None if self.log_likelihoods is None else take(self.log_likelihoods, which)
+        confidence = None if self.confidence is None else self.confidence[which]
+        return type(self)(rows, self.labels[which], self.doc_hashes[which], self.groups[which], confidence)
 
     def in_one_group(self) -> Self:
         """Return the docs without their groups."""
-        return type(self)(self.log_likelihoods, self.labels, self.doc_hashes, np.full(len(self), ""))
+        return replace(self, groups=np.full(len(self), ""))
 
     @cached_property
     def answers(self) -> IntArray:
         """[N] position of the most probable choice, the first of equals, as the harness counts."""
-        return np.array([int(np.argmax(row)) for row in self.log_likelihoods])  # type: ignore[union-attr]
+        if isinstance(self.log_likelihoods, np.ndarray):
+            return np.asarray(self.log_likelihoods.argmax(axis=1))
+        return np.array([int(np.argmax(row)) for row in self.log_likelihoods])
 
     @cached_property
     def forecasts(self) -> Forecasts:
         """What the model itself says."""
+        if self.confidence is not None:
+            return self.with_confidence(self.confidence)
         choices = flatten(self.log_likelihoods)
         return self.with_probs(unflatten(softmax(choices), choices))
 
@@ -118,8 +138,11 @@ class Docs:
         Raises:
             AssertionError: an answer is no longer the most probable choice.
         """
-        confidence = np.array([row.max() for row in probs])
-        of_answer = np.array([row[answer] for row, answer in zip(probs, self.answers, strict=True)])
+        if isinstance(probs, np.ndarray):
+            confidence, of_answer = probs.max(axis=1), probs[np.arange(len(self)), self.answers]
+        else:
+            confidence = np.array([row.max() for row in probs])
+            of_answer = np.array([row[answer] for row, answer in zip(probs, self.answers, strict=True)])
         if not np.array_equal(of_answer, confidence):  # accuracy would change, which no temperature can do
             raise AssertionError(f"doc {np.flatnonzero(of_answer != confidence)[0]}: the answer changed")
         return Forecasts(confidence, self._correct, self.labels, probs)
@@ -129,11 +152,24 @@ class Docs:
         return Forecasts(confidence, self._correct, self.labels)
 
     def fit_arguments(self, takes: Takes) -> tuple[Any, Any]:
-        """Return what a map of this kind is fitted on."""
+        """Return what a map of this kind is fitted on; raise ValueError for choices where there are none."""
+        if takes == "choices" and self.log_likelihoods is None:
+            raise ValueError(
+                "generated answers have no choices whose log-likelihoods a temperature could divide: "
+                "platt, isotonic, histogram and beta map their confidence"
+            )
         if takes == "choices":
             return self.log_likelihoods, self.labels
         return self.forecasts.confidence, self.forecasts.correct
 
     @cached_property
     def _correct(self) -> IntArray:
+        if self.log_likelihoods is None:
+            return self.labels
         return np.asarray(self.answers == self.labels, dtype=np.int64)
+
+
+def _known_by(doc_hashes: Sequence[str], groups: Sequence[str] | None) -> tuple[NDArray[np.str_], NDArray[np.str_]]:
+    """Hashes and names of groups as arrays."""
+    hashes = np.asarray(doc_hashes, dtype=np.str_)
+    return hashes, np.asarray([""] * len(hashes) if groups is None else groups, dtype=np.str_)

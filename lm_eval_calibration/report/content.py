@@ -37,19 +37,21 @@ MOST_DOMAINS = 12
 
 OF_A_TASK = ("acc", "ece", "overconfidence", "auroc")
 WITH_NULL = ("ece", "ace", "full_ece", "brier_score", "auroc", "overconfidence")
-CHANGED = ("ece", "nll", "brier_score", "overconfidence", "auroc", "confident_error_rate")
+CHANGED = ("ece", "nll", "brier_score", "brier_top_label", "overconfidence", "auroc", "confident_error_rate")
 
 
 class Recalibrated(NamedTuple):
-    """What one temperature, fitted on other docs, does.
+    """What a map that was fitted on other docs does.
 
     Attributes:
-        temperature: mean of the folds'; above 1 where the model was too sure.
+        method: ``temperature`` where docs have choices; ``platt`` for generated answers.
+        temperature: mean of the folds'; above 1 where the model was too sure; nan for Platt scaling.
         changes: metrics before and after.
         reliability: the diagram after.
         notes: what the fit has to say, as where the best temperature lies beyond all bounds.
     """
 
+    method: str
     temperature: float
     changes: tuple[Change, ...]
     reliability: Reliability
@@ -88,7 +90,7 @@ class Domain:
         nulls: what a calibrated model would show, by name.
         reliability: the diagram.
         risk_coverage: the curve.
-        recalibrated: None for answers without choices, and where there are too few docs.
+        recalibrated: None where docs have choices and generated answers are among them, and where there are too few.
         answers: what it means in words.
     """
 
@@ -224,13 +226,15 @@ def _at_temperatures(run: Run) -> tuple[AtTemperature, ...]:
 
 
 def _recalibrated(run: Run, tasks: Sequence[str]) -> Recalibrated | None:
-    """Return what a temperature fitted on other folds does; None where it can't be fitted."""
-    if any(kind != "multiple_choice" for task in tasks for kind in run.docs[task].kinds):
+    """Return what a map fitted on other folds does; None where it can't be fitted."""
+    try:
+        docs = run.recalibration_docs(tasks)
+    except ValueError:  # docs with choices, and docs without
         return None
-    docs = run.recalibration_docs(tasks)
+    method = "temperature" if docs.confidence is None else "platt"
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        crossed = cross_fit("temperature", docs)
+        crossed = cross_fit(method, docs)
     notes = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, RecalibrationWarning)))
     if len(docs) - np.bincount(crossed.fold).max() < MIN_FIT_DOCS:
         return None
@@ -238,6 +242,7 @@ def _recalibrated(run: Run, tasks: Sequence[str]) -> Recalibrated | None:
         warnings.simplefilter("ignore", UserWarning)  # undefined values are shown as such
         changes = before_after(docs.forecasts, crossed.forecasts, names=CHANGED, n_bins=run.n_bins)
     maps: list[Any] = [one for fold in crossed.maps.values() for one in fold.maps.values()]
-    temperature = float(np.mean([one.temperature for one in maps if isinstance(one, Temperature)]))
+    temperatures = [one.temperature or math.nan for one in maps if isinstance(one, Temperature)]
+    temperature = float(np.mean(temperatures)) if temperatures else math.nan
     after = prepare_reliability(crossed.forecasts.confidence, crossed.forecasts.correct, n_bins=run.n_bins)
-    return Recalibrated(temperature, tuple(changes), after, notes)
+    return Recalibrated(method, temperature, tuple(changes), after, notes)

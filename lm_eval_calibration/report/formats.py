@@ -131,6 +131,7 @@ def _domain(domain: Domain) -> dict[str, Any]:
         "risk_coverage": _dicts(domain.risk_coverage),
         "recalibrated": again
         and {
+            "method": again.method,
             "temperature": again.temperature,
             "changes": _dicts(again.changes),
             "reliability": _dicts(again.reliability.bins),

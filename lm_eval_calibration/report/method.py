@@ -28,7 +28,11 @@ def method(run: Run, tasks: Sequence[str]) -> tuple[tuple[str, str], ...]:
             "Clopper-Pearson for acc, Student's t for means",
         ),
         ("Nulls", "1,000 simulated sets of labels drawn from the model's own probabilities, seed 0"),
-        ("Recalibration", "one temperature, 5 folds of docs by their hash, each judged by a map of the others, seed 0"),
+        (
+            "Recalibration",
+            "one temperature (of generated answers: Platt scaling), 5 folds of docs by their hash, each judged by a "
+            "map of the others, seed 0",
+        ),
         ("Full-ECE", _vocabulary(run)),
         ("Model", run.model),
         ("Settings", "; ".join(_settings(settings) for settings in said.settings)),

@@ -98,16 +98,23 @@ def _sure_and_wrong(rate: Measured, n_confident: int) -> Answer:
 def _after(changes: Sequence[Change] | None) -> Answer:
     question = "Would it be better after recalibration?"
     if changes is None:
-        return Answer(question, "Not tried", "A temperature needs choices, and enough docs to be fitted on others.", "")
-    ece, nll = (next(change for change in changes if change.name == name) for name in ("ece", "nll"))
-    figures = (
-        f"One temperature, judged on docs it was not fitted on: calibration error {ece.before:.3f} → {ece.after:.3f} "
-        f"(change [{ece.low:+.3f}, {ece.high:+.3f}]), log loss {nll.before:.3f} → {nll.after:.3f} "
-        f"(change [{nll.low:+.3f}, {nll.high:+.3f}])."
+        why = "That needs enough questions to fit on others, all with choices or all without."
+        return Answer(question, "Not tried", why, "")
+    of = {change.name: change for change in changes}
+    how, proper, name = (
+        ("One temperature", of["nll"], "log loss")
+        if "nll" in of
+        else ("Platt scaling", of["brier_top_label"], "squared error")
     )
-    if "worse" in (ece.verdict, nll.verdict):
+    ece = of["ece"]
+    figures = (
+        f"{how}, judged on docs it was not fitted on: calibration error {ece.before:.3f} → {ece.after:.3f} "
+        f"(change [{ece.low:+.3f}, {ece.high:+.3f}]), {name} {proper.before:.3f} → {proper.after:.3f} "
+        f"(change [{proper.low:+.3f}, {proper.high:+.3f}])."
+    )
+    if "worse" in (ece.verdict, proper.verdict):
         return Answer(question, "No, it would be worse", figures, "bad")
-    if "better" in (ece.verdict, nll.verdict):
+    if "better" in (ece.verdict, proper.verdict):
         return Answer(question, "Yes", figures, "good")
     return Answer(question, "Not shown", figures, "")
 

@@ -149,13 +149,18 @@ class Run:
         return Vocabulary.together([part for part in parts if part]) if all(parts) else None
 
     def recalibration_docs(self, tasks: str | Sequence[str] | None = None) -> Docs:
-        """Return docs as recalibration takes them, in one group; raise ValueError for docs without choices."""
+        """Return docs as recalibration takes them, in one group.
+
+        Raises:
+            ValueError: docs with choices and without together, or texts of a corpus.
+        """
+        of_tasks = [self.docs[task] for task in self.tasks_of(tasks)]
+        kinds = {kind for docs in of_tasks for kind in docs.kinds}
+        if kinds == {"generation"}:
+            hashes = [docs.doc_hashes[i] for docs in of_tasks for i in docs.order.tolist() if docs.has_confidence(i)]
+            return Docs.of_answers(*self.arrays("top_label", tasks), hashes)
         probs, labels = self.arrays("choices", tasks)
-        hashes = [
-            docs.doc_hashes[i]
-            for docs in (self.docs[task] for task in self.tasks_of(tasks))
-            for i in docs.order.tolist()
-        ]
+        hashes = [docs.doc_hashes[i] for docs in of_tasks for i in docs.order.tolist()]
         with np.errstate(divide="ignore"):  # log-likelihoods that differ by a constant from those that were logged
             log_likelihoods = np.log(probs) if isinstance(probs, np.ndarray) else [np.log(row) for row in probs]
         return Docs.of(log_likelihoods, labels, hashes)

@@ -1,6 +1,7 @@
 """The docs of one task of a run, in a few hundred bytes each."""
 
 import json
+import math
 from array import array
 from collections import Counter
 
@@ -78,6 +79,10 @@ class TaskDocs:
         """[number of docs that can be judged] where the rows of a metric's arrays stand among the docs added."""
         judged = np.flatnonzero(np.array(self.correct) >= 0)
         return judged[np.argsort(np.array(self.doc_ids, dtype=np.int64)[judged], kind="stable")]
+
+    def has_confidence(self, doc: int) -> bool:
+        """Whether the doc's answer has one: an empty answer has none."""
+        return not math.isnan(self.confidence[doc])
 
     def __len__(self) -> int:
         return len(self.doc_hashes)

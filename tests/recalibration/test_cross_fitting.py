@@ -198,3 +198,15 @@ def test_a_map_for_each_domain_against_one_for_all(docs_of, joined):
     alike = joined(docs_of(400, group="a"), docs_of(400, group="b", seed=1))
     assert "better" not in {d.changes["nll"].verdict for d in compare_domains("temperature", alike)}
     assert set(compare_domains("platt", alike)[0].changes) == {"brier_top_label", "ece"}
+
+
+@pytest.mark.parametrize("method", ["temperature", "platt"])
+def test_docs_of_different_lengths_are_recalibrated_as_docs_of_one_length(method: str, docs_of) -> None:
+    docs = docs_of(200)
+    ragged = [*docs.log_likelihoods[:-1], np.append(docs.log_likelihoods[-1], -np.inf)]
+    longer = Docs.of(ragged, docs.labels, docs.doc_hashes)
+    one, other = cross_fit(method, docs).forecasts, cross_fit(method, longer).forecasts
+    assert isinstance(docs.log_likelihoods, np.ndarray)
+    assert isinstance(longer.log_likelihoods, list)
+    np.testing.assert_allclose(one.confidence, other.confidence, rtol=0, atol=1e-12)
+    np.testing.assert_array_equal(one.correct, other.correct)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from logged_runs import make_generated_lines, make_lines, write_run
 from typer.testing import CliRunner
 
 from lm_eval_calibration.cli import app
@@ -246,3 +247,32 @@ def test_the_map_file_is_small_and_holds_no_doc(write_samples) -> None:
     assert isinstance(fitted.map.maps[""], Temperature)
     fitted.write(Path("again.json"))
     assert SavedMap.read(Path("again.json")) == fitted
+
+
+def test_generated_answers_have_their_confidence_mapped(tmp_path) -> None:
+    folder = write_run(tmp_path / "run", {"qa_calibration": make_generated_lines("qa_calibration", empty=2)})
+    other = make_generated_lines("qa_calibration", n=80, seed=1)
+    saved = tmp_path / "map.json"
+    result = recalibrate(folder, "--method", "platt", "--output", saved)
+    assert result.exit_code == 0, result.output
+    assert "2 docs have an empty answer and are left out" in result.stderr
+    assert rows(result.stdout)["ece"][-1] == "better"
+    assert "nll" not in rows(result.stdout)
+    applied = recalibrate("--apply", saved, write_run(tmp_path / "other", {"qa_calibration": other}))
+    assert applied.exit_code == 0, applied.output
+    assert "judged on 80 others" in applied.stdout
+
+
+def test_a_temperature_of_generated_answers_is_refused(tmp_path) -> None:
+    folder = write_run(tmp_path, {"qa_calibration": make_generated_lines("qa_calibration")})
+    result = recalibrate(folder)
+    assert result.exit_code == 2
+    assert "generated answers have no choices" in result.stderr
+    assert "platt, isotonic, histogram and beta" in result.stderr
+
+
+def test_choices_and_generated_answers_are_not_mixed(tmp_path) -> None:
+    tasks = {"mc_calibration": make_lines("mc_calibration"), "qa_calibration": make_generated_lines("qa_calibration")}
+    result = recalibrate(write_run(tmp_path, tasks), "--method", "platt")
+    assert result.exit_code == 2
+    assert "qa_calibration is generation, but mc_calibration is multiple_choice" in result.stderr

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from logged_runs import TIME, make_lines, write_run
+from logged_runs import TIME, make_generated_lines, make_lines, write_run
 from typer.testing import CliRunner
 
 from lm_eval_calibration import load_run, metrics
@@ -342,3 +342,32 @@ def test_tokens_at_other_temperatures_are_shown_where_the_run_has_them(tmp_path:
 
 def test_a_run_without_a_grid_shows_no_temperatures(report: Report) -> None:
     assert report.temperatures == ()
+
+
+def test_generated_answers_are_recalibrated_by_platt_scaling(tmp_path: Path) -> None:
+    run = load_run(write_run(tmp_path, {"gsm8k_calibration": make_generated_lines("gsm8k_calibration", empty=3)}))
+    report = make_report(run)
+    after = report.domains[0].recalibrated
+    assert after.method == "platt"
+    assert after.reliability.n_docs == 117
+    assert after.reliability.ece == pytest.approx(after.change("ece").after, abs=1e-12)
+    assert after.change("ece").verdict == after.change("brier_top_label").verdict == "better"
+    assert "Platt scaling, judged on docs it was not fitted on" in report.domains[0].answers[3].figures
+    page, data = FORMATS["html"](report), json.loads(FORMATS["json"](report))
+    assert "Platt scaling maps the confidence" in page
+    assert "One temperature" not in page
+    assert data["domains"][0]["recalibrated"]["temperature"] is None
+
+
+def test_choices_and_generated_answers_together_are_not_recalibrated(tmp_path: Path) -> None:
+    tasks = {
+        "gsm8k_calibration": make_generated_lines("gsm8k_calibration"),
+        "arc_calibration": make_lines("arc_calibration", n=80),
+    }
+    report = make_report(load_run(write_run(tmp_path, tasks)))
+    assert [domain.recalibrated and domain.recalibrated.method for domain in report.domains] == [
+        None,
+        "temperature",
+        "platt",
+    ]
+    assert report.domains[0].answers[3].short == "Not tried"
