@@ -1,4 +1,4 @@
-"""A real server of the completions protocol on loopback, for a small model: echo, log-probabilities, and its faults."""
+"""A real server of OpenAI's protocol on loopback, for a small model: echo, completions, chat, and its faults."""
 
 import json
 import threading
@@ -20,24 +20,28 @@ class Manners:
         ids: whether it grants tokens as ids; else refused with 400 (None: the flag is ignored).
         shifted: each row is the distribution after its token, as a popular server has it for models without BOS.
         faults: what to do with the next requests for log-probabilities: "500", "cut" (JSON), "few", "nan", "none".
+        scales: whether log-probabilities of what it writes are those that the request's temperature leaves.
+        drawn: the token that it draws where it is asked for one at temperature 1; None: the most probable.
     """
 
     most: int = 20
     ids: bool | None = True
     shifted: bool = False
+    scales: bool = False
+    drawn: int | None = None
     faults: list[str] = field(default_factory=list)
     asked: list[dict[str, Any]] = field(default_factory=list)
 
 
 @contextmanager
 def completions_server(model: Any, tokenizer: Any, manners: Manners) -> Iterator[str]:
-    """Serve until the context ends; gives the URL."""
+    """Serve until the context ends; gives the URL of the completions (see :func:`chat_url`)."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             manners.asked.append(asked)
-            status, body = respond(model, tokenizer, manners, asked)
+            status, body = respond(model, tokenizer, manners, asked | {"is_chat": "chat" in self.path})
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -61,28 +65,89 @@ def completions_server(model: Any, tokenizer: Any, manners: Manners) -> Iterator
         server.server_close()
 
 
+def chat_url(url: str) -> str:
+    return url.replace("/v1/completions", "/v1/chat/completions")
+
+
+def chat_prompt(messages: Any) -> str:
+    """What the server makes of a chat: its template."""
+    return "".join(f"{message['role'][0]}:{message['content']}\n" for message in messages) + "a:"
+
+
 def respond(model: Any, tokenizer: Any, manners: Manners, asked: dict[str, Any]) -> tuple[int, bytes]:
-    if "logprobs" not in asked:  # to write, not to score
-        return 200, json.dumps({"choices": [{"text": "", "index": i} for i, _ in enumerate(asked["prompt"])]}).encode()
     ids = bool(asked.get("return_tokens_as_token_ids"))
-    if asked["logprobs"] > manners.most or (ids and manners.ids is False):
+    most = max(int(asked.get("logprobs", 0)), asked.get("top_logprobs", 0))
+    if most > manners.most or (ids and manners.ids is False):
         return 400, b'{"error": "not granted"}'
     is_probe = len(manners.asked) == 1
-    fault = manners.faults.pop(0) if manners.faults and not is_probe else ""
+    fault = manners.faults.pop(0) if manners.faults and most and not is_probe else ""
     if fault == "500":
         return 500, b"busy"
-    choices = [echo(model, tokenizer, manners, prompt, asked) for prompt in asked["prompt"]]
+    if asked.get("echo"):
+        choices = [echo(model, tokenizer, manners, prompt, asked) for prompt in asked["prompt"]]
+    elif asked["is_chat"]:
+        prompts = [tokenizer(chat_prompt(asked["messages"]))["input_ids"]]
+        choices = [in_chat(written(model, tokenizer, manners, prompt, asked)) for prompt in prompts]
+    else:
+        choices = [written(model, tokenizer, manners, prompt, asked) for prompt in asked["prompt"]]
     for index, choice in enumerate(choices):
-        found = choice["logprobs"]
-        if fault == "few":
-            found["token_logprobs"] = found["token_logprobs"][:-3]
-        if fault == "nan":
-            found["token_logprobs"][-2] = float("nan")
-        if fault == "none":
+        if not asked.get("logprobs"):
             choice["logprobs"] = None
+        elif fault:
+            spoil(choice, fault)
         choice["index"] = index
     body = json.dumps({"choices": choices}).encode()
     return 200, body[:-20] if fault == "cut" else body
+
+
+def spoil(choice: dict[str, Any], fault: str) -> None:
+    found = choice["logprobs"]
+    if fault == "none":
+        choice["logprobs"] = None
+    elif fault == "few" and "content" in found:
+        found["content"] = found["content"][1:]
+    elif fault == "few":
+        found["token_logprobs"] = found["token_logprobs"][:-3]
+    elif fault == "nan" and "content" in found:
+        for entry in found["content"]:
+            for told in (entry, *entry["top_logprobs"]):
+                told["logprob"] = float("nan")
+    elif fault == "nan":
+        found["token_logprobs"][-2] = float("nan")
+
+
+def written(model: Any, tokenizer: Any, manners: Manners, prompt: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+    """Go on greedily."""
+    tokens: list[int] = []
+    log_probs, tops, text = [], [], ""
+    k = asked.get("top_logprobs") or int(asked.get("logprobs") or 0)
+    stop = [string for string in asked.get("stop") or () if string]
+    most = asked.get("max_tokens") or asked["max_completion_tokens"]
+    while len(tokens) < most and not any(string in text for string in stop):
+        with torch.no_grad():
+            row = model(torch.tensor([[*prompt, *tokens]])).logits[0, -1].double().log_softmax(-1)
+        token = int(row.argmax()) if manners.drawn is None or not asked["temperature"] else manners.drawn
+        best = {token: 0, **dict.fromkeys(map(int, row.topk(k).indices), 0)}
+        told = (row / max(asked["temperature"], 1e-6)).log_softmax(-1) if manners.scales else row
+        tokens.append(token)
+        log_probs.append(float(told[token]))
+        tops.append([(tokenizer.decode([t]), float(told[t])) for t in list(best)[:k]])  # as vLLM: the last one is lost
+        text = tokenizer.decode(tokens, skip_special_tokens=True)
+        if token == tokenizer.eos_token_id:
+            break
+    places = [text.find(string) for string in stop if string in text]
+    found = {"tokens": [tokenizer.decode([t]) for t in tokens], "token_logprobs": log_probs, "top_logprobs": tops}
+    return {"text": text[: min(places)] if places else text, "logprobs": found}
+
+
+def in_chat(choice: dict[str, Any]) -> dict[str, Any]:
+    """The same in the form of a chat's answer."""
+    found = choice["logprobs"]
+    content = [
+        {"token": token, "logprob": value, "top_logprobs": [{"token": t, "logprob": v} for t, v in top]}
+        for token, value, top in zip(found["tokens"], found["token_logprobs"], found["top_logprobs"], strict=True)
+    ]
+    return {"message": {"role": "assistant", "content": choice["text"]}, "logprobs": {"content": content}}
 
 
 def echo(model: Any, tokenizer: Any, manners: Manners, prompt: list[int], asked: dict[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ ALLOWED = {
     "errors": set(),
     "judge": {"errors"},
     "output": {"errors"},
-    "scoring": {"metrics"},
+    "scoring": {"metrics", "errors"},
     "asked": set(),
     "corpora": set(),
     "columns": {"metrics", "corpora"},

@@ -11,6 +11,7 @@ from lm_eval_calibration.scoring.dispatch import (
     followed_up_tokens,
     generated_tokens,
     install,
+    scores_texts,
     token_scores,
 )
 from lm_eval_calibration.scoring.generated_text import GeneratedText
@@ -35,6 +36,7 @@ __all__ = [
     "followed_up_tokens",
     "generated_tokens",
     "install",
+    "scores_texts",
     "set_shared_prefixes",
     "set_temperatures",
     "token_scores",

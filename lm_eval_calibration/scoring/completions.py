@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any
 
-import requests as http
-from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
+from lm_eval.models.openai_completions import LocalCompletionsAPI
 
 from lm_eval_calibration.scoring.echo import EchoCheck, positions
+from lm_eval_calibration.scoring.granting import first_granted
+from lm_eval_calibration.scoring.stock_calls import score, shadowed
 from lm_eval_calibration.scoring.token_scores import TokenScores
-from lm_eval_calibration.scoring.top_k import K, paid_for, scores_of
+from lm_eval_calibration.scoring.top_k import K, scores_of
 from lm_eval_calibration.scoring.versions import versions
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
@@ -35,8 +36,6 @@ _OURS_ONLY_IF_STOCK = ("_loglikelihood_tokens", "batch_loglikelihood_requests", 
 
 def refusal(lm: LocalCompletionsAPI) -> str | None:
     """Say why a backend's answers can't be read here (None: they can)."""
-    if isinstance(lm, LocalChatCompletion):
-        return "chat endpoints give no log-probabilities of a prompt"
     changed = [
         name for name in _OURS_ONLY_IF_STOCK if getattr(type(lm), name) is not getattr(LocalCompletionsAPI, name)
     ]
@@ -45,49 +44,27 @@ def refusal(lm: LocalCompletionsAPI) -> str | None:
 
 def answer(lm: LocalCompletionsAPI, requests: Sequence[Any], keep: Keep) -> None:
     """Score every request (see :func:`lm_eval_calibration.scoring.token_scores`)."""
-    todo = []
-    for i, known in enumerate(paid_for(lm, requests)):
-        if known is None:
-            todo.append(i)
-        else:
-            keep(i, known)
-    if not todo:
-        return
-    check = EchoCheck()
-    with _asking_for(lm, _granted(lm), check) as certificate:
-        answers = lm.loglikelihood([requests[i] for i in todo])
-    if check.is_shifted:
-        logger.warning("%s at %s: %s", type(lm).__name__, lm.base_url, check.message)
-        certificate["suspect"] = check.message  # of every answer: it is one mapping
-    for i, scores in zip(todo, answers, strict=True):
-        keep(i, scores)
+    score(lm, requests, keep, _asking_for_more)
 
 
 def _granted(lm: LocalCompletionsAPI) -> Mapping[str, Any]:
-    """Ask for less until the server agrees."""
+    """Return what to ask of the server beside the harness's request."""
     prompt = lm.create_message([lm.tok_encode("One and two")])
-    refused = ""
-    for extra in ASKED:
-        payload = lm._create_payload(prompt, generate=False, seed=lm._seed, eos=lm.eos_string) | extra
-        response = http.post(
-            lm.base_url, json=payload, headers=lm.header, verify=lm.verify_certificate, timeout=lm.timeout
-        )
-        if response.ok:
-            if extra is not ASKED[0]:
-                logger.info("%s grants %s; it refused more: %s", lm.base_url, dict(extra), refused)
-            return extra
-        refused = f"{response.status_code} {response.text[:200]}"
-        if response.status_code >= 500:  # no answer to the question; the harness's own retries are for that
-            return ASKED[1]
-    return ASKED[-1]  # the harness's own request; what is wrong with it is the harness's to say
+    request = lm._create_payload(prompt, generate=False, seed=lm._seed, eos=lm.eos_string)
+    grant = first_granted(lm, request, ASKED)
+    if grant.is_unknown:
+        return ASKED[1]
+    if grant.options is None:
+        return ASKED[-1]  # the harness's own request; what is wrong with it is the harness's to say
+    if grant.refused:
+        logger.info("%s grants %s; it refused more: %s", lm.base_url, dict(grant.options), grant.refused)
+    return grant.options
 
 
 @contextmanager
-def _asking_for(lm: LocalCompletionsAPI, extra: Mapping[str, Any], check: EchoCheck) -> Iterator[dict[str, Any]]:
-    """Let the backend ask for ``extra`` and answer with what comes of it, as long as the context lasts.
-
-    Gives the certificate of the answers.
-    """
+def _asking_for_more(lm: LocalCompletionsAPI) -> Iterator[None]:
+    """Let the backend ask for what the server grants and answer with what comes of it, as long as the context lasts."""
+    extra, check = _granted(lm), EchoCheck()
     k = int(extra["logprobs"])
     certificate: dict[str, Any] = {
         "backend": type(lm).__name__,
@@ -116,12 +93,11 @@ def _asking_for(lm: LocalCompletionsAPI, extra: Mapping[str, Any], check: EchoCh
             answers.append(scores_of(continuation, k, are_ids=ids, vocab_size=_vocab_size(lm), certificate=certificate))
         return answers
 
-    # Instance attributes shadow the class's methods, as for hf.
-    lm._create_payload, lm.parse_logprobs = payload, parse
-    try:
-        yield certificate
-    finally:
-        del lm._create_payload, lm.parse_logprobs
+    with shadowed(lm, _create_payload=payload, parse_logprobs=parse):
+        yield
+    if check.is_shifted:
+        logger.warning("%s at %s: %s", type(lm).__name__, lm.base_url, check.message)
+        certificate["suspect"] = check.message  # of every answer: it is one mapping
 
 
 def _vocab_size(lm: LocalCompletionsAPI) -> int | None:

@@ -13,10 +13,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from lm_eval.api.model import LM, hash_args
+from lm_eval.api.model import LM, CachingLM, hash_args
 
 from lm_eval_calibration.scoring import plain, plain_corpus, plain_generation
 from lm_eval_calibration.scoring.corpus_scores import CorpusScores
+from lm_eval_calibration.scoring.first_token import is_of_first_token
 from lm_eval_calibration.scoring.follow_ups import answers_with_follow_ups
 from lm_eval_calibration.scoring.generated_text import GeneratedText
 from lm_eval_calibration.scoring.switch import wants_temperatures
@@ -66,22 +67,33 @@ class RequestType:
     cached_by: Callable[[Any], Any] = lambda request: request.args
 
 
+_CHAT = "lm_eval.models.openai_completions.LocalChatCompletion"
+
 TOKEN_SCORES = RequestType(
     REQUEST_TYPE,
     {
         "lm_eval.models.huggingface.HFLM": "lm_eval_calibration.scoring.hf",
+        _CHAT: "lm_eval_calibration.scoring.chat",
         "lm_eval.models.openai_completions.LocalCompletionsAPI": "lm_eval_calibration.scoring.completions",
         "lm_eval.models.vllm_causallms.VLLM": "lm_eval_calibration.scoring.engines",
         "lm_eval.models.sglang_causallms.SGLangLM": "lm_eval_calibration.scoring.engines",
     },
     plain,
     ("token distributions", "full_ece is left out, all other metrics are complete"),
-    lambda lm, answer: answer.has_distributions and (answer.temperatures is not None or not wants_temperatures(lm)),
+    lambda lm, answer: (
+        is_of_first_token(answer)
+        or (answer.has_distributions and (answer.temperatures is not None or not wants_temperatures(lm)))
+    ),
 )
 
 GENERATED_TOKENS = RequestType(
     GENERATION_REQUEST_TYPE,
-    {"lm_eval.models.huggingface.HFLM": "lm_eval_calibration.scoring.hf_generation"},
+    {
+        "lm_eval.models.huggingface.HFLM": "lm_eval_calibration.scoring.hf_generation",
+        "lm_eval.models.openai_completions.LocalCompletionsAPI": "lm_eval_calibration.scoring.server_generation",
+        "lm_eval.models.vllm_causallms.VLLM": "lm_eval_calibration.scoring.engine_generation",
+        "lm_eval.models.sglang_causallms.SGLangLM": "lm_eval_calibration.scoring.engine_generation",
+    },
     plain_generation,
     (
         "probabilities of the tokens that it writes",
@@ -152,6 +164,12 @@ def answers(lm: LM, requests: Sequence[Any], request_type: RequestType) -> list[
     if missing:
         raise RuntimeError(f"{type(lm).__name__} left {len(missing)} of {len(requests)} requests unanswered")
     return found
+
+
+def scores_texts(lm: LM) -> bool:
+    """Whether a backend can score a text that it is given: a chat server can't."""
+    backend = lm.lm if isinstance(lm, CachingLM) else lm
+    return all(f"{cls.__module__}.{cls.__qualname__}" != _CHAT for cls in type(backend).__mro__)
 
 
 def token_scores(lm: LM, requests: Sequence[Any]) -> list[TokenScores]:

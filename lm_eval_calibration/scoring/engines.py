@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from lm_eval_calibration.scoring.stock_calls import score, shadowed
 from lm_eval_calibration.scoring.token_scores import MAX_BINS, TokenScores
-from lm_eval_calibration.scoring.top_k import K, Position, checked_log_prob, paid_for, scores_of
+from lm_eval_calibration.scoring.top_k import K, Position, checked_log_prob, scores_of
 from lm_eval_calibration.scoring.versions import versions
 
 Keep = Callable[[int, TokenScores], None]
@@ -27,38 +28,35 @@ def refusal(lm: Any) -> str | None:
 
 def answer(lm: Any, requests: Sequence[Any], keep: Keep) -> None:
     """Score every request (see :func:`lm_eval_calibration.scoring.token_scores`)."""
-    todo = []
-    for i, known in enumerate(paid_for(lm, requests)):
-        if known is None:
-            todo.append(i)
-        else:
-            keep(i, known)
-    if todo:
-        with _asking_for_more(lm):
-            answers = lm.loglikelihood([requests[i] for i in todo])
-        for i, scores in zip(todo, answers, strict=True):
-            keep(i, scores)
+    score(lm, requests, keep, _asking_for_more)
+
+
+def is_vllm(lm: Any) -> bool:
+    """Whether the backend is vLLM; else it is SGLang."""
+    return any(cls.__name__ == "VLLM" for cls in type(lm).__mro__)
+
+
+def certificate_of(lm: Any) -> dict[str, Any]:
+    """Return how the engine's numbers are obtained."""
+    arguments = getattr(lm, "model_args", None) or {}
+    return {
+        "backend": type(lm).__name__,
+        "dtype": str(arguments.get("dtype", "")),
+        "tokenizer": str(lm.tokenizer_name),
+        "versions": versions("lm-eval", "vllm" if is_vllm(lm) else "sglang"),
+    }
 
 
 @contextmanager
 def _asking_for_more(lm: Any) -> Iterator[None]:
     """Let the backend ask for k entries and answer with what comes of it, as long as the context lasts."""
-    is_vllm = any(cls.__name__ == "VLLM" for cls in type(lm).__mro__)
-    k = _k_of_vllm(lm) if is_vllm else K
-    read = vllm_positions if is_vllm else sglang_positions
+    k = _k_of_vllm(lm) if is_vllm(lm) else K
+    read = vllm_positions if is_vllm(lm) else sglang_positions
     vocab_size = _vocab_size(lm)
-    arguments = getattr(lm, "model_args", None) or {}
-    certificate = {
-        "backend": type(lm).__name__,
-        "distributions": "top_k",
-        "k": k,
-        "dtype": str(arguments.get("dtype", "")),
-        "tokenizer": str(lm.tokenizer_name),
-        "versions": versions("lm-eval", "vllm" if is_vllm else "sglang"),
-    }
+    certificate = certificate_of(lm) | {"distributions": "top_k", "k": k}
 
     def generate(requests: Any, **options: Any) -> Any:
-        if not is_vllm:
+        if not is_vllm(lm):
             return type(lm)._model_generate(lm, requests=requests, **{**options, "top_logprobs_num": k})
         from vllm import SamplingParams
 
@@ -70,12 +68,8 @@ def _asking_for_more(lm: Any) -> Iterator[None]:
         continuation = read(tokens, outputs, ctxlen)
         return scores_of(continuation, k, are_ids=True, vocab_size=vocab_size, certificate=certificate)
 
-    # Instance attributes shadow the class's methods, as for hf.
-    lm._model_generate, lm._parse_logprobs = generate, parse
-    try:
+    with shadowed(lm, _model_generate=generate, _parse_logprobs=parse):
         yield
-    finally:
-        del lm._model_generate, lm._parse_logprobs
 
 
 def vllm_positions(tokens: Sequence[int], output: Any, start: int) -> list[Position]:

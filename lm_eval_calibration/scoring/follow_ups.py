@@ -29,18 +29,22 @@ def answers_with_follow_ups(lm: LM, requests: Sequence[Any], generation_request_
     """
     texts: list[GeneratedText] = getattr(lm, generation_request_type)(requests)
     asked = [request.follow_ups(str(text)) for request, text in zip(requests, texts, strict=True)]
-    by_type: dict[str, list[Any]] = {}
+    distinct: dict[str, dict[str, Any]] = {}  # equal answers to a prompt lead to equal requests
     for follow_up in (follow_up for follow_ups in asked for follow_up in follow_ups):
-        by_type.setdefault(follow_up.request_type, []).append(follow_up)
-    answers: dict[int, Any] = {}
-    for request_type, follow_ups in by_type.items():
+        distinct.setdefault(follow_up.request_type, {}).setdefault(_key(follow_up), follow_up)
+    answers: dict[tuple[str, str], Any] = {}
+    for request_type, follow_ups in distinct.items():
         try:
-            found = getattr(lm, request_type)(follow_ups)
+            found = getattr(lm, request_type)(list(follow_ups.values()))
         except NotImplementedError as error:
             logger.warning("%s can't be asked about its answers: %s", type(lm).__name__, error or request_type)
             continue
-        answers |= {id(follow_up): answer for follow_up, answer in zip(follow_ups, found, strict=True)}
+        answers |= {(request_type, key): answer for key, answer in zip(follow_ups, found, strict=True)}
     return [
-        text.with_asked(answers.get(id(follow_up)) for follow_up in follow_ups)
+        text.with_asked(answers.get((follow_up.request_type, _key(follow_up))) for follow_up in follow_ups)
         for text, follow_ups in zip(texts, asked, strict=True)
     ]
+
+
+def _key(request: Any) -> str:
+    return repr((request.doc_id, request.args))

@@ -9,7 +9,6 @@ import logging
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -18,6 +17,8 @@ from lm_eval.models.huggingface import HFLM
 from numpy.typing import NDArray
 
 from lm_eval_calibration.scoring.generated_text import GeneratedText
+from lm_eval_calibration.scoring.spans import span_of_ids
+from lm_eval_calibration.scoring.stock_calls import generate
 from lm_eval_calibration.scoring.versions import versions
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
@@ -36,18 +37,19 @@ def answer(lm: HFLM, requests: Sequence[Any], keep: Keep) -> None:
     rows: deque[_Row] = deque()
     unseen: set[str] = set()
 
-    def add_partial(_: str, request: tuple[_Numbered, dict[str, Any]], text: str) -> None:
-        """Take the text of the next row: the harness stores each for its cache, in the order of the batch."""
+    def take(number: int, text: str) -> None:
+        """Take the text of the next row: the harness stores them in the order of the batch."""
         row = rows.popleft()
-        log_probs, certificate = None, {**row.certificate, "sampled": bool(request[1].get("do_sample", False))}
+        sampled = bool(requests[number].args[1].get("do_sample", False))
+        log_probs, certificate = None, {**row.certificate, "sampled": sampled}
         if row.log_probs is not None:
-            span = _span(lm, row.tokens, text)
-            log_probs = None if span is None else row.log_probs[span]
-            if span is None:
+            found = span_of_ids(row.tokens, text, lm.tok_decode, lm.tokenizer.all_special_ids, lm.think_end_token)
+            log_probs = None if found is None else row.log_probs[found]
+            if found is None:
                 unseen.add("its text is not made of the tokens in their order")
-        keep(request[0].number, GeneratedText(text, token_log_probs=log_probs, certificate=certificate))
+        keep(number, GeneratedText(text, token_log_probs=log_probs, certificate=certificate))
 
-    def generate(context: torch.Tensor, **options: Any) -> torch.Tensor:
+    def model_generate(context: torch.Tensor, **options: Any) -> torch.Tensor:
         with _Recorder.on(lm) as recorder:
             sequences: torch.Tensor = type(lm)._model_generate(lm, context=context, **options)
         emitted, log_probs = recorder.finish(sequences, context)
@@ -64,29 +66,9 @@ def answer(lm: HFLM, requests: Sequence[Any], keep: Keep) -> None:
             rows.append(_Row(tokens, None if log_probs is None else log_probs[:, i], certificate))
         return sequences
 
-    numbered = [SimpleNamespace(args=(_Numbered.of(i, r.args[0]), *r.args[1:])) for i, r in enumerate(requests)]
-    hook = lm.cache_hook
-    # Attributes of the instance shadow the class's method and the hook while the harness generates.
-    lm._model_generate, lm.cache_hook = generate, SimpleNamespace(add_partial=add_partial)
-    try:
-        lm.generate_until(numbered)
-    finally:
-        lm.cache_hook = hook
-        del lm._model_generate
+    generate(lm, requests, take, _model_generate=model_generate)
     for reason in sorted(unseen):
         logger.warning("%s: some answers have no token probabilities (%s).", type(lm).__name__, reason)
-
-
-class _Numbered(str):
-    """A prompt that knows which request it is of, through the harness's sorting and batching."""
-
-    number: int
-
-    @classmethod
-    def of(cls, number: int, text: str) -> Self:
-        self = cls(text)
-        self.number = number
-        return self
 
 
 class _Row(NamedTuple):
@@ -156,45 +138,3 @@ class _Recorder:
             return emitted, None
         log_probs = torch.stack(self._log_probs).cpu().numpy().astype(np.float64)
         return emitted, np.minimum(log_probs, 0.0)  # a rounding error above 0 would be a probability above 1
-
-
-def _span(lm: HFLM, tokens: list[int], text: str) -> slice | None:
-    """Return which tokens the text consists of: those that have a character in it.
-
-    Args:
-        lm: decodes.
-        tokens: emitted; after the end of the text there may be more, where the stop string came or the batch went on.
-        text: what the harness made of them.
-    """
-    if not text:
-        return slice(0, 0)
-    start, thinking = 0, lm.think_end_token
-    if isinstance(thinking, int):
-        start = next((i + 1 for i in reversed(range(len(tokens))) if tokens[i] == thinking), 0)
-    tokens = tokens[start:]
-    whole = lm.tok_decode(tokens)
-    answer = whole.split(thinking)[-1] if isinstance(thinking, str) and thinking else whole
-    answer = answer if thinking is None else answer.lstrip()
-    first_char = len(whole) - len(answer)
-    if not answer.startswith(text):
-        return None
-    first = _shortest(lm, tokens, whole[:first_char]) if first_char else 0
-    if first_char and len(lm.tok_decode(tokens[:first])) > first_char:
-        first -= 1  # a token that is cut in two
-    if text == answer:
-        special = set(lm.tokenizer.all_special_ids)
-        last = next((i + 1 for i in reversed(range(len(tokens))) if tokens[i] not in special), 0)
-    else:
-        last = _shortest(lm, tokens, whole[: first_char + len(text)])
-    return slice(start + first, start + last)
-
-
-def _shortest(lm: HFLM, tokens: list[int], text: str) -> int:
-    """Return how many of the tokens are needed until they spell the text."""
-    low, high = 0, len(tokens)
-    while low < high:  # the length grows with every token but those that complete a character
-        middle = (low + high) // 2
-        low, high = (low, middle) if len(lm.tok_decode(tokens[:middle])) >= len(text) else (middle + 1, high)
-    while low < len(tokens) and not lm.tok_decode(tokens[:low]).startswith(text):
-        low += 1
-    return low

@@ -8,7 +8,6 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from lm_eval.api.model import hash_args
 
 from lm_eval_calibration.scoring.token_scores import MIN_LARGE_PROB, TokenScores
 
@@ -73,16 +72,6 @@ def _complete_from(probs: Any, k: int, are_ids: bool) -> float:
     left = max(0.0, 1.0 - math.fsum(probs)) + 1e-6  # they are rounded to float32
     largest = min(left, float(np.sort(probs)[-k])) if are_ids and len(probs) >= k else left
     return math.nextafter(largest, 1.0)  # one as large as that may be missing
-
-
-def paid_for(lm: Any, requests: Sequence[Any]) -> list[TokenScores | None]:
-    """Return what ``--use_cache`` holds of these requests from a run that died: the harness keeps answers as they come.
-
-    What a stock run left there has no distributions and is no answer.
-    """
-    cache = getattr(getattr(lm, "cache_hook", None), "dbdict", None)
-    known = [None if cache is None else cache.get(hash_args("loglikelihood", request.args)) for request in requests]
-    return [pair if isinstance(pair, TokenScores) else None for pair in known]
 
 
 def checked_log_prob(value: Any, place: str) -> float:

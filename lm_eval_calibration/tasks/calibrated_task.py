@@ -7,6 +7,7 @@ from functools import cached_property, partial
 from typing import Any, Self, cast
 
 import numpy as np
+from lm_eval.api.metrics import mean
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import handle_non_serializable, hash_string
 
@@ -17,6 +18,7 @@ from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 from lm_eval_calibration.tasks.bounds import BOUNDS, BoundAggregation
 from lm_eval_calibration.tasks.checked_task import CheckedTask, gold_index
 from lm_eval_calibration.tasks.configuration import GENERATION, ROLLING, configuration, order_metrics
+from lm_eval_calibration.tasks.first_token import UNASSIGNED_MASS, fields_of, say_what_is_open
 from lm_eval_calibration.tasks.notices import collect, logger, new_run, say_once
 from lm_eval_calibration.tasks.options import TaskError
 from lm_eval_calibration.tasks.orders import Slots, are_labels, find_slots, in_own_order, replace_last, rotations
@@ -78,6 +80,7 @@ class CalibratedTask(CheckedTask):
         self._aggregate_here()
         self._with_stderr = True
         self._full_ece_is_exact = True
+        self._is_of_first_token = False
         self._sample_ids: list[int] = []
         self._chat_template: Any = None  # of the run
         self._queries: QueryRequests | None = None
@@ -89,7 +92,8 @@ class CalibratedTask(CheckedTask):
         plain = [name for name in self.calibration.metrics if name in self.options.metrics or name not in CATALOG]
         norm = ["acc_norm"] if self.options.confidence == "length_normalized" else []
         bounds = () if self._full_ece_is_exact else tuple(BOUNDS)
-        return (*norm, *plain, *order_metrics(self.options), *bounds)
+        open_mass = (UNASSIGNED_MASS,) if self._is_of_first_token else ()
+        return (*norm, *plain, *order_metrics(self.options), *bounds, *open_mass)
 
     def _aggregate_here(self) -> None:
         """Aggregate with this task's n_bins, even where the harness owns a metric of the same name."""
@@ -98,6 +102,7 @@ class CalibratedTask(CheckedTask):
             self._aggregation_list[name] = Aggregation(metric, self.options.n_bins, view)
             if has_stderr:
                 self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
+        self._aggregation_list[UNASSIGNED_MASS] = mean
         self._aggregate_bounds()
 
     def _aggregate_bounds(self) -> None:
@@ -109,7 +114,7 @@ class CalibratedTask(CheckedTask):
     def build_all_requests(self, **kwargs: Any) -> None:
         """Build the stock task's requests as token-score requests; read off how the run treats samples and errors."""
         collect()
-        run = _evaluate_arguments()
+        run = evaluate_arguments()
         iterations = run.get("bootstrap_iters", 1)
         self._with_stderr = isinstance(iterations, int) and iterations > 0  # as the harness decides
         if not run.get("log_samples", True):
@@ -219,14 +224,17 @@ class CalibratedTask(CheckedTask):
     def apply_filters(self) -> None:
         """Filter as the stock task does; let each answer know its request (``process_results`` gets no doc id)."""
         super().apply_filters()
-        answers = []
+        docs: dict[tuple[int, int], list[TokenScores]] = {}  # by doc and order of its choices
         for instance in self._instances:
             for key, answer in instance.filtered_resps.items():
                 if isinstance(answer, TokenScores):
                     instance.filtered_resps[key] = answer.answering(instance)
                     if not hasattr(instance, "queried"):
-                        answers.append(answer)
-        self._full_ece_is_exact = self._settles_full_ece(answers)
+                        place = instance.doc_id, getattr(instance, "rotation", 0)
+                        docs.setdefault(place, []).append(answer)
+        self._full_ece_is_exact = self._settles_full_ece(answer for answers in docs.values() for answer in answers)
+        as_asked = [answers for (_, rotation), answers in docs.items() if rotation == 0]
+        self._is_of_first_token = say_what_is_open(self.task_name, as_asked)
 
     def _settles_full_ece(self, answers: Iterable[TokenScores]) -> bool:
         """Whether these tell every probability that needs a bin of its own; say so where they don't."""
@@ -256,6 +264,8 @@ class CalibratedTask(CheckedTask):
         names = self.calibration.metrics
         ours = [name for name in names if self._available(name, results, record)]
         means = {name: value for name, value in stock.items() if name not in names} | self._order_metrics(record)
+        if self._is_of_first_token:
+            means[UNASSIGNED_MASS] = record.extra[UNASSIGNED_MASS]
         aggregated = dict(means)
         for name in ours:
             aggregated[name] = record
@@ -345,7 +355,7 @@ class CalibratedTask(CheckedTask):
             log_likelihoods=log_likelihoods,
             gold=gold,
             choice_lengths=tuple(len(choice) for choice in choices),
-            certificate=getattr(scores, "certificate", {}),
+            **fields_of(answers, getattr(scores, "certificate", {})),
             **fields,
         )
 
@@ -365,7 +375,7 @@ def _checked(log_likelihoods: list[float], place: str) -> list[float]:
     return log_likelihoods
 
 
-def _evaluate_arguments() -> Mapping[str, Any]:
+def evaluate_arguments() -> Mapping[str, Any]:
     """Return the arguments of the harness's running ``evaluate``, which tells tasks of none of those we need.
 
     Read off its frame, nothing is changed; outside a run this is empty.

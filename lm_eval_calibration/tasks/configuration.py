@@ -24,8 +24,9 @@ from lm_eval_calibration.tasks.generation_metrics import (
     GENERATION_TABLE,
     SAMPLED_ACC,
     TOKEN_ACCURACY,
-    with_other_confidences,
+    with_rows,
 )
+from lm_eval_calibration.tasks.notices import say_of
 from lm_eval_calibration.tasks.options import KEY, NAMED_OPTIONS, Options, TaskError, check_metric, merged, nearest
 from lm_eval_calibration.tasks.stock import is_stock, read_config, read_yaml, stock_path
 from lm_eval_calibration.tasks.verbalized import SETTINGS, UNPARSED
@@ -119,6 +120,7 @@ def configuration(config: Mapping[str, Any] | None) -> Configuration:
     if in_words:
         stock = {"metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]}
         full |= {"output_type": GENERATION, "generation_kwargs": dict(SETTINGS), "filter_list": None}
+    _say_without_effect(options, str(name), full.get("output_type"))
     if full.get("output_type") == ROLLING:
         full["metric_list"], ours = _corpus_metric_list(stock, given, where)
     elif full.get("output_type") == GENERATION:
@@ -132,6 +134,24 @@ def configuration(config: Mapping[str, Any] | None) -> Configuration:
             stock, given, options, where, is_stock_task=base_path is not None and is_stock(base_path)
         )
     return Configuration(full, tuple(ours), options, path, in_words)
+
+
+_OF_CHOICES = ("confidence", "permute", "temperature", "temperatures")
+_OF_GENERATIONS = ("filter", "correct", "reference", "repeats")
+_OF_ANSWERS = ("metrics", "intervals", "nulls")
+
+
+def _say_without_effect(options: Options, task: str, output_type: Any) -> None:
+    """Warn of options that mean nothing to a task of this type: they may be meant for others of the run."""
+    idle: dict[Any, tuple[tuple[str, ...], str]] = {
+        ROLLING: (_OF_CHOICES + _OF_GENERATIONS + _OF_ANSWERS, "a corpus"),
+        GENERATION: (_OF_CHOICES, "generated answers"),
+    }
+    names, what = idle.get(output_type, (_OF_GENERATIONS, "docs with choices"))
+    given = [name for name in names if getattr(options, name) != getattr(Options, name)]
+    if given:
+        plural = "options" if len(given) > 1 else "option"
+        say_of(task, f"calibration {plural} {', '.join(given)}: without effect on {what}")
 
 
 def why_not(config: Mapping[str, Any]) -> str | None:
@@ -302,7 +322,7 @@ def _generation_metric_list(
     ours += [name for name in options.metrics if name not in ours]
     if options.reference == "":
         ours = [name for name in ours if GENERATION_CATALOG[name].kind != "full_vocabulary"]
-    ours = with_other_confidences(ours, options)
+    ours = with_rows(ours, options)
     defaults = [{"metric": metric} for metric in DEFAULT_METRIC_REGISTRY[GENERATION]]
     stocks = [e for e in chosen if e["metric"] not in GENERATION_CATALOG] or list(stock.get("metric_list") or defaults)
     extra = {"acc": True} if "acc" not in [entry["metric"] for entry in stocks] else {}

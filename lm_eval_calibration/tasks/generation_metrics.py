@@ -18,7 +18,7 @@ from lm_eval_calibration.records import Record, ordered
 from lm_eval_calibration.tasks.notices import say_once
 from lm_eval_calibration.tasks.options import Options
 from lm_eval_calibration.tasks.pooling import PooledStderr, PooledValue
-from lm_eval_calibration.tasks.views import ASKED, TableMetric, with_asked
+from lm_eval_calibration.tasks.views import ASKED, TableMetric, asked_rows, trust_rows, trust_suffixes
 
 SELF_CONSISTENCY = "_self_consistency"
 
@@ -37,6 +37,7 @@ def self_consistent(records: Sequence[Record]) -> Iterable[Judged]:
 
 GENERATION_TABLE = {
     **{name: TableMetric(metric) for name, metric in GENERATION_CATALOG.items()},
+    **trust_rows(GENERATION_CATALOG),
     **{
         f"{name}{SELF_CONSISTENCY}": TableMetric(metric._replace(name=f"{name}{SELF_CONSISTENCY}"), self_consistent)
         for name, metric in GENERATION_CATALOG.items()
@@ -47,11 +48,12 @@ GENERATION_TABLE = {
 """Every metric of confidence that the table of a generation task can show, by name."""
 
 
-def with_other_confidences(names: Iterable[str], options: Options) -> list[str]:
-    """Return the metrics, and after them those of several samples and of what the model says when asked."""
+def with_rows(names: Iterable[str], options: Options) -> list[str]:
+    """Return the metrics, and after them the rows beside them that the options ask for."""
     plain = list(names)
-    sampled = [f"{name}{SELF_CONSISTENCY}" for name in plain if name in SELF_CONSISTENCY_CORE]
-    return [*with_asked(plain, options), *(sampled if options.repeats > 1 else [])]
+    trust = [name + suffix for suffix in trust_suffixes(options) for name in plain if name + suffix in GENERATION_TABLE]
+    of_samples = [f"{name}{SELF_CONSISTENCY}" for name in plain if name in SELF_CONSISTENCY_CORE]
+    return [*plain, *trust, *asked_rows(plain, options), *(of_samples if options.repeats > 1 else ())]
 
 
 def token_hits(record: Record) -> tuple[int, int]:

@@ -18,10 +18,11 @@ from lm_eval_calibration.scoring import (
     REQUEST_TYPE,
     GeneratedText,
     TokenScores,
+    scores_texts,
 )
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 from lm_eval_calibration.tasks.bounds import BOUNDS
-from lm_eval_calibration.tasks.calibrated_task import CalibratedTask, DocResult, doc_hash
+from lm_eval_calibration.tasks.calibrated_task import CalibratedTask, DocResult, doc_hash, evaluate_arguments
 from lm_eval_calibration.tasks.code_eval import CODE_EVAL
 from lm_eval_calibration.tasks.follow_up import FollowUp
 from lm_eval_calibration.tasks.generation_metrics import (
@@ -32,6 +33,7 @@ from lm_eval_calibration.tasks.generation_metrics import (
     TokenAccuracy,
     TokenAccuracyStderr,
 )
+from lm_eval_calibration.tasks.notices import say_once
 from lm_eval_calibration.tasks.options import TaskError, nearest
 from lm_eval_calibration.tasks.p_true import judged
 from lm_eval_calibration.tasks.verbalized import SETTINGS, UNPARSED, question_about, stated
@@ -77,9 +79,10 @@ class GenerationTask(CalibratedTask):
 
     def _aggregate_here(self) -> None:
         for name in self.calibration.metrics:
-            metric, view, _ = GENERATION_TABLE[name]
+            metric, view, has_stderr = GENERATION_TABLE[name]
             self._aggregation_list[name] = Aggregation(metric, self.options.n_bins, view)
-            self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
+            if has_stderr:
+                self._aggregation_list[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
         self._aggregation_list[TOKEN_ACCURACY] = TokenAccuracy()
         self._aggregation_list[f"{TOKEN_ACCURACY}_stderr"] = TokenAccuracyStderr()
         self._aggregate_bounds()
@@ -110,7 +113,16 @@ class GenerationTask(CalibratedTask):
 
     def build_all_requests(self, **kwargs: Any) -> None:
         """Build the stock task's requests, and one for the reference answer of each doc that has one."""
+        lm = evaluate_arguments().get("lm")
+        self._has_reference = self._reference(self.task_docs[0]) is not None
+        if self._has_reference and lm is not None and not scores_texts(lm):
+            self._has_reference = False
+            say_once(
+                f"{self.task_name}: a chat server scores no text that it is given: full_ece and token_accuracy of the "
+                "reference answers are left out"
+            )
         super().build_all_requests(**kwargs)
+        self._instances = [r for r in self.instances if self._has_reference or r.idx != _REFERENCE]
         if self.options.verbalized:
             self._question = question_about(self._chat_template, self.calibration.where)
         asks = bool(self._queries or self._question)
@@ -120,24 +132,25 @@ class GenerationTask(CalibratedTask):
                 continue
             request.request_type = FOLLOWED_UP_REQUEST_TYPE if asks else GENERATION_REQUEST_TYPE
             if asks:
-                request.follow_ups = partial(self._follow_ups, request.args[0])
+                request.follow_ups = partial(self._follow_ups, request)
 
-    def _follow_ups(self, context: Any, text: str) -> list[Instance]:
+    def _follow_ups(self, request: Instance, text: str) -> list[Instance]:
         """Return the requests that ask about an answer: two for P(true), then one for what it says in words."""
-        requests: list[Instance] = []
+        context = request.args[0]
+        asked: list[tuple[str, tuple[Any, ...]]] = []
         if self._queries is not None:
-            requests += [
-                Instance(REQUEST_TYPE, {}, pair, i) for i, pair in enumerate(self._queries.after(context, text))
-            ]
+            asked += [(REQUEST_TYPE, pair) for pair in self._queries.after(context, text)]
         if self._question is not None:
-            arguments = (self._question.prompt(context, text), dict(SETTINGS))
-            requests.append(Instance(GENERATION_REQUEST_TYPE, {}, arguments, len(requests)))
-        return requests
+            asked.append((GENERATION_REQUEST_TYPE, (self._question.prompt(context, text), dict(SETTINGS))))
+        return [
+            Instance(request_type, request.doc, arguments, i, request.metadata)
+            for i, (request_type, arguments) in enumerate(asked)
+        ]
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Any]:
         """Return the stock task's request, and after it one for the tokens of the reference answer."""
         request = ConfigurableTask.construct_requests(self, doc, ctx, **kwargs)
-        reference = self._reference(doc)
+        reference = self._reference(doc) if self._has_reference else None
         if not reference:
             return [request]
         name, doc_id, _ = request.metadata
@@ -239,7 +252,7 @@ class GenerationTask(CalibratedTask):
         ours = [name for name in names if self._is_available(name)]
         for name in ours:
             aggregated[name] = record
-            if self._with_stderr:
+            if self._with_stderr and GENERATION_TABLE[name].has_stderr:
                 aggregated[f"{name}_stderr"] = record
         if self._has_reference and self._has_distributions:
             aggregated[TOKEN_ACCURACY] = record

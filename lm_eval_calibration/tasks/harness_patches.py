@@ -23,6 +23,7 @@ from lm_eval.config.group import AggMetricConfig
 
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
+from lm_eval_calibration.tasks.first_token import UNASSIGNED_MASS
 from lm_eval_calibration.tasks.generation_task import GenerationTask
 from lm_eval_calibration.tasks.notices import say_collected, say_once
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
@@ -116,7 +117,7 @@ def _metric_list(
     kept = []
     for entry in entries:
         without = [task for task, metrics in have.items() if entry.metric not in metrics]
-        if entry.metric not in {*TABLE, *ORDER_METRICS, *BOUNDS} or not without:
+        if entry.metric not in {*TABLE, *ORDER_METRICS, *BOUNDS, UNASSIGNED_MASS} or not without:
             kept.append(entry)
         elif len(without) < len(tasks):
             say_once(f"{group}: {entry.metric} is left out, since not all of its tasks have it ({without[0]}, ...)")

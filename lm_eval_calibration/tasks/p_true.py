@@ -8,7 +8,8 @@ from typing import Any
 from lm_eval.api.instance import Instance
 
 from lm_eval_calibration.asked import Asked
-from lm_eval_calibration.scoring import REQUEST_TYPE, begins
+from lm_eval_calibration.scoring import REQUEST_TYPE, TokenScores, begins
+from lm_eval_calibration.scoring.first_token import is_of_first_token, is_read
 from lm_eval_calibration.tasks.follow_up import FollowUp
 from lm_eval_calibration.tasks.p_true_query import QUERIES
 
@@ -74,5 +75,7 @@ def judged(name: str, answers: Sequence[Any], *, nested: bool) -> Asked:
         answers: to the two requests that query it.
         nested: see :meth:`QueryRequests.is_nested`.
     """
+    if all(isinstance(answer, TokenScores) and is_of_first_token(answer) and not is_read(answer) for answer in answers):
+        return Asked(name, None)  # a chat server tells neither's probability
     p_true = QUERIES[name].p_true([float(answer[0]) for answer in answers], nested=nested)
     return Asked(name, None if math.isnan(p_true) else p_true)

@@ -10,7 +10,7 @@ Every row has a name of its own, a metric's name with a suffix, so that it is ne
 ``_null``, ``_p``: its mean were the model calibrated, and how likely a value as bad then is.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -81,15 +81,16 @@ def _seen(suffix: str) -> dict[str, TableMetric]:
     return {name: TableMetric(metric._replace(name=name), _VIEWS[suffix]) for name, metric in names.items()}
 
 
-def _trust(suffix: str, whole: str, index: int) -> dict[str, TableMetric]:
-    """One number of the interval or the null of every metric that has one."""
-    names = {f"{name}{suffix}": metric for name, metric in CATALOG.items() if getattr(metric, whole) is not None}
+def trust_rows(catalog: Mapping[str, Metric]) -> dict[str, TableMetric]:
+    """Return a row for each number of the interval and of the null of every metric that has one, by name."""
     return {
-        name: TableMetric(
-            metric._replace(name=name, value=Part(getattr(metric, whole), index), higher_is_better=None),
+        f"{name}{suffix}": TableMetric(
+            metric._replace(name=f"{name}{suffix}", value=Part(getattr(metric, whole), index), higher_is_better=None),
             has_stderr=False,
         )
-        for name, metric in names.items()
+        for suffix, (whole, index) in (_INTERVAL | _NULL).items()
+        for name, metric in catalog.items()
+        if getattr(metric, whole) is not None
     }
 
 
@@ -101,16 +102,21 @@ ASKED = {
 }
 """Metrics of one confidence a doc, whatever the docs are: ``ace`` has one class, and there is no ``brier_score``."""
 
-_INTERVAL = {"_low": 0, "_high": 1}
-_NULL = {"_null": 1, "_p": 3}
+
+def trust_suffixes(options: Options) -> list[str]:
+    """Return the ends of the names of those of these rows that are asked for."""
+    return [*(_INTERVAL if options.intervals else ()), *(_NULL if options.nulls else ())]
+
+
+_INTERVAL = {"_low": ("interval", 0), "_high": ("interval", 1)}
+_NULL = {"_null": ("null", 1), "_p": ("null", 3)}
 
 TEMPERATURE = "temperature"
 
 TABLE = {
     **{name: TableMetric(metric) for name, metric in CATALOG.items()},
     **{name: row for suffix in _VIEWS for name, row in _seen(suffix).items()},
-    **{name: row for suffix, index in _INTERVAL.items() for name, row in _trust(suffix, "interval", index).items()},
-    **{name: row for suffix, index in _NULL.items() for name, row in _trust(suffix, "null", index).items()},
+    **trust_rows(CATALOG),
     **ASKED,
     TEMPERATURE: TableMetric(
         CATALOG["nll"]._replace(name=TEMPERATURE, value=fitted_temperature, higher_is_better=None), has_stderr=False
@@ -119,26 +125,22 @@ TABLE = {
 """Every metric that a table can show, by name."""
 
 
-def with_asked(names: Iterable[str], options: Options) -> list[str]:
-    """Return the metrics, and after them the same of what the model says when asked."""
-    plain = list(names)
+def asked_rows(names: Iterable[str], options: Options) -> list[str]:
+    """Return the metrics of what the model says when asked, for these of its plain confidence."""
     suffixes = [suffix for suffix, wanted in ((P_TRUE, options.p_true), (VERBALIZED, options.verbalized)) if wanted]
-    of_one_confidence = ["brier_top_label" if name == "brier_score" else name for name in plain]
+    of_one_confidence = ["brier_top_label" if name == "brier_score" else name for name in names]
     rows = [name + suffix for suffix in suffixes for name in of_one_confidence if name + suffix in ASKED]
-    return [*plain, *dict.fromkeys(rows)]
+    return list(dict.fromkeys(rows))
 
 
 def with_views(names: Iterable[str], options: Options) -> list[str]:
     """Return the metrics, and after them the rows beside them that the options ask for."""
     plain = list(names)
     asked = {
-        tuple(_INTERVAL): options.intervals,
-        tuple(_NULL): options.nulls,
-        (NORM,): options.confidence == "length_normalized",
-        (PERMUTED,): options.permute > 0,
-        (SCALED,): options.temperature,
+        NORM: options.confidence == "length_normalized",
+        PERMUTED: options.permute > 0,
+        SCALED: options.temperature,
     }
-    suffixes = [suffix for group, wanted in asked.items() if wanted for suffix in group]
+    suffixes = [*trust_suffixes(options), *(suffix for suffix, wanted in asked.items() if wanted)]
     rows = [name + suffix for suffix in suffixes for name in plain if name + suffix in TABLE]
-    asked_rows = with_asked(plain, options)[len(plain) :]
-    return [*plain, *([TEMPERATURE] if options.temperature else []), *rows, *asked_rows]
+    return [*plain, *([TEMPERATURE] if options.temperature else []), *rows, *asked_rows(plain, options)]

@@ -13,7 +13,7 @@ from lm_eval_calibration.scoring import TokenScores
 
 pytest.importorskip("aiohttp", reason="servers need `pip install 'lm-eval[api]'`")
 
-from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
+from lm_eval.models.openai_completions import LocalCompletionsAPI
 
 scoring.install()
 
@@ -129,10 +129,3 @@ def test_use_cache_keeps_what_the_server_said(gpt2_lm: Any, tokenizer_path: str,
     assert len(manners.asked) == n_asked
     assert again == first
     assert all(a.has_distributions for a in again)
-
-
-def test_chat_endpoints_are_refused(tokenizer_path: str, harness_log: pytest.LogCaptureFixture) -> None:
-    lm = LocalChatCompletion(base_url="http://127.0.0.1:1", model="tiny")
-    with pytest.raises(NotImplementedError):
-        getattr(lm, scoring.REQUEST_TYPE)(make_requests())
-    assert "chat endpoints give no log-probabilities of a prompt" in harness_log.text

@@ -3,7 +3,6 @@
 import copy
 import pickle
 from collections.abc import Sequence
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from tiny import make_gpt2
 
 from lm_eval_calibration import scoring
 from lm_eval_calibration.scoring import GENERATION_REQUEST_TYPE, GeneratedText, hf_generation
+from lm_eval_calibration.scoring.spans import span_of_ids, span_of_pieces
 
 PROMPTS = ["a", "Which letter comes after b?", "one two three four five six", "zz\n", "Answer:", "x" * 40]
 GREEDY = {"until": ["\n"], "max_gen_toks": 12, "do_sample": False}
@@ -224,15 +224,12 @@ def test_a_generated_text_is_a_text(gpt2_lm: HFLM) -> None:
     assert type(text.strip()) is str
 
 
-class Words:
-    """A backend's tokenizer whose tokens are whole words; 0 ends a text."""
+WORDS = ("<eos>", "one", " two", "\n", " three\nfour", "<think>", "</think>")
 
-    think_end_token: Any = None
-    words = ("<eos>", "one", " two", "\n", " three\nfour", "<think>", "</think>")
-    tokenizer = SimpleNamespace(all_special_ids=[0])
 
-    def tok_decode(self, tokens: Sequence[int]) -> str:
-        return "".join(self.words[token] for token in tokens if token)
+def spell(tokens: Sequence[int]) -> str:
+    """A tokenizer whose tokens are whole words; 0 ends a text."""
+    return "".join(WORDS[token] for token in tokens if token)
 
 
 @pytest.mark.parametrize(
@@ -250,14 +247,34 @@ class Words:
     ],
 )
 def test_which_tokens_count(tokens: list[int], text: str, think: Any, expected: Any) -> None:
-    lm = Words()
-    lm.think_end_token = think
-    span = hf_generation._span(lm, tokens, text)  # type: ignore[arg-type]
+    span = span_of_ids(tokens, text, spell, [0], think)
     assert (span and (span.start, span.stop)) == expected
 
 
 def test_a_cut_character_counts_with_all_its_bytes(gpt2_lm: HFLM) -> None:
     tokens = gpt2_lm.tok_encode("aé€")[:-1]  # the last character lacks a byte
     text = gpt2_lm.tok_decode(tokens)
-    assert hf_generation._span(gpt2_lm, tokens, text) == slice(0, len(tokens))
-    assert hf_generation._span(gpt2_lm, gpt2_lm.tok_encode("aé€\nb"), "aé€") == slice(0, 6)
+    assert span_of_ids(tokens, text, gpt2_lm.tok_decode, [], None) == slice(0, len(tokens))
+    assert span_of_ids(gpt2_lm.tok_encode("aé€\nb"), "aé€", gpt2_lm.tok_decode, [], None) == slice(0, 6)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "content", "text", "expected"),
+    [
+        (["one", " two", "<eos>"], "one two", "one two", (0, 2)),
+        (["one", " two", "\n", "more"], "one two", "one two", (0, 2)),  # the stop string came, the batch went on
+        (["one", " three\nfour"], "one three", "one three", (0, 2)),  # the stop string cuts a token in two
+        (["", "", "é", "", "€", "\n"], "é€", "é€", (0, 5)),  # a character of several tokens
+        (["thus", "</think>", " ", "é"], "thus</think> é", "é", (3, 4)),  # the harness took the thoughts away
+        (["so", "", "é", " is"], "soé is", "é is", (1, 4)),
+        (["a", " b", "</think>", "yes", "<eos>"], "yes", "yes", (3, 4)),  # the server took them away
+        (["yes", " ", "so", "</think>", "so"], "so", "so", None),  # it could be either
+        (["two"], "one", "one", None),
+        (["one"], "one two", "one two", None),  # tokens are missing
+        (["\n"], "", "", (0, 0)),
+        ([], "", "", (0, 0)),
+    ],
+)
+def test_which_of_a_server_s_tokens_count(pieces: list[str], content: str, text: str, expected: Any) -> None:
+    span = span_of_pieces(pieces, content, text)
+    assert (span and (span.start, span.stop)) == expected

@@ -311,3 +311,22 @@ def test_what_can_be_calibrated(config: dict[str, Any], reason: str | None) -> N
 def test_an_unknown_column_is_an_error_with_the_nearest() -> None:
     with pytest.raises(TaskError, match=r"doc_to_text is 'questoin' \(did you mean question\?\)"):
         CalibratedTask(make_config(doc_to_text="questoin"))
+
+
+def test_intervals_and_nulls_stand_beside_the_metrics() -> None:
+    values, samples, records = run(Scripted(adds), make_config(**options(intervals=True, nulls=True)))
+    confidence, correct = metric_arrays(records, "top_label", 10)
+    low, high = metrics.ece_interval(confidence, correct)
+    null = metrics.ece_null(confidence, correct)
+    shown = [values[f"ece_{end},none"] for end in ("low", "high", "null", "p")]
+    assert shown == pytest.approx([low, high, null.mean, null.p_value], abs=1e-12)
+    assert "auroc_low,none" in values
+    assert not [key for key in values if key.startswith("ece_low_stderr")]
+    assert {"ece_low", "ece_p"} <= samples[0].keys()
+
+
+def test_options_without_effect_are_named(harness_log: pytest.LogCaptureFixture) -> None:
+    run(Scripted(adds), make_config(**options(temperature=True, permute=4, n_bins=5)))
+    assert "sums_calibration: calibration options permute, temperature: without effect on generated answers" in (
+        harness_log.text
+    )

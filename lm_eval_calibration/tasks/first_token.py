@@ -1,0 +1,36 @@
+"""What a chat server's answers leave open: choices that no token it tells reads as, mass that no choice received."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from lm_eval_calibration.scoring import TokenScores
+from lm_eval_calibration.scoring.first_token import is_of_first_token, is_read, unassigned_mass
+from lm_eval_calibration.tasks.notices import say_once
+
+UNASSIGNED_MASS = "unassigned_mass"
+"""Mean probability, over the docs, that an answer begins with none of the doc's choices."""
+
+
+def fields_of(choices: Sequence[Any], gold_certificate: Any) -> dict[str, Any]:
+    """Return a record's certificate and, where choices were read from the first token, what that left open."""
+    if not all(isinstance(answer, TokenScores) and is_of_first_token(answer) for answer in choices):
+        return {"certificate": gold_certificate}
+    bounded = [k for k, answer in enumerate(choices) if not is_read(answer)]
+    return {
+        "certificate": choices[bounded[0]].certificate if bounded else gold_certificate,
+        "extra": {UNASSIGNED_MASS: unassigned_mass(choices), "bounded_choices": bounded},
+    }
+
+
+def say_what_is_open(task: str, docs: Iterable[Sequence[TokenScores]]) -> bool:
+    """Say how many docs have choices that are bounded, or no other; return whether they are read from first tokens."""
+    docs = [choices for choices in docs if all(map(is_of_first_token, choices))]
+    bounded = sum(any(not is_read(answer) for answer in choices) for choices in docs)
+    unread = sum(not any(map(is_read, choices)) for choices in docs)
+    if bounded:
+        say_once(
+            f"{task}: of {len(docs)} docs {bounded} have a choice that is none of the most probable first tokens: it "
+            f"counts with the largest probability that it may have. {unread} have no other: all their choices are "
+            f"taken for equally probable, and the first for the answer"
+        )
+    return bool(docs)
