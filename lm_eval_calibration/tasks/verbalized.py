@@ -25,7 +25,7 @@ SETTINGS = {"until": ["\n"], "max_gen_toks": 32, "do_sample": False, "temperatur
 UNPARSED = "unparsed"
 """The share of docs whose reply states no probability, or whose answer can't be read."""
 
-_REPLY = re.compile(r"(?:Probability:\s*)?(\d+(?:\.\d+)?)\s*%\.?")
+_REPLY = re.compile(r"(?:Probability:\s*)?([0-9]+(?:\.[0-9]+)?)\s*%\.?")
 
 
 def question_about(chat_template: Callable[..., Any] | None, where: str) -> FollowUp:
