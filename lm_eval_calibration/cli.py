@@ -415,6 +415,86 @@ def evidence(
 
 
 @app.command()
+def tune(
+    *,
+    model: Annotated[str, typer.Option(metavar="PATH", help="The base model: a folder, or its name on the hub.")],
+    tasks: Annotated[str, typer.Option(metavar="NAME,...", help="Multiple-choice tasks or groups to learn from.")],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the adapter, its card, grades, checkpoints.")],
+    model_args: Annotated[
+        str, typer.Option("--model_args", help="The model's other arguments, as in `lm_eval run`: gguf_file=F,dtype=D.")
+    ] = "",
+    fit_fraction: Annotated[
+        float | None,
+        typer.Option(
+            "--fit_fraction",
+            "--fit-fraction",
+            metavar="F",
+            help="Learn from this share of the docs that "
+            "the task evaluates, and judge the rest; else from its training split.",
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=4, help="Docs of each task to grade at most.")] = 20_000,
+    judged: Annotated[int | None, typer.Option(min=1, help="Docs of each task to judge on at most.")] = None,
+    num_fewshot: Annotated[int | None, typer.Option("--num_fewshot", min=0, help="As in `lm_eval run`.")] = None,
+    apply_chat_template: Annotated[bool, typer.Option("--apply_chat_template", help="As in `lm_eval run`.")] = False,
+    include_path: Annotated[
+        Path | None, typer.Option("--include_path", metavar="DIR", help="Your own task YAMLs, beside the harness's.")
+    ] = None,
+    method: Annotated[str, typer.Option(help="lora, probe (on the last hidden state) or lora-probe.")] = "lora",
+    query: Annotated[str, typer.Option(help="Wording of the query: kapoor or kadavath.")] = "kapoor",
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the docs.")] = 1,
+    batch_size: Annotated[int, typer.Option("--batch_size", min=1, help="Docs on each device at once.")] = 4,
+    gradient_accumulation: Annotated[
+        int, typer.Option("--gradient_accumulation", min=1, help="Batches to one step.")
+    ] = 1,
+    learning_rate: Annotated[float, typer.Option("--learning_rate", help="At the start; it falls to 0.")] = 1e-4,
+    target_modules: Annotated[
+        str, typer.Option("--target_modules", metavar="NAME,...", help="Modules to adapt, or all-linear.")
+    ] = "",
+    seed: Annotated[int, typer.Option(min=0, help="Of the adapter, the docs' order and dropout.")] = 0,
+    graded: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Use the grades in this folder of another run.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, ...; a GPU where there is one.")] = None,
+) -> None:
+    """Teach a model, from its own graded answers, how likely they are right (needs the extra `tuning`).
+
+    Trains a LoRA adapter that answers the query of `<name>_p_true_calibration` and leaves the answers as they were;
+    prints the commands that judge it on docs which it has not learned from. The same command goes on with a run that
+    was broken off; `accelerate launch -m lm_eval_calibration tune ...` trains on several devices.
+
+    Example: `lm-eval-calibration tune --model gpt2 --tasks medmcqa --fit-fraction 0.5 --output tuned`
+    """
+    from lm_eval_calibration.tuning.command import tune as tune_model
+    from lm_eval_calibration.tuning.settings import Grading, Protocol
+
+    with _errors_in_one_line():
+        tune_model(
+            Grading(
+                model,
+                model_args,
+                _split(tasks),
+                fit_fraction,
+                limit,
+                num_fewshot,
+                apply_chat_template,
+                None if include_path is None else str(include_path),
+            ),
+            Protocol(
+                method, query, epochs, batch_size, gradient_accumulation, learning_rate, _split(target_modules), seed
+            ),
+            output,
+            graded=graded,
+            judged=judged,
+            device=device,
+        )
+
+
+def _split(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
+@app.command()
 def demo(
     limit: Annotated[int | None, typer.Option(min=1, help="Questions of each part, for a quick look.")] = None,
     output_path: Annotated[

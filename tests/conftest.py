@@ -9,6 +9,7 @@ from typing import Any
 # Before any Hugging Face library is imported: a test must never reach for the network.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # several workers with a thread on every core each are slower than one
 
 import pytest
 from tiny import make_gpt2, make_t5, make_tokenizer

@@ -28,6 +28,7 @@ def write_run(
     template: str | None = None,
     text: str = "planted question",
     groups: Mapping[str, list[str]] | None = None,
+    certificate: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write ``results_*.json`` and ``samples_*.jsonl`` of a model and return their folder.
 
@@ -47,6 +48,7 @@ def write_run(
         template: hash of the chat template.
         text: of the docs.
         groups: group to its tasks.
+        certificate: what its certificates say otherwise.
     """
     tasks = tasks or {"anatomy_calibration": 200}
     folder.mkdir(parents=True, exist_ok=True)
@@ -62,6 +64,7 @@ def write_run(
                 tokenizer=tokenizer,
                 prompt=f"{prompt}{shots}",
                 text=text,
+                certificate=certificate or {},
             )
         ]
         (folder / f"samples_{task}_{time}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -93,7 +96,16 @@ def write_run(
 
 
 def _lines(
-    task: str, n: int, *, seed: int, docs: int, sharpness: float, tokenizer: str | None, prompt: str, text: str
+    task: str,
+    n: int,
+    *,
+    seed: int,
+    docs: int,
+    sharpness: float,
+    tokenizer: str | None,
+    prompt: str,
+    text: str,
+    certificate: Mapping[str, Any],
 ) -> list[dict[str, Any]]:
     of_docs = np.random.default_rng([docs, len(task)])
     truth = of_docs.normal(0, 1.5, (n, 4))
@@ -111,7 +123,7 @@ def _lines(
             kind="multiple_choice",
             log_likelihoods=tuple(np.log(probs).tolist()),
             gold=gold,
-            certificate={"backend": "HFLM", "tokenizer": tokenizer, "versions": {"lm-eval": "0.4.13"}},
+            certificate={"backend": "HFLM", "tokenizer": tokenizer, "versions": {"lm-eval": "0.4.13"}, **certificate},
             **({} if tokenizer is None else _distributions(probs, gold)),
         )
         found.append(

@@ -208,6 +208,17 @@ def test_certificates_that_differ_are_listed_field_by_field(runs):
     assert unlike(a, b) == ()
 
 
+@pytest.mark.parametrize("place", [lambda fields: fields, lambda fields: {"reference": fields}])
+def test_one_vocabulary_in_two_folders_is_no_difference(questions, place):
+    a, b = (
+        answered("one", questions["one"], certificate=place({"tokenizer": folder, "vocabulary": "5f"}))
+        for folder in ("a", "b")
+    )
+    assert unlike(a, b) == ()
+    other = answered("one", questions["one"], certificate=place({"tokenizer": "b", "vocabulary": "60"}))
+    assert {difference.field.split(".")[-1] for difference in unlike(a, other)} == {"tokenizer", "vocabulary"}
+
+
 def test_tasks_that_only_one_run_has_are_named(runs):
     a, b = runs
     found = compare_runs([r for r in a if r.task != "one"], [r for r in b if r.task != "two"], names=["acc"])

@@ -46,11 +46,12 @@ ALLOWED = {
         ),
         *("scoring", "temperatures"),
     },
+    "tuning": {"metrics", "scoring", "tasks", "output", "errors", "__init__"},
     "report": {"metrics", "records", "recalibration", "runs", "diagrams", "verdicts", "output", "errors", "__init__"},
     "demo": {"metrics", "records", "tasks", "verdicts", "errors"},
     "check": {"metrics", "columns", "records", "tasks", "demo", "errors"},
     "cli": {
-        *("check", "tasks", "demo", "recalibrate", "report", "compare", "drift", "evidence", "export"),
+        *("check", "tasks", "demo", "recalibrate", "report", "compare", "drift", "evidence", "export", "tuning"),
         *("directory", "errors"),
     },
     "__main__": {"cli"},
@@ -58,7 +59,13 @@ ALLOWED = {
 }
 
 # Where heavy packages may be named at all.
-ONLY_IN = {"torch": {"scoring"}, "transformers": {"scoring"}, "lm_eval": {"scoring", "tasks", "demo", "check"}}
+ONLY_IN = {
+    "torch": {"scoring", "tuning"},
+    "transformers": {"scoring", "tuning"},
+    "peft": {"tuning"},
+    "accelerate": {"tuning"},
+    "lm_eval": {"scoring", "tasks", "demo", "check", "tuning"},
+}
 
 
 def room(path: Path) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from lm_eval_calibration.compare.formats import FORMATS, SUFFIXES
-from lm_eval_calibration.compare.table import DEFAULT_METRICS, make_table
+from lm_eval_calibration.compare.table import DEFAULT_METRICS, OF_ANSWERS, make_table
 from lm_eval_calibration.comparison.results import METRICS
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.output import write_whole
@@ -28,7 +28,7 @@ def compare(
 
     Args:
         results: folders or files of runs, each PATH or NAME=PATH.
-        metrics: names, separated by commas; the core ones where not given.
+        metrics: names, separated by commas; the core ones of such docs where not given.
         tasks: those to show; all that the runs have in common where there are none.
         n_bins: bins of the binned metrics; those of the runs where not given.
         form: name of a format; by the output's suffix where not given.
@@ -40,13 +40,12 @@ def compare(
         raise UserError(f"{what}; there are {', '.join(FORMATS)}")
     if form == "png" and output is None:
         raise UserError("a PNG is no text: give --output FILE")
-    names = list(DEFAULT_METRICS) if metrics is None else [name.strip() for name in metrics.split(",")]
+    names = [name.strip() for name in metrics.split(",")] if metrics is not None else []
     for name in names:
         if name not in METRICS:
             raise UserError(f"no metric {name!r}; there are {', '.join(METRICS)}")
     runs = read_runs(results, n_bins)
-    if metrics is None and not any(_has(run, "full_vocabulary") for run in runs.values()):
-        names.remove("full_ece")
+    names = names or _core_metrics(list(runs.values()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is undefined says so in its cell
         table = make_table(runs, names, tasks or None, progress=_progress)
@@ -85,6 +84,13 @@ def read_runs(results: Sequence[str], n_bins: int | None) -> dict[str, Run]:
 def _name_and_path(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     return ("", Path(text)) if not equals or not name or Path(text).exists() else (name, Path(path))
+
+
+def _core_metrics(runs: Sequence[Run]) -> list[str]:
+    """The core metrics that some doc of the runs has."""
+    names = DEFAULT_METRICS if any("multiple_choice" in run.kinds() for run in runs) else OF_ANSWERS
+    without = () if any(_has(run, "full_vocabulary") for run in runs) else ("full_ece",)
+    return [name for name in names if name not in without]
 
 
 def _has(run: Run, kind: str) -> bool:

@@ -23,6 +23,12 @@ ALPHA = 0.05
 
 DEFAULT_METRICS = ("acc", *metrics.CORE)
 
+OF_ANSWERS = ("acc", "brier_top_label", "ece", "full_ece", "auroc")
+"""The same where all answers were generated; ``ace`` of one class has no test of its own."""
+
+_OF_THE_MODEL = ("tokenizer", "vocabulary")
+"""Fields of a certificate that differ between models; where that matters the metric says so."""
+
 Mark = Literal["best", "tied", ""]
 
 
@@ -150,6 +156,7 @@ def make_table(
     pairs = _adjusted([pair for labels, found in compared.items() for pair in _pairs(*labels, found, shown)])
     scopes = tuple(_scope(task, runs, common, names, pairs) for task in shown)
     notes = tuple(dict.fromkeys(note for labels, found in compared.items() for note in _notes(*labels, found)))
+    notes += tuple(f"{label}: {said}" for label, run in runs.items() for said in run.suspicions)
     return Table(tuple(runs), tuple(names), next(iter(runs.values())).n_bins, scopes, tuple(pairs), notes)
 
 
@@ -207,7 +214,8 @@ def _mark(rows: dict[str, dict[str, Cell]], name: str, pairs: Sequence[Pair]) ->
     """Mark the best of a column and its ties; a column in which any two can't be compared has none."""
     defined = [label for label, row in rows.items() if not math.isnan(row[name].value)]
     between = {frozenset((pair.a, pair.b)): pair for pair in pairs}
-    reasons = [between[frozenset(two)].reason for two in combinations(defined, 2) if frozenset(two) in between]
+    twos = map(frozenset, combinations(defined, 2))
+    reasons = [between[two].reason if two in between else f"{name} of these docs is not tested" for two in twos]
     if any(reasons):
         reason = next(filter(None, reasons))
         for label in defined:
@@ -217,10 +225,9 @@ def _mark(rows: dict[str, dict[str, Cell]], name: str, pairs: Sequence[Pair]) ->
         return
     best = min(defined, key=lambda label: _badness(name, rows[label][name].value))
     for label in defined:
-        pair = between.get(frozenset((label, best)))
         if label == best:
             rows[label][name] = rows[label][name]._replace(mark="best")
-        elif pair is not None and not pair.p_adjusted <= ALPHA:
+        elif not between[frozenset((label, best))].p_adjusted <= ALPHA:
             rows[label][name] = rows[label][name]._replace(mark="tied")
 
 
@@ -240,6 +247,8 @@ def _notes(a: str, b: str, found: RunComparison) -> list[str]:
             notes.append(f"{scope.task}: {scope.other_golds} docs of {a} and {b} have other gold answers")
     if any(scope.other_prompts for scope in found.tasks):
         notes.append(f"{a} and {b} were asked with different prompts")
+    if unlike := [str(d) for d in found.unlike if d.field.split(".")[-1] not in _OF_THE_MODEL]:
+        notes.append(f"{a} and {b} were not measured alike ({'; '.join(unlike)})")
     if left := [*found.only_a, *found.only_b]:
         notes.append(f"not in every run and left out: {', '.join(left)}")
     for difference in found.tasks[0].differences.values():

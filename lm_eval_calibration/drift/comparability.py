@@ -23,6 +23,7 @@ def settings_apart(base: Run, new: Run) -> list[str]:
             if one is not None and other is not None and one != other:
                 reasons[f"{name}: {one} in BASE, {other} in NEW"].append(task)
     found = [f"{_listed(tasks)}: {reason}" for reason, tasks in reasons.items()]
+    found += [f"{name}: {said}" for name, run in (("BASE", base), ("NEW", new)) for said in run.suspicions]
     if base.n_bins != new.n_bins:
         found.append(f"n_bins: {base.n_bins} in BASE, {new.n_bins} in NEW; --n_bins computes both alike")
     if base.configuration.chat_template != new.configuration.chat_template and _say_all(base, new):

@@ -2,9 +2,10 @@
 
 import math
 import warnings
+from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from lm_eval_calibration.metrics import CATALOG, CORE, Metric, Null
+from lm_eval_calibration.metrics import CATALOG, CORE, GENERATION_CATALOG, Metric, Null
 from lm_eval_calibration.recalibration.shares import share_interval
 
 ACC = "acc"
@@ -92,8 +93,8 @@ def undefined(reason: str, n_docs: int = 0) -> Measured:
     return Measured(math.nan, math.nan, math.nan, math.nan, n_docs, reason)
 
 
-def metric_of(name: str) -> Metric:
-    """Return a metric of the catalog; raise ValueError where there is none of this name."""
+def metric_of(name: str, kinds: Collection[str] = ()) -> Metric:
+    """Return a metric as it is defined for docs of these kinds; raise ValueError where there is none of this name."""
     if name not in CATALOG:
         raise ValueError(f"no metric {name!r}; there are {ACC}, {', '.join(CATALOG)}")
-    return CATALOG[name]
+    return (GENERATION_CATALOG if set(kinds) == {"generation"} else CATALOG).get(name, CATALOG[name])

@@ -80,6 +80,12 @@ class Run:
         together = sum((docs.certificates for docs in self.docs.values()), Counter[str]())
         return [(json.loads(text), n_docs) for text, n_docs in together.most_common()]
 
+    @property
+    def suspicions(self) -> tuple[str, ...]:
+        """What was found to be wrong with the backend's numbers while it ran; normally nothing."""
+        said = [str(certificate["suspect"]) for certificate, _ in self.certificates if certificate.get("suspect")]
+        return tuple(dict.fromkeys(said))
+
     def __len__(self) -> int:
         return sum(map(len, self.docs.values()))
 
@@ -128,16 +134,20 @@ class Run:
                 texts = sum(list(self.docs[task].kinds).count("corpus") for task in self.tasks_of(tasks))
                 found[name] = accuracy(right, n_docs - texts)  # a corpus has no answers
                 continue
-            metric = metric_of(name)
+            metric = metric_of(name, self.kinds(tasks))
             try:
                 found[name] = measure(metric, self.arrays(metric.kind, tasks), self.n_bins, with_stderr=with_stderr)
             except ValueError as error:
                 found[name] = undefined(str(error), n_docs)
         return found
 
+    def kinds(self, tasks: str | Sequence[str] | None = None) -> set[str]:
+        """Return the kinds of docs there are among some tasks: ``multiple_choice``, ``generation``, ``corpus``."""
+        return {kind for task in self.tasks_of(tasks) for kind in self.docs[task].kinds}
+
     def null(self, name: str, tasks: str | Sequence[str] | None = None) -> Null | None:
         """Return what a calibrated model would show of a metric on the same docs; None where that is undefined."""
-        metric = metric_of(name)
+        metric = metric_of(name, self.kinds(tasks))
         try:
             return measure_null(metric, self.arrays(metric.kind, tasks), self.n_bins)
         except ValueError:
@@ -155,8 +165,7 @@ class Run:
             ValueError: docs with choices and without together, or texts of a corpus.
         """
         of_tasks = [self.docs[task] for task in self.tasks_of(tasks)]
-        kinds = {kind for docs in of_tasks for kind in docs.kinds}
-        if kinds == {"generation"}:
+        if self.kinds(tasks) == {"generation"}:
             hashes = [docs.doc_hashes[i] for docs in of_tasks for i in docs.order.tolist() if docs.has_confidence(i)]
             return Docs.of_answers(*self.arrays("top_label", tasks), hashes)
         probs, labels = self.arrays("choices", tasks)

@@ -19,6 +19,7 @@ from lm_eval_calibration.scoring.stock_calls import generate
 from lm_eval_calibration.scoring.token_scores import TokenScores
 from lm_eval_calibration.scoring.top_k import K
 from lm_eval_calibration.scoring.versions import versions
+from lm_eval_calibration.scoring.vocabulary import tokenizer_fields
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
 
@@ -56,7 +57,7 @@ def answer(lm: LocalChatCompletion, requests: Sequence[Any], keep: Callable[[int
         "backend": type(lm).__name__,
         "distributions": DISTRIBUTIONS,
         "k": _granted_k(lm),
-        "tokenizer": "the server's",
+        **tokenizer_fields(lm),
         "versions": versions("lm-eval"),
     }
 

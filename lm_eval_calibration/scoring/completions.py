@@ -18,6 +18,7 @@ from lm_eval_calibration.scoring.stock_calls import score, shadowed
 from lm_eval_calibration.scoring.token_scores import TokenScores
 from lm_eval_calibration.scoring.top_k import K, scores_of
 from lm_eval_calibration.scoring.versions import versions
+from lm_eval_calibration.scoring.vocabulary import tokenizer_fields
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
 
@@ -70,7 +71,7 @@ def _asking_for_more(lm: LocalCompletionsAPI) -> Iterator[None]:
         "backend": type(lm).__name__,
         "distributions": "top_k",
         "k": k,
-        "tokenizer": str(lm.tokenizer_name),
+        **tokenizer_fields(lm),
         "versions": versions("lm-eval"),
     }
 

@@ -13,6 +13,7 @@ from lm_eval_calibration.scoring.stock_calls import score, shadowed
 from lm_eval_calibration.scoring.token_scores import MAX_BINS, TokenScores
 from lm_eval_calibration.scoring.top_k import K, Position, checked_log_prob, scores_of
 from lm_eval_calibration.scoring.versions import versions
+from lm_eval_calibration.scoring.vocabulary import tokenizer_fields
 
 Keep = Callable[[int, TokenScores], None]
 
@@ -42,7 +43,7 @@ def certificate_of(lm: Any) -> dict[str, Any]:
     return {
         "backend": type(lm).__name__,
         "dtype": str(arguments.get("dtype", "")),
-        "tokenizer": str(lm.tokenizer_name),
+        **tokenizer_fields(lm),
         "versions": versions("lm-eval", "vllm" if is_vllm(lm) else "sglang"),
     }
 

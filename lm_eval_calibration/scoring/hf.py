@@ -27,6 +27,7 @@ from lm_eval_calibration.scoring.temperature_grid import TemperatureGrid
 from lm_eval_calibration.scoring.token_scores import TokenScores
 from lm_eval_calibration.scoring.transfer import to_device
 from lm_eval_calibration.scoring.versions import versions
+from lm_eval_calibration.scoring.vocabulary import tokenizer_fields
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
 
@@ -169,7 +170,7 @@ class _Forward:
         self.certificate: dict[str, Any] = {
             "backend": type(lm).__name__,
             "distributions": "exact",
-            "tokenizer": str(lm.tokenizer_name),
+            **tokenizer_fields(lm),
             "versions": versions("lm-eval", "transformers", "torch"),
         }
 

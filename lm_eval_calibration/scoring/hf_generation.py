@@ -20,6 +20,7 @@ from lm_eval_calibration.scoring.generated_text import GeneratedText
 from lm_eval_calibration.scoring.spans import span_of_ids
 from lm_eval_calibration.scoring.stock_calls import generate
 from lm_eval_calibration.scoring.versions import versions
+from lm_eval_calibration.scoring.vocabulary import tokenizer_fields
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
 
@@ -59,7 +60,7 @@ def answer(lm: HFLM, requests: Sequence[Any], keep: Keep) -> None:
             "backend": type(lm).__name__,
             "token_probabilities": "none" if log_probs is None else "exact: the model's own at temperature 1",
             "dtype": recorder.dtype,
-            "tokenizer": str(lm.tokenizer_name),
+            **tokenizer_fields(lm),
             "versions": versions("lm-eval", "transformers", "torch"),
         }
         for i, tokens in enumerate(emitted.tolist()):

@@ -21,6 +21,7 @@ from lm_eval_calibration.scoring.spans import span_of_pieces
 from lm_eval_calibration.scoring.stock_calls import generate
 from lm_eval_calibration.scoring.top_k import checked_log_prob
 from lm_eval_calibration.scoring.versions import versions
+from lm_eval_calibration.scoring.vocabulary import tokenizer_fields
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
 
@@ -60,7 +61,7 @@ def answer(lm: LocalCompletionsAPI, requests: Sequence[Any], keep: Keep) -> None
     certificate = {
         "backend": type(lm).__name__,
         "token_probabilities": GIVEN,
-        "tokenizer": str(lm.tokenizer_name) or "the server's",
+        **tokenizer_fields(lm),
         "versions": versions("lm-eval"),
     }
     kept: set[int] = set()

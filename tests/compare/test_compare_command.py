@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from logged_runs import make_generated_lines
+from logged_runs import write_run as write_logged_run
 from made_runs import write_run
 from typer.testing import CliRunner
 
@@ -154,6 +156,21 @@ def test_full_ece_of_different_tokenizers_is_shown_as_not_comparable(tmp_path: P
     assert r"\times" in compare(*paths, "--format", "latex").stdout
 
 
+def test_runs_measured_otherwise_are_flagged(tmp_path: Path) -> None:
+    certificates = [{"vocabulary": "5f"}, {"vocabulary": "5f", "distributions": "top_k", "dtype": "bfloat16"}]
+    certificates[1]["suspect"] = "shifted by one position"
+    paths = [
+        write_run(tmp_path / str(i), seed=i, model=f"m{i}", tokenizer=f"folder/{i}", certificate=certificate)
+        for i, certificate in enumerate(certificates)
+    ]
+    done = compare(*paths)
+    assert "note: m1: shifted by one position" in done.stdout
+    (line,) = (line for line in done.stdout.splitlines() if "were not measured alike" in line)
+    assert "distributions:  against top_k; dtype:  against bfloat16" in line
+    assert "tokenizer" not in line
+    assert "not comparable" not in done.stdout  # one vocabulary in two folders
+
+
 def test_other_docs_are_compared_unpaired_and_that_is_said(tmp_path: Path) -> None:
     paths = [write_run(tmp_path / str(i), model=f"m{i}", docs=i) for i in range(2)]
     done = compare(*paths, "--metrics", "ece")
@@ -217,3 +234,16 @@ def test_references_are_whole_and_cited_once() -> None:
     assert bibtex(["ece"]).count("@") == 3  # its paper, Holm's, the software
     for entry in bibtex(CATALOG).split("\n\n"):
         assert entry.count("{") == entry.count("}")
+
+
+def test_generated_answers_are_compared_by_what_they_have(tmp_path: Path) -> None:
+    folders = [
+        write_logged_run(tmp_path / model, {"qa_calibration": make_generated_lines("qa_calibration", seed=seed)})
+        for seed, model in enumerate(("a", "b"))
+    ]
+    result = compare(*folders)
+    assert result.exit_code == 0, result.output
+    assert "model\tdocs\tacc ↑\tbrier_top_label ↓\tece ↓\tauroc ↑\n" in result.stdout
+    named = compare(*folders, "--metrics", "ace")
+    assert named.stdout.count("(not comparable)") == 2
+    assert "undefined" not in named.stdout

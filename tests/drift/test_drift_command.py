@@ -76,6 +76,7 @@ def test_other_docs_are_compared_unpaired(base: Path) -> None:
         ({"template": "abc"}, "chat template: not the same"),
         ({"tokenizer": "another"}, "full_ece is compared within one tokenizer only"),
         ({"tokenizer": None}, "leave it out by --metrics"),
+        ({"certificate": {"suspect": "shifted by one position"}}, "NEW: shifted by one position"),
         ({"tasks": {"other_calibration": 30}}, "no task in common: BASE has anatomy_calibration"),
         ({"tasks": {"anatomy_calibration": 300}}, "virology_calibration: NEW has no samples"),
     ],
@@ -91,6 +92,15 @@ def test_runs_that_are_not_comparable_say_why(options: dict[str, Any], reason: s
     assert data["verdict"] == "not comparable"
     assert reason in " ".join(data["reasons"])
     assert data["tests"] == []
+
+
+def test_numbers_obtained_otherwise_are_flagged(base: Path) -> None:
+    certificate = {"backend": "LocalCompletionsAPI", "distributions": "top_k", "k": 20, "dtype": "bfloat16"}
+    new = write_run(Path("new"), tasks=TASKS, seed=1, certificate=certificate | {"shared_prefixes": True})
+    notes = json.loads(drift(base, new, "--format", "json").stdout)["notes"]
+    for said in ("backend: HFLM against LocalCompletionsAPI", "distributions:  against top_k", "k:  against 20"):
+        assert f"not the same in both runs: {said}" in notes
+    assert {"dtype", "shared_prefixes"} <= {note.split(": ")[1] for note in notes if note.startswith("not the same")}
 
 
 def test_what_is_not_comparable_is_an_error_for_ci(base: Path) -> None:

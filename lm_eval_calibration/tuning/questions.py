@@ -1,0 +1,154 @@
+"""Docs as the harness asks them: the requests of the choices, and the query about each, as the judging run has them."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.tasks.checked_task import gold_index
+from lm_eval_calibration.tasks.p_true_query import QUERIES, Query
+from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
+from lm_eval_calibration.tuning.settings import Grading
+from lm_eval_calibration.tuning.splitting import Parts, content_hash, split_one, split_two
+
+SUFFIX = "_calibration"
+
+
+class Question(NamedTuple):
+    """A doc to learn from.
+
+    Attributes:
+        task: name of the task.
+        doc_id: its number in its split.
+        content: hash of what it asks.
+        held_out: whether it is for validation.
+        choices: context and continuation of each choice.
+        queries: for each choice, contexts and continuations of the query about it.
+        gold: index of the right choice.
+    """
+
+    task: str
+    doc_id: int
+    content: str
+    held_out: bool
+    choices: tuple[tuple[str, str], ...]
+    queries: tuple[tuple[tuple[str, str], ...], ...]
+    gold: int
+
+
+class Asked(NamedTuple):
+    """What is learned from one task.
+
+    Attributes:
+        task: its name, that of the calibrated task.
+        split: name of the split that is learned from.
+        parts: numbers of the docs.
+        questions: those to grade.
+        n_broken: docs without a sound gold label, which are left out.
+    """
+
+    task: str
+    split: str
+    parts: Parts
+    questions: tuple[Question, ...]
+    n_broken: int
+
+
+def ask(grading: Grading, query: str, lm: Any) -> list[Asked]:
+    """Load the tasks, split their docs and build the prompts.
+
+    Raises:
+        UserError: naming task and reason: unknown, no multiple choice, no training split, no gold labels.
+    """
+    names = [name.removesuffix(SUFFIX) + SUFFIX for name in grading.tasks]
+    loaded = CalibrationTaskManager(include_path=grading.include_path).load(names)["tasks"]
+    return [_ask(task, grading, QUERIES[query], lm) for task in loaded.values()]
+
+
+def _ask(task: Any, grading: Grading, query: Query, lm: Any) -> Asked:
+    if task.config.output_type != "multiple_choice":
+        raise UserError(f"{task.task_name}: tune grades multiple-choice answers, and this is {task.config.output_type}")
+    if grading.num_fewshot is not None:
+        task.set_config(key="num_fewshot", value=grading.num_fewshot)
+    task.set_fewshot_seed(seed=1234)  # as a run of the harness does
+    evaluated = _contents(task)
+    if grading.fit_fraction is not None:
+        split = str(task.config.test_split or task.config.validation_split)
+        parts = split_one(evaluated, grading.fit_fraction, grading.limit)
+    else:
+        if not task.has_training_docs():
+            raise UserError(
+                f"{task.task_name} has no training split: --fit-fraction 0.5 learns from half of the docs that it "
+                "evaluates and judges the other half"
+            )
+        split = str(task.config.training_split)
+        task.config.test_split = split  # its docs are then what requests are built of
+        contents = _contents(task)
+        parts = split_two(contents, evaluated, grading.limit)
+    questions, n_broken = _questions(task, parts, query, grading, lm)
+    if not questions:
+        raise UserError(
+            f"{task.task_name}: no doc of its split {split!r} that could be learned from has a sound gold label"
+            if n_broken
+            else f"{task.task_name}: its split {split!r} has no doc to learn from"
+        )
+    if not parts.judged:
+        raise UserError(f"{task.task_name}: no doc is left to judge: give a smaller --fit-fraction")
+    return Asked(task.task_name, split, parts, questions, n_broken)
+
+
+def _contents(task: Any) -> list[str]:
+    return [content_hash(_text(task, doc), task.doc_to_choice(doc)) for doc in task.eval_docs]
+
+
+def _text(task: Any, doc: Any) -> object:
+    # Several inputs stand among the choices; what is said after them is the target.
+    return task.doc_to_target(doc) if task.multiple_input else task.doc_to_text(doc)
+
+
+def _questions(task: Any, parts: Parts, query: Query, grading: Grading, lm: Any) -> tuple[tuple[Question, ...], int]:
+    chosen = sorted({*parts.fit, *parts.validation})
+    if not chosen:
+        return (), 0
+    task.build_all_requests(
+        samples=chosen,
+        apply_chat_template=grading.apply_chat_template,
+        chat_template=lm.apply_chat_template if grading.apply_chat_template else None,
+        tokenizer_name=lm.tokenizer_name if grading.apply_chat_template else "",
+    )
+    of_doc: dict[int, list[Any]] = {}
+    for instance in task.instances:
+        of_doc.setdefault(chosen[instance.doc_id], []).append(instance)
+    found, held_out = [], set(parts.validation)
+    for doc_id, instances in of_doc.items():
+        doc = instances[0].doc
+        texts = task.doc_to_choice(doc)
+        gold = gold_index(task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc), texts)
+        if gold is None:
+            continue
+        choices = tuple((str(i.args[0]), str(i.args[1])) for i in instances[: len(texts)])
+        queries = tuple(_query(query, *choice) for choice in choices)
+        content = content_hash(_text(task, doc), texts)
+        found.append(Question(task.task_name, doc_id, content, doc_id in held_out, choices, queries, gold))
+    return tuple(found), len(of_doc) - len(found)
+
+
+def _query(query: Query, context: str, continuation: str) -> tuple[tuple[str, str], ...]:
+    prompt = query.prompt(context, continuation)
+    return tuple((prompt, said) for said in query.continuations)
+
+
+def judged_samples(asked: Sequence[Asked], names: Sequence[str], limit: int | None) -> dict[str, list[int]]:
+    """Return what the harness's ``--samples`` takes: the judged docs of each task, under each of these suffixes.
+
+    Args:
+        asked: what was learned from.
+        names: suffixes of the names of the tasks that judge.
+        limit: docs of each task at most, drawn at random; all where None.
+    """
+    drawn = {
+        task.task.removesuffix(SUFFIX): sorted(np.random.default_rng(0).permutation(task.parts.judged)[:limit].tolist())
+        for task in asked
+    }
+    return {task + name: docs for task, docs in drawn.items() for name in names}

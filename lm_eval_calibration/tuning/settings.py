@@ -1,0 +1,144 @@
+"""What the user asked for, checked; and what of it an unfinished run must share to be gone on with."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.output import write_whole
+
+METHODS = ("lora", "probe", "lora-probe")
+"""``lora``: an adapter, asked by the query. ``probe``: a linear map of the frozen model's last hidden state.
+``lora-probe``: both, trained together.
+"""
+
+FILE = "tuning.json"
+
+
+@dataclass(frozen=True)
+class Grading:
+    """What the grades of a model's answers depend on.
+
+    Attributes:
+        model: path or name of the base model.
+        model_args: its other arguments, as in ``lm_eval run --model hf --model_args``.
+        tasks: names of tasks or groups, as the user gave them.
+        fit_fraction: share of the evaluated docs to learn from; None to learn from the training split.
+        limit: docs of each task to learn from at most.
+        num_fewshot: examples in each prompt; None for the task's own number.
+        apply_chat_template: whether prompts are turns of a chat.
+        include_path: folder of the user's own task YAMLs.
+    """
+
+    model: str
+    model_args: str
+    tasks: tuple[str, ...]
+    fit_fraction: float | None
+    limit: int
+    num_fewshot: int | None = None
+    apply_chat_template: bool = False
+    include_path: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be meant."""
+        if not self.tasks:
+            raise UserError("name what to learn from: --tasks NAME,...")
+        if self.fit_fraction is not None and not 0 < self.fit_fraction < 1:
+            raise UserError(f"--fit-fraction is {self.fit_fraction}; it must lie between 0 and 1")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready data."""
+        return {**asdict(self), "tasks": list(self.tasks)}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How the adapter is trained. Defaults: Kapoor et al. 2024, arXiv:2406.08391.
+
+    Attributes:
+        method: one of :data:`METHODS`.
+        query: name of the query's wording.
+        epochs: passes over the docs.
+        batch_size: docs on each device at once.
+        gradient_accumulation: batches to one step.
+        learning_rate: at the start; it falls along a cosine.
+        target_modules: names of the modules that get an adapter; empty for PEFT's own choice for the architecture.
+        seed: of the adapter's start, the docs' order and dropout.
+    """
+
+    method: str = METHODS[0]
+    query: str = "kapoor"
+    epochs: int = 1
+    batch_size: int = 4
+    gradient_accumulation: int = 1
+    learning_rate: float = 1e-4
+    target_modules: tuple[str, ...] = ()
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what can't be meant."""
+        from lm_eval_calibration.tasks.p_true_query import QUERIES
+
+        for name, value, known in (("method", self.method, METHODS), ("query", self.query, tuple(QUERIES))):
+            if value not in known:
+                raise UserError(f"no {name} {value!r}; there are {', '.join(known)}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise UserError(f"--learning_rate is {self.learning_rate}; it must be a positive number")
+
+    @property
+    def trains(self) -> bool:
+        """Whether weights of the model change."""
+        return self.method != "probe"
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready data."""
+        return {**asdict(self), "target_modules": list(self.target_modules)}
+
+
+def claim(directory: Path, grading: Grading, protocol: Protocol) -> None:
+    """Take a folder for this run, or go on with the unfinished one of the same settings that is in it.
+
+    Raises:
+        UserError: it holds a finished run, or one of other settings, which it names.
+    """
+    asked = {"grading": grading.to_dict(), "protocol": protocol.to_dict()}
+    path = directory / FILE
+    if not path.exists():
+        if directory.exists() and not directory.is_dir():
+            raise UserError(f"{directory} is no folder")
+        write_whole(path, json.dumps(asked, indent=1) + "\n")
+        return
+    found = read(directory)
+    if changed := _differences(found, asked):
+        raise UserError(f"{directory} holds a run of other settings ({'; '.join(changed)}): give another --output")
+    if "result" in found:
+        raise UserError(f"{directory} holds the finished run of these settings: give another --output")
+
+
+def read(directory: Path) -> dict[str, Any]:
+    """Return what ``tuning.json`` in a folder says."""
+    path = directory / FILE
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} can't be read: {error}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: this is no {FILE} of ours")
+    return found
+
+
+def finish(directory: Path, grading: Grading, protocol: Protocol, result: Mapping[str, Any]) -> None:
+    """Write down that the run is finished, and what came of it."""
+    content = {"grading": grading.to_dict(), "protocol": protocol.to_dict(), "result": dict(result)}
+    write_whole(directory / FILE, json.dumps(content, indent=1, allow_nan=True) + "\n")
+
+
+def _differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{name} is {json.dumps(found.get(part, {}).get(name))}, not {json.dumps(value)}"
+        for part, values in asked.items()
+        for name, value in values.items()
+        if found.get(part, {}).get(name) != value
+    ]

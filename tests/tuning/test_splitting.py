@@ -1,0 +1,50 @@
+"""Which docs are learned from and which are judged."""
+
+import pytest
+
+from lm_eval_calibration.tuning.splitting import VALIDATION_SHARE, content_hash, split_one, split_two
+
+CONTENTS = [content_hash(f"question {i}", ["yes", "no"]) for i in range(2000)]
+
+
+def test_content_is_what_is_asked_whatever_its_case_and_blanks() -> None:
+    assert content_hash("Which  Bone?", ["Ulna", "rib"]) == content_hash(" which bone?", ["ulna", "Rib"])
+    assert content_hash("Which bone?", ["rib", "ulna"]) != content_hash("Which bone?", ["ulna", "rib"])
+    assert content_hash("a b", ["c"]) != content_hash("a", ["b c"])
+
+
+def test_no_doc_is_on_both_sides_and_none_is_lost() -> None:
+    parts = split_one(CONTENTS, 0.5, 10_000)
+    fit, validation, judged = map(set, parts[:3])
+    assert not fit & validation
+    assert not (fit | validation) & judged
+    assert fit | validation | judged == set(range(2000))
+    assert len(fit | validation) == pytest.approx(1000, abs=4 * 22.4)  # a binomial's four standard deviations
+    assert len(validation) == round(VALIDATION_SHARE * len(fit | validation))
+
+
+def test_a_doc_that_stands_there_twice_is_on_one_side_once() -> None:
+    doubled = [*CONTENTS[:300], *CONTENTS[:300]]
+    parts = split_one(doubled, 0.5, 10_000)
+    assert parts.n_duplicates == 300
+    chosen = [*parts.fit, *parts.validation, *parts.judged]
+    assert len({doubled[i] for i in chosen}) == len(chosen) == 300
+
+
+def test_a_doc_s_side_does_not_depend_on_the_others() -> None:
+    whole, half = split_one(CONTENTS, 0.3, 10_000), split_one(CONTENTS[1000:], 0.3, 10_000)
+    assert {i - 1000 for i in whole.judged if i >= 1000} == set(half.judged)
+
+
+def test_a_limit_takes_docs_from_what_is_learned_only() -> None:
+    whole, few = split_one(CONTENTS, 0.5, 10_000), split_one(CONTENTS, 0.5, 100)
+    assert len(few.fit) + len(few.validation) == 100
+    assert few.judged == whole.judged
+    assert {*few.fit, *few.validation} < {*whole.fit, *whole.validation}
+
+
+def test_a_training_split_loses_what_is_evaluated_too() -> None:
+    parts = split_two([*CONTENTS[:100], *CONTENTS[:10]], [*CONTENTS[90:150], CONTENTS[149]], 10_000)
+    assert {*parts.fit, *parts.validation} == set(range(90))
+    assert parts.judged == tuple(range(60))
+    assert parts.n_duplicates == 10 + 10 + 1  # of the training split, in both, of the evaluated one

@@ -1,0 +1,300 @@
+"""The command, on a tiny model: what it leaves behind, how it goes on after a kill, what it refuses."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from safetensors.torch import load_file
+from tiny import make_t5, make_tokenizer
+from typer.testing import CliRunner
+from users_tasks import SHAPES, make_rows, write_task
+
+from lm_eval_calibration.cli import app
+
+VALIDATED = {"epoch", "auroc", "ece", "nll", "accuracy_drift"}
+
+
+def arguments(model: Path, tasks: Path, output: Path, *more: str) -> list[str]:
+    return [
+        *("tune", "--model", str(model), "--tasks", "trees", "--include_path", str(tasks), "--device", "cpu"),
+        *("--fit-fraction", "0.6", "--output", str(output), *more),
+    ]
+
+
+def tune(model: Path, tasks: Path, output: Path, *more: str) -> Any:
+    return CliRunner().invoke(app, arguments(model, tasks, output, *more), catch_exceptions=False)
+
+
+def refused(model: Path, tasks: Path, output: Path, *more: str) -> str:
+    """The one line with which the command ends."""
+    result = tune(model, tasks, output, *more)
+    assert result.exit_code == 2, result.output
+    errors = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert not (output / "adapter_model.safetensors").exists()
+    return errors[0]
+
+
+def result_of(output: Path) -> list[dict[str, float]]:
+    found: list[dict[str, float]] = json.loads((output / "tuning.json").read_text(encoding="utf-8"))["result"][
+        "validation"
+    ]
+    return found
+
+
+@pytest.fixture(scope="session")
+def tuned(model_folder: Path, trees: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    output = tmp_path_factory.mktemp("tuned") / "adapter"
+    result = tune(model_folder, trees, output, "--epochs", "2", "--learning_rate", "0.01")
+    assert result.exit_code == 0, result.output
+    assert "judge it on the docs that it has not learned from" in result.output
+    return output
+
+
+def test_an_adapter_is_left_with_its_card_and_grades(tuned: Path) -> None:
+    assert {path.name for path in tuned.iterdir()} == {
+        *("adapter_model.safetensors", "adapter_config.json", "README.md"),
+        *("graded.jsonl", "judged.json", "tuning.json"),
+    }
+    validations = result_of(tuned)
+    assert [found["epoch"] for found in validations] == [0, 1, 2]
+    assert all(set(found) == VALIDATED for found in validations)
+    config = json.loads((tuned / "adapter_config.json").read_text(encoding="utf-8"))
+    assert (config["r"], config["lora_alpha"], config["lora_dropout"]) == (8, 32, 0.1)
+    card = (tuned / "README.md").read_text(encoding="utf-8")
+    assert "library_name: peft" in card
+    assert "| untuned |" in card
+    assert f"{validations[-1]['ece']:.4f}" in card
+
+
+def test_judged_docs_are_none_that_were_graded(tuned: Path) -> None:
+    judged = json.loads((tuned / "judged.json").read_text(encoding="utf-8"))
+    assert set(judged) == {"trees_p_true_calibration", "trees_calibration"}
+    lines = (tuned / "graded.jsonl").read_text(encoding="utf-8").splitlines()
+    graded = [json.loads(line)["doc_id"] for line in lines[1:]]
+    assert set(graded).isdisjoint(judged["trees_calibration"])
+    assert sorted([*graded, *judged["trees_calibration"]]) == list(range(80))
+    assert "Which tree" not in lines[1]
+
+
+def test_an_untrained_adapter_changes_nothing(model_folder: Path, trees: Path, tuned: Path) -> None:
+    import torch
+    from lm_eval.models.huggingface import HFLM
+
+    from lm_eval_calibration.tuning.settings import Protocol
+    from lm_eval_calibration.tuning.training import with_adapter
+
+    lm = HFLM(pretrained=str(model_folder), device="cpu")
+    tokens = torch.arange(20)[None]
+    with torch.no_grad():
+        before = lm.model(tokens).logits
+        after = with_adapter(lm.model, Protocol()).eval()(tokens).logits
+    assert torch.equal(before, after)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # PEFT's, in the harness
+def test_the_harness_loads_the_adapter(model_folder: Path, tuned: Path) -> None:
+    import torch
+    from lm_eval.models.huggingface import HFLM
+
+    base, lm = (HFLM(pretrained=str(model_folder), device="cpu", **more) for more in ({}, {"peft": str(tuned)}))
+    tokens = torch.arange(20)[None]
+    with torch.no_grad():
+        assert not torch.allclose(base.model(tokens).logits, lm.model(tokens).logits, atol=1e-4)
+
+
+def test_the_same_seed_gives_the_same_adapter_and_grades_can_be_used_again(
+    model_folder: Path, trees: Path, tuned: Path, tmp_path: Path
+) -> None:
+    options = ("--epochs", "2", "--learning_rate", "0.01", "--graded", str(tuned))
+    assert tune(model_folder, trees, tmp_path / "same", *options).exit_code == 0
+    assert tune(model_folder, trees, tmp_path / "other", *options, "--seed", "1").exit_code == 0
+    weights = [
+        load_file(folder / "adapter_model.safetensors") for folder in (tuned, tmp_path / "same", tmp_path / "other")
+    ]
+    assert all(weights[0][name].equal(weights[1][name]) for name in weights[0])
+    assert not all(weights[0][name].equal(weights[2][name]) for name in weights[0])
+    for found, expected in zip(result_of(tmp_path / "same"), result_of(tuned), strict=True):
+        assert found == pytest.approx(expected, abs=1e-12)
+    assert (tuned / "graded.jsonl").read_bytes() == (tmp_path / "other" / "graded.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("method", ["probe", "lora-probe"])
+def test_a_probe_is_kept_as_numbers(model_folder: Path, trees: Path, tmp_path: Path, tuned: Path, method: str) -> None:
+    result = tune(model_folder, trees, tmp_path / "out", "--method", method, "--graded", str(tuned))
+    assert result.exit_code == 0, result.output
+    kept = json.loads((tmp_path / "out" / "probe.json").read_text(encoding="utf-8"))
+    assert len(kept["weight"]) == 32
+    assert any(kept["weight"])
+    has_adapter = (tmp_path / "out" / "adapter_model.safetensors").exists()
+    assert has_adapter == (method == "lora-probe")
+    if has_adapter:
+        assert all("lora_" in name for name in load_file(tmp_path / "out" / "adapter_model.safetensors"))
+        config = json.loads((tmp_path / "out" / "adapter_config.json").read_text(encoding="utf-8"))
+        assert not config["modules_to_save"]
+
+
+# --- broken off and gone on with -------------------------------------------------------------------------------------
+
+
+@contextmanager
+def files_no_larger_than(n_bytes: int) -> Iterator[None]:
+    """As on a disk that is full: writing more fails."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="files can't be limited here")
+def test_a_killed_run_goes_on_and_a_full_disk_costs_no_checkpoint(
+    model_folder: Path, trees: Path, tuned: Path, tmp_path: Path
+) -> None:
+    options = ("--epochs", "6", "--graded", str(tuned))
+    whole = tune(model_folder, trees, tmp_path / "whole", *options)
+    assert whole.exit_code == 0, whole.output
+
+    output = tmp_path / "killed"
+    command = [sys.executable, "-m", "lm_eval_calibration", *arguments(model_folder, trees, output, *options)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 120
+        while not list(output.glob("checkpoints/checkpoint-*/trainer_state.json")):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+    kept = sorted(path.parent.name for path in output.glob("checkpoints/checkpoint-*/trainer_state.json"))
+    assert kept
+    assert not (output / "adapter_model.safetensors").exists()
+
+    with files_no_larger_than(10_000):
+        message = refused(model_folder, trees, output, *options)
+    assert "can't be written" in message
+    assert "goes on from it" in message
+    last = max(kept, key=lambda name: int(name.partition("-")[2]))
+    assert (output / "checkpoints" / last / "trainer_state.json").is_file()
+
+    gone_on = tune(model_folder, trees, output, *options)
+    assert gone_on.exit_code == 0, gone_on.output
+    assert f"goes on from {last}" in gone_on.output
+    for found, expected in zip(result_of(output), result_of(tmp_path / "whole"), strict=True):
+        assert found == pytest.approx(expected, abs=1e-3)
+    weights = [load_file(folder / "adapter_model.safetensors") for folder in (output, tmp_path / "whole")]
+    assert all(weights[0][name].allclose(weights[1][name], atol=1e-5) for name in weights[0])
+
+
+def test_a_folder_of_other_settings_or_of_a_finished_run_is_left_alone(
+    model_folder: Path, trees: Path, tuned: Path
+) -> None:
+    before = (tuned / "adapter_model.safetensors").read_bytes()
+    for options, words in (
+        (("--epochs", "3", "--learning_rate", "0.01"), "epochs is 2, not 3"),
+        (("--epochs", "2", "--learning_rate", "0.01"), "holds the finished run"),
+    ):
+        result = tune(model_folder, trees, tuned, *options)
+        assert result.exit_code == 2
+        assert words in result.stderr
+    assert (tuned / "adapter_model.safetensors").read_bytes() == before
+
+
+# --- what is refused -------------------------------------------------------------------------------------------------
+
+
+def test_no_training_split(model_folder: Path, trees: Path, tmp_path: Path) -> None:
+    command = [a for a in arguments(model_folder, trees, tmp_path / "out") if a not in ("--fit-fraction", "0.6")]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 2
+    assert "has no training split: --fit-fraction 0.5" in result.stderr
+
+
+def test_a_training_split_is_learned_from(model_folder: Path, tmp_path: Path) -> None:
+    rows = make_rows(60)
+    path = write_task(tmp_path, "trees", rows[:30], **SHAPES["letters"], training_split="train")
+    (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows[20:])), encoding="utf-8")
+    path.write_text(path.read_text().replace("    test:", f"    train: {tmp_path}/train.jsonl\n    test:"))
+    command = [a for a in arguments(model_folder, tmp_path, tmp_path / "out") if a not in ("--fit-fraction", "0.6")]
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    assert "30 docs of its split 'train'" in result.output
+    assert "10 duplicates" in result.output
+    assert json.loads((tmp_path / "out" / "judged.json").read_text())["trees_calibration"] == list(range(30))
+
+
+@pytest.mark.parametrize("words", ["all are right", "all are wrong"])
+def test_answers_all_right_or_all_wrong(
+    model_folder: Path, trees: Path, tuned: Path, tmp_path: Path, words: str
+) -> None:
+    lines = (tuned / "graded.jsonl").read_text(encoding="utf-8").splitlines()
+    graded = [json.loads(line) for line in lines[1:]]
+    golds = [row["answer"] for row in make_rows(80)]
+    for line in graded:
+        best = (golds[line["doc_id"]] + words.endswith("wrong")) % 4
+        line["log_likelihoods"] = [0.0 if k == best else -1.0 for k in range(4)]
+    (tmp_path / "graded.jsonl").write_text("\n".join([lines[0], *map(json.dumps, graded)]), encoding="utf-8")
+    assert words in refused(model_folder, trees, tmp_path / "out", "--graded", str(tmp_path))
+
+
+def test_a_task_without_gold(model_folder: Path, tmp_path: Path) -> None:
+    rows = make_rows(20)  # the harness itself refuses a task whose first doc has none
+    write_task(tmp_path, "trees", [rows[0], *({**row, "answer": -100} for row in rows[1:])], **SHAPES["letters"])
+    assert "no doc of its split 'test' that could be learned from has a sound gold label" in refused(
+        model_folder, tmp_path, tmp_path / "out", "--fit-fraction", "0.3"
+    )
+
+
+def test_a_model_without_chat_template(model_folder: Path, trees: Path, tmp_path: Path) -> None:
+    assert "has no chat template" in refused(model_folder, trees, tmp_path / "out", "--apply_chat_template")
+
+
+def test_a_module_that_does_not_exist(model_folder: Path, trees: Path, tuned: Path, tmp_path: Path) -> None:
+    message = refused(model_folder, trees, tmp_path / "out", "--graded", str(tuned), "--target_modules", "q_porj")
+    assert "q_porj" in message
+    assert "c_attn" in message
+
+
+def test_a_model_that_is_none(trees: Path, tmp_path: Path) -> None:
+    assert "can't be loaded" in refused(tmp_path / "nothing", trees, tmp_path / "out")
+
+
+def test_an_encoder_decoder(trees: Path, tmp_path: Path) -> None:
+    tokenizer = make_tokenizer()
+    tokenizer.save_pretrained(tmp_path / "t5")
+    make_t5(tokenizer).save_pretrained(tmp_path / "t5")
+    assert "encoder-decoder" in refused(tmp_path / "t5", trees, tmp_path / "out")
+
+
+def test_float16(model_folder: Path, trees: Path, tmp_path: Path) -> None:
+    assert "dtype=bfloat16" in refused(model_folder, trees, tmp_path / "out", "--model_args", "dtype=float16")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--fit-fraction", "1.5"), "--fit-fraction is 1.5"),
+        (("--method", "lore"), "no method 'lore'"),
+        (("--query", "x"), "no query 'x'"),
+        (("--learning_rate", "0"), "--learning_rate is 0"),
+        (("--tasks", ","), "name what to learn from"),
+        (("--model_args", "peft=x"), "--model_args has peft"),
+    ],
+)
+def test_options_that_can_t_be_meant(
+    model_folder: Path, trees: Path, tmp_path: Path, options: tuple[str, str], words: str
+) -> None:
+    assert words in refused(model_folder, trees, tmp_path / "out", *options)
+
+
+def test_grades_of_other_docs(model_folder: Path, trees: Path, tuned: Path, tmp_path: Path) -> None:
+    message = refused(model_folder, trees, tmp_path / "out", "--graded", str(tuned), "--limit", "20")
+    assert "was graded with limit 20000, not 20" in message
