@@ -169,7 +169,7 @@ def _pairs(stated: Sequence[Stated]) -> list[tuple[Stated, Stated]]:
     pairs = [(base, one) for one in stated if one is not base and one.kind not in (PLAIN, SCALED)]
     for one in stated:
         first = next(other for other in stated if other.kind == one.kind)
-        if first is not one and first.run != one.run:
+        if first.run != one.run and one.kind != SCALED:
             pairs.append((first, one))
     return pairs
 

@@ -112,9 +112,11 @@ def _commands(grading: Grading, protocol: Protocol, output: Path, asked: Sequenc
     if protocol.method == "probe":
         return []
     arguments = ",".join(filter(None, [f"pretrained={grading.model}", grading.model_args]))
-    suffix = SUFFIXES[0].removesuffix("_calibration")
-    tasks = ",".join(task.task.removesuffix("_calibration") + suffix + "_calibration" for task in asked)
-    options = ["--num_fewshot", str(grading.num_fewshot)] if grading.num_fewshot is not None else []
+    is_default = protocol.query == Protocol().query  # which has tasks of its own
+    suffix, metadata = SUFFIXES[not is_default], json.dumps({"calibration": {"p_true": protocol.query}})
+    tasks = ",".join(task.task.removesuffix("_calibration") + suffix for task in asked)
+    options = [] if is_default else ["--metadata", metadata]
+    options += ["--num_fewshot", str(grading.num_fewshot)] if grading.num_fewshot is not None else []
     options += ["--include_path", grading.include_path] if grading.include_path is not None else []
     options += ["--apply_chat_template"] if grading.apply_chat_template else []
     return [
