@@ -36,7 +36,7 @@ class Question(NamedTuple):
     gold: int
 
 
-class Asked(NamedTuple):
+class TaskQuestions(NamedTuple):
     """What is learned from one task.
 
     Attributes:
@@ -54,7 +54,7 @@ class Asked(NamedTuple):
     n_broken: int
 
 
-def ask(grading: Grading, query: str, lm: Any) -> list[Asked]:
+def ask(grading: Grading, query: str, lm: Any) -> list[TaskQuestions]:
     """Load the tasks, split their docs and build the prompts.
 
     Raises:
@@ -66,7 +66,7 @@ def ask(grading: Grading, query: str, lm: Any) -> list[Asked]:
     return [_ask(task, grading, lm) for task in loaded.values()]
 
 
-def _ask(task: Any, grading: Grading, lm: Any) -> Asked:
+def _ask(task: Any, grading: Grading, lm: Any) -> TaskQuestions:
     if task.config.output_type != "multiple_choice":
         raise UserError(f"{task.task_name}: tune grades multiple-choice answers, and this is {task.config.output_type}")
     if grading.num_fewshot is not None:
@@ -95,7 +95,7 @@ def _ask(task: Any, grading: Grading, lm: Any) -> Asked:
         )
     if not parts.judged:
         raise UserError(f"{task.task_name}: no doc is left to judge: give a smaller --fit-fraction")
-    return Asked(task.task_name, split, parts, questions, n_broken)
+    return TaskQuestions(task.task_name, split, parts, questions, n_broken)
 
 
 def _contents(task: Any) -> list[str]:
@@ -144,7 +144,7 @@ def _pairs(instances: Sequence[Any]) -> tuple[tuple[str, str], ...]:
     return tuple((str(instance.args[0]), str(instance.args[1])) for instance in instances)
 
 
-def judged_samples(asked: Sequence[Asked], names: Sequence[str], limit: int | None) -> dict[str, list[int]]:
+def judged_samples(asked: Sequence[TaskQuestions], names: Sequence[str], limit: int | None) -> dict[str, list[int]]:
     """Return what the harness's ``--samples`` takes: the judged docs of each task, under each of these suffixes.
 
     Args:
