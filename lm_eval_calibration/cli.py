@@ -153,7 +153,11 @@ def recalibrate(
     ],
     *,
     method: Annotated[
-        str, typer.Option(help="temperature, platt, isotonic, beta (needs `pip install betacal`) or histogram.")
+        str,
+        typer.Option(
+            help="temperature, platt, isotonic, beta (needs `pip install betacal`), histogram, or token_temperature "
+            "(of runs with the option temperatures)."
+        ),
     ] = "temperature",
     by: Annotated[
         str | None, typer.Option(metavar="FIELD", help="One map for each task, or for each doc.FIELD (doc.subject).")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import CATALOG
+from lm_eval_calibration.recalibrate import tokens
 from lm_eval_calibration.recalibrate.map_file import SavedMap
 from lm_eval_calibration.recalibrate.reading import read_docs
 from lm_eval_calibration.recalibrate.tables import (
@@ -26,6 +27,7 @@ from lm_eval_calibration.recalibration import (
     Forecasts,
     MapByGroup,
     Temperature,
+    TokenTemperature,
     before_after,
     choose_threshold,
     compare_domains,
@@ -54,9 +56,14 @@ def fit(
     Without ``fit_on`` by cross-fitting; the saved map is then fitted on all docs. With it on the calibration split
     that it names, judged on the rest.
     """
-    if method not in METHODS:
-        raise UserError(f"no method {method!r}; there are {', '.join(METHODS)}")
+    if method not in (*METHODS, TokenTemperature.method):
+        raise UserError(f"no method {method!r}; there are {', '.join(METHODS)} and {TokenTemperature.method}")
     with _notes():
+        if method == TokenTemperature.method:
+            if any(option is not None for option in (by, fit_on, error_rate)):
+                raise UserError(f"--method {method} is one temperature: --by, --fit_on and --error_rate are for others")
+            tokens.fit(results, output=output, folds=folds, n_bins=n_bins)
+            return
         docs = _read(results, by)
         _check_fits(method, docs)
         if fit_on is None:
@@ -76,6 +83,9 @@ def apply(path: Path, results: Sequence[Path], *, n_bins: int) -> None:
     """Judge a saved map on docs that it was not fitted on."""
     saved = SavedMap.read(path)
     with _notes():
+        if saved.map.method == TokenTemperature.method:
+            tokens.apply(saved, str(path), results, n_bins=n_bins)
+            return
         _judge(saved, _read(results, saved.by), str(path), n_bins)
 
 

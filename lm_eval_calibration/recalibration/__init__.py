@@ -10,9 +10,10 @@ them on docs they never saw.
 from lm_eval_calibration.recalibration.before_after import Change, before_after
 from lm_eval_calibration.recalibration.by_group import METHODS, FittedOnTheseDocsError, MapByGroup
 from lm_eval_calibration.recalibration.confidence_maps import Beta, HistogramBinning, Isotonic, Platt
-from lm_eval_calibration.recalibration.cross_fitting import CrossFit, cross_fit, fit_on_split, fold_of
+from lm_eval_calibration.recalibration.cross_fitting import CrossFit, cross_fit, fit_on_split
 from lm_eval_calibration.recalibration.docs import Docs, Forecasts
 from lm_eval_calibration.recalibration.domains import Domain, compare_domains
+from lm_eval_calibration.recalibration.folds import fold_of
 from lm_eval_calibration.recalibration.operating_points import (
     OperatingPoint,
     choose_threshold,

@@ -7,17 +7,19 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lm_eval_calibration.recalibration.choices import put_together
 from lm_eval_calibration.recalibration.confidence_maps import Beta, HistogramBinning, Isotonic, Platt
 from lm_eval_calibration.recalibration.docs import Docs, Forecasts
 from lm_eval_calibration.recalibration.recalibrator import FORMAT, RecalibrationWarning, Recalibrator, warn
 from lm_eval_calibration.recalibration.temperature import Temperature
+from lm_eval_calibration.recalibration.token_temperature import TokenTemperature
 
 METHODS: dict[str, type[Recalibrator]] = {
     method.method: method for method in (Temperature, Platt, Isotonic, Beta, HistogramBinning)
 }
-"""The methods by name."""
+"""The methods by name that map a doc's choices or confidence; a token temperature maps neither."""
 
 MIN_FIT_DOCS = 20
 """Fewer docs than this are not fitted on."""
@@ -69,12 +71,16 @@ class MapByGroup:
         Raises:
             FittedOnTheseDocsError: it was fitted on some of them.
         """
-        seen = sum(digest(doc_hash) in self.fitted_on for doc_hash in docs.doc_hashes)
+        self.check_others(docs.doc_hashes)
+        return self.forecasts(docs)
+
+    def check_others(self, doc_hashes: NDArray[np.str_]) -> None:
+        """Raise FittedOnTheseDocsError if it was fitted on some of these docs."""
+        seen = sum(digest(doc_hash) in self.fitted_on for doc_hash in doc_hashes)
         if seen:
             raise FittedOnTheseDocsError(
-                f"the map was fitted on {seen} of these {len(docs)} docs; it can be judged on other docs only"
+                f"the map was fitted on {seen} of these {len(doc_hashes)} docs; it can be judged on other docs only"
             )
-        return self.forecasts(docs)
 
     def forecasts(self, docs: Docs) -> Forecasts:
         """Return the recalibrated forecasts of any docs: not for judging.
@@ -104,11 +110,11 @@ class MapByGroup:
         """Read what :meth:`to_dict` wrote; raise ValueError for another format version or a method we don't know."""
         if data.get("format") != FORMAT:
             raise ValueError(f"format version {data.get('format')!r} of the map is not {FORMAT}")
-        method = data.get("method")
-        if method not in METHODS:
-            raise ValueError(f"no method {method!r}; there are {', '.join(METHODS)}")
+        method, known = data.get("method"), METHODS | {TokenTemperature.method: TokenTemperature}
+        if method not in known:
+            raise ValueError(f"no method {method!r}; there are {', '.join(known)}")
         try:
-            maps = {name: METHODS[method].from_dict(group_map) for name, group_map in data["maps"].items()}
+            maps = {name: known[method].from_dict(group_map) for name, group_map in data["maps"].items()}
             return cls(method, maps, frozenset(data["fitted_on"]))
         except (KeyError, AttributeError, TypeError) as error:
             raise ValueError(f"not a recalibration map: {error!r}") from error

@@ -1,15 +1,15 @@
 """Every doc recalibrated by a map that never saw it: K folds of docs, or a calibration split and the rest."""
 
-import hashlib
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_positive_integer
+from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 from lm_eval_calibration.recalibration.by_group import METHODS, MapByGroup
 from lm_eval_calibration.recalibration.choices import put_together
 from lm_eval_calibration.recalibration.docs import Docs, Forecasts
+from lm_eval_calibration.recalibration.folds import fold_of
 
 
 class CrossFit(NamedTuple):
@@ -24,22 +24,6 @@ class CrossFit(NamedTuple):
     forecasts: Forecasts
     fold: IntArray
     maps: dict[int, MapByGroup]
-
-
-def fold_of(doc_hashes: NDArray[np.str_], n_folds: int = 5, seed: int = 0) -> IntArray:
-    """Fold of each doc, from its hash alone: the same doc is in the same fold for every model and every run.
-
-    Args:
-        doc_hashes: [N] hashes; equal docs fall in one fold.
-        n_folds: at least 2.
-        seed: another seed shuffles docs otherwise.
-
-    Returns:
-        [N] integers in 0..n_folds - 1. Folds are equal in expectation; with few docs one may be empty.
-    """
-    check_positive_integer("n_folds", n_folds, at_least=2)
-    digests = (hashlib.sha256(f"{seed} {doc_hash}".encode()).digest()[:8] for doc_hash in doc_hashes)
-    return np.array([int.from_bytes(digest) % n_folds for digest in digests], dtype=np.int64)
 
 
 def cross_fit(method: str, docs: Docs, *, n_folds: int = 5, seed: int = 0) -> CrossFit:

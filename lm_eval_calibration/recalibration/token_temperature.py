@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lm_eval_calibration.metrics import full_ece_from_gap_sums
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
-from lm_eval_calibration.recalibration.cross_fitting import fold_of
+from lm_eval_calibration.recalibration.folds import fold_of
 from lm_eval_calibration.recalibration.recalibrator import Recalibrator, Takes, warn
 
 

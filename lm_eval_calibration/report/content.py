@@ -39,6 +39,9 @@ OF_A_TASK = ("acc", "ece", "overconfidence", "auroc")
 WITH_NULL = ("ece", "ace", "full_ece", "brier_score", "auroc", "overconfidence")
 CHANGED = ("ece", "nll", "brier_score", "brier_top_label", "overconfidence", "auroc", "confident_error_rate")
 
+OF_ORDER = ("auroc",)
+"""One rising map changes nothing of it; that each fold has its own map does, and says nothing of recalibration."""
+
 
 class Recalibrated(NamedTuple):
     """What a map that was fitted on other docs does.
@@ -240,7 +243,8 @@ def _recalibrated(run: Run, tasks: Sequence[str]) -> Recalibrated | None:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # undefined values are shown as such
-        changes = before_after(docs.forecasts, crossed.forecasts, names=CHANGED, n_bins=run.n_bins)
+        names = CHANGED if method == "temperature" else [name for name in CHANGED if name not in OF_ORDER]
+        changes = before_after(docs.forecasts, crossed.forecasts, names=names, n_bins=run.n_bins)
     maps: list[Any] = [one for fold in crossed.maps.values() for one in fold.maps.values()]
     temperatures = [one.temperature or math.nan for one in maps if isinstance(one, Temperature)]
     temperature = float(np.mean(temperatures)) if temperatures else math.nan

@@ -1,11 +1,14 @@
 """Token-level temperature: curves over the grid, the best T of other docs, the one way in which T changes accuracy."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from lm_eval_calibration import metrics
+from lm_eval_calibration.cli import app
 from lm_eval_calibration.recalibration import RecalibrationWarning, TokenGrid, TokenTemperature, cross_fit_tokens
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.temperatures import TokenTemperatures
@@ -141,3 +144,49 @@ def test_a_record_keeps_its_temperatures_and_checks_them():
         TokenTemperatures((1.0, 2.0), ((-1.0,),), 1, ((0.0,), (0.0,)))
     with pytest.raises(ValueError, match="not of 3 bins"):
         TokenTemperatures((1.0,), ((-1.0,),), 3, ((0.0,),))
+
+
+def write(folder, records):
+    folder.mkdir(parents=True)
+    text = "".join(json.dumps({"doc_id": r.doc_id, "calibration": r.to_dict()}) + "\n" for r in records)
+    (folder / "samples_t_2026-01-01.jsonl").write_text(text, encoding="utf-8")
+    return folder
+
+
+def command(*arguments):
+    result = CliRunner().invoke(app, ["recalibrate", *map(str, arguments)])
+    return result, {line.split("\t")[0]: line.split("\t") for line in result.stdout.splitlines() if "\t" in line}
+
+
+def test_the_command_fits_saves_and_applies_it(tmp_path):
+    records, others = docs(60, n_tokens=(1, 2, 2)), docs(150, n_tokens=(1, 2, 2), seed=1)
+    fitted_on = write(tmp_path / "fit", [replace(r, doc_hash=f"fit {r.doc_id}") for r in records])
+    judged = write(tmp_path / "judge", others)
+    saved = tmp_path / "map.json"
+    result, rows = command(fitted_on, "--method", "token_temperature", "--output", saved)
+    assert result.exit_code == 0, result.output
+    temperature = json.loads(saved.read_text())["map"]["maps"][""]["temperature"]
+    assert 1.5 < temperature <= 3
+    assert f"temperature of all docs: {temperature:g}" in result.stdout
+    result, rows = command("--apply", saved, judged)
+    assert result.exit_code == 0, result.output
+    grid = TokenGrid.of(others)
+    index, one = TokenTemperature(temperature).index(grid), GRID.index(1.0)
+    for name, curve in (("acc", grid.acc()), ("full_ece", grid.full_ece())):
+        assert rows[name][1:3] == [f"{curve[one]:.4f}", f"{curve[index]:.4f}"]
+    assert f"of a gold token: {grid.nll()[one]:.4f} before, {grid.nll()[index]:.4f} after" in result.stdout
+    assert rows["full_ece"][-1] == "better"
+    assert command("--apply", saved, fitted_on)[0].exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("records", "options", "message"),
+    [
+        (docs(3), ("--by", "task"), "--method token_temperature is one temperature"),
+        ([replace(r, temperatures=None) for r in docs(3)], (), "run it with the option temperatures: true"),
+    ],
+)
+def test_the_command_says_what_is_missing(records, options, message, tmp_path):
+    result, _ = command(write(tmp_path / "run", records), "--method", "token_temperature", *options)
+    assert result.exit_code == 2
+    assert message in result.stderr
