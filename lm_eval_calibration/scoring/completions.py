@@ -32,7 +32,10 @@ ASKED: tuple[Mapping[str, Any], ...] = (
 )
 """What a server may grant, best first. Ids (vLLM's way) tell tokens apart that read alike."""
 
-_OURS_ONLY_IF_STOCK = ("_loglikelihood_tokens", "batch_loglikelihood_requests", "model_call", "amodel_call")
+_OURS_ONLY_IF_STOCK = (
+    *("_loglikelihood_tokens", "batch_loglikelihood_requests", "model_call", "amodel_call"),
+    "parse_logprobs",
+)
 
 
 def refusal(lm: LocalCompletionsAPI) -> str | None:

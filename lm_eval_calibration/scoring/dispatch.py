@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from lm_eval.api.model import LM, CachingLM, hash_args
+from lm_eval.api.model import LM, CachingLM, TemplateLM, hash_args
 
 from lm_eval_calibration.scoring import plain, plain_corpus, plain_generation
 from lm_eval_calibration.scoring.corpus_scores import CorpusScores
@@ -67,13 +67,11 @@ class RequestType:
     cached_by: Callable[[Any], Any] = lambda request: request.args
 
 
-_CHAT = "lm_eval.models.openai_completions.LocalChatCompletion"
-
 TOKEN_SCORES = RequestType(
     REQUEST_TYPE,
     {
         "lm_eval.models.huggingface.HFLM": "lm_eval_calibration.scoring.hf",
-        _CHAT: "lm_eval_calibration.scoring.chat",
+        "lm_eval.models.openai_completions.LocalChatCompletion": "lm_eval_calibration.scoring.chat",
         "lm_eval.models.openai_completions.LocalCompletionsAPI": "lm_eval_calibration.scoring.completions",
         "lm_eval.models.vllm_causallms.VLLM": "lm_eval_calibration.scoring.engines",
         "lm_eval.models.sglang_causallms.SGLangLM": "lm_eval_calibration.scoring.engines",
@@ -99,7 +97,8 @@ GENERATED_TOKENS = RequestType(
         "probabilities of the tokens that it writes",
         "its answers have no confidence, and the metrics of confidence are left out",
     ),
-    lambda _, answer: answer.has_probabilities,
+    # Texts alone are an answer where this backend gave no more.
+    lambda lm, answer: answer.has_probabilities or answer.certificate.get("backend") == type(lm).__name__,
     # As in a stock run: else all samples of a prompt would be the first one.
     lambda request: not request.args[1].get("do_sample", False),
 )
@@ -167,9 +166,16 @@ def answers(lm: LM, requests: Sequence[Any], request_type: RequestType) -> list[
 
 
 def scores_texts(lm: LM) -> bool:
-    """Whether a backend can score a text that it is given: a chat server can't."""
+    """Whether a backend can score a text that it is given: a chat server can't, nor some that see pictures."""
     backend = lm.lm if isinstance(lm, CachingLM) else lm
-    return all(f"{cls.__module__}.{cls.__qualname__}" != _CHAT for cls in type(backend).__mro__)
+    has_own = getattr(type(backend), REQUEST_TYPE, token_scores) is not token_scores
+    if has_own or type(backend).loglikelihood is TemplateLM.loglikelihood:
+        return True
+    try:
+        backend.loglikelihood([])  # those that can't say so before they look at a request
+    except (NotImplementedError, ValueError, AssertionError):
+        return False
+    return True
 
 
 def token_scores(lm: LM, requests: Sequence[Any]) -> list[TokenScores]:

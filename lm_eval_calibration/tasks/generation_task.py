@@ -118,7 +118,7 @@ class GenerationTask(CalibratedTask):
         if self._has_reference and lm is not None and not scores_texts(lm):
             self._has_reference = False
             say_once(
-                f"{self.task_name}: a chat server scores no text that it is given: full_ece and token_accuracy of the "
+                f"{self.task_name}: the backend scores no text that it is given: full_ece and token_accuracy of the "
                 "reference answers are left out"
             )
         super().build_all_requests(**kwargs)

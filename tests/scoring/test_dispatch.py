@@ -144,3 +144,19 @@ def test_what_hf_has_scored_before_it_dies_is_kept(
     cached.dbdict.close()
     assert calls[4:] == [2, 2, 3]  # tried again, and the one batch of three that was left
     assert [a[0] for a in rest] == pytest.approx([a[0] for a in expected], abs=1e-5)
+
+
+class Mute(CountingLM):
+    """A backend that scores nothing, as those of chats and pictures."""
+
+    def loglikelihood(self, requests: Sequence[Any]) -> Any:
+        raise NotImplementedError
+
+
+def test_which_backends_score_texts(gpt2_lm: Any, tmp_path: Any) -> None:
+    counting = CountingLM()
+    assert scoring.scores_texts(counting)
+    assert not counting.asked
+    assert scoring.scores_texts(gpt2_lm)
+    assert not scoring.scores_texts(Mute())
+    assert not scoring.scores_texts(CachingLM(Mute(), str(tmp_path / "cache.db")))

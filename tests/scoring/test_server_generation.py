@@ -99,10 +99,15 @@ def test_a_chat_server_s_answers(lm: HFLM, concurrent: int) -> None:
 
 
 def test_a_server_that_gives_none_gives_texts(
-    lm: HFLM, tokenizer_path: str, harness_log: pytest.LogCaptureFixture
+    lm: HFLM, tokenizer_path: str, tmp_path: Path, harness_log: pytest.LogCaptureFixture
 ) -> None:
-    with completions_server(lm.model, lm.tokenizer, Manners(most=0)) as url:
-        found = ask(completions(url, tokenizer_path), make_requests())
+    manners = Manners(most=0)
+    with completions_server(lm.model, lm.tokenizer, manners) as url:
+        server = CachingLM(completions(url, tokenizer_path), str(tmp_path / "cache.db"))
+        found = ask(server, make_requests())
+        n_asked = len(manners.asked)
+        assert ask(server, make_requests()) == found
+        assert len(manners.asked) == n_asked
     assert list(map(str, found)) == list(map(str, ask(lm, make_requests())))
     assert not any(text.has_probabilities for text in found)
     assert "gives no probabilities of the tokens that it writes (400" in harness_log.text

@@ -210,6 +210,19 @@ def test_a_backend_without_probabilities_has_no_confidence(harness_log: pytest.L
     assert harness_log.text.count("gives no probabilities of the tokens that it writes") == 1
 
 
+class Mute(TextsOnly):
+    def loglikelihood(self, requests: Any, disable_tqdm: bool = False) -> Any:
+        raise NotImplementedError
+
+
+def test_a_backend_that_scores_no_text_is_not_asked_for_the_reference(harness_log: pytest.LogCaptureFixture) -> None:
+    results, samples, _ = run(Mute(adds), make_config())
+    assert results["exact_match,none"] == run(TextsOnly(adds), make_config())[0]["exact_match,none"]
+    assert "token_accuracy,none" not in results
+    assert all(len(sample["arguments"]) == 1 for sample in samples)
+    assert "the backend scores no text that it is given" in harness_log.text
+
+
 def votes(prompt: str, asked: int) -> str:
     """Right three times of five where the first number is even, else one time."""
     a, b = map(int, re.findall(r"\d+", prompt))
