@@ -26,6 +26,7 @@ from lm_eval_calibration.metrics.binning import bin_index, bin_sums
 from lm_eval_calibration.metrics.full_vocabulary import check_gap_sums, full_ece_from_gap_sums, position_gap_sums
 from lm_eval_calibration.metrics.gap_vectors import range_membership, range_scale
 from lm_eval_calibration.metrics.ranking import midranks
+from lm_eval_calibration.metrics.resampling import EXACT_DOCS
 from lm_eval_calibration.metrics.validation import (
     Choices,
     FloatArray,
@@ -46,9 +47,6 @@ CHUNK = 2**22
 
 ROUNDING = 1e-12
 """Differences below it are rounding."""
-
-EXACT_DOCS = 20_000
-"""Up to this number of docs every label is drawn; above, the sums over docs are, from their normal limit."""
 
 FEW_DOCS = 30
 """Docs of several positions below which their gap sums don't tell the noise of their total."""

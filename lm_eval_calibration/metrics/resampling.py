@@ -8,7 +8,7 @@ often each doc was drawn: its *resampling weights*. All draws are then one matri
 Docs must come in a fixed order (by doc id), else the same seed gives another number.
 
 Above ``EXACT_DOCS`` docs the sums themselves are drawn, from the normal distribution with the mean and
-covariance that the bootstrap gives them (a sum over more than 100,000 independent draws).
+covariance that the bootstrap gives them (a sum over more than 20,000 independent draws).
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_positive_integer, undefined
 
-EXACT_DOCS = 100_000
+EXACT_DOCS = 20_000
 """Up to this number of docs every doc is drawn; above, their sums are drawn."""
 
 CHUNK = 2**18

@@ -84,6 +84,15 @@ def write(path: Path, settings: Mapping[str, Any], graded: Iterable[Graded]) -> 
     write_whole(path, "\n".join(lines) + "\n")
 
 
+def is_of(path: Path, settings: Mapping[str, Any]) -> bool:
+    """Whether a file holds grades of these settings."""
+    try:
+        with path.open(encoding="utf-8") as file:
+            return bool(json.loads(file.readline())["graded"] == settings)
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+
+
 def read(path: Path, settings: Mapping[str, Any], questions: Sequence[Question]) -> list[Graded]:
     """Return the grades of these questions that were kept before.
 
