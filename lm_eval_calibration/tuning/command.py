@@ -67,12 +67,10 @@ def tune(
                 f"{task.n_broken} docs without a gold label left out"
             )
     questions = [question for task in asked for question in task.questions]
-    known = _known(grading, questions, graded, output)
-    found = known or answers.grade(lm, questions)
+    found = _known(grading, questions, graded, output) or answers.grade(lm, questions)
     state.wait_for_everyone()  # nobody looks for the file any more
     if state.is_main_process:
-        if known is None or graded is not None:
-            answers.write(output / answers.FILE, grading.of_answers, found)
+        answers.write(output / answers.FILE, grading.of_answers, found)
         _say(f"the model answers {sum(g.correct for g in found) / len(found):.1%} of {len(found)} right")
     answers.check(found)
     validations, how = _train(lm, found, grading, protocol, output)

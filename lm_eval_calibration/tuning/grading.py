@@ -81,7 +81,9 @@ def write(path: Path, settings: Mapping[str, Any], graded: Iterable[Graded]) -> 
         q = g.question
         line = {"task": q.task, "doc_id": q.doc_id, "content": q.content, "log_likelihoods": g.log_likelihoods}
         lines.append(json.dumps(line))
-    write_whole(path, "\n".join(lines) + "\n")
+    content = "\n".join(lines) + "\n"
+    if not path.exists() or path.read_text(encoding="utf-8") != content:  # a full disk is no matter if it is there
+        write_whole(path, content)
 
 
 def read(path: Path, settings: Mapping[str, Any], questions: Sequence[Question]) -> list[Graded]:
