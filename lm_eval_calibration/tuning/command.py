@@ -67,16 +67,10 @@ def tune(
                 f"{task.n_broken} docs without a gold label left out"
             )
     questions = [question for task in asked for question in task.questions]
-    kept, own = graded, output / answers.FILE
-    if kept is None and answers.is_of(own, grading.to_dict()):
-        kept = own
-    elif kept is not None and kept.is_dir():
-        kept = kept / answers.FILE
-    found = answers.grade(lm, questions) if kept is None else answers.read(kept, grading.to_dict(), questions)
+    found = _known(grading, questions, graded, output) or answers.grade(lm, questions)
     state.wait_for_everyone()  # nobody looks for the file any more
     if state.is_main_process:
-        if kept != own:
-            answers.write(own, grading.to_dict(), found)
+        answers.write(output / answers.FILE, grading.of_answers, found)
         _say(f"the model answers {sum(g.correct for g in found) / len(found):.1%} of {len(found)} right")
     answers.check(found)
     validations, how = _train(lm, found, grading, protocol, output)
@@ -87,6 +81,19 @@ def tune(
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
         _report(validations, output, commands)
     state.wait_for_everyone()
+
+
+def _known(grading: Grading, questions: Sequence[Any], graded: Path | None, output: Path) -> list[Any] | None:
+    """Return the grades of another run, or those that this one wrote before it was broken off, if it has all."""
+    from lm_eval_calibration.tuning import grading as answers
+
+    if graded is not None:
+        path = graded / answers.FILE if graded.is_dir() else graded
+        return answers.read(path, grading.of_answers, questions)
+    try:
+        return answers.read(output / answers.FILE, grading.of_answers, questions)
+    except UserError:
+        return None
 
 
 def _train(

@@ -52,6 +52,12 @@ class Grading:
         """JSON-ready data."""
         return {**asdict(self), "tasks": list(self.tasks)}
 
+    @property
+    def of_answers(self) -> dict[str, Any]:
+        """What the answer to a given question depends on."""
+        names = ("model", "model_args", "num_fewshot", "apply_chat_template")
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True)
 class Protocol:

@@ -298,5 +298,12 @@ def test_options_that_can_t_be_meant(
 
 
 def test_grades_of_other_docs(model_folder: Path, trees: Path, tuned: Path, tmp_path: Path) -> None:
-    message = refused(model_folder, trees, tmp_path / "out", "--graded", str(tuned), "--limit", "20")
-    assert "was graded with limit 20000, not 20" in message
+    kept = (tuned / "graded.jsonl").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "graded.jsonl").write_text("\n".join(kept[:-1]), encoding="utf-8")
+    message = refused(model_folder, trees, tmp_path / "out", "--graded", str(tmp_path))
+    assert "has no grade of doc" in message
+    message = refused(model_folder, trees, tmp_path / "out", "--graded", str(tuned), "--num_fewshot", "1")
+    assert "was graded with num_fewshot None, not 1" in message
+    fewer = tune(model_folder, trees, tmp_path / "out", "--graded", str(tuned), "--limit", "30")
+    assert fewer.exit_code == 0, fewer.output
+    assert "of 30 right" in fewer.output
