@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_calibration import columns
+from lm_eval_calibration.asked import Asked
 from lm_eval_calibration.columns import Columns, Judged
 from lm_eval_calibration.corpora import Corpus
 from lm_eval_calibration.generations import Generation
@@ -61,6 +62,8 @@ class Record:
         rotations: by how many places the choices were rotated in each order in which they were asked; 0 first.
         rotated_log_likelihoods: of the choices under each of these orders, in the doc's own order of choices.
         temperatures: the doc's tokens at a grid of temperatures, where the run asked for it.
+        p_true: the probability with which the model calls its answer right, where the run asked for it.
+        verbalized: the probability that it states in words, likewise.
         generation: what the model wrote; for the kind ``generation`` only.
         corpus: sums over the tokens of a text; for the kind ``corpus`` only.
         extra: optional fields that this version does not know.
@@ -82,6 +85,8 @@ class Record:
     rotations: tuple[int, ...] | None = None
     rotated_log_likelihoods: tuple[tuple[float, ...], ...] | None = None
     temperatures: TokenTemperatures | None = None
+    p_true: Asked | None = None
+    verbalized: Asked | None = None
     generation: Generation | None = None
     corpus: Corpus | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -170,6 +175,13 @@ class Record:
             raise ValueError(f"{self.task} doc {self.doc_id}: it was not answered several times")
         return Judged(self.task, self.doc_id, *majority)
 
+    def asked(self, how: str) -> Judged:
+        """Return the doc with the confidence that the model stated when asked (``p_true`` or ``verbalized``)."""
+        answer: Asked | None = getattr(self, how)
+        if answer is None:
+            raise ValueError(f"{self.task} doc {self.doc_id}: the model was not asked for {how}")
+        return Judged(self.task, self.doc_id, answer.confidence, self.correct)
+
     def gap_sums(self, n_bins: int) -> NDArray[np.float64]:
         """[n_bins] hits minus probability mass of each Full-ECE bin, summed over the reference's positions."""
         sums: NDArray[np.float64] = columns.doc_gap_sums([self], n_bins)[0]
@@ -195,6 +207,7 @@ class Record:
             data["rotated_log_likelihoods"] = [[_finite(x) for x in order] for order in self.rotated_log_likelihoods]
         if self.temperatures is not None:
             data["temperatures"] = self.temperatures.to_dict()
+        data |= {how: asked.to_dict() for how in ("p_true", "verbalized") if (asked := getattr(self, how)) is not None}
         data |= {"confidence": self.confidence, "correct": self.correct}
         return {key: value for key, value in data.items() if value is not None or key in keep} | dict(self.extra)
 
@@ -248,6 +261,8 @@ _PARSE: Mapping[str, Callable[[Any], Any]] = {
     "rotations": tuple,
     "rotated_log_likelihoods": lambda orders: tuple(map(_floats, orders)),
     "temperatures": TokenTemperatures.from_dict,
+    "p_true": Asked.from_dict,
+    "verbalized": Asked.from_dict,
 }
 
 

@@ -84,7 +84,7 @@ def test_json_round_trip(record: Record) -> None:
     assert data["kind"] == "generation"
     assert "log_likelihoods" not in data
     assert "gold" not in data
-    assert Record.from_dict({**data, "p_true": 0.7}).to_dict() == {**data, "p_true": 0.7}
+    assert Record.from_dict({**data, "entropy": 0.7}).to_dict() == {**data, "entropy": 0.7}
 
 
 @pytest.mark.parametrize(

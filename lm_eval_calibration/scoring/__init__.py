@@ -1,11 +1,14 @@
 """Token scores from any backend of the harness. The only place with torch and backends."""
 
+from lm_eval_calibration.scoring.continuations import begins
 from lm_eval_calibration.scoring.corpus_scores import CorpusScores, TokenSums
 from lm_eval_calibration.scoring.dispatch import (
     CORPUS_REQUEST_TYPE,
+    FOLLOWED_UP_REQUEST_TYPE,
     GENERATION_REQUEST_TYPE,
     REQUEST_TYPE,
     corpus_scores,
+    followed_up_tokens,
     generated_tokens,
     install,
     scores_texts,
@@ -18,6 +21,7 @@ from lm_eval_calibration.scoring.token_scores import MAX_BINS, MIN_LARGE_PROB, T
 
 __all__ = [
     "CORPUS_REQUEST_TYPE",
+    "FOLLOWED_UP_REQUEST_TYPE",
     "GENERATION_REQUEST_TYPE",
     "MAX_BINS",
     "MIN_LARGE_PROB",
@@ -27,7 +31,9 @@ __all__ = [
     "GeneratedText",
     "TokenScores",
     "TokenSums",
+    "begins",
     "corpus_scores",
+    "followed_up_tokens",
     "generated_tokens",
     "install",
     "scores_texts",

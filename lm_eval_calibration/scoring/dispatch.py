@@ -4,6 +4,7 @@ The evaluator calls ``getattr(lm, request_type)(requests)``, so a new method on 
 replaces nothing. ``token_scores_v1`` scores a continuation; the number of bins is no argument of it: backends return
 what every n_bins up to 100 needs. ``generated_tokens_v1`` goes on from a prompt as ``generate_until`` does.
 ``corpus_scores_v1`` scores every token of a text, and returns sums over the bins that the request asks for.
+``followed_up_tokens_v1`` is ``generated_tokens_v1`` and after it requests about what was generated.
 """
 
 import importlib
@@ -17,6 +18,7 @@ from lm_eval.api.model import LM, CachingLM, TemplateLM, hash_args
 from lm_eval_calibration.scoring import plain, plain_corpus, plain_generation
 from lm_eval_calibration.scoring.corpus_scores import CorpusScores
 from lm_eval_calibration.scoring.first_token import is_of_first_token
+from lm_eval_calibration.scoring.follow_ups import answers_with_follow_ups
 from lm_eval_calibration.scoring.generated_text import GeneratedText
 from lm_eval_calibration.scoring.switch import wants_temperatures
 from lm_eval_calibration.scoring.token_scores import TokenScores
@@ -26,6 +28,7 @@ logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: s
 REQUEST_TYPE = "token_scores_v1"
 GENERATION_REQUEST_TYPE = "generated_tokens_v1"
 CORPUS_REQUEST_TYPE = "corpus_scores_v1"
+FOLLOWED_UP_REQUEST_TYPE = "followed_up_tokens_v1"
 
 Keep = Callable[[int, Any], None]
 
@@ -214,8 +217,23 @@ def corpus_scores(lm: LM, requests: Sequence[Any]) -> list[CorpusScores]:
     return answers(lm, requests, CORPUS_SCORES)
 
 
+def followed_up_tokens(lm: LM, requests: Sequence[Any]) -> list[GeneratedText]:
+    """Go on from each request's context, then answer the requests that each text leads to.
+
+    Args:
+        lm: any backend of the harness.
+        requests: as for :func:`generated_tokens`, each with the attribute ``follow_ups``: what makes, of the text,
+            instances of other request types.
+
+    Returns:
+        One :class:`GeneratedText` for each request, in the requests' order, the answers in its ``asked``.
+    """
+    return answers_with_follow_ups(lm, requests, GENERATION_REQUEST_TYPE)
+
+
 def install() -> None:
     """Add the request types to the harness's ``LM``."""
     setattr(LM, REQUEST_TYPE, token_scores)
     setattr(LM, GENERATION_REQUEST_TYPE, generated_tokens)
     setattr(LM, CORPUS_REQUEST_TYPE, corpus_scores)
+    setattr(LM, FOLLOWED_UP_REQUEST_TYPE, followed_up_tokens)

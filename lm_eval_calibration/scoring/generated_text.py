@@ -1,6 +1,6 @@
 """What a backend returns for one prompt that it goes on from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -17,10 +17,12 @@ class GeneratedText(str):
             model itself (temperature 1, before any processor or warper), or None where the backend gives none. A token
             counts if some of its characters are in the text; the end token and the tokens of a stop string have none.
         certificate: how the numbers were obtained (backend, dtype, whether the tokens were sampled, versions).
+        asked: answers to the requests that the text led to, each None where the backend can't answer such.
     """
 
     token_log_probs: NDArray[np.float64] | None
     certificate: Mapping[str, Any]
+    asked: tuple[Any, ...] = ()  # also of texts that an older cache holds
 
     def __new__(
         cls,
@@ -34,6 +36,12 @@ class GeneratedText(str):
         self.token_log_probs = token_log_probs
         self.certificate = certificate or {}
         return self
+
+    def with_asked(self, answers: Iterable[Any]) -> "GeneratedText":
+        """Return a copy that has these answers (the original may sit in a cache)."""
+        copy = GeneratedText(str(self), token_log_probs=self.token_log_probs, certificate=self.certificate)
+        copy.asked = tuple(answers)
+        return copy
 
     @property
     def has_probabilities(self) -> bool:

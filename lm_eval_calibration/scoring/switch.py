@@ -12,7 +12,7 @@ def set_shared_prefixes(lm: Any, enabled: bool) -> None:
 
     Backends that share nothing ignore it.
     """
-    setattr(_backend(lm), _SHARED_PREFIXES, enabled)
+    setattr(backend(lm), _SHARED_PREFIXES, enabled)
 
 
 def shared_prefixes(lm: Any) -> bool:
@@ -22,7 +22,7 @@ def shared_prefixes(lm: Any) -> bool:
 
 def set_temperatures(lm: Any, enabled: bool) -> None:
     """Let token scores hold a grid of temperatures, or not (the default). Backends that can't ignore it."""
-    setattr(_backend(lm), _TEMPERATURES, enabled)
+    setattr(backend(lm), _TEMPERATURES, enabled)
 
 
 def wants_temperatures(lm: Any) -> bool:
@@ -30,5 +30,6 @@ def wants_temperatures(lm: Any) -> bool:
     return bool(getattr(lm, _TEMPERATURES, False))
 
 
-def _backend(lm: Any) -> Any:
+def backend(lm: Any) -> Any:
+    """Return the backend itself where the harness has put its cache in front of it."""
     return lm.lm if isinstance(lm, CachingLM) else lm  # with --use_cache that one is asked

@@ -55,7 +55,7 @@ class Aggregation:
             kept = _kept(records, self.view, self.n_bins)
             arrays = kept.columns.arrays(self.metric.kind)
             if not len(arrays[1]):
-                say_once(f"{_tasks(records)}: {self.metric.name} is undefined: {_why_none(records, self.metric.kind)}")
+                say_once(f"{_tasks(records)}: {self.metric.name} is undefined: {self._why_none(records)}")
                 return float("nan")
             if isinstance(function, Part):
                 value = float(kept.whole(function.whole, self.metric.kind, **options)[function.index])
@@ -67,6 +67,16 @@ class Aggregation:
             else:
                 say_of(_tasks(records), str(warning.message))
         return value
+
+    def _why_none(self, records: Sequence[Record]) -> str:
+        seen = records if self.view is None else list(self.view(records))
+        if any(doc.kind == "multiple_choice" for doc in seen):
+            return "no doc has a sound gold label"
+        if self.metric.kind != "top_label":
+            return "no doc has a token of a reference answer"
+        if all(doc.confidence is None for doc in seen):
+            return "no doc has a confidence"
+        return "no doc has an answer that is right or wrong"
 
     def not_pooled(self, other: Any) -> float:
         """Say that tasks computed otherwise can't be pooled with these, and return nan."""
@@ -122,16 +132,6 @@ def _kept(records: Sequence[Record], view: View | None, n_bins: int) -> _Kept:
     return _KEPT[key]
 
 
-def _why_none(records: Sequence[Record], kind: str) -> str:
-    if any(record.generation is None for record in records):
-        return "no doc has a sound gold label"
-    if kind != "top_label":
-        return "no doc has a token of a reference answer"
-    if all(record.confidence is None for record in records):
-        return "no doc has a confidence"
-    return "no doc has an answer that is right or wrong"
-
-
 def _say_left_out(records: Sequence[Record]) -> None:
     broken = [record for record in records if record.generation is None and record.gold is None]
     if broken:
@@ -144,6 +144,12 @@ def _say_left_out(records: Sequence[Record]) -> None:
         say_once(
             f"{_tasks(records)}: {len(empty)} of {len(records)} generated answers are empty ({_docs(empty)}) and have "
             "no confidence; they count in acc and in no metric of confidence"
+        )
+    unread = [record for record in records if record.verbalized and record.verbalized.confidence is None]
+    if unread:
+        say_once(
+            f"{_tasks(records)}: {len(unread)} of {len(records)} replies can't be read ({_docs(unread)}); they count "
+            "in acc and unparsed, and in no metric of verbalized confidence"
         )
 
 

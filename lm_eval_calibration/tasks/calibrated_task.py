@@ -6,6 +6,7 @@ from collections.abc import ItemsView, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, Self, cast
 
+import numpy as np
 from lm_eval.api.metrics import mean
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import handle_non_serializable, hash_string
@@ -21,6 +22,7 @@ from lm_eval_calibration.tasks.first_token import UNASSIGNED_MASS, fields_of, sa
 from lm_eval_calibration.tasks.notices import collect, logger, new_run, say_once
 from lm_eval_calibration.tasks.options import TaskError
 from lm_eval_calibration.tasks.orders import Slots, are_labels, find_slots, in_own_order, replace_last, rotations
+from lm_eval_calibration.tasks.p_true import QueryRequests, judged, query_requests
 from lm_eval_calibration.tasks.ranks import docs_or_borrowed, gather_what_is_there
 from lm_eval_calibration.tasks.temperature import on_grid
 from lm_eval_calibration.tasks.views import TABLE, permuted
@@ -60,12 +62,14 @@ class CalibratedTask(CheckedTask):
 
     def __new__(cls, config: Mapping[str, Any] | None = None) -> Self:
         """Make the task of the stock task's kind."""
+        from lm_eval_calibration.tasks.choices_in_words import ChoicesInWords
         from lm_eval_calibration.tasks.corpus_task import CorpusTask
         from lm_eval_calibration.tasks.generation_task import GenerationTask
 
         calibration = configuration(config)
         kinds: Mapping[str, type[Any]] = {GENERATION: GenerationTask, ROLLING: CorpusTask}
-        self: Self = super().__new__(kinds.get(calibration.output_type, CalibratedTask))
+        kind = ChoicesInWords if calibration.in_words else kinds.get(calibration.output_type, CalibratedTask)
+        self: Self = super().__new__(kind)
         self.calibration = calibration
         return self
 
@@ -78,6 +82,9 @@ class CalibratedTask(CheckedTask):
         self._full_ece_is_exact = True
         self._is_of_first_token = False
         self._sample_ids: list[int] = []
+        self._chat_template: Any = None  # of the run
+        self._queries: QueryRequests | None = None
+        self._queries_are_nested = False
 
     @property
     def asked_metrics(self) -> tuple[str, ...]:
@@ -125,14 +132,22 @@ class CalibratedTask(CheckedTask):
         self._sample_ids = sorted(set(kwargs.get("samples") or ()))
         if kwargs.get("world_size", 1) > 1 and run.get("lm") is not None:
             gather_what_is_there(run["lm"])
+        self._chat_template = kwargs.get("chat_template") if kwargs.get("apply_chat_template") else None
+        if self.options.p_true:
+            self._queries = QueryRequests.of(self.options.p_true, self._chat_template, self.calibration.where)
+            self._queries_are_nested = self._queries.is_nested(run.get("lm"))
         super().build_all_requests(**docs_or_borrowed(self, kwargs))
         self._check_orders()
+        self._check_queries()
         for request in self._instances:  # here, since --cache_requests may have kept them for another version
             request.request_type = self.request_type
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Any]:
-        """Return the stock task's requests, and after them those of the other orders of the choices."""
+        """Return the stock task's requests, and after them those that query its choices or change their order."""
         requests: list[Any] = super().construct_requests(doc, ctx, **kwargs)
+        if self._queries is not None:
+            choices = requests[: len(self.doc_to_choice(doc))]  # acc_mutual_info has others after these
+            requests += query_requests(self._queries, choices, len(requests))
         if not self._is_asked_in_several_orders:
             return requests
         slots, choices = cast(Slots, self._slots), self.doc_to_choice(doc)
@@ -195,6 +210,15 @@ class CalibratedTask(CheckedTask):
                     "--cache_requests refresh"
                 )
 
+    def _check_queries(self) -> None:
+        """Refuse requests that --cache_requests kept of a run with another query, or with none."""
+        queried = {getattr(request, "queried", ("",))[0] for request in self._instances} - {""}
+        if queried != ({self.options.p_true} - {""}):
+            raise TaskError(
+                f"{self.task_name}: the cached requests ask for other things than P(true) in the wording "
+                f"{self.options.p_true or 'none'!r}: run with --cache_requests refresh"
+            )
+
     # --- results -----------------------------------------------------------------------------------------------------
 
     def apply_filters(self) -> None:
@@ -205,7 +229,9 @@ class CalibratedTask(CheckedTask):
             for key, answer in instance.filtered_resps.items():
                 if isinstance(answer, TokenScores):
                     instance.filtered_resps[key] = answer.answering(instance)
-                    docs.setdefault((instance.doc_id, getattr(instance, "rotation", 0)), []).append(answer)
+                    if not hasattr(instance, "queried"):
+                        place = instance.doc_id, getattr(instance, "rotation", 0)
+                        docs.setdefault(place, []).append(answer)
         self._full_ece_is_exact = self._settles_full_ece(answer for answers in docs.values() for answer in answers)
         as_asked = [answers for (_, rotation), answers in docs.items() if rotation == 0]
         self._is_of_first_token = say_what_is_open(self.task_name, as_asked)
@@ -223,9 +249,14 @@ class CalibratedTask(CheckedTask):
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> DocResult:
         """Return the stock task's metrics and, under every calibration metric's name, the doc's record."""
         asked: dict[int, list[Any]] = {}  # by rotation
+        queried: dict[int, list[Any]] = {}  # by choice
         for answer in results:
-            asked.setdefault(getattr(getattr(answer, "request", None), "rotation", 0), []).append(answer)
-        record = self._record(doc, asked)
+            request: Any = getattr(answer, "request", None)
+            if hasattr(request, "queried"):
+                queried.setdefault(request.queried[1], []).append(answer)
+            else:
+                asked.setdefault(getattr(request, "rotation", 0), []).append(answer)
+        record = self._record(doc, asked, queried)
         logged: dict[str, Any] = {RECORD_KEY: record.to_dict()}
         if "bypass" in self._metric_fn_list:  # --predict_only
             return DocResult({**logged, "bypass": None}, {"bypass": None})
@@ -292,7 +323,9 @@ class CalibratedTask(CheckedTask):
     def _true_doc_id(self, doc_id: int) -> int:
         return self._sample_ids[doc_id] if self._sample_ids else doc_id
 
-    def _record(self, doc: dict[str, Any], asked: Mapping[int, Sequence[Any]]) -> Record:
+    def _record(
+        self, doc: dict[str, Any], asked: Mapping[int, Sequence[Any]], queried: Mapping[int, Sequence[Any]]
+    ) -> Record:
         choices = self.doc_to_choice(doc)
         gold = gold_index(self.doc_to_text(doc) if self.multiple_input else self.doc_to_target(doc), choices)
         answers = asked[0][: len(choices)]  # acc_mutual_info asks for unconditional ones too, after these
@@ -306,6 +339,9 @@ class CalibratedTask(CheckedTask):
             raise TaskError(f"{place}: the requests are another doc's; run without --cache_requests or --samples")
         log_likelihoods = tuple(_checked([float(answer[0]) for answer in answers], place))
         fields = self._orders(asked, len(choices), place)
+        if queried:
+            own_answer = int(np.argmax(log_likelihoods))  # the first of equals, as the harness counts
+            fields["p_true"] = judged(self.options.p_true, queried[own_answer], nested=self._queries_are_nested)
         if gold is not None and isinstance(scores, TokenScores):
             fields |= self._distributions(scores)
             if self.options.temperatures:

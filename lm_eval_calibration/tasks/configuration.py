@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,9 @@ from lm_eval_calibration.tasks.generation_metrics import (
     with_rows,
 )
 from lm_eval_calibration.tasks.notices import say_of
-from lm_eval_calibration.tasks.options import KEY, Options, TaskError, check_metric, merged, nearest
+from lm_eval_calibration.tasks.options import KEY, NAMED_OPTIONS, Options, TaskError, check_metric, merged, nearest
 from lm_eval_calibration.tasks.stock import is_stock, read_config, read_yaml, stock_path
+from lm_eval_calibration.tasks.verbalized import SETTINGS, UNPARSED
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE, with_views
 
 ROLLING = "loglikelihood_rolling"
@@ -54,12 +55,14 @@ class Configuration:
         metrics: names of our metrics, in the table's order.
         options: what the user set.
         path: the YAML that says how docs become prompts; None for a configuration written in Python.
+        in_words: whether docs with choices are answered in words.
     """
 
     full: dict[str, Any]
     metrics: tuple[str, ...]
     options: Options
     path: Path | None
+    in_words: bool = False
 
     @property
     def output_type(self) -> str:
@@ -99,17 +102,24 @@ def configuration(config: Mapping[str, Any] | None) -> Configuration:
     source = _source(given)
     base_path = _base_path(given.pop("stock_task", None), source)
     stock = _stock_config(base_path) if base_path else {}
+    named = {KEY: given.pop(NAMED_OPTIONS, None) or {}}
     path = base_path or source
     where = Configuration({"task": name}, (), Options(), path).where
     for part in (stock, given):
         _check_forms(part, where)
-    metadata = merged(stock.get("metadata"), _yaml_metadata(source), given.get("metadata"))
+    metadata = merged(stock.get("metadata"), named, _yaml_metadata(source), given.get("metadata"))
     options = Options.from_metadata(metadata, where)
+    if options.verbalized and options.reference is None:
+        options = replace(options, reference="")  # a chat server scores no text that it did not write
     metadata[KEY] = options.to_metadata()
     full = {**stock, **given, "metadata": metadata}
     if reason := why_not(full):
         raise TaskError(f"{where} can't be calibrated: {reason}")
     _check_keys(full, where)
+    in_words = options.verbalized and full.get("output_type", TaskConfig.output_type) == "multiple_choice"
+    if in_words:
+        stock = {"metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]}
+        full |= {"output_type": GENERATION, "generation_kwargs": dict(SETTINGS), "filter_list": None}
     _say_without_effect(options, str(name), full.get("output_type"))
     if full.get("output_type") == ROLLING:
         full["metric_list"], ours = _corpus_metric_list(stock, given, where)
@@ -123,7 +133,7 @@ def configuration(config: Mapping[str, Any] | None) -> Configuration:
         full["metric_list"], ours = _metric_list(
             stock, given, options, where, is_stock_task=base_path is not None and is_stock(base_path)
         )
-    return Configuration(full, tuple(ours), options, path)
+    return Configuration(full, tuple(ours), options, path, in_words)
 
 
 _OF_CHOICES = ("confidence", "permute", "temperature", "temperatures")
@@ -317,6 +327,7 @@ def _generation_metric_list(
     stocks = [e for e in chosen if e["metric"] not in GENERATION_CATALOG] or list(stock.get("metric_list") or defaults)
     extra = {"acc": True} if "acc" not in [entry["metric"] for entry in stocks] else {}
     extra |= {SAMPLED_ACC: True} if options.repeats > 1 else {}
+    extra |= {UNPARSED: False} if options.verbalized else {}
     means = [{"metric": m, "aggregation": "mean", "higher_is_better": b, _OURS: True} for m, b in extra.items()]
     if options.reference != "":
         means.append({"metric": TOKEN_ACCURACY, "aggregation": TOKEN_ACCURACY, "higher_is_better": True})

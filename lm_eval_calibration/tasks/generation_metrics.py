@@ -18,7 +18,7 @@ from lm_eval_calibration.records import Record, ordered
 from lm_eval_calibration.tasks.notices import say_once
 from lm_eval_calibration.tasks.options import Options
 from lm_eval_calibration.tasks.pooling import PooledStderr, PooledValue
-from lm_eval_calibration.tasks.views import TableMetric, trust_rows, trust_suffixes
+from lm_eval_calibration.tasks.views import ASKED, TableMetric, asked_rows, trust_rows, trust_suffixes
 
 SELF_CONSISTENCY = "_self_consistency"
 
@@ -43,16 +43,17 @@ GENERATION_TABLE = {
         for name, metric in GENERATION_CATALOG.items()
         if metric.kind == "top_label"
     },
+    **ASKED,
 }
 """Every metric of confidence that the table of a generation task can show, by name."""
 
 
 def with_rows(names: Iterable[str], options: Options) -> list[str]:
-    """Return the metrics, after them what tells how far to trust them, and those of the most frequent answer."""
+    """Return the metrics, and after them the rows beside them that the options ask for."""
     plain = list(names)
     trust = [name + suffix for suffix in trust_suffixes(options) for name in plain if name + suffix in GENERATION_TABLE]
     of_samples = [f"{name}{SELF_CONSISTENCY}" for name in plain if name in SELF_CONSISTENCY_CORE]
-    return [*plain, *trust, *(of_samples if options.repeats > 1 else ())]
+    return [*plain, *trust, *asked_rows(plain, options), *(of_samples if options.repeats > 1 else ())]
 
 
 def token_hits(record: Record) -> tuple[int, int]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,11 +12,19 @@ from lm_eval.utils import apply_template, hash_string
 
 from lm_eval_calibration.generations import Generation, Sample
 from lm_eval_calibration.records import OTHER_FILTER, RECORD_KEY, Record
-from lm_eval_calibration.scoring import GENERATION_REQUEST_TYPE, REQUEST_TYPE, GeneratedText, TokenScores, scores_texts
+from lm_eval_calibration.scoring import (
+    FOLLOWED_UP_REQUEST_TYPE,
+    GENERATION_REQUEST_TYPE,
+    REQUEST_TYPE,
+    GeneratedText,
+    TokenScores,
+    scores_texts,
+)
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask, DocResult, doc_hash, evaluate_arguments
 from lm_eval_calibration.tasks.code_eval import CODE_EVAL
+from lm_eval_calibration.tasks.follow_up import FollowUp
 from lm_eval_calibration.tasks.generation_metrics import (
     GENERATION_TABLE,
     SAMPLED_ACC,
@@ -26,6 +35,9 @@ from lm_eval_calibration.tasks.generation_metrics import (
 )
 from lm_eval_calibration.tasks.notices import say_once
 from lm_eval_calibration.tasks.options import TaskError, nearest
+from lm_eval_calibration.tasks.p_true import judged
+from lm_eval_calibration.tasks.verbalized import SETTINGS, UNPARSED, question_about, stated
+from lm_eval_calibration.tasks.views import P_TRUE, VERBALIZED
 
 _REFERENCE = 1
 """Number of a doc's request that scores the reference answer; the one that generates is 0."""
@@ -43,7 +55,7 @@ class GenerationTask(CalibratedTask):
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         super().__init__(config)
-        ours = {*self.calibration.metrics, TOKEN_ACCURACY, SAMPLED_ACC}
+        ours = {*self.calibration.metrics, TOKEN_ACCURACY, SAMPLED_ACC, UNPARSED}
         ours |= {"acc"} if self.calibration.adds_acc else set()
         self._stock_metrics = {name: fn for name, fn in self._metric_fn_list.items() if name not in ours}
         names = [ensemble.name for ensemble in self._filters]
@@ -55,12 +67,15 @@ class GenerationTask(CalibratedTask):
             )
         self._has_reference = self._reference(self.task_docs[0]) is not None
         self._has_probabilities = self._has_distributions = True
+        self._question: FollowUp | None = None
+        self._said = {P_TRUE: False, VERBALIZED: False}  # whether the model has answered these questions
         self._sample_answers: dict[int, list[Any]] = {}  # by doc id: what the filter makes of each sample alone
 
     @property
     def asked_metrics(self) -> tuple[str, ...]:
         """Names of the metrics, which a group's file can't know."""
-        return ("acc", *self.calibration.metrics, *((TOKEN_ACCURACY,) if self._has_reference else ()))
+        reference = (TOKEN_ACCURACY,) if self._has_reference else ()
+        return ("acc", *self.calibration.metrics, *reference, *((UNPARSED,) if self.options.verbalized else ()))
 
     def _aggregate_here(self) -> None:
         for name in self.calibration.metrics:
@@ -108,8 +123,29 @@ class GenerationTask(CalibratedTask):
             )
         super().build_all_requests(**kwargs)
         self._instances = [r for r in self.instances if self._has_reference or r.idx != _REFERENCE]
+        if self.options.verbalized:
+            self._question = question_about(self._chat_template, self.calibration.where)
+        asks = bool(self._queries or self._question)
         for request in self._instances:
-            request.request_type = REQUEST_TYPE if request.idx == _REFERENCE else GENERATION_REQUEST_TYPE
+            if request.idx == _REFERENCE:
+                request.request_type = REQUEST_TYPE
+                continue
+            request.request_type = FOLLOWED_UP_REQUEST_TYPE if asks else GENERATION_REQUEST_TYPE
+            if asks:
+                request.follow_ups = partial(self._follow_ups, request)
+
+    def _follow_ups(self, request: Instance, text: str) -> list[Instance]:
+        """Return the requests that ask about an answer: two for P(true), then one for what it says in words."""
+        context = request.args[0]
+        asked: list[tuple[str, tuple[Any, ...]]] = []
+        if self._queries is not None:
+            asked += [(REQUEST_TYPE, pair) for pair in self._queries.after(context, text)]
+        if self._question is not None:
+            asked.append((GENERATION_REQUEST_TYPE, (self._question.prompt(context, text), dict(SETTINGS))))
+        return [
+            Instance(request_type, request.doc, arguments, i, request.metadata)
+            for i, (request_type, arguments) in enumerate(asked)
+        ]
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Any]:
         """Return the stock task's request, and after it one for the tokens of the reference answer."""
@@ -123,6 +159,9 @@ class GenerationTask(CalibratedTask):
     def _check_orders(self) -> None:
         """There are no choices."""
 
+    def _check_queries(self) -> None:
+        """They are asked when there is an answer, and never kept."""
+
     # --- results -----------------------------------------------------------------------------------------------------
 
     def apply_filters(self) -> None:
@@ -131,6 +170,10 @@ class GenerationTask(CalibratedTask):
         references = [instance for instance in self._instances if instance.idx == _REFERENCE]
         texts = [text for instance in written for text in instance.resps]
         self._has_probabilities = all(isinstance(t, GeneratedText) and t.has_probabilities for t in texts)
+        self._said = {
+            P_TRUE: self._queries is not None and all(None not in text.asked[:2] for text in texts),
+            VERBALIZED: self._question is not None and all(text.asked[-1] is not None for text in texts),
+        }
         self._has_distributions = all(
             isinstance(answer, TokenScores) and answer.has_distributions
             for instance in references
@@ -223,6 +266,9 @@ class GenerationTask(CalibratedTask):
     def _is_available(self, name: str) -> bool:
         if name.endswith(SELF_CONSISTENCY):
             return bool(self._sample_answers)
+        for suffix, is_said in self._said.items():
+            if name.endswith(suffix):
+                return is_said
         is_of_tokens = GENERATION_TABLE[name].metric.kind == "full_vocabulary"
         if not is_of_tokens:
             return self._has_probabilities
@@ -236,6 +282,8 @@ class GenerationTask(CalibratedTask):
         generation = record.generation
         if generation is not None and (majority := generation.majority) is not None:
             means[SAMPLED_ACC] = float("nan") if majority[1] is None else float(majority[1])
+        if record.verbalized is not None:
+            means[UNPARSED] = float(record.verbalized.confidence is None)
         return means
 
     @contextmanager
@@ -282,6 +330,10 @@ class GenerationTask(CalibratedTask):
             fields = self._distributions(scores)
         else:  # no token of a reference
             fields = {"log_probs": (), "large_probs": ()} if self._has_reference and self._has_distributions else {}
+        if self._said[P_TRUE]:
+            fields["p_true"] = judged(self.options.p_true, text.asked[:2], nested=self._queries_are_nested)
+        if self._said[VERBALIZED]:
+            fields["verbalized"] = stated(str(text.asked[-1]))
         certificate = dict(getattr(text, "certificate", {}))
         if scores is not None:
             certificate["reference"] = dict(scores.certificate)

@@ -11,8 +11,13 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.records import DEFINITION_VERSION
 from lm_eval_calibration.scoring import MAX_BINS
+from lm_eval_calibration.tasks.p_true_query import QUERIES
 
 KEY = "calibration"
+
+NAMED_OPTIONS = "named_options"
+"""Of a configuration that was made by its name: options that the name stands for. The harness lets ``--metadata``
+replace the options under ``metadata`` whole, and these are to stay."""
 
 CONFIDENCES = ("summed", "length_normalized")
 """Which log-likelihoods of the choices confidence is computed from."""
@@ -48,6 +53,8 @@ class Options:
         reference: of a generation task, a column or template of the text whose tokens are scored for ``full_ece``; None
             for the target, "" for none.
         repeats: of a generation task, samples of each prompt; 0 for as many as the stock task asks for.
+        p_true: wording in which the model is asked whether its answer is right; "" for not asking.
+        verbalized: whether the model is asked, in words, how likely its answer is right.
         shared_prefixes: whether prompts that begin alike may share that computation (all tasks of a run, or none).
     """
 
@@ -63,6 +70,8 @@ class Options:
     correct: str = ""
     reference: str | None = None
     repeats: int = 0
+    p_true: str = ""
+    verbalized: bool = False
     shared_prefixes: bool = True
 
     @classmethod
@@ -86,11 +95,16 @@ class Options:
             value = getattr(options, name)
             if not isinstance(value, str) and not (name == "reference" and value is None):
                 raise TaskError(f"{place}.{name} is {value!r}, not a text")
-        for name in ("intervals", "nulls", "temperature", "temperatures", "shared_prefixes"):
+        for name in ("intervals", "nulls", "temperature", "temperatures", "verbalized", "shared_prefixes"):
             if not isinstance(value := getattr(options, name), bool):
                 raise TaskError(f"{place}.{name} is {value!r}, not true or false")
         if options.confidence not in CONFIDENCES:
             raise TaskError(f"{place}.confidence is {options.confidence!r}; there are {', '.join(CONFIDENCES)}")
+        if options.p_true not in ("", *QUERIES):
+            raise TaskError(
+                f"{place}.p_true is {options.p_true!r}{nearest(options.p_true, QUERIES)}; the wordings are "
+                f"{', '.join(QUERIES)}"
+            )
         return options
 
     def to_metadata(self) -> dict[str, Any]:

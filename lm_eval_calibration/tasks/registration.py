@@ -22,6 +22,7 @@ from lm_eval.api.registry import (
 from lm_eval_calibration.tasks.aggregation import Aggregation
 from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusAggregation
 from lm_eval_calibration.tasks.generation_metrics import GENERATION_TABLE, SAMPLED_ACC, TOKEN_ACCURACY, TokenAccuracy
+from lm_eval_calibration.tasks.verbalized import UNPARSED
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
 
 
@@ -35,7 +36,7 @@ def _passthrough(name: str) -> Callable[[Any], Any]:
 
 
 _ROWS = GENERATION_TABLE | TABLE  # of the same names with the metric of choices: tasks have aggregations of their own
-_MEANS = {**ORDER_METRICS, SAMPLED_ACC: True}
+_MEANS = {**ORDER_METRICS, SAMPLED_ACC: True, UNPARSED: False}
 METRICS = {name: _passthrough(name) for name in [*CORPUS_METRICS, *_ROWS, *_MEANS, TOKEN_ACCURACY]}
 AGGREGATIONS = {
     **{name: CorpusAggregation(metric) for name, metric in CORPUS_METRICS.items()},

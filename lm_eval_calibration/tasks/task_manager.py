@@ -16,6 +16,7 @@ from lm_eval_calibration.tasks.configuration import why_not
 from lm_eval_calibration.tasks.notices import logger
 from lm_eval_calibration.tasks.options import Options, TaskError
 from lm_eval_calibration.tasks.stock import find_stock_path, read_config, read_yaml
+from lm_eval_calibration.tasks.variants import base_of, variant
 
 
 class CalibrationTaskManager(TaskManager):  # type: ignore[misc]
@@ -105,8 +106,14 @@ class CalibrationTaskManager(TaskManager):  # type: ignore[misc]
         ]
 
     def _calibrate(self, name: str) -> None:
-        """Make ``<base>_calibration`` and what it holds."""
+        """Make ``<base>_calibration``, or a variant of it, and what it holds."""
         base = name.removesuffix(SUFFIX)
+        if (split := base_of(name)) and base not in self._index:
+            calibrated_base, infix = split
+            self._prepare(calibrated_base)
+            if calibrated_base in self._index:
+                self._make(name, variant(calibrated_base, infix, self._index))
+                return
         if base not in self._index and self._stock_index_is_due and (path := find_stock_path(base)):
             if reason := why_not(read_config(path, resolve=False)):
                 raise TaskError(f"{base} can't be calibrated: {reason}")

@@ -5,16 +5,18 @@ Every row has a name of its own, a metric's name with a suffix, so that it is ne
 ``_norm``: computed from log-likelihoods per character (what ``acc_norm`` chooses by).
 ``_permuted``: from choice probabilities averaged over several orders of the choices.
 ``_temperature``: after temperature scaling, each doc by a temperature fitted on others.
+``_p_true``, ``_verbalized``: of what the model said when asked how sure it is of its answer, and whether that is right.
 ``_low``, ``_high``: ends of the metric's 95% interval.
 ``_null``, ``_p``: its mean were the model calibrated, and how likely a value as bad then is.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
-from lm_eval_calibration.columns import Doc
-from lm_eval_calibration.metrics import CATALOG, Metric
+from lm_eval_calibration.columns import Doc, Judged
+from lm_eval_calibration.metrics import CATALOG, GENERATION_CATALOG, Metric
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.tasks.options import Options
 from lm_eval_calibration.tasks.temperature import at_fitted_temperatures, fitted_temperature
@@ -23,6 +25,7 @@ View = Callable[[Sequence[Record]], Iterable[Doc]]
 """How a metric sees docs."""
 
 NORM, PERMUTED, SCALED = "_norm", "_permuted", "_temperature"
+P_TRUE, VERBALIZED = "_p_true", "_verbalized"
 
 
 def length_normalized(records: Sequence[Record]) -> Iterable[Record]:
@@ -33,6 +36,11 @@ def length_normalized(records: Sequence[Record]) -> Iterable[Record]:
 def permuted(records: Sequence[Record]) -> Iterable[Record]:
     """Return the records with probabilities averaged over the orders of the choices."""
     return map(Record.permuted, records)
+
+
+def asked(records: Sequence[Record], how: str) -> Iterable[Judged]:
+    """Return the docs with the confidence that the model stated when asked."""
+    return (record.asked(how) for record in records)
 
 
 _VIEWS: dict[str, View] = {NORM: length_normalized, PERMUTED: permuted, SCALED: at_fitted_temperatures}
@@ -86,6 +94,15 @@ def trust_rows(catalog: Mapping[str, Metric]) -> dict[str, TableMetric]:
     }
 
 
+ASKED = {
+    f"{name}{suffix}": TableMetric(metric._replace(name=f"{name}{suffix}"), partial(asked, how=suffix[1:]))
+    for suffix in (P_TRUE, VERBALIZED)
+    for name, metric in GENERATION_CATALOG.items()
+    if metric.kind == "top_label"
+}
+"""Metrics of one confidence a doc, whatever the docs are: ``ace`` has one class, and there is no ``brier_score``."""
+
+
 def trust_suffixes(options: Options) -> list[str]:
     """Return the ends of the names of those of these rows that are asked for."""
     return [*(_INTERVAL if options.intervals else ()), *(_NULL if options.nulls else ())]
@@ -100,11 +117,20 @@ TABLE = {
     **{name: TableMetric(metric) for name, metric in CATALOG.items()},
     **{name: row for suffix in _VIEWS for name, row in _seen(suffix).items()},
     **trust_rows(CATALOG),
+    **ASKED,
     TEMPERATURE: TableMetric(
         CATALOG["nll"]._replace(name=TEMPERATURE, value=fitted_temperature, higher_is_better=None), has_stderr=False
     ),
 }
 """Every metric that a table can show, by name."""
+
+
+def asked_rows(names: Iterable[str], options: Options) -> list[str]:
+    """Return the metrics of what the model says when asked, for these of its plain confidence."""
+    suffixes = [suffix for suffix, wanted in ((P_TRUE, options.p_true), (VERBALIZED, options.verbalized)) if wanted]
+    of_one_confidence = ["brier_top_label" if name == "brier_score" else name for name in names]
+    rows = [name + suffix for suffix in suffixes for name in of_one_confidence if name + suffix in ASKED]
+    return list(dict.fromkeys(rows))
 
 
 def with_views(names: Iterable[str], options: Options) -> list[str]:
@@ -117,4 +143,4 @@ def with_views(names: Iterable[str], options: Options) -> list[str]:
     }
     suffixes = [*trust_suffixes(options), *(suffix for suffix, wanted in asked.items() if wanted)]
     rows = [name + suffix for suffix in suffixes for name in plain if name + suffix in TABLE]
-    return [*plain, *([TEMPERATURE] if options.temperature else []), *rows]
+    return [*plain, *([TEMPERATURE] if options.temperature else []), *rows, *asked_rows(plain, options)]

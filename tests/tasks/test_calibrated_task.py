@@ -338,6 +338,8 @@ def test_configs_carry_the_definitions(gpt2_lm: Any) -> None:
         "correct": "",
         "reference": None,
         "repeats": 0,
+        "p_true": "",
+        "verbalized": False,
         "shared_prefixes": True,
     }
     assert results["versions"][NAME] == 7

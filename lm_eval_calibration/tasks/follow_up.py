@@ -1,0 +1,58 @@
+"""A question that follows an answer: in the same text, or as the next turn of a chat."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from lm_eval_calibration.tasks.options import TaskError
+
+_ANSWER = "ANSWER-OF-THE-MODEL"
+"""Stands for an answer where a chat template shows what it puts after one."""
+
+
+class FollowUp:
+    """Makes the prompt that asks a question about an answer.
+
+    With a chat template the answer is the assistant's turn, and the question the user's next one. What was asked
+    before stays as the model read it when it answered, to the byte (and need not be computed again): only what the
+    template puts after an answer comes behind it.
+
+    Args:
+        question: text that follows an answer.
+        chat_template: of the run, which makes a prompt of messages; None where prompts are plain text.
+        where: task, for an error.
+
+    Raises:
+        TaskError: the template shows no answer that stands before a question.
+    """
+
+    def __init__(self, question: str, chat_template: Callable[..., Any] | None, where: str) -> None:
+        self.question = question if chat_template is None else question.strip()
+        self._after = question
+        if chat_template is None:
+            return
+        try:
+            chat = chat_template([{"role": "user", "content": "Question"}, *self._turns(_ANSWER)])
+        except Exception as error:  # a template is a program
+            raise TaskError(f"{where}: the chat template takes no question after an answer: {error!r}") from error
+        if isinstance(chat, str):  # else messages stay messages
+            _, shown, self._after = chat.rpartition(_ANSWER)
+            if not shown:
+                raise TaskError(f"{where}: the chat template leaves out the answer before a question")
+
+    def prompt(self, context: Any, answer: str) -> Any:
+        """Return the prompt, of the context's kind: text, or messages as a chat server takes them.
+
+        Args:
+            context: the prompt that was answered.
+            answer: as it continues the prompt.
+        """
+        if isinstance(context, str):
+            return f"{context}{answer}{self._after}"
+        if isinstance(context, list):
+            return [*context, *self._turns(answer)]
+        messages = [*json.loads(context.prompt), *self._turns(answer)]  # the harness's JsonChatStr
+        return type(context)(json.dumps(messages, ensure_ascii=False))
+
+    def _turns(self, answer: str) -> Sequence[Mapping[str, str]]:
+        return [{"role": "assistant", "content": answer}, {"role": "user", "content": self.question}]
