@@ -420,6 +420,34 @@ def evidence(
 
 
 @app.command()
+def confidences(
+    results: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Folder or file of each run, or NAME=PATH to name it.")
+    ],
+    *,
+    task: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Show this task. Repeatable.")] = None,
+    n_bins: Annotated[
+        int | None, typer.Option("--n_bins", min=1, max=100, help="Bins of ECE; else those of the first run.")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="md, json, svg or png (reliability diagrams); else by --output.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of printing.")] = None,
+) -> None:
+    """Put every way in which a model says how sure it is side by side, with what changes on the same docs.
+
+    Its probabilities, these after temperature scaling, P(true) and what it says in words, as far as the runs have them;
+    of several runs (a model before and after `tune`) those of each, and whether accuracy has changed.
+
+    Example: `lm-eval-calibration confidences tuned/untuned tuned/tuned --output confidences.png`
+    """
+    from lm_eval_calibration.confidences.command import confidences as show
+
+    with _errors_in_one_line():
+        show(results, tasks=task or [], n_bins=n_bins, form=form, output=output)
+
+
+@app.command()
 def tune(
     *,
     model: Annotated[str, typer.Option(metavar="PATH", help="The base model: a folder, or its name on the hub.")],

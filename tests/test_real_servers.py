@@ -177,7 +177,7 @@ def assert_same_choices(found: list[Record], expected: list[Record]) -> None:
         assert ours.correct == hf.correct or best - second <= 2 * gap
     assert largest <= 1e-3
     full_ece = metrics.CATALOG["full_ece"].value
-    values = [full_ece(*Columns.of(records, 10).arrays("full_vocabulary"), n_bins=10) for records in (found, expected)]
+    values = [full_ece(*Columns.of(records, 10).arrays("full_vocabulary")) for records in (found, expected)]
     assert values[0] == pytest.approx(values[1], abs=1e-4)
 
 

@@ -53,14 +53,18 @@ class CalibrationTrainer(Trainer):  # type: ignore[misc]
     def compute_loss(
         self, model: Any, inputs: Mapping[str, torch.Tensor], return_outputs: bool = False, **_: Any
     ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Return the loss of a batch in nats and, if wanted, how its answers are judged."""
+        """Return the loss of a batch in nats and, if wanted, how its answers are judged.
+
+        In validation the loss is the cross-entropy alone: whether answers stay is seen by their accuracy there.
+        """
         seen = self.forward(model, inputs)
         found = judge(inputs, seen.query, seen.choices)
         if self.probe is not None:
             found = found._replace(log_odds=self.probe(seen.hidden))
-        frozen = self.forward.frozen(self.accelerator.unwrap_model(model), inputs)
         loss = cross_entropy(found.log_odds, inputs["labels"])
-        loss = loss + mean_divergence(seen.answer, frozen, inputs["answer"][:, 2], len(inputs["labels"]))
+        if model.training:
+            frozen = self.forward.frozen(self.accelerator.unwrap_model(model), inputs)
+            loss = loss + mean_divergence(seen.answer, frozen, inputs["answer"][:, 2], len(inputs["labels"]))
         return (loss, {"loss": loss, **found._asdict()}) if return_outputs else loss
 
 

@@ -168,7 +168,7 @@ def test_a_killed_run_goes_on_and_a_full_disk_costs_no_checkpoint(
     output = tmp_path / "killed"
     command = [sys.executable, "-m", "lm_eval_calibration", *arguments(model_folder, trees, output, *options)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not list(output.glob("checkpoints/checkpoint-*/trainer_state.json")):
             assert time.monotonic() < deadline
             assert process.poll() is None
@@ -261,6 +261,8 @@ def test_a_module_that_does_not_exist(model_folder: Path, trees: Path, tuned: Pa
     message = refused(model_folder, trees, tmp_path / "out", "--graded", str(tuned), "--target_modules", "q_porj")
     assert "q_porj" in message
     assert "c_attn" in message
+    mended = tune(model_folder, trees, tmp_path / "out", "--limit", "30", "--target_modules", "c_attn")
+    assert mended.exit_code == 0, mended.output  # the folder is still free, also for other settings
 
 
 def test_a_model_that_is_none(trees: Path, tmp_path: Path) -> None:
@@ -296,5 +298,12 @@ def test_options_that_can_t_be_meant(
 
 
 def test_grades_of_other_docs(model_folder: Path, trees: Path, tuned: Path, tmp_path: Path) -> None:
-    message = refused(model_folder, trees, tmp_path / "out", "--graded", str(tuned), "--limit", "20")
-    assert "was graded with limit 20000, not 20" in message
+    kept = (tuned / "graded.jsonl").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "graded.jsonl").write_text("\n".join(kept[:-1]), encoding="utf-8")
+    message = refused(model_folder, trees, tmp_path / "out", "--graded", str(tmp_path))
+    assert "has no grade of doc" in message
+    message = refused(model_folder, trees, tmp_path / "out", "--graded", str(tuned), "--num_fewshot", "1")
+    assert "was graded with num_fewshot None, not 1" in message
+    fewer = tune(model_folder, trees, tmp_path / "out", "--graded", str(tuned), "--limit", "30")
+    assert fewer.exit_code == 0, fewer.output
+    assert "of 30 right" in fewer.output
