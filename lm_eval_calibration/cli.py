@@ -287,7 +287,8 @@ def compare(
         str | None, typer.Option(metavar="NAME,...", help="Columns; acc and the core metrics if not given.")
     ] = None,
     task: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Show this task; `all` for the docs of all. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Show this task or group; `all` for the docs of all. Repeatable."),
     ] = None,
     n_bins: Annotated[
         int | None, typer.Option("--n_bins", min=1, max=100, help="Bins of the binned metrics; else those of the runs.")

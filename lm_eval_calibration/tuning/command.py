@@ -101,20 +101,21 @@ def _train(
 ) -> tuple[list[dict[str, float]], dict[str, Any]]:
     """Train by the method asked for, save what came of it, return the validations and what else was set."""
     from lm_eval_calibration.tasks.p_true_query import QUERIES
-    from lm_eval_calibration.tuning import training
+    from lm_eval_calibration.tuning import adapter, training
     from lm_eval_calibration.tuning.examples import make_examples
     from lm_eval_calibration.tuning.forward import Forward
+    from lm_eval_calibration.tuning.probe import train_probe
 
     examples = make_examples(found, QUERIES[protocol.query], lm)
     forward = Forward(lm, examples.fit[0].rows[0].tokens)
     if protocol.method == "probe":
-        return training.train_probe(lm.model, forward, examples, protocol, output)
-    model = training.with_adapter(lm.model, protocol)
+        return train_probe(lm.model, forward, examples, protocol, output)
+    model = adapter.with_adapter(lm.model, protocol)
     settings.write(output, grading, protocol)
     trainer = training.make_trainer(model, forward, examples, protocol, output / training.CHECKPOINTS)
     validations = training.train(trainer, output / training.CHECKPOINTS)
     if trainer.is_world_process_zero():
-        training.save(trainer, output)
+        adapter.save(trainer.accelerator.unwrap_model(trainer.model), output)
     return validations, training.how(trainer)
 
 

@@ -69,9 +69,9 @@ def ask(grading: Grading, query: str, lm: Any) -> list[TaskQuestions]:
 def _ask(task: Any, grading: Grading, lm: Any) -> TaskQuestions:
     if task.config.output_type != "multiple_choice":
         raise UserError(f"{task.task_name}: tune grades multiple-choice answers, and this is {task.config.output_type}")
-    if grading.num_fewshot is not None:
+    if grading.num_fewshot is not None and task.get_config("num_fewshot") != 0:  # as a run of the harness does
         task.set_config(key="num_fewshot", value=grading.num_fewshot)
-    task.set_fewshot_seed(seed=1234)  # as a run of the harness does
+    task.set_fewshot_seed(seed=1234)  # likewise
     evaluated = _contents(task)
     if grading.fit_fraction is not None:
         split = str(task.config.test_split or task.config.validation_split)
@@ -127,15 +127,13 @@ def _questions(task: Any, parts: Parts, grading: Grading, lm: Any) -> tuple[tupl
         gold = gold_index(task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc), texts)
         if gold is None:
             continue
-        choices, queries = (
-            _pairs(instances[: len(texts)]),
-            [
-                _pairs([i for i in instances if getattr(i, "queried", ("", None))[1] == number])
-                for number in range(len(texts))
-            ],
+        choices = _pairs(instances[: len(texts)])
+        queries = tuple(
+            _pairs([i for i in instances if getattr(i, "queried", ("", None))[1] == number])
+            for number in range(len(texts))
         )
         content = content_hash(_text(task, doc), texts)
-        found.append(Question(task.task_name, doc_id, content, doc_id in held_out, choices, tuple(queries), gold))
+        found.append(Question(task.task_name, doc_id, content, doc_id in held_out, choices, queries, gold))
     return tuple(found), len(of_doc) - len(found)
 
 

@@ -8,12 +8,13 @@ from lm_eval.models.huggingface import HFLM
 from tiny import make_gpt2
 
 from lm_eval_calibration.tasks.p_true_query import KADAVATH
+from lm_eval_calibration.tuning.adapter import with_adapter
 from lm_eval_calibration.tuning.examples import make_examples
 from lm_eval_calibration.tuning.forward import Forward
 from lm_eval_calibration.tuning.grading import Graded
 from lm_eval_calibration.tuning.questions import Question
 from lm_eval_calibration.tuning.settings import Protocol
-from lm_eval_calibration.tuning.training import make_trainer, train, with_adapter
+from lm_eval_calibration.tuning.training import make_trainer, train
 
 
 def make_graded(n: int) -> list[Graded]:
