@@ -326,6 +326,18 @@ def test_patterns_and_files_for_the_stock_command_know_the_names(
     assert (task.options.p_true, task.options.n_bins) == ("kapoor", 5)
 
 
+def test_a_corpus_has_no_answers_to_ask_about(tmp_path: Path, harness_log: pytest.LogCaptureFixture) -> None:
+    keys = {"doc_to_text": "", "doc_to_target": "question", "output_type": "loglikelihood_rolling", "metric_list": None}
+    path = write_task(tmp_path, "texts", **keys)
+    manager = CalibrationTaskManager(include_path=str(tmp_path), include_defaults=False)
+    with pytest.raises(TaskError, match="texts_p_true_calibration: a corpus holds no answers"):
+        manager.load(["texts_p_true_calibration"])
+    task = calibrated(path, p_true="kapoor")  # as --metadata asks all tasks of a run
+    task.build_all_requests(limit=2)
+    assert len(task.instances) == 2
+    assert "texts_calibration: calibration option p_true: without effect on a corpus" in harness_log.text
+
+
 def test_records_keep_it(tmp_path: Path) -> None:
     _, records, samples = run(ByText(), make_config(make_rows(8), **asked()))
     path = tmp_path / "samples.jsonl"
