@@ -287,7 +287,8 @@ def compare(
         str | None, typer.Option(metavar="NAME,...", help="Columns; acc and the core metrics if not given.")
     ] = None,
     task: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Show this task; `all` for the docs of all. Repeatable.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Show this task or group; `all` for the docs of all. Repeatable."),
     ] = None,
     n_bins: Annotated[
         int | None, typer.Option("--n_bins", min=1, max=100, help="Bins of the binned metrics; else those of the runs.")
@@ -416,6 +417,34 @@ def evidence(
             raise typer.BadParameter("name the RUN, or a statement to --verify")
         else:
             command.make(result, output=output, domain=domain, n_bins=n_bins)
+
+
+@app.command()
+def confidences(
+    results: Annotated[
+        list[str], typer.Argument(metavar="RUN...", help="Folder or file of each run, or NAME=PATH to name it.")
+    ],
+    *,
+    task: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Show this task. Repeatable.")] = None,
+    n_bins: Annotated[
+        int | None, typer.Option("--n_bins", min=1, max=100, help="Bins of ECE; else those of the first run.")
+    ] = None,
+    form: Annotated[
+        str | None, typer.Option("--format", help="md, json, svg or png (reliability diagrams); else by --output.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of printing.")] = None,
+) -> None:
+    """Put every way in which a model says how sure it is side by side, with what changes on the same docs.
+
+    Its probabilities, these after temperature scaling, P(true) and what it says in words, as far as the runs have them;
+    of several runs (a model before and after `tune`) those of each, and whether accuracy has changed.
+
+    Example: `lm-eval-calibration confidences tuned/untuned tuned/tuned --output confidences.png`
+    """
+    from lm_eval_calibration.confidences.command import confidences as show
+
+    with _errors_in_one_line():
+        show(results, tasks=task or [], n_bins=n_bins, form=form, output=output)
 
 
 @app.command()

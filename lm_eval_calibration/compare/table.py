@@ -8,18 +8,21 @@ whole table are wrong about any difference at most 5% of the time.
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.comparison import RunComparison, compare_runs
+from lm_eval_calibration.comparison import RunComparison, TaskComparison, compare_runs
 from lm_eval_calibration.comparison.results import METRICS, POOLED
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.runs import Run
 
 ALPHA = 0.05
+
+MANY_TASKS = 12
+"""With more tasks than this their groups are shown in their place, where they have any."""
 
 DEFAULT_METRICS = ("acc", *metrics.CORE)
 
@@ -84,7 +87,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Scope:
-    """A task, or the docs of all tasks.
+    """A task, a group, or the docs of all tasks.
 
     Attributes:
         task: its name; "all" for the docs of all tasks.
@@ -134,7 +137,8 @@ def make_table(
     Args:
         runs: by label; two at least, of one number of bins.
         names: of the metrics.
-        tasks: those to show ("all" for the docs of all tasks); all that the runs have in common where not given.
+        tasks: those to show, groups too ("all" for the docs of all tasks); where not given all that the runs have in
+            common, but of more than twelve tasks in groups the groups alone.
         progress: is given the pairs of runs and yields them.
 
     Raises:
@@ -144,20 +148,44 @@ def make_table(
     if not common:
         listed = "; ".join(f"{label} has {', '.join(run.tasks)}" for label, run in runs.items())
         raise UserError(f"the runs have no task in common: {listed}")
-    shown = [POOLED, *common] if len(common) > 1 else common
-    if unknown := [task for task in tasks or () if task not in shown]:
-        raise UserError(f"no task {unknown[0]!r} in common; there are {', '.join(shown)}")
-    shown = list(tasks or shown)
+    scopes = _scopes_of(list(runs.values()), common)
+    if unknown := [task for task in tasks or () if task not in scopes]:
+        raise UserError(f"no task or group {unknown[0]!r} in common; there are {', '.join(scopes)}")
+    shown = list(tasks or _worth_showing(scopes, common))
     records = {label: [r for r in run.records if r.task in common] for label, run in runs.items()}
-    compared = {
-        (a, b): _compare(records[a], records[b], names, runs[a].n_bins)
-        for a, b in progress(list(combinations(runs, 2)))
-    }
-    pairs = _adjusted([pair for labels, found in compared.items() for pair in _pairs(*labels, found, shown)])
-    scopes = tuple(_scope(task, runs, common, names, pairs) for task in shown)
+    compared: dict[tuple[str, str], RunComparison] = {}
+    pairs: list[Pair] = []
+    for a, b in progress(list(combinations(runs, 2))):
+        found = compared[a, b] = _compare(records[a], records[b], names, runs[a].n_bins)
+        pairs += [pair for scope in found.tasks if scope.task in shown for pair in _pairs(a, b, scope)]
+        for name in (name for name in shown if name not in common):
+            here, there = ([r for r in records[label] if r.task in scopes[name]] for label in (a, b))
+            pooled = found.pooled if name == POOLED else _compare(here, there, names, runs[a].n_bins).pooled
+            pairs += [] if pooled is None else _pairs(a, b, replace(pooled, task=name))
+    pairs = _adjusted(pairs)
+    filled = tuple(_scope(name, scopes[name], runs, names, pairs) for name in shown)
     notes = tuple(dict.fromkeys(note for labels, found in compared.items() for note in _notes(*labels, found)))
     notes += tuple(f"{label}: {said}" for label, run in runs.items() for said in run.suspicions)
-    return Table(tuple(runs), tuple(names), next(iter(runs.values())).n_bins, scopes, tuple(pairs), notes)
+    return Table(tuple(runs), tuple(names), next(iter(runs.values())).n_bins, filled, tuple(pairs), notes)
+
+
+def _scopes_of(runs: Sequence[Run], common: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """All docs, the groups that are the same tasks in every run, and the tasks: name to tasks."""
+    every: dict[str, tuple[str, ...]] = {task: (task,) for task in common}
+    if len(common) == 1:
+        return every
+    groups = {
+        name: inside
+        for name, inside in runs[0].groups.items()
+        if set(inside) < set(common) and all(run.groups.get(name) == inside for run in runs)
+    }
+    return {POOLED: tuple(common), **groups, **every}
+
+
+def _worth_showing(scopes: dict[str, tuple[str, ...]], common: Sequence[str]) -> list[str]:
+    """All of them, but of many tasks in groups the groups alone."""
+    grouped = {task for name, inside in scopes.items() if name not in (POOLED, *common) for task in inside}
+    return [name for name in scopes if len(common) <= MANY_TASKS or name not in grouped]
 
 
 def _compare(a: Sequence[Record], b: Sequence[Record], names: Sequence[str], n_bins: int) -> RunComparison:
@@ -169,8 +197,7 @@ def _compare(a: Sequence[Record], b: Sequence[Record], names: Sequence[str], n_b
         raise UserError(str(error)) from error
 
 
-def _pairs(a: str, b: str, found: RunComparison, shown: Sequence[str]) -> list[Pair]:
-    scopes = [*found.tasks, *([found.pooled] if found.pooled is not None and POOLED in shown else [])]
+def _pairs(a: str, b: str, scope: TaskComparison) -> list[Pair]:
     return [
         Pair(
             scope.task,
@@ -186,8 +213,6 @@ def _pairs(a: str, b: str, found: RunComparison, shown: Sequence[str]) -> list[P
             scope.n_a,
             d.reason if math.isnan(d.difference) else "",
         )
-        for scope in scopes
-        if scope.task in shown
         for name, d in scope.differences.items()
     ]
 
@@ -198,16 +223,15 @@ def _adjusted(pairs: Sequence[Pair]) -> list[Pair]:
 
 
 def _scope(
-    task: str, runs: dict[str, Run], common: Sequence[str], names: Sequence[str], pairs: Sequence[Pair]
+    name: str, tasks: Sequence[str], runs: dict[str, Run], metrics_shown: Sequence[str], pairs: Sequence[Pair]
 ) -> Scope:
-    tasks = common if task == POOLED else [task]
     rows = {}
     for label, run in runs.items():
-        measured = run.metrics(tasks, names=names)
-        rows[label] = {name: Cell(m.value, m.low, m.high, reason=m.reason or "") for name, m in measured.items()}
-    for name in names:
-        _mark(rows, name, [pair for pair in pairs if pair.task == task and pair.metric == name])
-    return Scope(task, {label: sum(len(run.docs[t]) for t in tasks) for label, run in runs.items()}, rows)
+        measured = run.metrics(tasks, names=metrics_shown)
+        rows[label] = {metric: Cell(m.value, m.low, m.high, reason=m.reason or "") for metric, m in measured.items()}
+    for metric in metrics_shown:
+        _mark(rows, metric, [pair for pair in pairs if pair.task == name and pair.metric == metric])
+    return Scope(name, {label: sum(len(run.docs[t]) for t in tasks) for label, run in runs.items()}, rows)
 
 
 def _mark(rows: dict[str, dict[str, Cell]], name: str, pairs: Sequence[Pair]) -> None:

@@ -83,8 +83,8 @@ class Run:
     @property
     def suspicions(self) -> tuple[str, ...]:
         """What was found to be wrong with the backend's numbers while it ran; normally nothing."""
-        said = [str(certificate["suspect"]) for certificate, _ in self.certificates if certificate.get("suspect")]
-        return tuple(dict.fromkeys(said))
+        parts = [part for found, _ in self.certificates for part in (found, found.get("reference") or {})]
+        return tuple(dict.fromkeys(str(part["suspect"]) for part in parts if part.get("suspect")))
 
     def __len__(self) -> int:
         return sum(map(len, self.docs.values()))

@@ -30,15 +30,15 @@ _SETTINGS = {"max_gen_toks": 1, "temperature": 1.0, "top_p": 1.0}
 """Of the one token."""
 
 
+_OURS_ONLY_IF_STOCK = ("generate_until", "model_call", "amodel_call")
+
+
 def refusal(lm: LocalChatCompletion) -> str | None:
     """Say why a backend's answers can't be read here (None: they can)."""
     changed = [
-        name for name in ("generate_until", "model_call", "amodel_call") if getattr(type(lm), name) is not _STOCK[name]
+        name for name in _OURS_ONLY_IF_STOCK if getattr(type(lm), name) is not getattr(LocalChatCompletion, name)
     ]
     return f"it has a {changed[0]} of its own" if changed else None
-
-
-_STOCK = {name: getattr(LocalChatCompletion, name) for name in ("generate_until", "model_call", "amodel_call")}
 
 
 def answer(lm: LocalChatCompletion, requests: Sequence[Any], keep: Callable[[int, TokenScores], None]) -> None:
@@ -75,7 +75,7 @@ def answer(lm: LocalChatCompletion, requests: Sequence[Any], keep: Callable[[int
 
     def parse(outputs: Any, **_: Any) -> list[Any]:
         outputs = outputs if isinstance(outputs, list) else [outputs]
-        return [top_of(choice) for output in outputs for choice in output["choices"]]
+        return [top_of(choice) for output in outputs for choice in output.get("choices") or [{}]]
 
     def take(number: int, top: Any) -> None:
         numbers = asked[number]
@@ -114,13 +114,16 @@ def _granted_k(lm: LocalChatCompletion) -> int:
     grant = first_granted(lm, request, ASKED)
     if grant.is_unknown:
         return K
-    choices = grant.answer.get("choices") or [{}]
-    if grant.options is None or not (choices[0].get("logprobs") or {}).get("content"):
-        said = f": {grant.refused}" if grant.refused else ""
-        raise UserError(
-            f"{lm.base_url} gives no log-probabilities of its answers (logprobs=true, top_logprobs={K} to "
-            f"{ASKED[-1]['top_logprobs']}){said}. Choices can't be read without them"
-        )
-    if grant.refused:
-        logger.info("%s grants %s; it refused more: %s", lm.base_url, dict(grant.options), grant.refused)
-    return int(grant.options["top_logprobs"])
+    reason = grant.refused
+    try:
+        if grant.options is not None:
+            k = len(top_of((grant.answer.get("choices") or [{}])[0]))
+            if k < K:
+                logger.info("%s tells %d tokens (refused more: %s)", lm.base_url, k, grant.refused or "in silence")
+            return k
+    except ValueError as error:
+        reason = str(error)
+    raise UserError(
+        f"{lm.base_url} gives no log-probabilities of its answers (asked for logprobs=true, top_logprobs={K} to "
+        f"{ASKED[-1]['top_logprobs']}): {reason}. Choices can't be read without them"
+    )

@@ -8,7 +8,8 @@ started with another ``logprobs_mode``. SGLang's are after the temperature of a 
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,7 @@ def refusal(lm: Any) -> str | None:
 
 def answer(lm: Any, requests: Sequence[Any], keep: Callable[[int, GeneratedText], None]) -> None:
     """Answer every request (see :func:`lm_eval_calibration.scoring.generated_tokens`)."""
-    rows: deque[tuple[list[int], NDArray[np.float64], bool]] = deque()
+    rows: deque[_Row] = deque()
     read = vllm_tokens if is_vllm(lm) else sglang_tokens
     certificate = certificate_of(lm) | {"token_probabilities": "exact: the model's own at temperature 1"}
     unseen = 0
@@ -52,23 +53,22 @@ def answer(lm: Any, requests: Sequence[Any], keep: Callable[[int, GeneratedText]
             options["return_logprob"] = True
         outputs = type(lm)._model_generate(lm, **options)
         for params, output in zip(options["sampling_params"], outputs, strict=True):
-            temperature = params.temperature if is_vllm(lm) else params.get("temperature", 1.0)
-            rows.append((*read(output), temperature > 0))
+            settings = params.get if isinstance(params, dict) else partial(getattr, params)
+            rows.append(_Row(*read(output), settings("temperature", 1.0) > 0, settings("skip_special_tokens", True)))
         return outputs
 
     def take(number: int, text: str) -> None:
         nonlocal unseen
-        tokens, log_probs, sampled = rows.popleft()  # the harness stores texts in the order of the batch
-        found = span_of_ids(tokens, text, decode, lm.tokenizer.all_special_ids, lm.think_end_token)
+        row = rows.popleft()  # the harness stores texts in the order of the batch
+        decode = partial(lm.tokenizer.decode, skip_special_tokens=row.skips_special)
+        special = lm.tokenizer.all_special_ids if row.skips_special else ()
+        found = span_of_ids(row.tokens, text, decode, special, lm.think_end_token)
         unseen += found is None
-        known = None if found is None else log_probs[found]
-        about = certificate | {"sampled": sampled}
-        if sampled and not is_vllm(lm):
+        known = None if found is None else row.log_probs[found]
+        about = certificate | {"sampled": row.sampled}
+        if row.sampled and not is_vllm(lm):
             known, about["token_probabilities"] = None, "none"
         keep(number, GeneratedText(text, token_log_probs=known, certificate=about))
-
-    def decode(tokens: list[int]) -> str:
-        return str(lm.tokenizer.decode(tokens, skip_special_tokens=True))
 
     generate(lm, requests, take, _model_generate=model_generate)
     if unseen:
@@ -78,6 +78,15 @@ def answer(lm: Any, requests: Sequence[Any], keep: Callable[[int, GeneratedText]
             unseen,
             len(requests),
         )
+
+
+class _Row(NamedTuple):
+    """One answer: its tokens, their log-probabilities, and how they were chosen and spelt."""
+
+    tokens: list[int]
+    log_probs: NDArray[np.float64]
+    sampled: bool
+    skips_special: bool
 
 
 def vllm_tokens(output: Any) -> tuple[list[int], NDArray[np.float64]]:

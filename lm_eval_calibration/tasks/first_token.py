@@ -5,7 +5,7 @@ from typing import Any
 
 from lm_eval_calibration.scoring import TokenScores
 from lm_eval_calibration.scoring.first_token import is_of_first_token, is_read, unassigned_mass
-from lm_eval_calibration.tasks.notices import say_once
+from lm_eval_calibration.tasks.notices import say_of
 
 UNASSIGNED_MASS = "unassigned_mass"
 """Mean probability, over the docs, that an answer begins with none of the doc's choices."""
@@ -28,9 +28,11 @@ def say_what_is_open(task: str, docs: Iterable[Sequence[TokenScores]]) -> bool:
     bounded = sum(any(not is_read(answer) for answer in choices) for choices in docs)
     unread = sum(not any(map(is_read, choices)) for choices in docs)
     if bounded:
-        say_once(
-            f"{task}: of {len(docs)} docs {bounded} have a choice that is none of the most probable first tokens: it "
-            f"counts with the largest probability that it may have. {unread} have no other: all their choices are "
-            f"taken for equally probable, and the first for the answer"
+        counts = "that is none of the most probable first tokens; it counts with the largest probability it may have"
+        equal = "no choice is one of them: there all are taken for equally probable, and the first for the answer"
+        say_of(
+            task,
+            f"of {len(docs)} docs {bounded} have a choice {counts}. In {unread} {equal}",
+            f"some docs have a choice {counts}. In others {equal}",
         )
     return bool(docs)

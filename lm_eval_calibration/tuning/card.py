@@ -5,7 +5,7 @@ from typing import Any
 
 from lm_eval_calibration import __version__
 from lm_eval_calibration.output import markdown
-from lm_eval_calibration.tuning.questions import Asked
+from lm_eval_calibration.tuning.questions import TaskQuestions
 from lm_eval_calibration.tuning.settings import Grading, Protocol
 
 VALIDATION_HEADS = ("epoch", "AUROC ↑", "ECE ↓", "NLL ↓", "accuracy, less before")
@@ -14,7 +14,7 @@ VALIDATION_HEADS = ("epoch", "AUROC ↑", "ECE ↓", "NLL ↓", "accuracy, less 
 def card(
     grading: Grading,
     protocol: Protocol,
-    asked: Sequence[Asked],
+    asked: Sequence[TaskQuestions],
     validations: Sequence[Mapping[str, float]],
     *,
     how: Mapping[str, Any],
@@ -100,7 +100,7 @@ def json_string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _count(task: Asked, held_out: bool) -> int:
+def _count(task: TaskQuestions, held_out: bool) -> int:
     return sum(question.held_out == held_out for question in task.questions)
 
 

@@ -54,7 +54,7 @@ def tune(
 
     state = accelerate.PartialState(cpu=device == "cpu")
     if state.is_main_process:
-        settings.claim(output, grading, protocol)
+        settings.check_free(output, grading, protocol)
     lm = load(grading, device, protocol.batch_size)
     asked = ask(grading, protocol.query, lm)
     if state.is_main_process:
@@ -67,54 +67,68 @@ def tune(
                 f"{task.n_broken} docs without a gold label left out"
             )
     questions = [question for task in asked for question in task.questions]
-    kept = output / answers.FILE if graded is None else graded / answers.FILE if graded.is_dir() else graded
-    is_graded = kept.exists() or graded is not None
-    found = answers.read(kept, grading.to_dict(), questions) if is_graded else answers.grade(lm, questions)
+    found = _known(grading, questions, graded, output) or answers.grade(lm, questions)
     state.wait_for_everyone()  # nobody looks for the file any more
     if state.is_main_process:
-        if not (output / answers.FILE).exists():
-            answers.write(output / answers.FILE, grading.to_dict(), found)
+        answers.write(output / answers.FILE, grading.of_answers, found)
         _say(f"the model answers {sum(g.correct for g in found) / len(found):.1%} of {len(found)} right")
     answers.check(found)
-    validations, how = _train(lm, found, protocol, output)
+    validations, how = _train(lm, found, grading, protocol, output)
     if state.is_main_process:
-        commands = _commands(grading, protocol, output, asked)
+        commands = _commands(grading, protocol, output)
         write_whole(output / "README.md", card.card(grading, protocol, asked, validations, how=how, commands=commands))
-        settings.finish(output, grading, protocol, {"validation": validations, **how})
+        settings.write(output, grading, protocol, {"validation": validations, **how})
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
         _report(validations, output, commands)
     state.wait_for_everyone()
 
 
+def _known(grading: Grading, questions: Sequence[Any], graded: Path | None, output: Path) -> list[Any] | None:
+    """Return the grades of another run, or those that this one wrote before it was broken off, if it has all."""
+    from lm_eval_calibration.tuning import grading as answers
+
+    if graded is not None:
+        path = graded / answers.FILE if graded.is_dir() else graded
+        return answers.read(path, grading.of_answers, questions)
+    try:
+        return answers.read(output / answers.FILE, grading.of_answers, questions)
+    except UserError:
+        return None
+
+
 def _train(
-    lm: Any, found: Sequence[Any], protocol: Protocol, output: Path
+    lm: Any, found: Sequence[Any], grading: Grading, protocol: Protocol, output: Path
 ) -> tuple[list[dict[str, float]], dict[str, Any]]:
     """Train by the method asked for, save what came of it, return the validations and what else was set."""
     from lm_eval_calibration.tasks.p_true_query import QUERIES
-    from lm_eval_calibration.tuning import training
+    from lm_eval_calibration.tuning import adapter, training
     from lm_eval_calibration.tuning.examples import make_examples
     from lm_eval_calibration.tuning.forward import Forward
+    from lm_eval_calibration.tuning.probe import train_probe
 
     examples = make_examples(found, QUERIES[protocol.query], lm)
     forward = Forward(lm, examples.fit[0].rows[0].tokens)
     if protocol.method == "probe":
-        return training.train_probe(lm.model, forward, examples, protocol, output)
-    model = training.with_adapter(lm.model, protocol)
+        return train_probe(lm.model, forward, examples, protocol, output)
+    model = adapter.with_adapter(lm.model, protocol)
+    settings.write(output, grading, protocol)
     trainer = training.make_trainer(model, forward, examples, protocol, output / training.CHECKPOINTS)
     validations = training.train(trainer, output / training.CHECKPOINTS)
     if trainer.is_world_process_zero():
-        training.save(trainer, output)
+        adapter.save(trainer.accelerator.unwrap_model(trainer.model), output)
     return validations, training.how(trainer)
 
 
-def _commands(grading: Grading, protocol: Protocol, output: Path, asked: Sequence[Any]) -> list[str]:
+def _commands(grading: Grading, protocol: Protocol, output: Path) -> list[str]:
     """Commands that judge the model without and with its adapter, on docs that it has not learned from."""
     if protocol.method == "probe":
         return []
     arguments = ",".join(filter(None, [f"pretrained={grading.model}", grading.model_args]))
-    suffix = SUFFIXES[0].removesuffix("_calibration")
-    tasks = ",".join(task.task.removesuffix("_calibration") + suffix + "_calibration" for task in asked)
-    options = ["--num_fewshot", str(grading.num_fewshot)] if grading.num_fewshot is not None else []
+    is_default = protocol.query == Protocol().query  # which has tasks of its own
+    suffix, metadata = SUFFIXES[not is_default], json.dumps({"calibration": {"p_true": protocol.query}})
+    tasks = ",".join(name.removesuffix("_calibration") + suffix for name in grading.tasks)
+    options = [] if is_default else ["--metadata", metadata]
+    options += ["--num_fewshot", str(grading.num_fewshot)] if grading.num_fewshot is not None else []
     options += ["--include_path", grading.include_path] if grading.include_path is not None else []
     options += ["--apply_chat_template"] if grading.apply_chat_template else []
     return [

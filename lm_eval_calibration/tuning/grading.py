@@ -81,11 +81,18 @@ def write(path: Path, settings: Mapping[str, Any], graded: Iterable[Graded]) -> 
         q = g.question
         line = {"task": q.task, "doc_id": q.doc_id, "content": q.content, "log_likelihoods": g.log_likelihoods}
         lines.append(json.dumps(line))
-    write_whole(path, "\n".join(lines) + "\n")
+    content = "\n".join(lines) + "\n"
+    if not path.exists() or path.read_text(encoding="utf-8") != content:  # a full disk is no matter if it is there
+        write_whole(path, content)
 
 
 def read(path: Path, settings: Mapping[str, Any], questions: Sequence[Question]) -> list[Graded]:
-    """Return the grades of these questions that were kept before.
+    """Return the grades of these questions that were kept before; other questions may have grades there, too.
+
+    Args:
+        path: of the file.
+        settings: what the answers depend on beside the questions.
+        questions: whose grades are wanted.
 
     Raises:
         UserError: naming the file and what in it is of another model, task or doc.

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from lm_eval_calibration.output import write_whole
-from lm_eval_calibration.tuning.examples import Collator, Example
+from lm_eval_calibration.tuning.examples import Collator, Example, Examples
 from lm_eval_calibration.tuning.forward import Forward
 from lm_eval_calibration.tuning.loss import judge
+from lm_eval_calibration.tuning.settings import Protocol
+from lm_eval_calibration.tuning.validation import judged
 
 FILE = "probe.json"
 
@@ -97,3 +99,34 @@ def read_out(
         found.append((seen.hidden.float(), batch["labels"], judge(batch, seen.query, seen.choices).log_odds))
     hidden, correct, log_odds = (torch.cat(part).cpu().numpy() for part in zip(*found, strict=True))
     return hidden.astype(np.float64), correct, log_odds.astype(np.float64)
+
+
+def train_probe(
+    model: Any,
+    forward: Forward,
+    examples: Examples,
+    protocol: Protocol,
+    directory: Path,
+) -> tuple[list[dict[str, float]], dict[str, Any]]:
+    """Fit a probe to the frozen model's hidden states and keep it; return the validations and what else was set.
+
+    Args:
+        model: without an adapter.
+        forward: calls it.
+        examples: those to learn from and to validate by.
+        protocol: what the user asked for.
+        directory: where to keep it.
+    """
+    (hidden, correct, _), (held_out, held_out_correct, untuned) = (
+        read_out(forward, model, part, protocol.batch_size, examples.pad_token_id)
+        for part in (examples.fit, examples.held_out)
+    )
+    probe = fit(hidden, correct, protocol.seed)
+    probe.write(directory)
+    with torch.no_grad():
+        log_odds = probe(torch.from_numpy(held_out)).numpy()
+    validations = [
+        {"epoch": float(epoch), **judged(found, held_out_correct, held_out_correct)}
+        for epoch, found in enumerate((untuned, log_odds))
+    ]
+    return validations, {"loss": "logistic regression, regularisation chosen by folds"}

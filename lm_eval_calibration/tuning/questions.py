@@ -7,7 +7,6 @@ import numpy as np
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.tasks.checked_task import gold_index
-from lm_eval_calibration.tasks.p_true_query import QUERIES, Query
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 from lm_eval_calibration.tuning.settings import Grading
 from lm_eval_calibration.tuning.splitting import Parts, content_hash, split_one, split_two
@@ -37,7 +36,7 @@ class Question(NamedTuple):
     gold: int
 
 
-class Asked(NamedTuple):
+class TaskQuestions(NamedTuple):
     """What is learned from one task.
 
     Attributes:
@@ -55,23 +54,24 @@ class Asked(NamedTuple):
     n_broken: int
 
 
-def ask(grading: Grading, query: str, lm: Any) -> list[Asked]:
+def ask(grading: Grading, query: str, lm: Any) -> list[TaskQuestions]:
     """Load the tasks, split their docs and build the prompts.
 
     Raises:
         UserError: naming task and reason: unknown, no multiple choice, no training split, no gold labels.
     """
     names = [name.removesuffix(SUFFIX) + SUFFIX for name in grading.tasks]
-    loaded = CalibrationTaskManager(include_path=grading.include_path).load(names)["tasks"]
-    return [_ask(task, grading, QUERIES[query], lm) for task in loaded.values()]
+    options = {"calibration": {"p_true": query}}
+    loaded = CalibrationTaskManager(include_path=grading.include_path, metadata=options).load(names)["tasks"]
+    return [_ask(task, grading, lm) for task in loaded.values()]
 
 
-def _ask(task: Any, grading: Grading, query: Query, lm: Any) -> Asked:
+def _ask(task: Any, grading: Grading, lm: Any) -> TaskQuestions:
     if task.config.output_type != "multiple_choice":
         raise UserError(f"{task.task_name}: tune grades multiple-choice answers, and this is {task.config.output_type}")
-    if grading.num_fewshot is not None:
+    if grading.num_fewshot is not None and task.get_config("num_fewshot") != 0:  # as a run of the harness does
         task.set_config(key="num_fewshot", value=grading.num_fewshot)
-    task.set_fewshot_seed(seed=1234)  # as a run of the harness does
+    task.set_fewshot_seed(seed=1234)  # likewise
     evaluated = _contents(task)
     if grading.fit_fraction is not None:
         split = str(task.config.test_split or task.config.validation_split)
@@ -86,7 +86,7 @@ def _ask(task: Any, grading: Grading, query: Query, lm: Any) -> Asked:
         task.config.test_split = split  # its docs are then what requests are built of
         contents = _contents(task)
         parts = split_two(contents, evaluated, grading.limit)
-    questions, n_broken = _questions(task, parts, query, grading, lm)
+    questions, n_broken = _questions(task, parts, grading, lm)
     if not questions:
         raise UserError(
             f"{task.task_name}: no doc of its split {split!r} that could be learned from has a sound gold label"
@@ -95,7 +95,7 @@ def _ask(task: Any, grading: Grading, query: Query, lm: Any) -> Asked:
         )
     if not parts.judged:
         raise UserError(f"{task.task_name}: no doc is left to judge: give a smaller --fit-fraction")
-    return Asked(task.task_name, split, parts, questions, n_broken)
+    return TaskQuestions(task.task_name, split, parts, questions, n_broken)
 
 
 def _contents(task: Any) -> list[str]:
@@ -107,7 +107,7 @@ def _text(task: Any, doc: Any) -> object:
     return task.doc_to_target(doc) if task.multiple_input else task.doc_to_text(doc)
 
 
-def _questions(task: Any, parts: Parts, query: Query, grading: Grading, lm: Any) -> tuple[tuple[Question, ...], int]:
+def _questions(task: Any, parts: Parts, grading: Grading, lm: Any) -> tuple[tuple[Question, ...], int]:
     chosen = sorted({*parts.fit, *parts.validation})
     if not chosen:
         return (), 0
@@ -127,19 +127,22 @@ def _questions(task: Any, parts: Parts, query: Query, grading: Grading, lm: Any)
         gold = gold_index(task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc), texts)
         if gold is None:
             continue
-        choices = tuple((str(i.args[0]), str(i.args[1])) for i in instances[: len(texts)])
-        queries = tuple(_query(query, *choice) for choice in choices)
+        choices = _pairs(instances[: len(texts)])
+        queries = tuple(
+            _pairs([i for i in instances if getattr(i, "queried", ("", None))[1] == number])
+            for number in range(len(texts))
+        )
         content = content_hash(_text(task, doc), texts)
         found.append(Question(task.task_name, doc_id, content, doc_id in held_out, choices, queries, gold))
     return tuple(found), len(of_doc) - len(found)
 
 
-def _query(query: Query, context: str, continuation: str) -> tuple[tuple[str, str], ...]:
-    prompt = query.prompt(context, continuation)
-    return tuple((prompt, said) for said in query.continuations)
+def _pairs(instances: Sequence[Any]) -> tuple[tuple[str, str], ...]:
+    """Context and continuation of requests."""
+    return tuple((str(instance.args[0]), str(instance.args[1])) for instance in instances)
 
 
-def judged_samples(asked: Sequence[Asked], names: Sequence[str], limit: int | None) -> dict[str, list[int]]:
+def judged_samples(asked: Sequence[TaskQuestions], names: Sequence[str], limit: int | None) -> dict[str, list[int]]:
     """Return what the harness's ``--samples`` takes: the judged docs of each task, under each of these suffixes.
 
     Args:

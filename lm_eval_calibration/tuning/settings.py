@@ -52,6 +52,12 @@ class Grading:
         """JSON-ready data."""
         return {**asdict(self), "tasks": list(self.tasks)}
 
+    @property
+    def of_answers(self) -> dict[str, Any]:
+        """What the answer to a given question depends on."""
+        names = ("model", "model_args", "num_fewshot", "apply_chat_template")
+        return {name: getattr(self, name) for name in names}
+
 
 @dataclass(frozen=True)
 class Protocol:
@@ -97,20 +103,17 @@ class Protocol:
         return {**asdict(self), "target_modules": list(self.target_modules)}
 
 
-def claim(directory: Path, grading: Grading, protocol: Protocol) -> None:
-    """Take a folder for this run, or go on with the unfinished one of the same settings that is in it.
+def check_free(directory: Path, grading: Grading, protocol: Protocol) -> None:
+    """Refuse a folder in which there is something else than an unfinished run of these settings.
 
     Raises:
         UserError: it holds a finished run, or one of other settings, which it names.
     """
-    asked = {"grading": grading.to_dict(), "protocol": protocol.to_dict()}
-    path = directory / FILE
-    if not path.exists():
-        if directory.exists() and not directory.is_dir():
-            raise UserError(f"{directory} is no folder")
-        write_whole(path, json.dumps(asked, indent=1) + "\n")
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"{directory} is no folder")
+    if not (directory / FILE).exists():
         return
-    found = read(directory)
+    found, asked = read(directory), {"grading": grading.to_dict(), "protocol": protocol.to_dict()}
     if changed := _differences(found, asked):
         raise UserError(f"{directory} holds a run of other settings ({'; '.join(changed)}): give another --output")
     if "result" in found:
@@ -129,10 +132,12 @@ def read(directory: Path) -> dict[str, Any]:
     return found
 
 
-def finish(directory: Path, grading: Grading, protocol: Protocol, result: Mapping[str, Any]) -> None:
-    """Write down that the run is finished, and what came of it."""
-    content = {"grading": grading.to_dict(), "protocol": protocol.to_dict(), "result": dict(result)}
-    write_whole(directory / FILE, json.dumps(content, indent=1, allow_nan=True) + "\n")
+def write(directory: Path, grading: Grading, protocol: Protocol, result: Mapping[str, Any] | None = None) -> None:
+    """Write down what a run trains by and, once it is finished, what came of it."""
+    content: dict[str, Any] = {"grading": grading.to_dict(), "protocol": protocol.to_dict()}
+    if result is not None:
+        content["result"] = dict(result)
+    write_whole(directory / FILE, json.dumps(content, indent=1) + "\n")
 
 
 def _differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:

@@ -193,7 +193,7 @@ def test_names_can_be_given_and_settings_tell_runs_of_a_model_apart(tmp_path: Pa
         (["a", "copy"], "error: a and copy hold the same run"),
         (["a", "nowhere"], "error: nowhere does not exist"),
         (["a", "other"], "error: the runs have no task in common"),
-        (["a", "b", "--task", "c"], "error: no task 'c' in common; there are anatomy_calibration"),
+        (["a", "b", "--task", "c"], "error: no task or group 'c' in common; there are anatomy_calibration"),
         (["a", "b", "--metrics", "eec"], "error: no metric 'eec'"),
         (["a", "b", "--format", "xls"], "error: no format 'xls'"),
         (["a", "b", "--output", "x.xls"], "error: x.xls: no format is known by its suffix"),
@@ -247,3 +247,28 @@ def test_generated_answers_are_compared_by_what_they_have(tmp_path: Path) -> Non
     named = compare(*folders, "--metrics", "ace")
     assert named.stdout.count("(not comparable)") == 2
     assert "undefined" not in named.stdout
+
+
+@pytest.mark.parametrize(("n_tasks", "shows_tasks"), [(3, True), (13, False)])
+def test_groups_are_shown_and_of_many_tasks_they_alone(n_tasks: int, shows_tasks: bool, tmp_path: Path) -> None:
+    tasks = {f"t{i:02}_calibration": 20 for i in range(n_tasks)}
+    groups = {"all_of_them": list(tasks), "first": list(tasks)[:2], "last": list(tasks)[2:]}
+    runs = {
+        label: load_run(write_run(tmp_path / label, model=label, tasks=tasks, groups=groups, seed=seed))
+        for seed, label in enumerate("ab")
+    }
+    table = make_table(runs, ["acc", "ece"])
+    assert [scope.task for scope in table.scopes] == ["all", "first", "last", *(tasks if shows_tasks else ())]
+    first = table.scopes[1]
+    assert first.n_docs == {"a": 40, "b": 40}
+    for label, run in runs.items():
+        assert first.rows[label]["ece"].value == pytest.approx(
+            metrics.ece(*run.arrays("top_label", "first")), abs=1e-12
+        )
+    pooled = next(pair for pair in table.pairs if pair.task == "first" and pair.metric == "acc")
+    assert pooled.n_docs == 40
+    assert pooled.difference == pytest.approx(first.rows["b"]["acc"].value - first.rows["a"]["acc"].value, abs=1e-12)
+    assert [scope.task for scope in make_table(runs, ["acc"], ["last", "t00_calibration"]).scopes] == [
+        "last",
+        "t00_calibration",
+    ]

@@ -6,8 +6,11 @@ import pytest
 from tiny import make_gpt2, make_tokenizer
 from users_tasks import SHAPES, make_rows, write_task
 
-for package in ("peft", "accelerate"):
-    pytest.importorskip(package, reason=f"tuning needs {package} (extra `tuning`)")
+
+@pytest.fixture(scope="session", autouse=True)
+def _needs_the_extra() -> None:
+    for package in ("peft", "accelerate"):
+        pytest.importorskip(package, reason=f"tuning needs {package} (extra `tuning`)")
 
 
 @pytest.fixture(scope="session")

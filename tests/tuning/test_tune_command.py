@@ -12,13 +12,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
+from lm_eval import simple_evaluate
+from lm_eval.models.huggingface import HFLM
 from safetensors.torch import load_file
 from tiny import make_t5, make_tokenizer
 from typer.testing import CliRunner
 from users_tasks import SHAPES, make_rows, write_task
 
+from lm_eval_calibration import metrics
 from lm_eval_calibration.cli import app
+from lm_eval_calibration.tasks import CalibrationTaskManager
+from lm_eval_calibration.tuning.adapter import with_adapter
+from lm_eval_calibration.tuning.questions import ask
+from lm_eval_calibration.tuning.settings import Grading, Protocol
 
 VALIDATED = {"epoch", "auroc", "ece", "nll", "accuracy_drift"}
 
@@ -87,11 +96,6 @@ def test_judged_docs_are_none_that_were_graded(tuned: Path) -> None:
 
 
 def test_an_untrained_adapter_changes_nothing(model_folder: Path, trees: Path, tuned: Path) -> None:
-    import torch
-    from lm_eval.models.huggingface import HFLM
-
-    from lm_eval_calibration.tuning.settings import Protocol
-    from lm_eval_calibration.tuning.training import with_adapter
 
     lm = HFLM(pretrained=str(model_folder), device="cpu")
     tokens = torch.arange(20)[None]
@@ -103,13 +107,46 @@ def test_an_untrained_adapter_changes_nothing(model_folder: Path, trees: Path, t
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # PEFT's, in the harness
 def test_the_harness_loads_the_adapter(model_folder: Path, tuned: Path) -> None:
-    import torch
-    from lm_eval.models.huggingface import HFLM
 
     base, lm = (HFLM(pretrained=str(model_folder), device="cpu", **more) for more in ({}, {"peft": str(tuned)}))
     tokens = torch.arange(20)[None]
     with torch.no_grad():
         assert not torch.allclose(base.model(tokens).logits, lm.model(tokens).logits, atol=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # PEFT's, in the harness
+def test_what_is_validated_is_what_the_harness_finds(model_folder: Path, trees: Path, tuned: Path) -> None:
+    grading = Grading(str(model_folder), "", ("trees",), 0.6, 20_000, include_path=str(trees))
+    base = HFLM(pretrained=str(model_folder), device="cpu", batch_size=8)
+    held_out = [q.doc_id for q in ask(grading, "kapoor", base)[0].questions if q.held_out]
+    before, after = (
+        simple_evaluate(
+            model=lm,
+            tasks=["trees_p_true_calibration"],
+            task_manager=CalibrationTaskManager(include_path=str(trees), include_defaults=False),
+            samples={"trees_p_true_calibration": held_out},
+            bootstrap_iters=0,
+        )
+        for lm in (base, HFLM(pretrained=str(model_folder), device="cpu", batch_size=8, peft=str(tuned)))
+    )
+    records = [line["calibration"] for line in before["samples"]["trees_p_true_calibration"]]
+    p_true = np.array([record["p_true"]["confidence"] for record in records])
+    correct = np.array([record["correct"] for record in records])
+    untuned, *tuned_ones = result_of(tuned)
+    assert metrics.auroc(p_true, correct) == pytest.approx(untuned["auroc"], abs=1e-6)
+    assert metrics.ece(p_true, correct) == pytest.approx(untuned["ece"], abs=1e-5)
+    assert -np.mean(np.log(np.where(correct == 1, p_true, 1 - p_true))) == pytest.approx(untuned["nll"], abs=1e-4)
+    kept = min(tuned_ones, key=lambda found: found["nll"])
+    drift = after["results"]["trees_p_true_calibration"]["acc,none"] - correct.mean()
+    assert drift == pytest.approx(kept["accuracy_drift"], abs=1e-6)
+
+
+def test_bfloat16_models_are_trained_in_bfloat16(model_folder: Path, trees: Path, tmp_path: Path) -> None:
+    result = tune(model_folder, trees, tmp_path / "out", "--model_args", "dtype=bfloat16", "--limit", "30")
+    assert result.exit_code == 0, result.output
+    assert json.loads((tmp_path / "out" / "tuning.json").read_text(encoding="utf-8"))["result"]["dtype"] == "bfloat16"
+    weights = load_file(tmp_path / "out" / "adapter_model.safetensors")
+    assert {str(weight.dtype) for weight in weights.values()} == {"torch.float32"}
 
 
 def test_the_same_seed_gives_the_same_adapter_and_grades_can_be_used_again(
@@ -168,7 +205,7 @@ def test_a_killed_run_goes_on_and_a_full_disk_costs_no_checkpoint(
     output = tmp_path / "killed"
     command = [sys.executable, "-m", "lm_eval_calibration", *arguments(model_folder, trees, output, *options)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 300
         while not list(output.glob("checkpoints/checkpoint-*/trainer_state.json")):
             assert time.monotonic() < deadline
             assert process.poll() is None
@@ -261,6 +298,8 @@ def test_a_module_that_does_not_exist(model_folder: Path, trees: Path, tuned: Pa
     message = refused(model_folder, trees, tmp_path / "out", "--graded", str(tuned), "--target_modules", "q_porj")
     assert "q_porj" in message
     assert "c_attn" in message
+    mended = tune(model_folder, trees, tmp_path / "out", "--limit", "30", "--target_modules", "c_attn")
+    assert mended.exit_code == 0, mended.output  # the folder is still free, also for other settings
 
 
 def test_a_model_that_is_none(trees: Path, tmp_path: Path) -> None:
@@ -296,5 +335,12 @@ def test_options_that_can_t_be_meant(
 
 
 def test_grades_of_other_docs(model_folder: Path, trees: Path, tuned: Path, tmp_path: Path) -> None:
-    message = refused(model_folder, trees, tmp_path / "out", "--graded", str(tuned), "--limit", "20")
-    assert "was graded with limit 20000, not 20" in message
+    kept = (tuned / "graded.jsonl").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "graded.jsonl").write_text("\n".join(kept[:-1]), encoding="utf-8")
+    message = refused(model_folder, trees, tmp_path / "out", "--graded", str(tmp_path))
+    assert "has no grade of doc" in message
+    message = refused(model_folder, trees, tmp_path / "out", "--graded", str(tuned), "--num_fewshot", "1")
+    assert "was graded with num_fewshot None, not 1" in message
+    fewer = tune(model_folder, trees, tmp_path / "out", "--graded", str(tuned), "--limit", "30")
+    assert fewer.exit_code == 0, fewer.output
+    assert "of 30 right" in fewer.output
