@@ -65,10 +65,10 @@ class ChoicesInWords(GenerationTask):
     def _named(self, doc: dict[str, Any], answer: str) -> str | None:
         """Return the label that a reply names: alone, in brackets or with a stop, or as the choice's line is shown."""
         reply = answer.strip().removeprefix("Answer:").strip()
-        lines = [line.strip() for line in self.doc_to_text(doc).splitlines()]
+        lines = [line.strip().removesuffix(".") for line in self.doc_to_text(doc).splitlines()]
         for label in self.doc_to_choice(doc):
             bare = rf"\(?{re.escape(label)}[).:]?"
-            if re.fullmatch(bare, reply) or (reply in lines and re.match(rf"{bare}\s", reply)):
+            if re.fullmatch(bare, reply) or (reply.removesuffix(".") in lines and re.match(rf"{bare}\s", reply)):
                 return str(label)
         return None
 

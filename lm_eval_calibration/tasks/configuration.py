@@ -109,7 +109,10 @@ def configuration(config: Mapping[str, Any] | None) -> Configuration:
         _check_forms(part, where)
     metadata = merged(stock.get("metadata"), named, _yaml_metadata(source), given.get("metadata"))
     options = Options.from_metadata(metadata, where)
-    if options.verbalized and options.reference is None:
+    is_corpus = {**stock, **given}.get("output_type") == ROLLING
+    if is_corpus and named[KEY]:
+        raise TaskError(f"{where}: a corpus holds no answers that the model could be asked about")
+    if options.verbalized and options.reference is None and not is_corpus:
         options = replace(options, reference="")  # a chat server scores no text that it did not write
     metadata[KEY] = options.to_metadata()
     full = {**stock, **given, "metadata": metadata}
@@ -138,7 +141,7 @@ def configuration(config: Mapping[str, Any] | None) -> Configuration:
 
 _OF_CHOICES = ("confidence", "permute", "temperature", "temperatures")
 _OF_GENERATIONS = ("filter", "correct", "reference", "repeats")
-_OF_ANSWERS = ("metrics", "intervals", "nulls")
+_OF_ANSWERS = ("metrics", "intervals", "nulls", "p_true", "verbalized")
 
 
 def _say_without_effect(options: Options, task: str, output_type: Any) -> None:

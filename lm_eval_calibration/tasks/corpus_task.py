@@ -64,6 +64,9 @@ class CorpusTask(CalibratedTask):
     def _check_orders(self) -> None:
         """There are no choices."""
 
+    def _check_queries(self) -> None:
+        """There are no answers."""
+
     # --- results -----------------------------------------------------------------------------------------------------
 
     def apply_filters(self) -> None:

@@ -8,10 +8,12 @@ import yaml
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Entry, Kind
 
-from lm_eval_calibration.tasks.any_task import SUFFIX, calibrated
+from lm_eval_calibration.tasks.any_task import SUFFIX, calibrated, entry_of
+from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
 from lm_eval_calibration.tasks.configuration import CLASS, why_not
 from lm_eval_calibration.tasks.notices import logger
-from lm_eval_calibration.tasks.options import TaskError, nearest
+from lm_eval_calibration.tasks.options import KEY, NAMED_OPTIONS, TaskError, merged, nearest
+from lm_eval_calibration.tasks.variants import base_of, variant
 
 _KINDS = {Kind.TASK: "task", Kind.PY_TASK: "task", Kind.GROUP: "group", Kind.TAG: "tag"}
 
@@ -20,7 +22,8 @@ def write_files(names: Iterable[str], directory: Path, include_path: Path | None
     """Write the YAMLs of calibrated tasks, groups and all that they hold.
 
     Args:
-        names: of tasks, groups or tags of the harness, or of ``include_path``; with or without ``_calibration``.
+        names: of tasks, groups or tags of the harness, or of ``include_path``; with or without ``_calibration``, also
+            as variants (``<name>_p_true``, ``<name>_verbalized``).
         directory: where to; made if it is not there. Files of the same names are replaced.
         include_path: directory of the user's own task YAMLs.
 
@@ -33,12 +36,17 @@ def write_files(names: Iterable[str], directory: Path, include_path: Path | None
     index = _index(include_path)
     configs: dict[str, dict[str, Any]] = {}
     for name in names:
-        base = name.removesuffix(SUFFIX)
+        base, infix = name.removesuffix(SUFFIX), None
+        if base not in index and (split := base_of(base + SUFFIX)):
+            base, infix = split[0].removesuffix(SUFFIX), split[1]
         if base not in index:
             raise TaskError(f"no task {base!r}{nearest(base, index)}")
         made = calibrated(base, index)
         for task, reason in made.left_out.items():
             logger.warning("%s leaves out %s, which can't be calibrated: %s", base + SUFFIX, task, reason)
+        if infix is not None:
+            entries = {name: entry_of(config, CalibratedTask) for name, config in made.configs.items()}
+            made = variant(base + SUFFIX, infix, index | entries)
         configs |= made.configs
     texts = {directory / f"{name}.yaml": _text(name, config) for name, config in sorted(configs.items())}
     directory.mkdir(parents=True, exist_ok=True)
@@ -80,7 +88,9 @@ _Dumper.add_representer(_Function, lambda dumper, name: dumper.represent_scalar(
 
 
 def _text(name: str, config: Mapping[str, Any]) -> str:
-    data = {key: value for key, value in config.items() if key != "class"}
+    data = {key: value for key, value in config.items() if key not in ("class", NAMED_OPTIONS)}
+    if options := config.get(NAMED_OPTIONS):
+        data["metadata"] = merged(data.get("metadata"), {KEY: options})
     if "task" in data and "group" not in data:
         data["class"] = _Function(CLASS)
     try:

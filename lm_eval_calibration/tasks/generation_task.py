@@ -36,7 +36,7 @@ from lm_eval_calibration.tasks.generation_metrics import (
 from lm_eval_calibration.tasks.notices import say_once
 from lm_eval_calibration.tasks.options import TaskError, nearest
 from lm_eval_calibration.tasks.p_true import judged
-from lm_eval_calibration.tasks.verbalized import SETTINGS, UNPARSED, question_about, stated
+from lm_eval_calibration.tasks.verbalized import REPLY, SETTINGS, UNPARSED, question_about, stated
 from lm_eval_calibration.tasks.views import P_TRUE, VERBALIZED
 
 _REFERENCE = 1
@@ -244,6 +244,8 @@ class GenerationTask(CalibratedTask):
         scores = results[_REFERENCE] if len(results) > 1 else None
         record = self._answer_record(doc, answer.instance, stock, scores)
         logged: dict[str, Any] = {RECORD_KEY: record.to_dict()}
+        if record.verbalized is not None:  # the reply beside what was read of it; the record holds no texts
+            logged[REPLY] = str(answer.instance.resps[0].asked[-1])
         if self._predicts_only:
             return DocResult({**logged, **stock}, stock)
         means = self._means(record, stock)

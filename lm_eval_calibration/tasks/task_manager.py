@@ -126,6 +126,12 @@ class CalibrationTaskManager(TaskManager):  # type: ignore[misc]
         self._make(name, calibrated(base, self._index))
 
     def _calibrate_pattern(self, pattern: str) -> None:
+        if split := base_of(pattern):
+            calibrated_pattern, infix = split
+            self._prepare(calibrated_pattern)
+            for name in [n for n in self._index if fnmatchcase(n, calibrated_pattern) and base_of(n) is None]:
+                self._make(name, variant(name, infix, self._index))
+            return
         self._read_stock_index()
         bases = [n for n in self._index if fnmatchcase(n, pattern.removesuffix(SUFFIX)) and not n.endswith(SUFFIX)]
         reasons = {}

@@ -25,6 +25,9 @@ SETTINGS = {"until": ["\n"], "max_gen_toks": 32, "do_sample": False, "temperatur
 UNPARSED = "unparsed"
 """The share of docs whose reply states no probability, or whose answer can't be read."""
 
+REPLY = "verbalized_reply"
+"""The field of a samples line that holds the reply as it was given."""
+
 _REPLY = re.compile(r"(?:Probability:\s*)?([0-9]+(?:\.[0-9]+)?)\s*%\.?")
 
 

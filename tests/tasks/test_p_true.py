@@ -11,12 +11,13 @@ import torch
 from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
+from lm_eval.tasks import TaskManager
 from tiny import make_config, make_gpt2, make_rows, make_tokenizer, run_tasks
 from users_tasks import SHAPES, write_task
 
 from lm_eval_calibration import calibrated, metrics
 from lm_eval_calibration.records import Record, read_columns, read_records
-from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError
+from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError, files
 from lm_eval_calibration.tasks.p_true_query import KADAVATH, KAPOOR
 
 NAME = "letters_calibration"
@@ -303,6 +304,38 @@ def test_the_name_stands_for_the_option_and_metadata_for_the_wording(tmp_path: P
         TaskError, match=r"p_true is 'kapor' \(did you mean kapoor\?\); the wordings are kapoor, kadavath"
     ):
         calibrated(tmp_path / "letters.yaml", p_true="kapor")
+
+
+def test_patterns_and_files_for_the_stock_command_know_the_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("tree_letters", "tree_ragged"):
+        write_task(tmp_path, name, **SHAPES[name.removeprefix("tree_")], tag="trees")
+    manager = CalibrationTaskManager(include_path=str(tmp_path), include_defaults=False)
+    names = ["tree_letters_p_true_calibration", "tree_ragged_p_true_calibration"]
+    assert manager.match_tasks(["tree_*_p_true_calibration"]) == names
+    with pytest.raises(TaskError, match="no task 'tree_leters_"):
+        manager.match_tasks(["tree_leters_p_true_calibration"])
+    users_own = TaskManager(include_path=str(tmp_path), include_defaults=False).task_index
+    monkeypatch.setattr(files, "_index", lambda _: users_own)  # not the harness's thousands
+    written = files.write_files(["trees_p_true"], tmp_path / "out")
+    assert [path.stem for path in written] == [*names, "trees_p_true_calibration"]
+    metadata = {"calibration": {"n_bins": 5}}
+    manager = CalibrationTaskManager(include_path=str(tmp_path / "out"), include_defaults=False, metadata=metadata)
+    task = manager.load(names[:1])["tasks"][names[0]]
+    assert (task.options.p_true, task.options.n_bins) == ("kapoor", 5)
+
+
+def test_a_corpus_has_no_answers_to_ask_about(tmp_path: Path, harness_log: pytest.LogCaptureFixture) -> None:
+    keys = {"doc_to_text": "", "doc_to_target": "question", "output_type": "loglikelihood_rolling", "metric_list": None}
+    path = write_task(tmp_path, "texts", **keys)
+    manager = CalibrationTaskManager(include_path=str(tmp_path), include_defaults=False)
+    with pytest.raises(TaskError, match="texts_p_true_calibration: a corpus holds no answers"):
+        manager.load(["texts_p_true_calibration"])
+    task = calibrated(path, p_true="kapoor")  # as --metadata asks all tasks of a run
+    task.build_all_requests(limit=2)
+    assert len(task.instances) == 2
+    assert "texts_calibration: calibration option p_true: without effect on a corpus" in harness_log.text
 
 
 def test_records_keep_it(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def says(prompt: str, asked: int = 0) -> str:
 
 
 def test_metrics_are_those_of_what_is_stated_where_something_is(harness_log: pytest.LogCaptureFixture) -> None:
-    results, _, records = run(TextsOnly(says), make_config(**ASKED))
+    results, samples, records = run(TextsOnly(says), make_config(**ASKED))
     answers = [adds(f"{i} + {i % 3}") for i in range(12)]
     expected = [None if a.endswith("3") else 0.9 if int(a) % 2 == 0 else 0.3 for a in answers]
     assert [record.verbalized.confidence for record in records] == expected
@@ -76,6 +76,7 @@ def test_metrics_are_those_of_what_is_stated_where_something_is(harness_log: pyt
         value = metrics.GENERATION_CATALOG[name].value(*zip(*read, strict=True))
         assert results[f"{name}_verbalized,none"] == pytest.approx(value, abs=1e-12)
     assert results["acc,none"] == 0.5  # every doc counts there
+    assert samples[0]["verbalized_reply"] == " 90%"
     n_unread = expected.count(None)
     assert results["unparsed,none"] == pytest.approx(n_unread / 12)
     assert 0 < n_unread < 12
@@ -173,8 +174,8 @@ def test_every_doc_is_asked_for_a_letter(shape: str, tmp_path: Path) -> None:
     assert "acc_norm,none" not in results
 
 
-READ = ["B", " (B)", "B.", "Answer: B", "B) ", "THE LINE"]
-UNREAD = ["b", "B because it grows", "B. something else", "A or B", "E", "Birch trees are tall", "", "A B", "B.B", "2"]
+READ = ["B", " (B)", "B.", "Answer: B", "B) ", "THE LINE", "THE LINE."]
+UNREAD = ["b", "B because it grows", "B. something else", "A or B", "E", "Birch trees are tall", "", "A B", "2"]
 
 
 def test_an_answer_is_a_choice_or_nothing(tmp_path: Path) -> None:
