@@ -100,8 +100,9 @@ def no_gain(validations: Sequence[Mapping[str, float]]) -> str:
     if after < before:
         return ""
     return (
-        f"No gain: on the held-out docs the negative log-likelihood is {after:.4f} after and {before:.4f} before. More "
-        "docs, a smaller learning rate or larger steps may help; or the model can't tell which of its answers are right."
+        f"No gain: on the held-out docs the negative log-likelihood is {after:.4f} after and {before:.4f} before. "
+        "More docs, a smaller learning rate or larger steps may help; or the model can't tell which of its answers are "
+        "right."
     )
 
 
