@@ -16,6 +16,7 @@ class GeneratedText(str):
         token_log_probs: [n_tokens] natural-log probabilities of the emitted tokens that the text consists of, by the
             model itself (temperature 1, before any processor or warper), or None where the backend gives none. A token
             counts if some of its characters are in the text; the end token and the tokens of a stop string have none.
+            A server's are what it gives: ``token_probabilities`` in the certificate says so.
         certificate: how the numbers were obtained (backend, dtype, whether the tokens were sampled, versions).
         asked: answers to the requests that the text led to, each None where the backend can't answer such.
     """

@@ -24,7 +24,9 @@ def fields_of(choices: Sequence[Any], gold_certificate: Any) -> dict[str, Any]:
 
 def say_what_is_open(task: str, docs: Iterable[Sequence[TokenScores]]) -> bool:
     """Say how many docs have choices that are bounded, or no other; return whether they are read from first tokens."""
-    docs = [choices for choices in docs if all(map(is_of_first_token, choices))]
+    docs = list(docs)
+    if not docs or not all(is_of_first_token(answer) for choices in docs for answer in choices):
+        return False
     bounded = sum(any(not is_read(answer) for answer in choices) for choices in docs)
     unread = sum(not any(map(is_read, choices)) for choices in docs)
     if bounded:
@@ -35,4 +37,4 @@ def say_what_is_open(task: str, docs: Iterable[Sequence[TokenScores]]) -> bool:
             f"of {len(docs)} docs {bounded} have a choice {counts}. In {unread} {equal}",
             f"some docs have a choice {counts}. In others {equal}",
         )
-    return bool(docs)
+    return True

@@ -71,6 +71,7 @@ def card(
         "|---:|---:|---:|---:|---:|",
         *(f"| {' | '.join(row)} |" for row in rows(validations)),
         "",
+        *([warning, ""] if (warning := no_gain(validations)) else []),
         "## How to judge it",
         "",
         "```sh",
@@ -91,6 +92,17 @@ def rows(validations: Sequence[Mapping[str, float]]) -> list[list[str]]:
         ]
         for number, found in enumerate(validations)
     ]
+
+
+def no_gain(validations: Sequence[Mapping[str, float]]) -> str:
+    """Say that what was kept does no better than the untuned model, where that is so."""
+    before, after = validations[0]["nll"], min(found["nll"] for found in validations[1:])
+    if after < before:
+        return ""
+    return (
+        f"No gain: on the held-out docs the negative log-likelihood is {after:.4f} after and {before:.4f} before. More "
+        "docs, a smaller learning rate or larger steps may help; or the model can't tell which of its answers are right."
+    )
 
 
 def json_string(text: str) -> str:

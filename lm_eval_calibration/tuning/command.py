@@ -148,6 +148,8 @@ def _report(validations: Sequence[Mapping[str, float]], output: Path, commands: 
     widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
     for row in table:
         typer.echo("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+    if warning := card.no_gain(validations):
+        _say(warning)
     _say(f"kept in {output}")
     if commands:
         _say("judge it on the docs that it has not learned from:")
