@@ -16,7 +16,7 @@ def calibrated(task: str | Path, *, include_path: str | Path | None = None, **op
     Args:
         task: name of a task, group or tag of the harness or of ``include_path``, or the path of a task YAML.
         include_path: directory of your own task YAMLs.
-        **options: the options of a task file: ``n_bins``, ``metrics``, ``confidence``, ``permute``.
+        **options: the options of a task file: ``n_bins``, ``metrics``, ``confidence``, ``permute``, ``p_true`` ...
 
     Returns:
         The harness's task (or group) object, named ``<name>_calibration``; its data set is loaded.
