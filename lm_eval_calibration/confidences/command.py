@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from lm_eval_calibration.confidences.table import COMPARED, METRICS, Table, is_better, make_table
+from lm_eval_calibration.confidences.table import COMPARED, METRICS, Table, is_better, make_tables
 from lm_eval_calibration.diagrams import prepare_reliability
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.output import markdown, write_whole
@@ -46,7 +46,7 @@ def confidences(
     if not common:
         raise UserError("the runs have no task in common")
     bins = n_bins or next(iter(runs.values())).n_bins
-    content = FORMATS[form]([make_table(runs, task, bins) for task in tasks or common], bins)
+    content = FORMATS[form](make_tables(runs, list(tasks or common), bins), bins)
     if output is None:
         typer.echo(content, nl=False)
     else:

@@ -98,30 +98,48 @@ class Table(NamedTuple):
     changes: tuple[Change, ...]
 
 
-def make_table(runs: Mapping[str, Run], task: str, n_bins: int) -> Table:
-    """Return the table of one task.
+def make_tables(runs: Mapping[str, Run], tasks: Sequence[str], n_bins: int) -> list[Table]:
+    """Return the tables of some tasks.
 
     Args:
         runs: by label.
-        task: that they have in common.
+        tasks: that they have in common.
         n_bins: bins of ECE.
 
     Raises:
-        UserError: a doc of the task has no sound gold label in any run.
+        UserError: no doc of a task has a confidence and a sound gold label.
     """
-    stated = [one for label, run in runs.items() for one in kinds_of(label, run, task)]
-    if not stated:
-        raise UserError(f"{task}: no doc has an answer with a confidence")
-    rows = tuple(Row(one, _measured(one, n_bins)) for one in stated)
-    return Table(task, rows, tuple(compare(*pair, n_bins) for pair in _pairs(stated)))
+    stated: dict[str, list[Stated]] = {task: [] for task in tasks}
+    for label, run in runs.items():
+        records: dict[str, list[Record]] = {task: [] for task in tasks}
+        for record in run.records:
+            if record.task in records and record.correct is not None:
+                records[record.task].append(record)
+        for task, of_task in records.items():
+            stated[task] += kinds_of(label, run, task, ordered(of_task))
+    if empty := [task for task, found in stated.items() if not found]:
+        raise UserError(f"{empty[0]}: no doc has an answer with a confidence")
+    return [
+        Table(
+            task,
+            tuple(Row(one, _measured(one, n_bins)) for one in found),
+            tuple(compare(*pair, n_bins) for pair in _pairs(found)),
+        )
+        for task, found in stated.items()
+    ]
 
 
-def kinds_of(label: str, run: Run, task: str) -> list[Stated]:
+def kinds_of(label: str, run: Run, task: str, records: Sequence[Record]) -> list[Stated]:
     """Return what a run states of a task: one for each kind of confidence that was logged.
 
     Temperature scaling is cross-fitted: each doc's temperature comes of other docs.
+
+    Args:
+        label: of the run.
+        run: where the docs of recalibration are.
+        task: name of the task.
+        records: of its docs with a sound gold label, by doc id.
     """
-    records = ordered(record for record in run.records if record.task == task and record.correct is not None)
     names = _names(records)
     found = [_stated(label, PLAIN, names, [(record.confidence, record.correct) for record in records])]
     if len(records) >= FEWEST and records[0].kind == "multiple_choice":
