@@ -107,6 +107,15 @@ class Domain:
     recalibrated: Recalibrated | None
     answers: tuple[Answer, ...]
 
+    @property
+    def without(self) -> str:
+        """How many docs are in no metric of confidence, and why, in words; "" where there is none."""
+        n = self.n_docs - self.reliability.n_docs
+        if not n:
+            return ""
+        what = "1 question is" if n == 1 else f"{n:,} questions are"
+        return f"{what} left out below: an empty answer, or a label that can't be right, has no confidence to judge"
+
 
 @dataclass(frozen=True)
 class Report:

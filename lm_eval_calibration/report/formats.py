@@ -47,6 +47,7 @@ def to_markdown(report: Report) -> str:
     lines += ["Figures in brackets are 95% intervals.", ""]
     for domain in report.domains:
         lines += [f"## {markdown(spoken(domain.name))} ({domain.n_docs:,})", ""]
+        lines += [f"{domain.without}.", ""] if domain.without else []
         for answer in domain.answers:
             lines.append(f"- {answer.question} **{markdown(answer.short)}.** {markdown(answer.figures)}")
         lines += ["", "| metric | value | 95% interval | calibrated: mean | 95% below | p |"]

@@ -355,6 +355,8 @@ def test_generated_answers_are_recalibrated_by_platt_scaling(tmp_path: Path) -> 
     assert "Platt scaling, judged on docs it was not fitted on" in report.domains[0].answers[3].figures
     page, data = FORMATS["html"](report), json.loads(FORMATS["json"](report))
     assert "Platt scaling maps the confidence" in page
+    for form in ("html", "md"):
+        assert "3 questions are left out below" in FORMATS[form](report)
     assert "One temperature" not in page
     assert data["domains"][0]["recalibrated"]["temperature"] is None
 
