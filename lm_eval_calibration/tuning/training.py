@@ -1,7 +1,8 @@
 """Training by transformers' Trainer: checkpoints, resuming, distribution and progress are its own."""
 
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,8 @@ def train(trainer: CalibrationTrainer, directory: Path) -> list[dict[str, float]
     Raises:
         UserError: a checkpoint can't be written; what can't be used of it is removed, the one before stays.
     """
+    if trainer.is_world_process_zero():
+        _remove(_unfinished(directory))  # what a killed run left
     checkpoint = last_checkpoint(directory)
     trainer.args.eval_on_start = checkpoint is None  # what was found then is in the checkpoint's history
     if checkpoint is not None and trainer.is_world_process_zero():
@@ -76,8 +79,7 @@ def train(trainer: CalibrationTrainer, directory: Path) -> list[dict[str, float]
     except Exception as error:
         if not (cut := _unfinished(directory)):
             raise
-        for path in cut:
-            shutil.rmtree(path, ignore_errors=True)
+        _remove(cut)
         typer.echo(err=True)  # ends the line of the progress bar
         last = last_checkpoint(directory)
         kept = f"{last} is whole, and the same command goes on from it" if last else "none was written before"
@@ -87,12 +89,26 @@ def train(trainer: CalibrationTrainer, directory: Path) -> list[dict[str, float]
 
 def last_checkpoint(directory: Path) -> Path | None:
     """Return the last checkpoint that is whole."""
-    whole = [path for path in directory.glob("checkpoint-*") if (path / _WHOLE).is_file()]
+    whole = [path for path in directory.glob("checkpoint-*") if _is_whole(path)]
     return max(whole, key=_step, default=None)
 
 
 def _unfinished(directory: Path) -> list[Path]:
-    return [path for path in directory.glob("*checkpoint-*") if path.is_dir() and not (path / _WHOLE).is_file()]
+    return [path for path in directory.glob("*checkpoint-*") if path.is_dir() and not _is_whole(path)]
+
+
+def _remove(checkpoints: Sequence[Path]) -> None:
+    for path in checkpoints:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _is_whole(checkpoint: Path) -> bool:
+    """Whether all of it was written: a run may have been killed while it wrote the last file."""
+    try:
+        json.loads((checkpoint / _WHOLE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def _step(path: Path) -> int:

@@ -28,6 +28,7 @@ from lm_eval_calibration.tasks import CalibrationTaskManager
 from lm_eval_calibration.tuning.adapter import with_adapter
 from lm_eval_calibration.tuning.questions import ask
 from lm_eval_calibration.tuning.settings import Grading, Protocol
+from lm_eval_calibration.tuning.training import last_checkpoint
 
 VALIDATED = {"epoch", "auroc", "ece", "nll", "accuracy_drift"}
 
@@ -206,29 +207,36 @@ def test_a_killed_run_goes_on_and_a_full_disk_costs_no_checkpoint(
     command = [sys.executable, "-m", "lm_eval_calibration", *arguments(model_folder, trees, output, *options)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + 300
-        while not list(output.glob("checkpoints/checkpoint-*/trainer_state.json")):
+        while last_checkpoint(output / "checkpoints") is None:
             assert time.monotonic() < deadline
             assert process.poll() is None
             time.sleep(0.01)
         os.kill(process.pid, signal.SIGKILL)
-    kept = sorted(path.parent.name for path in output.glob("checkpoints/checkpoint-*/trainer_state.json"))
-    assert kept
+    kept = last_checkpoint(output / "checkpoints")
+    assert kept is not None
     assert not (output / "adapter_model.safetensors").exists()
 
     with files_no_larger_than(10_000):
         message = refused(model_folder, trees, output, *options)
     assert "can't be written" in message
     assert "goes on from it" in message
-    last = max(kept, key=lambda name: int(name.partition("-")[2]))
-    assert (output / "checkpoints" / last / "trainer_state.json").is_file()
+    assert last_checkpoint(output / "checkpoints") == kept
 
     gone_on = tune(model_folder, trees, output, *options)
     assert gone_on.exit_code == 0, gone_on.output
-    assert f"goes on from {last}" in gone_on.output
+    assert f"goes on from {kept.name}" in gone_on.output
     for found, expected in zip(result_of(output), result_of(tmp_path / "whole"), strict=True):
         assert found == pytest.approx(expected, abs=1e-3)
     weights = [load_file(folder / "adapter_model.safetensors") for folder in (output, tmp_path / "whole")]
     assert all(weights[0][name].allclose(weights[1][name], atol=1e-5) for name in weights[0])
+
+
+def test_a_checkpoint_whose_last_file_was_cut_short_is_not_gone_on_from(tmp_path: Path) -> None:
+    for step, text in ((5, "{}"), (10, '{"global_step": 10'), (15, "")):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(text)
+    (tmp_path / "checkpoint-20").mkdir()
+    assert last_checkpoint(tmp_path) == tmp_path / "checkpoint-5"
 
 
 def test_a_folder_of_other_settings_or_of_a_finished_run_is_left_alone(
