@@ -42,7 +42,7 @@ def compare_runs(
         seed: of what is simulated.
 
     Raises:
-        ValueError: no task in common, no doc with a sound gold label in either run's share of one, the same doc
+        ValueError: no task in common, no doc that can be judged in either run's share of one, the same doc
             twice in one run, a task of two kinds, or a metric that is unknown.
     """
     if unknown := [name for name in names if name not in METRICS]:
@@ -54,7 +54,9 @@ def compare_runs(
     aligned = {task: align(one[task], other[task]) for task in both}
     for task, alignment in aligned.items():
         if not (alignment.a and alignment.b):
-            raise ValueError(f"{task}: no doc of run {'b' if alignment.a else 'a'} has a sound gold label")
+            raise ValueError(
+                f"{task}: no doc of run {'b' if alignment.a else 'a'} has a sound gold label and a confidence"
+            )
     options: dict[str, Any] = {"n_bins": n_bins, "level": level, "seed": seed}
     found = [_compare(task, alignment, names, options) for task, alignment in aligned.items()]
     compared = _joined(aligned.values())

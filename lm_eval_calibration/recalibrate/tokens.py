@@ -27,8 +27,8 @@ def fit(results: Sequence[Path], *, output: Path | None, folds: int, n_bins: int
     fitted = TokenTemperature().fit(grid)
     say(f"token_temperature: {len(grid)} docs in {len(crossed.maps)} folds, each judged by that of the other folds")
     say(f"temperature of all docs: {fitted.temperature:g}")
-    of_doc = np.array([int(np.argmin(np.abs(grid.temperatures - t))) for t in crossed.temperature])
-    _print(grid, of_doc, n_bins)
+    index = {t: TokenTemperature(t).index(grid) for t in np.unique(crossed.temperature).tolist()}
+    _print(grid, np.array([index[t] for t in crossed.temperature.tolist()]), n_bins)
     if output is not None:
         saved = MapByGroup(TokenTemperature.method, {"": fitted}, frozenset(map(digest, grid.doc_hashes)))
         SavedMap(saved).write(output)
@@ -54,11 +54,12 @@ def read_grid(results: Sequence[Path]) -> TokenGrid:
     """Read docs whose tokens were scored at several temperatures.
 
     Raises:
-        UserError: no samples, a line without a record, or a doc without a grid of temperatures.
+        UserError: no samples, a line without a record, a doc without a grid of temperatures, or a grid without 1.
     """
     left_out: dict[str, str] = {}
     try:
         grid = TokenGrid.of(sample.record for _, sample in read_samples(find_sources(results), left_out))
+        TokenTemperature.identity().index(grid)  # what is compared with
     except ValueError as error:
         raise UserError(str(error)) from error
     for task, reason in left_out.items():
@@ -68,7 +69,7 @@ def read_grid(results: Sequence[Path]) -> TokenGrid:
 
 def _print(grid: TokenGrid, of_doc: IntArray, n_bins: int) -> None:
     """``of_doc``: [N] which temperature of the grid each doc is judged at."""
-    as_it_is = np.full(len(grid), int(np.argmin(np.abs(grid.temperatures - 1))))
+    as_it_is = np.full(len(grid), TokenTemperature.identity().index(grid))
     before, after = _run(grid, as_it_is), _run(grid, of_doc)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is undefined is shown as such

@@ -30,9 +30,11 @@ from lm_eval_calibration.report.examples import Example, worst_errors
 from lm_eval_calibration.report.method import method
 from lm_eval_calibration.report.verdicts import Answer, answers
 from lm_eval_calibration.runs import REPORTED, Measured, Run
+from lm_eval_calibration.runs.task_docs import TaskDocs
 
 EVERYTHING = "All together"
 NO_ANSWERS = "no answers that could be right or wrong; results_*.json and `export` have its full_ece"
+NO_CONFIDENCE = "every answer is empty, or the backend gave no probabilities: none has a confidence"
 MOST_DOMAINS = 12
 
 OF_A_TASK = ("acc", "ece", "overconfidence", "auroc")
@@ -178,12 +180,19 @@ def make_report(run: Run, *, redact: bool = False) -> Report:
 
 
 def _with_answers(run: Run) -> Run:
-    """The run without the tasks that have no answers, as texts of a corpus have none, or no sound label at all."""
-    without = {task: NO_ANSWERS for task, docs in run.docs.items() if max(docs.correct, default=-1) < 0}
+    """The run without the tasks of which no doc can be judged."""
+    without = {task: reason for task, docs in run.docs.items() if (reason := _why_not(docs))}
     if len(without) == len(run.docs):
-        raise UserError(f"{', '.join(without)}: {NO_ANSWERS}")
+        raise UserError("; ".join(f"{task}: {reason}" for task, reason in without.items()))
     docs = {task: docs for task, docs in run.docs.items() if task not in without}
     return Run(run.configuration, docs, run.n_bins, {**run.left_out, **without})
+
+
+def _why_not(docs: TaskDocs) -> str:
+    """Say why no doc of a task can be judged; "" where one can."""
+    if max(docs.correct, default=-1) < 0:  # texts of a corpus, or no sound label at all
+        return NO_ANSWERS
+    return "" if any(map(docs.has_confidence, docs.order.tolist())) else NO_CONFIDENCE
 
 
 def domains_of(run: Run) -> dict[str, tuple[str, ...]]:

@@ -55,7 +55,7 @@ def measure(metric: Metric, arrays: tuple[Any, Any], n_bins: int, *, with_stderr
     """
     n_docs = len(arrays[1])
     if n_docs == 0:
-        return undefined("no doc has a sound gold label")
+        return undefined("no doc has a sound gold label and a confidence")
     options = {"n_bins": n_bins} if metric.takes_n_bins else {}
     nan = math.nan
     with warnings.catch_warnings(record=True) as caught:

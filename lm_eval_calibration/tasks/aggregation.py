@@ -145,6 +145,12 @@ def _say_left_out(records: Sequence[Record]) -> None:
             f"{_tasks(records)}: {len(empty)} of {len(records)} generated answers are empty ({_docs(empty)}) and have "
             "no confidence; they count in acc and in no metric of confidence"
         )
+    undecided = [record for record in records if record.p_true and record.p_true.confidence is None]
+    if undecided:
+        say_once(
+            f"{_tasks(records)}: of {len(undecided)} of {len(records)} answers the model says neither that they are "
+            f"right nor that they are wrong ({_docs(undecided)}); they are in no metric of P(true)"
+        )
     unread = [record for record in records if record.verbalized and record.verbalized.confidence is None]
     if unread:
         say_once(

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -51,6 +52,8 @@ def test_a_long_message_is_cut() -> None:
 
 
 def test_what_honest_programs_use_works() -> None:
+    # A Python that lies in /tmp itself is shown there; nothing else is.
+    in_tmp = {Path(path).parts[2] for path in running._readable() if path.startswith("/tmp/")}
     programs = [
         "import dataclasses, typing\n@dataclasses.dataclass\nclass A:\n    x: typing.List[int]\nassert A([1]).x == [1]",
         "import pickle\nclass A: pass\nassert type(pickle.loads(pickle.dumps(A()))) is A",
@@ -60,9 +63,7 @@ def test_what_honest_programs_use_works() -> None:
         "import tempfile\nwith tempfile.NamedTemporaryFile() as f: f.write(b'x')",
         "import sys\nsys.setrecursionlimit(5000)\ndef f(n): return n and f(n - 1)\nassert f(3000) == 0",
         "print('é', '\\U0001f600')\nassert 'é'.encode() == b'\\xc3\\xa9'",
-        # A Python that lies in /tmp itself is shown there.
-        "import os, sys\nassert os.getcwd() and (os.listdir() == [] or sys.base_prefix[:5] == '/tmp/' "
-        "or sys.prefix[:5] == '/tmp/' or all('/tmp/' + name in ':'.join(sys.path) for name in os.listdir()))",
+        f"import os\nassert os.getcwd() and set(os.listdir()) <= set({sorted(in_tmp)})",
         "import numpy\nassert numpy.ones((100, 100)).dot(numpy.ones(100)).sum() == 10000",
     ]
     assert [v for v in judge(*programs) if not v.passed] == []

@@ -373,3 +373,15 @@ def test_choices_and_generated_answers_together_are_not_recalibrated(tmp_path: P
         "platt",
     ]
     assert report.domains[0].answers[3].short == "Not tried"
+
+
+def test_a_task_of_empty_answers_is_left_out_and_named(tmp_path: Path) -> None:
+    empty = {"gsm8k_calibration": make_generated_lines("gsm8k_calibration", n=30, empty=30)}
+    result = run_command(write_run(tmp_path / "empty", empty), "--output", tmp_path / "report.html")
+    assert result.exit_code == 2
+    assert "gsm8k_calibration: every answer is empty" in result.stderr
+    assert not (tmp_path / "report.html").exists()
+    both = empty | {"arc_calibration": make_lines("arc_calibration")}
+    report = make_report(load_run(write_run(tmp_path / "both", both)))
+    assert report.domains[0].tasks == ("arc_calibration",)
+    assert "every answer is empty" in report.left_out["gsm8k_calibration"]

@@ -16,9 +16,12 @@ from tiny import make_config, make_gpt2, make_rows, make_tokenizer, run_tasks
 from users_tasks import SHAPES, write_task
 
 from lm_eval_calibration import calibrated, metrics
+from lm_eval_calibration.asked import Asked
 from lm_eval_calibration.records import Record, read_columns, read_records
 from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError, files
+from lm_eval_calibration.tasks.aggregation import Aggregation
 from lm_eval_calibration.tasks.p_true_query import KADAVATH, KAPOOR
+from lm_eval_calibration.tasks.views import TABLE
 
 NAME = "letters_calibration"
 METRICS = ("brier_top_label", "ece", "ace", "auroc")
@@ -358,3 +361,15 @@ def test_cached_requests_of_another_query_are_refused(tmp_path: Path, monkeypatc
     for other in ({}, asked(p_true="kadavath")):
         with pytest.raises(TaskError, match="run with --cache_requests refresh"):
             run_tasks(ByText(), [CalibratedTask({**config, **other})], cache_requests=True)
+
+
+def test_answers_that_the_model_says_nothing_of_are_counted(harness_log: pytest.LogCaptureFixture) -> None:
+    said = [Asked("kapoor", p) for p in (0.8, None, 0.3)]
+    records = [
+        Record("t", i, f"d{i}", "p", "multiple_choice", (0.0, -1.0), gold=i % 2, p_true=asked)
+        for i, asked in enumerate(said)
+    ]
+    metric, view, _ = TABLE["ece_p_true"]
+    value = Aggregation(metric, 10, view)(records)
+    assert value == pytest.approx(metrics.ece([0.8, 0.3], [1, 1]), abs=1e-12)
+    assert "t: of 1 of 3 answers the model says neither that they are right nor" in harness_log.text
