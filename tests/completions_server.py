@@ -18,7 +18,8 @@ class Manners:
     Attributes:
         most: log-probabilities it grants; more are refused with 400.
         ids: whether it grants tokens as ids; else refused with 400 (None: the flag is ignored).
-        shifted: each row is the distribution after its token, as a popular server has it for models without BOS.
+        shifted: each row is the distribution after its token, and the token that was asked for is left out, as
+            llama-cpp-python has it for models without BOS.
         faults: what to do with the next requests for log-probabilities: "500", "cut" (JSON), "few", "nan", "none".
         scales: whether log-probabilities of what it writes are those that the request's temperature leaves.
         drawn: the token that it draws where it is asked for one at temperature 1; None: the most probable.
@@ -153,13 +154,13 @@ def in_chat(choice: dict[str, Any]) -> dict[str, Any]:
 def echo(model: Any, tokenizer: Any, manners: Manners, prompt: list[int], asked: dict[str, Any]) -> dict[str, Any]:
     with torch.no_grad():
         rows = model(torch.tensor([prompt])).logits[0].double().log_softmax(-1)
-    tokens = [*prompt, int(rows[-1].argmax())]
+    tokens = prompt if manners.shifted else [*prompt, int(rows[-1].argmax())]
     named, k = asked.get("return_tokens_as_token_ids") and manners.ids is True, asked["logprobs"]
     names = [f"token_id:{token}" if named else tokenizer.decode([token]) for token in range(rows.shape[-1])]
     log_probs: list[float | None] = [None]
     tops: list[dict[str, float] | None] = [None]
     for i in range(1, len(tokens)):
-        row = rows[min(i, len(rows) - 1) if manners.shifted else i - 1]
+        row = rows[i if manners.shifted else i - 1]
         log_probs.append(float(row[tokens[i]]))
         best = [int(token) for token in row.topk(k).indices]
         tops.append({names[token]: float(row[token]) for token in dict.fromkeys([tokens[i], *reversed(best)])})

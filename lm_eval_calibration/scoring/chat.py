@@ -15,7 +15,7 @@ from lm_eval.models.openai_completions import LocalChatCompletion
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.scoring.first_token import DISTRIBUTIONS, choice_scores, problem_of_choices, top_of
 from lm_eval_calibration.scoring.granting import first_granted
-from lm_eval_calibration.scoring.stock_calls import generate
+from lm_eval_calibration.scoring.stock_calls import generate, read_at_once
 from lm_eval_calibration.scoring.token_scores import TokenScores
 from lm_eval_calibration.scoring.top_k import K
 from lm_eval_calibration.scoring.versions import versions
@@ -84,7 +84,8 @@ def answer(lm: LocalChatCompletion, requests: Sequence[Any], keep: Callable[[int
             keep(i, of_choice)
 
     prompts = [SimpleNamespace(args=(requests[numbers[0]].args[0], dict(_SETTINGS))) for numbers in asked]
-    generate(lm, prompts, take, _create_payload=payload, parse_generations=parse)
+    call = read_at_once(lm, lambda outputs, _: parse(outputs))
+    generate(lm, prompts, take, _create_payload=payload, parse_generations=parse, model_call=call)
 
 
 def _by_doc(requests: Sequence[Any]) -> dict[Any, list[int]]:

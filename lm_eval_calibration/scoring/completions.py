@@ -14,9 +14,9 @@ from lm_eval.models.openai_completions import LocalCompletionsAPI
 
 from lm_eval_calibration.scoring.echo import EchoCheck, positions
 from lm_eval_calibration.scoring.granting import first_granted
-from lm_eval_calibration.scoring.stock_calls import score, shadowed
+from lm_eval_calibration.scoring.stock_calls import read_at_once, score, shadowed
 from lm_eval_calibration.scoring.token_scores import TokenScores
-from lm_eval_calibration.scoring.top_k import K, scores_of
+from lm_eval_calibration.scoring.top_k import K, Position, scores_of
 from lm_eval_calibration.scoring.versions import versions
 from lm_eval_calibration.scoring.vocabulary import tokenizer_fields
 
@@ -84,24 +84,34 @@ def _asking_for_more(lm: LocalCompletionsAPI) -> Iterator[None]:
 
     def parse(outputs: Any, tokens: Any = None, ctxlens: Sequence[int] | None = None, **_: Any) -> list[TokenScores]:
         answers: list[TokenScores] = []
-        choices = [
-            choice
-            for output in (outputs if isinstance(outputs, list) else [outputs])
-            for choice in sorted(output["choices"], key=itemgetter("index"))
-        ]
-        for choice, context_length, prompt in zip(choices, ctxlens or (), tokens or (), strict=True):
-            echoed = positions(choice, prompt if isinstance(prompt, list) else None)
+        for echoed, context_length in zip(_echoed(lm, outputs, tokens), ctxlens or (), strict=True):
             check.look_at(echoed, k)
             ids = bool(extra.get("return_tokens_as_token_ids"))
             continuation = echoed[context_length:]
             answers.append(scores_of(continuation, k, are_ids=ids, vocab_size=_vocab_size(lm), certificate=certificate))
         return answers
 
-    with shadowed(lm, _create_payload=payload, parse_logprobs=parse):
+    call = read_at_once(lm, lambda outputs, prompts: _echoed(lm, outputs, prompts))
+    with shadowed(lm, _create_payload=payload, parse_logprobs=parse, model_call=call):
         yield
     if check.is_shifted:
         logger.warning("%s at %s: %s", type(lm).__name__, lm.base_url, check.message)
         certificate["suspect"] = check.message  # of every answer: it is one mapping
+
+
+def _echoed(lm: LocalCompletionsAPI, outputs: Any, prompts: Sequence[Any]) -> list[list[Position]]:
+    """Read the answers to these prompts."""
+    choices = [
+        choice
+        for output in (outputs if isinstance(outputs, list) else [outputs])
+        for choice in sorted(output["choices"], key=itemgetter("index"))
+    ]
+    return [
+        positions(choice, prompt, (f"token_id:{prompt[-1]}", lm.tokenizer.decode(prompt[-1:])))
+        if isinstance(prompt, list)
+        else positions(choice, None)
+        for choice, prompt in zip(choices, prompts, strict=True)
+    ]
 
 
 def _vocab_size(lm: LocalCompletionsAPI) -> int | None:

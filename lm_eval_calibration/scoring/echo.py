@@ -1,19 +1,20 @@
 """What a server echoes of a prompt, position by position, and whether it can be believed."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
 from lm_eval_calibration.scoring.top_k import Position, checked_log_prob
 
 
-def positions(choice: Mapping[str, Any], prompt: Sequence[int] | None) -> list[Position]:
+def positions(choice: Mapping[str, Any], prompt: Sequence[int] | None, last: Collection[str] = ()) -> list[Position]:
     """Read an echoed prompt; the first position, which nothing stands before, has log-probability nan.
 
     Args:
         choice: of a completions response that was asked for one token more, which is left out.
-        prompt: the tokens sent, where they were sent as ids.
+        prompt: the tokens sent, where they are known.
+        last: how a server may write the last of them: some tell nothing of the token more, and end with this one.
 
     Raises:
         ValueError: log-probabilities are missing, too few, not numbers or above 0: missing ones are never p = 1.
@@ -27,10 +28,15 @@ def positions(choice: Mapping[str, Any], prompt: Sequence[int] | None) -> list[P
         raise ValueError(
             f"the server's answer has {len(tokens)} tokens, {len(log_probs)} log-probabilities and {len(top)} tops"
         )
-    if prompt is not None and len(tokens) != len(prompt) + 1:
-        raise ValueError(f"the server's answer has {len(tokens)} tokens; {len(prompt)} were sent and one was asked for")
+    n_echoed = len(tokens) - 1
+    if prompt is not None and n_echoed != len(prompt):
+        if len(tokens) != len(prompt) or tokens[-1] not in last:
+            raise ValueError(
+                f"the server's answer has {len(tokens)} tokens; {len(prompt)} were sent and one was asked for"
+            )
+        n_echoed = len(prompt)
     echoed = [Position(str(tokens[0]), math.nan, {})]
-    for i in range(1, len(tokens) - 1):
+    for i in range(1, n_echoed):
         given = {str(key): checked_log_prob(value, f"token {i}, {key!r}") for key, value in (top[i] or {}).items()}
         echoed.append(Position(str(tokens[i]), checked_log_prob(log_probs[i], f"token {i}"), given))
     return echoed

@@ -18,7 +18,7 @@ from lm_eval_calibration.scoring import plain_generation
 from lm_eval_calibration.scoring.generated_text import GeneratedText
 from lm_eval_calibration.scoring.granting import first_granted
 from lm_eval_calibration.scoring.spans import span_of_pieces
-from lm_eval_calibration.scoring.stock_calls import generate
+from lm_eval_calibration.scoring.stock_calls import generate, read_at_once
 from lm_eval_calibration.scoring.top_k import checked_log_prob
 from lm_eval_calibration.scoring.versions import versions
 from lm_eval_calibration.scoring.vocabulary import tokenizer_fields
@@ -89,7 +89,8 @@ def answer(lm: LocalCompletionsAPI, requests: Sequence[Any], keep: Keep) -> None
         sampled = bool(requests[number].args[1].get("temperature"))  # all that the harness looks at
         keep(number, GeneratedText(text, token_log_probs=log_probs, certificate={**certificate, "sampled": sampled}))
 
-    answers = generate(lm, requests, take, _create_payload=payload, parse_generations=parse)
+    call = read_at_once(lm, lambda outputs, _: parse(outputs))
+    answers = generate(lm, requests, take, _create_payload=payload, parse_generations=parse, model_call=call)
     for i, text in enumerate(answers):
         if i not in kept:  # the harness stores no null for its cache
             take(i, text)

@@ -53,6 +53,25 @@ def _numbered_kind(kind: Any) -> type[Any]:
     return type(f"Numbered{kind.__name__}", (kind,), {})  # texts, and the harness's chats, which are tuples
 
 
+def read_at_once(lm: Any, read: Callable[[Any, Sequence[Any]], Any]) -> Callable[..., Any]:
+    """Return a server backend's ``model_call`` that reads each answer too, so that a faulty one is asked for again.
+
+    The harness retries calls. Where it asks several at a time it reads an answer within the call; where it asks one
+    after the other only afterwards, when a fault ends the run.
+
+    Args:
+        lm: the backend.
+        read: is given the answer and the prompts; raises ValueError where it can't be read.
+    """
+
+    def model_call(messages: Sequence[Any], **options: Any) -> Any:
+        outputs = type(lm).model_call(lm, messages, **options)
+        read(outputs, messages)
+        return outputs
+
+    return model_call
+
+
 def score(
     lm: Any,
     requests: Sequence[Any],

@@ -10,6 +10,7 @@ from lm_eval.api.model import CachingLM
 
 from lm_eval_calibration import scoring
 from lm_eval_calibration.scoring import TokenScores
+from lm_eval_calibration.scoring.echo import positions
 
 pytest.importorskip("aiohttp", reason="servers need `pip install 'lm-eval[api]'`")
 
@@ -85,28 +86,33 @@ def test_a_server_is_asked_for_less_until_it_grants_it(
             assert np.sort(all_of_them)[:n_missing].max(initial=0) <= ours.complete_from
 
 
-@pytest.mark.parametrize("fault", ["500", "cut", "few", "nan", "none"])
-def test_a_fault_is_tried_again_and_gives_no_wrong_number(gpt2_lm: Any, tokenizer_path: str, fault: str) -> None:
+@pytest.mark.parametrize(
+    ("fault", "concurrent"), [(fault, 2) for fault in ("500", "cut", "few", "nan", "none")] + [("few", 1), ("nan", 1)]
+)
+def test_a_fault_is_tried_again_and_gives_no_wrong_number(
+    gpt2_lm: Any, tokenizer_path: str, fault: str, concurrent: int
+) -> None:
     with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners()) as url:
         expected = ask(url, tokenizer_path)
     with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners(faults=[fault])) as url:
-        assert ask(url, tokenizer_path, num_concurrent=2) == expected
+        assert ask(url, tokenizer_path, num_concurrent=concurrent) == expected
 
 
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "concurrent", "said"),
     [
-        ("few", "log-probabilities"),
-        ("nan", "log-probability of token .* is nan"),
-        ("none", "no log-probabilities of the prompt"),
+        ("few", 2, "log-probabilities"),
+        ("nan", 2, "log-probability of token .* is nan"),
+        ("nan", 1, "log-probability of token .* is nan"),
+        ("none", 2, "no log-probabilities of the prompt"),
     ],
 )
-def test_a_lasting_fault_is_an_error(gpt2_lm: Any, tokenizer_path: str, fault: str, said: str) -> None:
+def test_a_lasting_fault_is_an_error(gpt2_lm: Any, tokenizer_path: str, fault: str, concurrent: int, said: str) -> None:
     with (
         completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners(faults=[fault] * 99)) as url,
         pytest.raises(ValueError, match=said),
     ):
-        ask(url, tokenizer_path, num_concurrent=2)
+        ask(url, tokenizer_path, num_concurrent=concurrent)
 
 
 @pytest.mark.real_model
@@ -118,6 +124,21 @@ def test_a_shifted_server_is_found_out(smollm2_lm: Any, tmp_path: Path, harness_
         with completions_server(smollm2_lm.model, smollm2_lm.tokenizer, Manners(shifted=shifted)) as url:
             ask(url, str(tmp_path), requests=make_requests()[:6])
         assert ("shifted by one position" in harness_log.text) == shifted
+
+
+def test_an_answer_may_end_with_the_last_token_sent() -> None:
+    """Where nothing is told of the token more; one that has lost a token elsewhere is refused."""
+    choice = {"logprobs": {"tokens": ["a", "b", "c"], "token_logprobs": [None, -1.0, -2.0], "top_logprobs": None}}
+    assert [position.log_prob for position in positions(choice, [0, 1, 2], last=["token_id:2", "c"])][1:] == [
+        -1.0,
+        -2.0,
+    ]
+    assert [position.log_prob for position in positions(choice, [0, 1], last=["b"])][1:] == [-1.0]
+    for last in (["d"], []):
+        with pytest.raises(ValueError, match="has 3 tokens; 3 were sent and one was asked for"):
+            positions(choice, [0, 1, 2], last=last)
+    with pytest.raises(ValueError, match="has 3 tokens; 4 were sent"):
+        positions(choice, [0, 1, 2, 3], last=["token_id:2", "c"])
 
 
 def test_use_cache_keeps_what_the_server_said(gpt2_lm: Any, tokenizer_path: str, tmp_path: Path) -> None:
