@@ -3,7 +3,8 @@
     LM_EVAL_CALIBRATION_LLAMA="PYTHON" python -m pytest tests/test_llama_server.py
 
 PYTHON is of a venv with `CMAKE_ARGS="-DMTMD_BUILD=OFF -DLLAVA_BUILD=OFF" pip install
-'llama-cpp-python[server]==0.3.36'` (minutes to build; cmake and a compiler). It sorts the vocabulary for every token: some 5 s a request.
+'llama-cpp-python[server]==0.3.36'` (minutes to build; cmake and a compiler). It sorts the vocabulary for every token:
+some 5 s a request.
 """
 
 import os

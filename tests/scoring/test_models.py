@@ -1,4 +1,7 @@
-"""Models that are not plain: adapters, tokenizers that put a token before every text. Scores and texts are stock's."""
+"""Models that are not plain: adapters, weights of 4 and 8 bits, tokenizers that put a token before every text.
+
+Scores and texts are stock's.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,14 @@ from tiny import make_gpt2, make_tokenizer
 
 from lm_eval_calibration import scoring
 
-# PEFT's, as the harness loads it
-pytestmark = pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+pytestmark = [
+    # PEFT's, as the harness loads it; the second where it finds no network
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:Could not find a config file in .* will assume that the vocabulary was not mod"),
+    # the harness passes on what it read in the model's own configuration
+    pytest.mark.filterwarnings("ignore:You passed `quantization_config` or equivalent parameters:UserWarning"),
+    pytest.mark.filterwarnings("ignore:MatMul8bitLt:UserWarning"),
+]
 
 PROMPTS = ["Question: 1+1?\nAnswer:", "a", "Once upon a time ", "left end is cut off " * 30]
 
@@ -42,15 +51,34 @@ def adapted(folder: Path) -> HFLM:
     return HFLM(pretrained=str(folder / "base"), peft=str(folder / "adapter"), device="cpu", batch_size=3)
 
 
+def quantized(folder: Path, bits: int) -> HFLM:
+    """A model saved with weights of so many bits: transformers 5 takes no `load_in_4bit` from the harness."""
+    pytest.importorskip("bitsandbytes", reason="quantized models need `pip install bitsandbytes`")
+    from transformers import AutoModelForCausalLM, BitsAndBytesConfig
+
+    tokenizer = make_tokenizer()
+    make_gpt2(tokenizer).save_pretrained(folder / "whole")
+    config = BitsAndBytesConfig(**{f"load_in_{bits}bit": True})
+    model = AutoModelForCausalLM.from_pretrained(folder / "whole", quantization_config=config, device_map="cpu")
+    assert any("bitsandbytes" in type(module).__module__ for module in model.modules())
+    model.save_pretrained(folder / "quantized")
+    tokenizer.save_pretrained(folder / "quantized")
+    return HFLM(pretrained=str(folder / "quantized"), device="cpu", batch_size=3, dtype="float32")
+
+
 def with_bos(add: bool | None) -> HFLM:
     tokenizer = make_bos_tokenizer()
     return HFLM(pretrained=make_gpt2(tokenizer), tokenizer=tokenizer, backend="causal", device="cpu", add_bos_token=add)
 
 
-@pytest.fixture(scope="module", params=["adapter", "bos of its own", "bos asked for", "bos refused"])
+@pytest.fixture(
+    scope="module", params=["adapter", "4 bits", "8 bits", "bos of its own", "bos asked for", "bos refused"]
+)
 def lm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> HFLM:
     if request.param == "adapter":
         return adapted(tmp_path_factory.mktemp("adapter"))
+    if request.param.endswith("bits"):
+        return quantized(tmp_path_factory.mktemp("quantized"), int(request.param[0]))
     return with_bos({"bos of its own": None, "bos asked for": True, "bos refused": False}[request.param])
 
 
