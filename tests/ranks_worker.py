@@ -15,16 +15,18 @@ from torch.distributed.fsdp import fully_shard
 sys.path.insert(0, str(Path(__file__).parent))
 
 import tiny
+from scripted import TextsOnly
 
 from lm_eval_calibration.metrics import CORE
 from lm_eval_calibration.scoring.lockstep import is_sharded
 from lm_eval_calibration.tasks import CalibratedTask
+from lm_eval_calibration.tasks.choices_in_words import ChoicesInWords
 
 
-class GlooLM(HFLM):
-    """The hf backend with its ranks over gloo instead of accelerate."""
+class OverGloo:
+    """A backend's ranks over gloo instead of accelerate."""
 
-    def start(self) -> "GlooLM":
+    def start(self) -> Any:
         self._rank, self._world_size = dist.get_rank(), dist.get_world_size()
         return self
 
@@ -42,6 +44,23 @@ class GlooLM(HFLM):
         dist.barrier()
 
 
+class GlooLM(OverGloo, HFLM):
+    """The hf backend."""
+
+
+class GlooTexts(OverGloo, TextsOnly):
+    """Chooses, and says how sure it is, by the length of the prompt; some of it can't be read."""
+
+    def __init__(self) -> None:
+        super().__init__(self.reply)
+
+    @staticmethod
+    def reply(prompt: str, _: int) -> str:
+        if prompt.endswith("Probability:"):
+            return f"{len(prompt) * 37 % 101}%" if len(prompt) % 5 else "no idea"
+        return "AB"[len(prompt) % 2]
+
+
 def main() -> None:
     dist.init_process_group("gloo")
     tokenizer = tiny.make_tokenizer()
@@ -55,17 +74,29 @@ def main() -> None:
     ).start()
     alone = {"calibration": {"shared_prefixes": False}}  # what shares a batch rounds with it
     metrics = [{"metric": name} for name in ("acc", *CORE)]
-    group = Group.from_config({"group": "both_calibration", "aggregate_metric_list": metrics})
-    n_docs, first, sharded = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4] == "sharded"
-    if sharded:
+    n_docs, first, kind = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+    if kind == "sharded":
         for block in lm.model.transformer.h:
             fully_shard(block)
         fully_shard(lm.model)
         assert is_sharded(lm.model)
     rows = tiny.make_rows(n_docs)
-    group.add(CalibratedTask(tiny.make_config(rows[:first], metadata=alone)))
-    group.add(CalibratedTask(tiny.make_config(rows[first:], task="digits_calibration", metadata=alone)))
-    results = tiny.run_tasks(lm, [group])
+    parts = {"few": rows[:first], "many": rows[first:]}
+    if kind == "asked":
+        options = {"calibration": {"p_true": "kapoor", "shared_prefixes": False}}
+        tasks = [CalibratedTask(tiny.make_config(part, f"{n}_p_true", metadata=options)) for n, part in parts.items()]
+        results = tiny.run_tasks(lm, tasks)
+        options = {"calibration": {"verbalized": True}}
+        tasks = [ChoicesInWords(tiny.make_config(part, f"{n}_words", metadata=options)) for n, part in parts.items()]
+        said = tiny.run_tasks(GlooTexts().start(), tasks)
+        if dist.get_rank() == 0:
+            for part in ("results", "samples"):
+                results[part] |= said[part]
+    else:
+        group = Group.from_config({"group": "both_calibration", "aggregate_metric_list": metrics})
+        group.add(CalibratedTask(tiny.make_config(rows[:first], metadata=alone)))
+        group.add(CalibratedTask(tiny.make_config(rows[first:], task="digits_calibration", metadata=alone)))
+        results = tiny.run_tasks(lm, [group])
     if dist.get_rank() == 0:
         numbers = {
             task: {key: value for key, value in row.items() if key.endswith(",none")}

@@ -14,15 +14,18 @@ from lm_eval.api.task import ConfigurableTask
 WORKER = Path(__file__).parent / "ranks_worker.py"
 
 
-def run_ranks(n: int, output: Path, n_docs: int, n_letters: int, weights: str) -> dict[str, dict[str, float]]:
-    """Ask docs in two tasks, the first of which has ``n_letters``, on n ranks."""
+def run_ranks(n: int, output: Path, n_docs: int, n_letters: int, kind: str) -> dict[str, dict[str, float]]:
+    """Ask docs in two tasks, the first of which has ``n_letters``, on n ranks.
+
+    With kind "asked" both are asked twice: for P(true), and for confidence in words.
+    """
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(n)}
     workers = [
         subprocess.Popen(
-            [sys.executable, str(WORKER), str(output), str(n_docs), str(n_letters), weights],
+            [sys.executable, str(WORKER), str(output), str(n_docs), str(n_letters), kind],
             env={**environment, "RANK": str(rank)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -52,6 +55,17 @@ def test_several_ranks_give_the_numbers_of_one(
     assert set(one) == set(several) == {"letters_calibration", "digits_calibration", "both_calibration"}
     for task, row in one.items():
         assert len(row) == 12
+        assert several[task] == pytest.approx(row, abs=1e-12, rel=0, nan_ok=True)
+
+
+def test_what_is_asked_about_answers_is_that_of_one(tmp_path: Path) -> None:
+    one = run_ranks(1, tmp_path / "one.json", 22, 2, "asked")
+    several = run_ranks(3, tmp_path / "several.json", 22, 2, "asked")  # the third rank has none of the two docs
+    assert set(one) == set(several) == {"few_p_true", "many_p_true", "few_words", "many_words"}
+    assert {"ece_p_true,none", "auroc_p_true,none"} <= set(one["many_p_true"])
+    assert {"ece_verbalized,none", "auroc_verbalized,none"} <= set(one["many_words"])
+    assert 0 < one["many_words"]["unparsed,none"] < 1
+    for task, row in one.items():
         assert several[task] == pytest.approx(row, abs=1e-12, rel=0, nan_ok=True)
 
 
