@@ -219,12 +219,13 @@ class Record:
         if data.get("definitions") != DEFINITION_VERSION:
             raise ValueError(f"definition version {data.get('definitions')!r} is not {DEFINITION_VERSION}")
         known = {**_DEFAULTS, **({} if data.get("kind") == "multiple_choice" else _NO_CHOICES), **data}
-        extra = {name: known.pop(name) for name in known.keys() - _FIELDS}
         for name in _NOT_FIELDS:
-            extra.pop(name, None)
-        missing = sorted(_FIELDS - known.keys())
-        if missing:
-            raise ValueError(f"record of {data.get('task')} doc {data.get('doc_id')}: no {', '.join(missing)}")
+            known.pop(name, None)
+        extra = {}
+        if known.keys() != _FIELDS:
+            extra = {name: known.pop(name) for name in known.keys() - _FIELDS}
+            if missing := sorted(_FIELDS - known.keys()):
+                raise ValueError(f"record of {data.get('task')} doc {data.get('doc_id')}: no {', '.join(missing)}")
         for name, parse in _PARSE.items():
             if known[name] is not None:
                 known[name] = parse(known[name])

@@ -138,7 +138,7 @@ def _sharing(lm: HFLM, rows: list[_Row], forward: "_Forward") -> Iterator[packed
     longest = max(len(row.inputs) for row in rows)
     most = packed.most_tokens(lm, longest)
     plan = Plan([row.inputs for row in rows], [row.n_scored for row in rows], most)
-    if plan.saved <= min(most, plan.tokens) + longest:  # what the trial costs: a pack and a row
+    if plan.saved <= packed.trial_tokens(plan):
         return
     if reason := packed.refusal(lm, longest):
         logger.info("%s: prompts don't share their beginnings (%s).", type(lm.model).__name__, reason)

@@ -174,12 +174,11 @@ def score(lm: HFLM, plan: Plan, reference: Callable[[int], torch.Tensor]) -> Ite
         reference: the plain call on one row: logits [n_scored, vocab_size].
     """
     forward = PackedForward(lm)
-    tried: set[tuple[bool, bool]] = set()  # with other rows to be kept apart from, and behind a cache
+    tried: set[Kind] = set()
     for family in plan.families:
         for step in plan.steps(family):
             columns = sorted({column for _, spots in step.rows for column in spots}) or [0]
-            kind = (len(step.rows) > 1, step.base > 0)
-            on_trial = bool(step.rows) and tried.isdisjoint({kind, (True, kind[1])})
+            on_trial = _is_new(step, tried)
             try:
                 changed = forward(_with_others_changed(step), columns) if on_trial else None
                 logits = forward(step, columns)
@@ -193,9 +192,36 @@ def score(lm: HFLM, plan: Plan, reference: Callable[[int], torch.Tensor]) -> Ite
                 logger.info("%s: prompts don't share their beginnings (%s).", type(lm.model).__name__, error)
                 return
             if step.rows:
-                tried.add(kind)
+                tried.add(_kind(step))
                 index = {column: i for i, column in enumerate(columns)}
                 yield [row for row, _ in step.rows], logits, [[index[spot] for spot in spots] for _, spots in step.rows]
+
+
+def trial_tokens(plan: Plan) -> int:
+    """Count the tokens that :func:`score` reads only to try the model: a pack again and a row alone, for each kind."""
+    tried: set[Kind] = set()
+    n = 0
+    for step in (step for family in plan.families for step in plan.steps(family)):
+        if _is_new(step, tried):
+            tried.add(_kind(step))
+            n += len(step.tokens) + step.positions[step.rows[-1][1][-1]] + 1
+            if tried.issuperset({(True, True), (True, False)}):
+                break
+    return n
+
+
+Kind = tuple[bool, bool]
+"""Whether a pack has other rows to be kept apart from, and whether it stands behind a cache."""
+
+
+def _kind(step: Step) -> Kind:
+    return len(step.rows) > 1, step.base > 0
+
+
+def _is_new(step: Step, tried: set[Kind]) -> bool:
+    """Whether the model has not been tried with a pack of this kind, or a harder one of several rows."""
+    kind = _kind(step)
+    return bool(step.rows) and tried.isdisjoint({kind, (True, kind[1])})
 
 
 def _with_others_changed(step: Step) -> Step:

@@ -1,9 +1,11 @@
 """The harness's own command with our tasks known: what ``lm-eval-calibration run`` is."""
 
+import gc
 import sys
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import lm_eval.evaluator
 import lm_eval.tasks
@@ -42,9 +44,10 @@ def run(arguments: Sequence[str], *, redact: bool = False) -> None:
     argv, manager, simple_evaluate = sys.argv, lm_eval.tasks.TaskManager, lm_eval.evaluator.simple_evaluate
     sys.argv = ["lm_eval", "run", *with_samples(arguments)]
     # The command looks the class up when it runs; it has no flag for several include paths or no index.
-    lm_eval.tasks.TaskManager = CalibrationTaskManager
+    lm_eval.tasks.TaskManager = _TaskManager
     if redact:  # which has no flag either
         lm_eval.evaluator.simple_evaluate = redacting(simple_evaluate)
+    gc.disable()  # nothing of the modules and the model that are loaded first is garbage, but there is much of it
     try:
         cli_evaluate()
     except UserError as error:
@@ -52,7 +55,17 @@ def run(arguments: Sequence[str], *, redact: bool = False) -> None:
             raise
         raise UserError(without_quotes(str(error))) from None
     finally:
+        gc.enable()
         sys.argv, lm_eval.tasks.TaskManager, lm_eval.evaluator.simple_evaluate = argv, manager, simple_evaluate
+
+
+class _TaskManager(CalibrationTaskManager):
+    """Is asked for its tasks once the model is loaded."""
+
+    def load(self, task_list: Any) -> Any:
+        """Load tasks, groups and tags."""
+        gc.enable()
+        return super().load(task_list)
 
 
 def _refuse_what_keeps_texts(arguments: Sequence[str]) -> None:

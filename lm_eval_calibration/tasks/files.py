@@ -8,6 +8,7 @@ import yaml
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Entry, Kind
 
+from lm_eval_calibration.directory import task_configs
 from lm_eval_calibration.tasks.any_task import SUFFIX, calibrated, entry_of
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
 from lm_eval_calibration.tasks.configuration import CLASS, why_not
@@ -39,6 +40,12 @@ def write_files(names: Iterable[str], directory: Path, include_path: Path | None
         base, infix = name.removesuffix(SUFFIX), None
         if base not in index and (split := base_of(base + SUFFIX)):
             base, infix = split[0].removesuffix(SUFFIX), split[1]
+        if base not in index and base + SUFFIX in (ours := _ours()):
+            if infix is None:
+                command = 'lm_eval run --include_path "$(lm-eval-calibration tasks)"'
+                raise TaskError(f"{base}{SUFFIX} has a file already, one of ours: {command} finds it")
+            configs |= variant(base + SUFFIX, infix, {**index, **ours}).configs
+            continue
         if base not in index:
             raise TaskError(f"no task {base!r}{nearest(base, index)}")
         made = calibrated(base, index)
@@ -73,6 +80,11 @@ def _why_no_group(name: str, index: Mapping[str, Entry]) -> str | None:
 
 def _index(include_path: Path | None) -> dict[str, Entry]:
     index: dict[str, Entry] = TaskManager(include_path=include_path and str(include_path)).task_index
+    return index
+
+
+def _ours() -> dict[str, Entry]:
+    index: dict[str, Entry] = TaskManager(include_path=str(task_configs()), include_defaults=False).task_index
     return index
 
 

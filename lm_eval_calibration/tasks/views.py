@@ -81,26 +81,23 @@ def _seen(suffix: str) -> dict[str, TableMetric]:
     return {name: TableMetric(metric._replace(name=name), _VIEWS[suffix]) for name, metric in names.items()}
 
 
-def trust_rows(catalog: Mapping[str, Metric]) -> dict[str, TableMetric]:
-    """Return a row for each number of the interval and of the null of every metric that has one, by name."""
+def trust_rows(catalog: Mapping[str, Metric], view: View | None = None) -> dict[str, TableMetric]:
+    """Return a row for each number of the interval and of the null of every metric that has one, by name.
+
+    Args:
+        catalog: metrics by name.
+        view: how they see the docs; None: as they are.
+    """
     return {
         f"{name}{suffix}": TableMetric(
             metric._replace(name=f"{name}{suffix}", value=Part(getattr(metric, whole), index), higher_is_better=None),
+            view,
             has_stderr=False,
         )
         for suffix, (whole, index) in (_INTERVAL | _NULL).items()
         for name, metric in catalog.items()
         if getattr(metric, whole) is not None
     }
-
-
-ASKED = {
-    f"{name}{suffix}": TableMetric(metric._replace(name=f"{name}{suffix}"), partial(asked, how=suffix[1:]))
-    for suffix in (P_TRUE, VERBALIZED)
-    for name, metric in GENERATION_CATALOG.items()
-    if metric.kind == "top_label"
-}
-"""Metrics of one confidence a doc, whatever the docs are: ``ace`` has one class, and there is no ``brier_score``."""
 
 
 def trust_suffixes(options: Options) -> list[str]:
@@ -110,6 +107,17 @@ def trust_suffixes(options: Options) -> list[str]:
 
 _INTERVAL = {"_low": ("interval", 0), "_high": ("interval", 1)}
 _NULL = {"_null": ("null", 1), "_p": ("null", 3)}
+
+
+def _asked(suffix: str) -> dict[str, TableMetric]:
+    view = partial(asked, how=suffix[1:])
+    of_one_confidence = [metric for metric in GENERATION_CATALOG.values() if metric.kind == "top_label"]
+    catalog = {f"{m.name}{suffix}": m._replace(name=f"{m.name}{suffix}") for m in of_one_confidence}
+    return {name: TableMetric(metric, view) for name, metric in catalog.items()} | trust_rows(catalog, view)
+
+
+ASKED = _asked(P_TRUE) | _asked(VERBALIZED)
+"""Metrics of one confidence a doc, whatever the docs are: ``ace`` has one class, and there is no ``brier_score``."""
 
 TEMPERATURE = "temperature"
 
@@ -130,6 +138,7 @@ def asked_rows(names: Iterable[str], options: Options) -> list[str]:
     suffixes = [suffix for suffix, wanted in ((P_TRUE, options.p_true), (VERBALIZED, options.verbalized)) if wanted]
     of_one_confidence = ["brier_top_label" if name == "brier_score" else name for name in names]
     rows = [name + suffix for suffix in suffixes for name in of_one_confidence if name + suffix in ASKED]
+    rows += [row + suffix for suffix in trust_suffixes(options) for row in rows if row + suffix in ASKED]
     return list(dict.fromkeys(rows))
 
 

@@ -140,6 +140,21 @@ def test_a_run_too_small_for_the_trial_shares_nothing(byte_tokenizer: Any) -> No
     assert shared(scoring.token_scores(lm, requests)) == {False}
 
 
+@pytest.mark.parametrize("most", [40, 100, 1000])
+def test_what_the_trial_reads_is_counted(most: int, byte_tokenizer: Any) -> None:
+    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
+    rows = sorted({tuple(lm.tok_encode(request.args[0])[-120:]) for request in few_shot_requests()})
+    plan = packed.Plan(rows, [1] * len(rows), most)
+    read: list[int] = []
+    lm.model.register_forward_pre_hook(
+        lambda _, arguments, named: read.append((*arguments, named.get("input_ids"))[0].numel()), with_kwargs=True
+    )
+    answers = list(packed.score(lm, plan, lambda i: lm._model_call(torch.tensor([rows[i]]))[0, -1:]))
+    assert sum(len(numbers) for numbers, *_ in answers) == len(rows) - len(plan.alone)
+    for_answers = sum(len(step.tokens) for family in plan.families for step in plan.steps(family))
+    assert sum(read) - for_answers == packed.trial_tokens(plan) > 0
+
+
 def test_an_encoder_decoder_shares_nothing(byte_tokenizer: Any) -> None:
     lm = load(make_t5(byte_tokenizer), byte_tokenizer, backend="seq2seq", max_length=256)
     requests = few_shot_requests()

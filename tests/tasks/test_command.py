@@ -1,3 +1,4 @@
+import gc
 import json
 import os
 import subprocess
@@ -141,12 +142,42 @@ def test_the_harness_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
     def cli_evaluate() -> None:
-        seen.append((list(sys.argv), lm_eval.tasks.TaskManager))
+        seen.append((list(sys.argv), issubclass(lm_eval.tasks.TaskManager, CalibrationTaskManager), gc.isenabled()))
         raise RuntimeError
 
     monkeypatch.setattr(lm_eval.__main__, "cli_evaluate", cli_evaluate)
     before = list(sys.argv), lm_eval.tasks.TaskManager
     with pytest.raises(RuntimeError):
         command.run(["--no_log_samples", "--tasks", "x"])
-    assert seen == [(["lm_eval", "run", "--tasks", "x"], CalibrationTaskManager)]
+    assert seen == [(["lm_eval", "run", "--tasks", "x"], True, False)]
     assert (list(sys.argv), lm_eval.tasks.TaskManager) == before
+    assert gc.isenabled()
+
+
+def test_garbage_is_collected_once_the_model_is_loaded(tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text('{"q": "1?", "choices": ["a", "b"], "answer": 0}', encoding="utf-8")
+    (tmp_path / "model.py").write_text(
+        "import gc\nfrom lm_eval.models.dummy import DummyLM\nfrom lm_eval.api.registry import register_model\n"
+        "@register_model('watched')\nclass Watched(DummyLM):\n"
+        "    def __init__(self, **_):\n        super().__init__()\n        print('loading', gc.isenabled())\n"
+        "    def loglikelihood(self, *requests, **options):\n        print('answering', gc.isenabled())\n"
+        "        return super().loglikelihood(*requests, **options)\n"
+        "from lm_eval_calibration.cli import main\nmain()\n",
+        encoding="utf-8",
+    )
+    (tmp_path / "own.yaml").write_text(
+        f"task: own\ndataset_path: json\ndataset_kwargs: {{data_files: {{test: {tmp_path}/rows.json}}}}\n"
+        "test_split: test\noutput_type: multiple_choice\ndoc_to_text: q\ndoc_to_choice: choices\n"
+        "doc_to_target: answer\n",
+        encoding="utf-8",
+    )
+    done = subprocess.run(
+        [sys.executable, "model.py", "run", "--model", "watched", "--tasks", "own_calibration", "--include_path", "."],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "HF_HOME": str(tmp_path / "hf")},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[:4] == ["loading", "False", "answering", "True"]

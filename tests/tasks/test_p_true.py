@@ -82,6 +82,31 @@ def naive_log_likelihood(lm: HFLM, prompt: str, continuation: str) -> float:
 # --- the number -------------------------------------------------------------------------------------------------------
 
 
+def test_variants_of_our_own_groups_are_written_for_the_stock_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "_index", lambda _: {})  # not the harness's thousands
+    written = {path.stem for path in files.write_files(["medical_p_true"], tmp_path)}
+    assert {"medical_p_true_calibration", "medmcqa_p_true_calibration"} <= written
+    manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
+    assert manager.match_tasks(["medical_p_true_calibration"]) == ["medical_p_true_calibration"]
+    with pytest.raises(TaskError, match="medical_calibration has a file already"):
+        files.write_files(["medical"], tmp_path)
+
+
+def test_what_is_said_when_asked_has_intervals_and_nulls_of_its_own() -> None:
+    row, records, _ = run(ByText(), make_config(make_rows(30), **asked(intervals=True, nulls=True)))
+    confidence = np.array([record.p_true.confidence for record in records if record.p_true is not None])
+    correct = np.array([record.correct for record in records])
+    low, high = metrics.CATALOG["ece"].interval(confidence, correct)
+    assert (row["ece_p_true_low"], row["ece_p_true_high"]) == pytest.approx((low, high), abs=1e-12)
+    null = metrics.CATALOG["ece"].null
+    assert null is not None
+    _, mean, _, p_value = null(confidence, correct)
+    assert (row["ece_p_true_null"], row["ece_p_true_p"]) == pytest.approx((mean, p_value), abs=1e-12)
+    assert low <= row["ece_p_true"] <= high
+
+
 def test_p_true_is_that_of_full_logits_where_bytes_are_tokens(gpt2_lm: HFLM) -> None:
     """`` ii`` is `` i`` and ``i`` here: after an `` i``, is there another one?"""
     _, records, samples = run(gpt2_lm, make_config(make_rows(6), **asked()))
