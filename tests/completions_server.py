@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -20,7 +21,8 @@ class Manners:
         ids: whether it grants tokens as ids; else refused with 400 (None: the flag is ignored).
         shifted: each row is the distribution after its token, and the token that was asked for is left out, as
             llama-cpp-python has it for models without BOS.
-        faults: what to do with the next requests for log-probabilities: "500", "cut" (JSON), "few", "nan", "none".
+        faults: what to do with the next requests for log-probabilities: "500", "cut" (JSON), "few", "nan", "none",
+            "slow" (five seconds).
         scales: whether log-probabilities of what it writes are those that the request's temperature leaves.
         drawn: the token that it draws where it is asked for one at temperature 1; None: the most probable.
     """
@@ -84,6 +86,8 @@ def respond(model: Any, tokenizer: Any, manners: Manners, asked: dict[str, Any])
     fault = manners.faults.pop(0) if manners.faults and most and not is_probe else ""
     if fault == "500":
         return 500, b"busy"
+    if fault == "slow":
+        time.sleep(5)
     if asked.get("echo"):
         choices = [echo(model, tokenizer, manners, prompt, asked) for prompt in asked["prompt"]]
     elif asked["is_chat"]:

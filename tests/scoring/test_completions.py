@@ -98,6 +98,15 @@ def test_a_fault_is_tried_again_and_gives_no_wrong_number(
         assert ask(url, tokenizer_path, num_concurrent=concurrent) == expected
 
 
+def test_a_server_that_answers_too_slowly_is_asked_again(gpt2_lm: Any, tokenizer_path: str) -> None:
+    calm, slow = Manners(), Manners(faults=["slow"])
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, calm) as url:
+        expected = ask(url, tokenizer_path)
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, slow) as url:
+        assert ask(url, tokenizer_path, timeout=4) == expected
+    assert len(slow.asked) > len(calm.asked)
+
+
 @pytest.mark.parametrize(
     ("fault", "concurrent", "said"),
     [
