@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 LANES = {"oldest": "lowest-direct", "newest": "highest"}
 
-EXTRAS = ("code", "recalibration", "report", "tuning")
+EXTRAS = ("code", "recalibration", "report", "smece", "tuning")
 
 # What touches other packages, where versions differ: models and their caches, the harness, data frames, pictures.
 TESTS = [f"tests/scoring/test_{name}.py" for name in ("hf", "generation", "packed", "corpus_scores", "models")]
