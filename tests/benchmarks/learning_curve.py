@@ -15,8 +15,8 @@ import warnings
 from pathlib import Path
 
 import numpy as np
+from sklearn.exceptions import UndefinedMetricWarning
 
-from lm_eval_calibration.metrics import UndefinedMetricWarning
 from lm_eval_calibration.tasks.p_true_query import QUERIES
 from lm_eval_calibration.tuning import grading as grades
 from lm_eval_calibration.tuning import settings
