@@ -71,7 +71,7 @@ def main() -> None:
         for seed in range(options.repeats if size < len(correct) else 1):
             chosen = np.random.default_rng(seed).permutation(len(correct))[:size]
             probe = fit(hidden[chosen], correct[chosen], seed)
-            log_odds = held_out @ probe.weight.detach().numpy() + float(probe.bias)
+            log_odds = held_out @ probe.weight.detach().numpy() + float(probe.bias.detach())
             found.append(judged(log_odds, held_out_correct, held_out_correct))
         print(row(f"probe of {size}", found), flush=True)
 
