@@ -161,6 +161,9 @@ def _cache_argument(lm: HFLM) -> str:
     return "cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values"
 
 
+Kind = tuple[bool, bool]
+"""Whether a pack has other rows to be kept apart from, and whether it stands behind a cache."""
+
 Scored = tuple[list[int], torch.Tensor, list[list[int]]]
 """Rows by number, logits [n, vocab_size], and for each row which of the n are its scored positions."""
 
@@ -208,10 +211,6 @@ def trial_tokens(plan: Plan) -> int:
             if tried.issuperset({(True, True), (True, False)}):
                 break
     return n
-
-
-Kind = tuple[bool, bool]
-"""Whether a pack has other rows to be kept apart from, and whether it stands behind a cache."""
 
 
 def _kind(step: Step) -> Kind:

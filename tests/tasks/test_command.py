@@ -15,6 +15,18 @@ from lm_eval_calibration.tasks.command import with_samples
 runner = CliRunner()
 
 
+def run_in(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run Python in a folder, which data sets' caches stay out of."""
+    return subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "HF_HOME": str(folder.parent / f"{folder.name}_hf")},
+        check=False,
+    )
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
@@ -83,22 +95,8 @@ def test_tasks_needs_neither_torch_nor_the_harness() -> None:
 
 
 def test_an_unknown_subject_is_one_clear_line(tmp_path: Path) -> None:
-    result = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "lm_eval_calibration",
-            "run",
-            "--model",
-            "dummy",
-            "--tasks",
-            "mmlu_anatomi_calibration",
-        ],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
+    arguments = ["run", "--model", "dummy", "--tasks", "mmlu_anatomi_calibration"]
+    result = run_in(tmp_path, "-m", "lm_eval_calibration", *arguments)
     assert result.returncode == 2
     assert "error: no task 'mmlu_anatomi_calibration'; the nearest are mmlu_anatomy_calibration" in result.stderr
     assert "Traceback" not in result.stderr
@@ -116,14 +114,7 @@ def test_run_for_real(tmp_path: Path) -> None:
     )
     arguments = ["run", "--model", "dummy", "--tasks", "own_calibration", "--include_path", str(tmp_path)]
     for extra, logged in (["-oout"], True), (["-oquiet", "--no_log_samples"], False):
-        done = subprocess.run(
-            [sys.executable, "-m", "lm_eval_calibration", *arguments, *extra],
-            capture_output=True,
-            text=True,
-            cwd=tmp_path,
-            env={**os.environ, "HF_HOME": str(tmp_path / "hf")},
-            check=False,
-        )
+        done = run_in(tmp_path, "-m", "lm_eval_calibration", *arguments, *extra)
         assert done.returncode == 0, done.stderr
         assert "|own_calibration|" in done.stdout
         assert "|brier_score|" in done.stdout
@@ -171,13 +162,7 @@ def test_garbage_is_collected_once_the_model_is_loaded(tmp_path: Path) -> None:
         "doc_to_target: answer\n",
         encoding="utf-8",
     )
-    done = subprocess.run(
-        [sys.executable, "model.py", "run", "--model", "watched", "--tasks", "own_calibration", "--include_path", "."],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "HF_HOME": str(tmp_path / "hf")},
-        check=False,
-    )
+    arguments = ["run", "--model", "watched", "--tasks", "own_calibration", "--include_path", "."]
+    done = run_in(tmp_path, "model.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[:4] == ["loading", "False", "answering", "True"]
