@@ -453,7 +453,7 @@ def confidences(
 def tune(
     *,
     model: Annotated[str, typer.Option(metavar="PATH", help="The base model: a folder, or its name on the hub.")],
-    tasks: Annotated[str, typer.Option(metavar="NAME,...", help="Multiple-choice tasks or groups to learn from.")],
+    tasks: Annotated[str, typer.Option(metavar="NAME,...", help="Tasks or groups to learn from.")],
     output: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the adapter, its card, grades, checkpoints.")],
     model_args: Annotated[
         str, typer.Option("--model_args", help="The model's other arguments, as in `lm_eval run`: gguf_file=F,dtype=D.")
@@ -475,6 +475,9 @@ def tune(
     include_path: Annotated[
         Path | None, typer.Option("--include_path", metavar="DIR", help="Your own task YAMLs, beside the harness's.")
     ] = None,
+    confirm_run_unsafe_code: Annotated[
+        bool, typer.Option("--confirm_run_unsafe_code", help="As in `lm_eval run`: programs that it writes may be run.")
+    ] = False,
     method: Annotated[str, typer.Option(help="lora, probe (on the last hidden state) or lora-probe.")] = "lora",
     query: Annotated[str, typer.Option(help="Wording of the query: kapoor or kadavath.")] = "kapoor",
     epochs: Annotated[int, typer.Option(min=1, help="Passes over the docs.")] = 1,
@@ -514,6 +517,7 @@ def tune(
                 num_fewshot,
                 apply_chat_template,
                 None if include_path is None else str(include_path),
+                confirm_run_unsafe_code,
             ),
             Protocol(
                 method, query, epochs, batch_size, gradient_accumulation, learning_rate, _split(target_modules), seed

@@ -134,6 +134,16 @@ class GenerationTask(CalibratedTask):
             if asks:
                 request.follow_ups = partial(self._follow_ups, request)
 
+    def queries_about(self, request: Instance, text: str) -> list[Instance]:
+        """Return the requests by which P(true) of an answer is asked for, the option ``p_true`` being set.
+
+        Args:
+            request: that for the answer.
+            text: the answer.
+        """
+        assert self._queries is not None
+        return self._follow_ups(request, text)[: len(self._queries.continuations)]
+
     def _follow_ups(self, request: Instance, text: str) -> list[Instance]:
         """Return the requests that ask about an answer: two for P(true), then one for what it says in words."""
         context = request.args[0]
@@ -234,6 +244,22 @@ class GenerationTask(CalibratedTask):
         for sample in alone:
             answers.setdefault(sample.doc_id, []).append(sample.filtered_resps[self.judged_filter])
         return answers
+
+    def outcomes(self, requests: Sequence[Instance], texts: Sequence[str]) -> list[int | None]:
+        """Return whether answers are right, by the filter and the metric that judge: 1 or 0.
+
+        None where the metric says something between. The task's requests are these from then on.
+
+        Args:
+            requests: those for the answers.
+            texts: what was written to each.
+        """
+        for request, text in zip(requests, texts, strict=True):
+            request.resps = [text]
+        self._instances = list(requests)
+        self.apply_filters()
+        answers = [(request.doc, request.filtered_resps[self.judged_filter].plain()) for request in requests]
+        return [self._correct(self._stock_results(doc, answer)) for doc, answer in answers]
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> DocResult:
         """Return the stock task's metrics and, for the filter that is judged, the doc's record under ours."""

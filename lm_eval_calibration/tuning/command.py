@@ -71,7 +71,11 @@ def tune(
     state.wait_for_everyone()  # nobody looks for the file any more
     if state.is_main_process:
         answers.write(output / answers.FILE, grading.of_answers, found)
-        _say(f"the model answers {sum(g.correct for g in found) / len(found):.1%} of {len(found)} right")
+    found, n_between = answers.right_or_wrong(found)
+    if state.is_main_process:
+        share = sum(g.correct == 1 for g in found) / max(1, len(found))
+        between = f"; {n_between} answers, neither right nor wrong, left out" if n_between else ""
+        _say(f"the model answers {share:.1%} of {len(found)} right{between}")
     answers.check(found)
     validations, how = _train(lm, found, grading, protocol, output)
     if state.is_main_process:
@@ -131,6 +135,7 @@ def _commands(grading: Grading, protocol: Protocol, output: Path) -> list[str]:
     options += ["--num_fewshot", str(grading.num_fewshot)] if grading.num_fewshot is not None else []
     options += ["--include_path", grading.include_path] if grading.include_path is not None else []
     options += ["--apply_chat_template"] if grading.apply_chat_template else []
+    options += ["--confirm_run_unsafe_code"] if grading.confirm_run_unsafe_code else []
     return [
         shlex.join(
             [

@@ -53,7 +53,7 @@ class Example(NamedTuple):
     Attributes:
         rows: at least one, that of the query first.
         correct: whether the answer is right.
-        gold: index of the right choice.
+        gold: index of the right choice; -1 where there are no choices.
         true: index of the query's continuation that calls the answer right.
         nested: whether the tokens of the other one begin those of this (see ``Query.p_true``).
     """
@@ -99,19 +99,23 @@ def make_example(graded: Graded, query: Query, encode: Encode, max_length: int, 
         with_choices: whether the probabilities of all choices are wanted, too.
     """
     rows: list[Row] = []
-    asked = [encode(*pair) for pair in graded.question.queries[graded.answer]]
+    asked = [encode(*pair) for pair in graded.query]
     for option, (context, continuation) in enumerate(asked):
         row, first = _row(rows, context, continuation, max_length)
         row.query.extend(Spot(first + j, token, option) for j, token in enumerate(continuation))
-    choices = [encode(*pair) for pair in graded.question.choices]
-    row, first = _row(rows, *choices[graded.answer], max_length)
-    row.answer.extend(range(first, first + len(choices[graded.answer][1])))
-    for option, (context, continuation) in enumerate(choices if with_choices else ()):
+    context, answer = encode(*graded.answered)
+    if answer:  # an empty one has no tokens to keep
+        row, first = _row(rows, context, answer, max_length)
+        row.answer.extend(range(first, first + len(answer)))
+    for option, pair in enumerate(graded.choices if with_choices else ()):
+        context, continuation = encode(*pair)
         row, first = _row(rows, context, continuation, max_length)
         row.choices.extend(Spot(first + j, token, option) for j, token in enumerate(continuation))
     true, false = asked[query.true][1], asked[1 - query.true][1]
     nested = len(true) > len(false) and true[: len(false)] == false
-    return Example(tuple(rows), graded.correct, graded.question.gold, query.true, nested)
+    if graded.correct is None:
+        raise ValueError(f"doc {graded.question.doc_id} of {graded.question.task} is neither right nor wrong")
+    return Example(tuple(rows), graded.correct, graded.gold, query.true, nested)
 
 
 def _row(rows: list[Row], context: list[int], continuation: list[int], max_length: int) -> tuple[Row, int]:

@@ -9,13 +9,17 @@ import numpy as np
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.output import write_whole
-from lm_eval_calibration.tuning.questions import Question
+from lm_eval_calibration.tuning.questions import OpenQuestion, Question
 
 FILE = "graded.jsonl"
 
 
-class Graded(NamedTuple):
-    """A question and the model's answer to it.
+Pair = tuple[str, str]
+"""A context and what continues it."""
+
+
+class Chosen(NamedTuple):
+    """A question and the choice that the model takes.
 
     Attributes:
         question: what was asked.
@@ -35,27 +39,132 @@ class Graded(NamedTuple):
         """1 if the answer is right, else 0."""
         return int(self.answer == self.question.gold)
 
+    @property
+    def answered(self) -> Pair:
+        """Context and answer."""
+        return self.question.choices[self.answer]
 
-def grade(lm: Any, questions: Sequence[Question]) -> list[Graded]:
+    @property
+    def query(self) -> tuple[Pair, ...]:
+        """Contexts and continuations of the query about the answer."""
+        return self.question.queries[self.answer]
+
+    @property
+    def choices(self) -> tuple[Pair, ...]:
+        """Context and continuation of each answer that there could be."""
+        return self.question.choices
+
+    @property
+    def gold(self) -> int:
+        """Index of the right choice."""
+        return self.question.gold
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """What is kept in the file."""
+        return {"log_likelihoods": self.log_likelihoods}
+
+
+class Written(NamedTuple):
+    """A question and the answer that the model writes.
+
+    Attributes:
+        question: what was asked.
+        text: the answer, as the harness's generation ends.
+        correct: 1 or 0, the task's own metric; None where it says something between.
+    """
+
+    question: OpenQuestion
+    text: str
+    correct: int | None
+
+    @property
+    def answered(self) -> Pair:
+        """Context and answer."""
+        return str(self.question.request.args[0]), self.text
+
+    @property
+    def query(self) -> tuple[Pair, ...]:
+        """Contexts and continuations of the query about the answer."""
+        return self.question.query(self.text)
+
+    @property
+    def choices(self) -> tuple[Pair, ...]:
+        """None: the answer could be anything."""
+        return ()
+
+    @property
+    def gold(self) -> int:
+        """No choice is the right one."""
+        return NO_CHOICE
+
+    @property
+    def found(self) -> dict[str, Any]:
+        """What is kept in the file."""
+        return {"text": self.text, "correct": self.correct}
+
+
+NO_CHOICE = -1
+
+Graded = Chosen | Written
+
+
+def grade(lm: Any, questions: Sequence[Question | OpenQuestion]) -> list[Graded]:
     """Ask the model every question; under ``accelerate launch`` each process asks its share."""
     from accelerate import PartialState
     from accelerate.utils import gather_object
+
+    state = PartialState()
+    mine = list(range(state.process_index, len(questions), state.num_processes))
+    of_choices, written = ([i for i in mine if isinstance(questions[i], kind)] for kind in (Question, OpenQuestion))
+    found: list[tuple[int, tuple[Any, ...]]] = list(
+        zip(of_choices, _choose(lm, [questions[i] for i in of_choices]), strict=True)
+    )
+    found += zip(written, _write(lm, [questions[i] for i in written]), strict=True)
+    if state.num_processes > 1:
+        found = gather_object(found)
+    return [_graded(questions[i], of_question) for i, of_question in sorted(found)]
+
+
+def _choose(lm: Any, questions: Sequence[Any]) -> list[tuple[float, ...]]:
+    """Log-likelihoods of the choices of each question."""
     from lm_eval.api.instance import Instance
 
     from lm_eval_calibration.scoring import token_scores
 
-    state = PartialState()
-    mine = list(range(state.process_index, len(questions), state.num_processes))
     requests = [
-        Instance("loglikelihood", {}, choice, index, metadata=(questions[i].task, questions[i].doc_id, 1))
-        for i in mine
-        for index, choice in enumerate(questions[i].choices)
+        Instance("loglikelihood", {}, choice, index, metadata=(question.task, question.doc_id, 1))
+        for question in questions
+        for index, choice in enumerate(question.choices)
     ]
-    scores = iter(token_scores(lm, requests))
-    found = [(i, tuple(next(scores)[0] for _ in questions[i].choices)) for i in mine]
-    if state.num_processes > 1:
-        found = gather_object(found)
-    return [Graded(questions[i], log_likelihoods) for i, log_likelihoods in sorted(found)]
+    scores = iter(token_scores(lm, requests) if requests else ())
+    return [tuple(next(scores)[0] for _ in question.choices) for question in questions]
+
+
+def _write(lm: Any, questions: Sequence[Any]) -> list[tuple[str, int | None]]:
+    """The answer to each question, and whether it is right."""
+    from lm_eval_calibration.scoring import generated_tokens
+
+    requests = [question.request for question in questions]
+    texts = generated_tokens(lm, requests) if requests else []
+    of_task: dict[str, list[int]] = {}
+    for number, question in enumerate(questions):
+        of_task.setdefault(question.task, []).append(number)
+    correct: dict[int, int | None] = {}
+    for numbers in of_task.values():
+        outcomes = questions[numbers[0]].asked_by.outcomes([requests[i] for i in numbers], [texts[i] for i in numbers])
+        correct |= zip(numbers, outcomes, strict=True)
+    return [(str(text), correct[number]) for number, text in enumerate(texts)]
+
+
+def _graded(question: Any, found: Sequence[Any]) -> Graded:
+    return Chosen(question, tuple(found)) if isinstance(question, Question) else Written(question, *found)
+
+
+def right_or_wrong(graded: Sequence[Graded]) -> tuple[list[Graded], int]:
+    """Return the answers that are right or wrong, and how many are neither."""
+    found = [g for g in graded if g.correct is not None]
+    return found, len(graded) - len(found)
 
 
 def check(graded: Sequence[Graded]) -> None:
@@ -65,7 +174,7 @@ def check(graded: Sequence[Graded]) -> None:
         UserError: all right or all wrong, or too few to hold some out.
     """
     for name, part in (("learned from", False), ("held out", True)):
-        correct = [g.correct for g in graded if g.question.held_out == part]
+        correct = [int(g.correct == 1) for g in graded if g.question.held_out == part]
         if len(correct) < 2 or len(set(correct)) < 2:
             what = {(): "there are none", (0,): "all are wrong", (1,): "all are right"}[tuple(sorted(set(correct)))]
             raise UserError(
@@ -75,18 +184,17 @@ def check(graded: Sequence[Graded]) -> None:
 
 
 def write(path: Path, settings: Mapping[str, Any], graded: Iterable[Graded]) -> None:
-    """Keep the grades; no text of a doc is in the file."""
+    """Keep the grades; no text of a doc is in the file, but what the model wrote is."""
     lines = [json.dumps({"graded": settings})]
     for g in graded:
         q = g.question
-        line = {"task": q.task, "doc_id": q.doc_id, "content": q.content, "log_likelihoods": g.log_likelihoods}
-        lines.append(json.dumps(line))
+        lines.append(json.dumps({"task": q.task, "doc_id": q.doc_id, "content": q.content, **g.found}))
     content = "\n".join(lines) + "\n"
     if not path.exists() or path.read_text(encoding="utf-8") != content:  # a full disk is no matter if it is there
         write_whole(path, content)
 
 
-def read(path: Path, settings: Mapping[str, Any], questions: Sequence[Question]) -> list[Graded]:
+def read(path: Path, settings: Mapping[str, Any], questions: Sequence[Question | OpenQuestion]) -> list[Graded]:
     """Return the grades of these questions that were kept before; other questions may have grades there, too.
 
     Args:
@@ -100,7 +208,7 @@ def read(path: Path, settings: Mapping[str, Any], questions: Sequence[Question])
     try:
         head, *lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
         found = head["graded"]
-        kept = {(line["task"], line["doc_id"], line["content"]): tuple(line["log_likelihoods"]) for line in lines}
+        kept = {(line["task"], line["doc_id"], line["content"]): _found(line) for line in lines}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path} holds no grades: {error!r}") from error
     for name, value in settings.items():
@@ -109,4 +217,8 @@ def read(path: Path, settings: Mapping[str, Any], questions: Sequence[Question])
     missing = [q for q in questions if (q.task, q.doc_id, q.content) not in kept]
     if missing:
         raise UserError(f"{path} has no grade of doc {missing[0].doc_id} of {missing[0].task} as it is now")
-    return [Graded(q, kept[q.task, q.doc_id, q.content]) for q in questions]
+    return [_graded(q, kept[q.task, q.doc_id, q.content]) for q in questions]
+
+
+def _found(line: Mapping[str, Any]) -> tuple[Any, ...]:
+    return (line["text"], line["correct"]) if "text" in line else tuple(line["log_likelihoods"])

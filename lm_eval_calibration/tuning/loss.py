@@ -40,7 +40,7 @@ class Judgement(NamedTuple):
 
     Attributes:
         log_odds: [n] of each answer's being right.
-        answers_right: [n] whether the most probable choice is the right one; all 0 where choices were not asked for.
+        answers_right: [n] whether the most probable choice is the right one; 0 where choices were not asked for.
     """
 
     log_odds: torch.Tensor
@@ -87,9 +87,22 @@ def mean_divergence(one: torch.Tensor, other: torch.Tensor, example: torch.Tenso
         one: [n, vocab_size] logits.
         other: [n, vocab_size] logits.
         example: [n] which example each position is of.
-        n_examples: number of examples, each with a position at least.
+        n_examples: number of examples; one without positions (an empty answer) diverges by 0.
     """
     found = jensen_shannon(one, other)
     sums = torch.zeros(n_examples, device=found.device).index_add(0, example, found)
     counts = torch.zeros(n_examples, device=found.device).index_add(0, example, torch.ones_like(found))
-    return (sums / counts).mean()
+    return (sums / counts.clamp(min=1)).mean()
+
+
+def answers_stay(one: torch.Tensor, other: torch.Tensor, example: torch.Tensor, n_examples: int) -> torch.Tensor:
+    """[n_examples] 1 where the most probable token is the same at every position of the answer, else 0.
+
+    Args:
+        one: [n, vocab_size] logits.
+        other: [n, vocab_size] logits.
+        example: [n] which example each position is of.
+        n_examples: number of examples.
+    """
+    differs = (one.argmax(-1) != other.argmax(-1)).float()
+    return (torch.zeros(n_examples, device=one.device).index_add(0, example, differs) == 0).float()

@@ -1,12 +1,14 @@
-"""Docs as the harness asks them: the requests of the choices, and the query about each, as the judging run has them."""
+"""Docs as the harness asks them: the requests for an answer, and the query about it, as the judging run has them."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from lm_eval.api.instance import Instance
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.tasks.checked_task import gold_index
+from lm_eval_calibration.tasks.generation_task import GenerationTask
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 from lm_eval_calibration.tuning.settings import Grading
 from lm_eval_calibration.tuning.splitting import Parts, content_hash, split_one, split_two
@@ -15,7 +17,7 @@ SUFFIX = "_calibration"
 
 
 class Question(NamedTuple):
-    """A doc to learn from.
+    """A doc to learn from, whose answer is one of several choices.
 
     Attributes:
         task: name of the task.
@@ -36,6 +38,30 @@ class Question(NamedTuple):
     gold: int
 
 
+class OpenQuestion(NamedTuple):
+    """A doc to learn from, whose answer the model writes.
+
+    Attributes:
+        task: name of the task.
+        doc_id: its number in its split.
+        content: hash of what it asks.
+        held_out: whether it is for validation.
+        request: the task's own request for the answer.
+        asked_by: the task, which judges answers and puts the query behind them.
+    """
+
+    task: str
+    doc_id: int
+    content: str
+    held_out: bool
+    request: Instance
+    asked_by: GenerationTask
+
+    def query(self, text: str) -> tuple[tuple[str, str], ...]:
+        """Contexts and continuations of the query about an answer."""
+        return _pairs(self.asked_by.queries_about(self.request, text))
+
+
 class TaskQuestions(NamedTuple):
     """What is learned from one task.
 
@@ -50,7 +76,7 @@ class TaskQuestions(NamedTuple):
     task: str
     split: str
     parts: Parts
-    questions: tuple[Question, ...]
+    questions: tuple[Question | OpenQuestion, ...]
     n_broken: int
 
 
@@ -58,7 +84,8 @@ def ask(grading: Grading, query: str, lm: Any) -> list[TaskQuestions]:
     """Load the tasks, split their docs and build the prompts.
 
     Raises:
-        UserError: naming task and reason: unknown, no multiple choice, no training split, no gold labels.
+        UserError: naming task and reason: unknown, nothing that could be right or wrong, no training split, no gold
+            labels, programs that may not be run.
     """
     names = [name.removesuffix(SUFFIX) + SUFFIX for name in grading.tasks]
     options = {"calibration": {"p_true": query}}
@@ -67,8 +94,12 @@ def ask(grading: Grading, query: str, lm: Any) -> list[TaskQuestions]:
 
 
 def _ask(task: Any, grading: Grading, lm: Any) -> TaskQuestions:
-    if task.config.output_type != "multiple_choice":
-        raise UserError(f"{task.task_name}: tune grades multiple-choice answers, and this is {task.config.output_type}")
+    if task.config.output_type not in ("multiple_choice", "generate_until"):
+        raise UserError(f"{task.task_name}: tune grades answers, and a task of {task.config.output_type} has none")
+    if getattr(task, "UNSAFE_CODE", False) and not grading.confirm_run_unsafe_code:
+        raise UserError(
+            f"{task.task_name} judges answers by running the programs in them: add --confirm_run_unsafe_code"
+        )
     if grading.num_fewshot is not None and task.get_config("num_fewshot") != 0:  # as a run of the harness does
         task.set_config(key="num_fewshot", value=grading.num_fewshot)
     task.set_fewshot_seed(seed=1234)  # likewise
@@ -99,7 +130,14 @@ def _ask(task: Any, grading: Grading, lm: Any) -> TaskQuestions:
 
 
 def _contents(task: Any) -> list[str]:
-    return [content_hash(_text(task, doc), task.doc_to_choice(doc)) for doc in task.eval_docs]
+    return [content_hash(_text(task, doc), _choices(task, doc)) for doc in task.eval_docs]
+
+
+def _choices(task: Any, doc: Any) -> Sequence[str]:
+    if isinstance(task, GenerationTask):
+        return ()
+    choices: Sequence[str] = task.doc_to_choice(doc)
+    return choices
 
 
 def _text(task: Any, doc: Any) -> object:
@@ -107,7 +145,8 @@ def _text(task: Any, doc: Any) -> object:
     return task.doc_to_target(doc) if task.multiple_input else task.doc_to_text(doc)
 
 
-def _questions(task: Any, parts: Parts, grading: Grading, lm: Any) -> tuple[tuple[Question, ...], int]:
+def _questions(task: Any, parts: Parts, grading: Grading, lm: Any) -> tuple[tuple[Question | OpenQuestion, ...], int]:
+    """Return those to grade, and how many docs have no sound gold label."""
     chosen = sorted({*parts.fit, *parts.validation})
     if not chosen:
         return (), 0
@@ -120,21 +159,28 @@ def _questions(task: Any, parts: Parts, grading: Grading, lm: Any) -> tuple[tupl
     of_doc: dict[int, list[Any]] = {}
     for instance in task.instances:
         of_doc.setdefault(chosen[instance.doc_id], []).append(instance)
-    found, held_out = [], set(parts.validation)
+    found: list[Question | OpenQuestion] = []
+    held_out = set(parts.validation)
     for doc_id, instances in of_doc.items():
-        doc = instances[0].doc
-        texts = task.doc_to_choice(doc)
-        gold = gold_index(task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc), texts)
-        if gold is None:
-            continue
-        choices = _pairs(instances[: len(texts)])
-        queries = tuple(
-            _pairs([i for i in instances if getattr(i, "queried", ("", None))[1] == number])
-            for number in range(len(texts))
-        )
-        content = content_hash(_text(task, doc), texts)
-        found.append(Question(task.task_name, doc_id, content, doc_id in held_out, choices, queries, gold))
+        content = content_hash(_text(task, instances[0].doc), _choices(task, instances[0].doc))
+        which = task.task_name, doc_id, content, doc_id in held_out
+        if isinstance(task, GenerationTask):
+            found.append(OpenQuestion(*which, instances[0], task))
+        elif (question := _question(task, which, instances)) is not None:
+            found.append(question)
     return tuple(found), len(of_doc) - len(found)
+
+
+def _question(task: Any, which: tuple[str, int, str, bool], instances: Sequence[Any]) -> Question | None:
+    doc = instances[0].doc
+    texts = task.doc_to_choice(doc)
+    gold = gold_index(task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc), texts)
+    if gold is None:
+        return None
+    queries = tuple(
+        _pairs([i for i in instances if getattr(i, "queried", ("", None))[1] == number]) for number in range(len(texts))
+    )
+    return Question(*which, _pairs(instances[: len(texts)]), queries, gold)
 
 
 def _pairs(instances: Sequence[Any]) -> tuple[tuple[str, str], ...]:

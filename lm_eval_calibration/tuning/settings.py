@@ -30,6 +30,7 @@ class Grading:
         num_fewshot: examples in each prompt; None for the task's own number.
         apply_chat_template: whether prompts are turns of a chat.
         include_path: folder of the user's own task YAMLs.
+        confirm_run_unsafe_code: whether programs that the model writes may be run to judge them.
     """
 
     model: str
@@ -40,6 +41,7 @@ class Grading:
     num_fewshot: int | None = None
     apply_chat_template: bool = False
     include_path: str | None = None
+    confirm_run_unsafe_code: bool = False
 
     def __post_init__(self) -> None:
         """Refuse what can't be meant."""

@@ -14,7 +14,8 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.tuning.adapter import ALPHA, DROPOUT, PROBE, RANK, adapted_modules, quiet
 from lm_eval_calibration.tuning.examples import Collator, Examples
 from lm_eval_calibration.tuning.forward import Forward
-from lm_eval_calibration.tuning.loss import cross_entropy, judge, mean_divergence
+from lm_eval_calibration.tuning.grading import NO_CHOICE
+from lm_eval_calibration.tuning.loss import answers_stay, cross_entropy, judge, mean_divergence
 from lm_eval_calibration.tuning.settings import Protocol
 from lm_eval_calibration.tuning.validation import judged, validation
 
@@ -48,16 +49,24 @@ class CalibrationTrainer(Trainer):  # type: ignore[misc]
     ) -> torch.Tensor | tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Return the loss of a batch in nats and, if wanted, how its answers are judged.
 
-        In validation the loss is the cross-entropy alone: whether answers stay is seen by their accuracy there.
+        In validation the loss is the cross-entropy alone: whether answers stay is seen by their accuracy there. One
+        that the model wrote counts as right if it was and every token of it is still the most probable one.
         """
         seen = self.forward(model, inputs)
         found = judge(inputs, seen.query, seen.choices)
         if self.probe is not None:
             found = found._replace(log_odds=self.probe(seen.hidden))
         loss = cross_entropy(found.log_odds, inputs["labels"])
-        if model.training:
-            frozen = self.forward.frozen(self.accelerator.unwrap_model(model), inputs)
-            loss = loss + mean_divergence(seen.answer, frozen, inputs["answer"][:, 2], len(inputs["labels"]))
+        written = inputs["gold"] == NO_CHOICE
+        if model.training or written.any():
+            base = self.accelerator.unwrap_model(model)
+            frozen = self.forward.frozen(base, inputs) if len(inputs["answer"]) else seen.answer  # all are empty
+            answers = seen.answer, frozen, inputs["answer"][:, 2], len(inputs["labels"])
+            if model.training:
+                loss = loss + mean_divergence(*answers)
+            else:
+                still_right = answers_stay(*answers) * inputs["labels"]
+                found = found._replace(answers_right=torch.where(written, still_right, found.answers_right))
         return (loss, {"loss": loss, **found._asdict()}) if return_outputs else loss
 
 

@@ -12,7 +12,7 @@ from lm_eval_calibration.scoring import token_scores
 from lm_eval_calibration.tasks.p_true_query import QUERIES
 from lm_eval_calibration.tuning.examples import Collator, Example, encoder, make_example
 from lm_eval_calibration.tuning.forward import Forward
-from lm_eval_calibration.tuning.grading import Graded
+from lm_eval_calibration.tuning.grading import Chosen, Graded
 from lm_eval_calibration.tuning.loss import judge, option_log_likelihoods
 from lm_eval_calibration.tuning.questions import Question
 
@@ -26,7 +26,7 @@ def make_graded(name: str, n: int = 12) -> list[Graded]:
         queries = tuple(tuple((query.prompt(*choice), c) for c in query.continuations) for choice in choices)
         question = Question("letters", i, str(i), False, choices, queries, row["answer"])
         log_likelihoods = tuple(0.0 if k == i % len(choices) else -1.0 for k in range(len(choices)))
-        graded.append(Graded(question, log_likelihoods))
+        graded.append(Chosen(question, log_likelihoods))
     return graded
 
 

@@ -11,7 +11,7 @@ from lm_eval_calibration.tasks.p_true_query import KADAVATH
 from lm_eval_calibration.tuning.adapter import with_adapter
 from lm_eval_calibration.tuning.examples import make_examples
 from lm_eval_calibration.tuning.forward import Forward
-from lm_eval_calibration.tuning.grading import Graded
+from lm_eval_calibration.tuning.grading import Chosen, Graded
 from lm_eval_calibration.tuning.questions import Question
 from lm_eval_calibration.tuning.settings import Protocol
 from lm_eval_calibration.tuning.training import make_trainer, train
@@ -27,7 +27,7 @@ def make_graded(n: int) -> list[Graded]:
         queries = tuple(tuple((KADAVATH.prompt(*choice), c) for c in KADAVATH.continuations) for choice in choices)
         gold = answer if is_marked else 1 - answer
         question = Question("marks", i, str(i), i % 3 == 0, choices, queries, gold)
-        graded.append(Graded(question, tuple(0.0 if k == answer else -1.0 for k in range(2))))
+        graded.append(Chosen(question, tuple(0.0 if k == answer else -1.0 for k in range(2))))
     return graded
 
 
