@@ -5,10 +5,15 @@ from typing import Any
 
 from lm_eval_calibration import __version__
 from lm_eval_calibration.output import markdown
-from lm_eval_calibration.tuning.questions import TaskQuestions
+from lm_eval_calibration.tuning.questions import OpenQuestion, TaskQuestions
 from lm_eval_calibration.tuning.settings import Grading, Protocol
 
 VALIDATION_HEADS = ("epoch", "AUROC ↑", "ECE ↓", "NLL ↓", "accuracy, less before")
+
+_WRITTEN = (
+    "(An answer that the model writes is not written anew for this: it counts as right if it was, and every token of "
+    "it is still the most probable one.)"
+)
 
 
 def card(
@@ -67,6 +72,7 @@ def card(
         "right (ECE, 10 bins), negative log-likelihood in nats; and how the accuracy of the answers has changed. These "
         "docs chose the epoch that was kept, so judge the adapter on others:",
         "",
+        *([_WRITTEN, ""] if any(isinstance(q, OpenQuestion) for task in asked for q in task.questions) else []),
         f"| {' | '.join(VALIDATION_HEADS)} |",
         "|---:|---:|---:|---:|---:|",
         *(f"| {' | '.join(row)} |" for row in rows(validations)),

@@ -53,7 +53,7 @@ def main() -> None:
     query = kept["protocol"]["query"]
     lm = load(grading, None, 1)
     questions = [question for task in ask(grading, query, lm) for question in task.questions]
-    graded = grades.read(options.folder / grades.FILE, grading.of_answers, questions)
+    graded, _ = grades.right_or_wrong(grades.read(options.folder / grades.FILE, grading.of_answers, questions))
     examples = make_examples(graded, QUERIES[query], lm)
     forward = Forward(lm, examples.fit[0].rows[0].tokens)
     (hidden, correct, _), (held_out, held_out_correct, untuned) = (

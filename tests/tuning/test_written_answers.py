@@ -108,6 +108,7 @@ def test_grades_and_validation_are_those_of_the_harness(model_folder: Path, writ
     same = np.array([str(a["resps"][0][0]) == str(b["resps"][0][0]) for a, b in zip(after, before, strict=True)])
     assert kept["accuracy_drift"] == pytest.approx(np.mean(correct * same) - correct.mean(), abs=1e-6)
     assert not same.all()  # the learning rate is large
+    assert "(An answer that the model writes is not written anew" in (tuned / "README.md").read_text(encoding="utf-8")
 
 
 def test_grades_are_used_again(model_folder: Path, written: Path, tuned: Path, tmp_path: Path) -> None:
