@@ -20,6 +20,7 @@ import numpy as np
 from scipy.special import erf
 
 from lm_eval_calibration.metrics.gap_vectors import GapVector
+from lm_eval_calibration.metrics.resampling import covariance_root
 from lm_eval_calibration.metrics.validation import FloatArray, undefined
 
 DRAWS = 2000
@@ -153,9 +154,7 @@ def _last(holds: Callable[[float], bool], end: float) -> float:
 
 def _draw(covariance: FloatArray, seed: int) -> FloatArray:
     """Normal noise [DRAWS, F] in pairs of opposite sign, with a covariance that may be singular."""
-    values, vectors = np.linalg.eigh(covariance)
-    root = vectors * np.sqrt(np.maximum(values, 0))
-    half = np.random.default_rng(seed).standard_normal((DRAWS // 2, len(root))) @ root.T
+    half = np.random.default_rng(seed).standard_normal((DRAWS // 2, len(covariance))) @ covariance_root(covariance)
     return np.concatenate([half, -half])
 
 

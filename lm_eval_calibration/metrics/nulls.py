@@ -26,7 +26,7 @@ from lm_eval_calibration.metrics.binning import bin_index, bin_sums
 from lm_eval_calibration.metrics.full_vocabulary import check_gap_sums, full_ece_from_gap_sums, position_gap_sums
 from lm_eval_calibration.metrics.gap_vectors import range_membership, range_scale
 from lm_eval_calibration.metrics.ranking import midranks
-from lm_eval_calibration.metrics.resampling import EXACT_DOCS
+from lm_eval_calibration.metrics.resampling import EXACT_DOCS, covariance_root
 from lm_eval_calibration.metrics.validation import (
     Choices,
     FloatArray,
@@ -339,9 +339,8 @@ def _outcomes(forecasts: _Forecasts, rng: np.random.Generator, draws: int) -> Fl
 
 
 def _normal(covariance: FloatArray, seed: int, draws: int = DRAWS) -> FloatArray:
-    values, vectors = np.linalg.eigh(covariance)
-    noise = np.random.default_rng(seed).standard_normal((draws, len(values)))
-    return np.asarray(noise @ (vectors * np.sqrt(np.maximum(values, 0))).T)
+    noise = np.random.default_rng(seed).standard_normal((draws, len(covariance)))
+    return noise @ covariance_root(covariance)
 
 
 def _null(value: float, drawn: FloatArray, *, worse: Worse = "higher") -> Null:

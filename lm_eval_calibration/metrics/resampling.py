@@ -50,6 +50,9 @@ MIN_CELLS_PER_RANGE = 5
 MAX_CELLS = 2_000
 """Cells of all classes together: their joint covariance has four times its square entries."""
 
+ROUNDING = 1e-12
+"""Share of a covariance's largest eigenvalue below which one is rounding."""
+
 MIN_DOCS_PER_CELL = 25
 """Mean number of docs of a cell, in the rarest class, below which its total is not near enough to normal."""
 
@@ -199,7 +202,7 @@ def normal_totals(doc_sums: FloatArray, strata: IntArray | None = None, *, draws
             totals += rng.multinomial(n, np.full(n_members, 1 / n_members)) @ doc_sums[docs]
         else:
             mean, covariance = _mean_and_covariance(doc_sums, docs)
-            noise = rng.standard_normal((draws, n_sums)) @ _root(covariance).T
+            noise = rng.standard_normal((draws, n_sums)) @ covariance_root(covariance)
             totals += n[:, None] * mean + np.sqrt(n)[:, None] * noise
     return totals
 
@@ -216,10 +219,16 @@ def _mean_and_covariance(doc_sums: FloatArray, docs: IntArray) -> tuple[FloatArr
     return mean, covariance / len(docs)
 
 
-def _root(covariance: FloatArray) -> FloatArray:
-    """A matrix A with A @ A.T = covariance (which may be singular)."""
+def covariance_root(covariance: FloatArray) -> FloatArray:
+    """The symmetric root R of a covariance, R @ R = covariance; the covariance may be singular.
+
+    No other root will do: the eigenvectors of eigenvalues that lie close together turn with the last bit of the
+    covariance, and the draws with them, so that the docs' order or another processor would move the result.
+    Eigenvalues of rounding's size are 0 here, because their square root is far larger than they are.
+    """
     values, vectors = np.linalg.eigh(covariance)
-    return np.asarray(vectors * np.sqrt(np.maximum(values, 0)), dtype=np.float64)
+    values = np.where(values > ROUNDING * values[-1:], values, 0)
+    return np.asarray((vectors * np.sqrt(values)) @ vectors.T, dtype=np.float64)
 
 
 class SortedForecasts(NamedTuple):

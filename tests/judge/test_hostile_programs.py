@@ -40,7 +40,7 @@ HOSTILE = {
         "error",
     ),
     "10 GB at once": ("x = bytearray(10 << 30)", "memory"),
-    "memory little by little": ("x = []\nwhile True: x.append(bytearray(1 << 26))", "memory"),
+    "memory little by little": ("x = []\nwhile True: x.append(bytes(1 << 26))", "memory"),
     "huge integer": ("x = 9 ** 9 ** 9 ** 9", "timeout memory"),
     "huge file": ("with open('big', 'wb') as f:\n    for _ in range(1000): f.write(bytes(1 << 20))", "error"),
     "many files": ("for i in range(10**6): open(f'{i}', 'w').close()", "error timeout"),

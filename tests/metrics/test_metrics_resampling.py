@@ -74,3 +74,15 @@ def test_moments_of_cells_are_those_of_their_indicators():
     np.testing.assert_allclose(totals, matrix.sum(axis=0), rtol=0, atol=1e-12)
     np.testing.assert_allclose(covariance, n_docs * np.cov(matrix, rowvar=False, ddof=0), rtol=0, atol=1e-11)
     assert starts == np.cumsum([0, *(2 * counts.shape[1] for counts in features[::2])]).tolist()
+
+
+def test_the_root_of_a_covariance_does_not_turn_with_its_last_bits():
+    rng = np.random.default_rng(0)
+    axes, _ = np.linalg.qr(rng.normal(size=(6, 6)))
+    covariance = axes * [2, 2, 2, 0.25, 0, 0] @ axes.T  # three equal eigenvalues, and singular
+    root = resampling.covariance_root(covariance)
+    np.testing.assert_allclose(root @ root, covariance, rtol=0, atol=1e-12)
+    for _ in range(20):
+        noise = rng.normal(scale=1e-16, size=(6, 6))
+        np.testing.assert_allclose(resampling.covariance_root(covariance + noise + noise.T), root, rtol=0, atol=1e-12)
+    assert not resampling.covariance_root(np.zeros((3, 3))).any()
