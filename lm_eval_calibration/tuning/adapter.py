@@ -75,7 +75,7 @@ def save(model: Any, directory: Path) -> None:
     weights = {name: weight for name, weight in model.state_dict().items() if "lora_" in name}
     aside = directory / ".adapter"
     try:
-        model.save_pretrained(str(aside), state_dict=weights)
+        model.save_pretrained(str(aside), state_dict=weights, save_embedding_layers=False)
         for name in ("adapter_model.safetensors", "adapter_config.json"):
             (aside / name).replace(directory / name)
     except Exception as error:  # safetensors raises errors of its own
@@ -98,5 +98,6 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        warnings.filterwarnings("ignore", message="Could not find a config file")  # offline, or beside a GGUF file
         warnings.filterwarnings("ignore", message="fan_in_fan_out is set to False")  # which PEFT then mends
         yield

@@ -1,5 +1,6 @@
 """The base model, loaded by the harness as a run loads it."""
 
+from itertools import chain
 from typing import Any
 
 from lm_eval_calibration.errors import UserError
@@ -10,8 +11,8 @@ def load(grading: Grading, device: str | None, batch_size: int) -> Any:
     """Return the harness's ``hf`` backend with the base model.
 
     Raises:
-        UserError: it can't be loaded, is an encoder-decoder, has an adapter or float16 weights, or no chat template
-            where one is to be applied.
+        UserError: it can't be loaded, is an encoder-decoder, has an adapter, float16 weights or quantised ones that
+            don't train, or no chat template where one is to be applied.
     """
     import torch
     from lm_eval.models.huggingface import HFLM
@@ -34,6 +35,22 @@ def load(grading: Grading, device: str | None, batch_size: int) -> Any:
             f"{grading.model} is loaded in float16, in which training needs its losses scaled: add --model_args "
             "dtype=bfloat16 (or float32)"
         )
+    _need_trainable(grading.model, lm.model)
     if grading.apply_chat_template and not lm.tokenizer.chat_template:
         raise UserError(f"{grading.model} has no chat template: leave --apply_chat_template out")
     return lm
+
+
+def _need_trainable(name: str, model: Any) -> None:
+    """Refuse quantised weights that don't train; a GGUF file's that were made floats on the way in do."""
+    from torch import uint8
+
+    quantizer = getattr(model, "hf_quantizer", None)
+    if quantizer is None or quantizer.is_trainable:
+        return
+    method = getattr(quantizer.quantization_config.quant_method, "value", "a method of its own")
+    is_packed = any(tensor.dtype == uint8 for tensor in chain(model.parameters(), model.buffers()))
+    if method == "gguf" and not is_packed:
+        quantizer.remove_quantization_config(model)  # else the Trainer refuses the floats, too
+    else:
+        raise UserError(f"{name} is quantised by {method}, which can't be trained: take its unquantised weights")

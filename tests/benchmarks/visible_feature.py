@@ -1,16 +1,16 @@
 """A task on which calibration tuning must work: the model's answers are right exactly when a word is in the question.
 
-    python tests/benchmarks/visible_feature.py --model DIR --docs 600 --output FOLDER
+    python tests/benchmarks/visible_feature.py --output FOLDER [--model DIR] [--docs 600]
 
 asks the model questions that nobody can answer, then writes the task `feature` whose gold answers are the model's own
-where the box is red, and others where it is blue. Learn from it with
-
-    lm-eval-calibration tune --model DIR --tasks feature --include_path FOLDER --fit-fraction 0.5 --output tuned
+where the box is red, and others where it is blue; prints the command that learns from it. Without --model it is the
+SmolLM2-135M that the extra `demo` brings: no hub is needed.
 """
 
 import argparse
 import json
 import random
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -72,13 +72,23 @@ def main() -> None:
     """Make the task."""
     from lm_eval.models.huggingface import HFLM
 
+    from lm_eval_calibration.demo import model_files
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", required=True)
+    parser.add_argument("--model")
     parser.add_argument("--docs", type=int, default=600)
     parser.add_argument("--output", type=Path, required=True)
     options = parser.parse_args()
-    lm = HFLM(pretrained=options.model, device="cpu", dtype="float32", batch_size=8)
+    arguments = {"dtype": "float32"}
+    if (model := options.model) is None:
+        model, arguments["gguf_file"] = map(str, model_files())
+    lm = HFLM(pretrained=model, device="cpu", batch_size=8, **arguments)
     write_task(options.output, lm, make_docs(options.docs))
+    model_args = ",".join(f"{name}={value}" for name, value in arguments.items())
+    command = ["lm-eval-calibration", "tune", "--model", model, "--model_args", model_args, "--tasks", "feature"]
+    command += ["--include_path", str(options.output), "--fit-fraction", "0.5", "--output", "tuned"]
+    command += ["--learning_rate", "5e-4", "--epochs", "3", "--batch_size", "2"]
+    print(shlex.join(command))
 
 
 if __name__ == "__main__":
