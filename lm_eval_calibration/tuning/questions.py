@@ -84,11 +84,11 @@ def ask(grading: Grading, query: str, lm: Any) -> list[TaskQuestions]:
     """Load the tasks, split their docs and build the prompts.
 
     Raises:
-        UserError: naming task and reason: unknown, nothing that could be right or wrong, no training split, no gold
-            labels, programs that may not be run.
+        UserError: naming task and reason: unknown, nothing that could be right or wrong, several answers to a doc, no
+            training split, no gold labels, programs that may not be run.
     """
     names = [name.removesuffix(SUFFIX) + SUFFIX for name in grading.tasks]
-    options = {"calibration": {"p_true": query}}
+    options = {"calibration": {"p_true": query, "verbalized": False}}
     loaded = CalibrationTaskManager(include_path=grading.include_path, metadata=options).load(names)["tasks"]
     return [_ask(task, grading, lm) for task in loaded.values()]
 
@@ -99,6 +99,10 @@ def _ask(task: Any, grading: Grading, lm: Any) -> TaskQuestions:
     if getattr(task, "UNSAFE_CODE", False) and not grading.confirm_run_unsafe_code:
         raise UserError(
             f"{task.task_name} judges answers by running the programs in them: add --confirm_run_unsafe_code"
+        )
+    if isinstance(task, GenerationTask) and task.config.repeats > 1:
+        raise UserError(
+            f"{task.task_name} has {task.config.repeats} answers written to each doc (repeats), and tune grades one"
         )
     if grading.num_fewshot is not None and task.get_config("num_fewshot") != 0:  # as a run of the harness does
         task.set_config(key="num_fewshot", value=grading.num_fewshot)

@@ -124,11 +124,29 @@ def test_a_probe_learns_from_written_answers(model_folder: Path, written: Path, 
     assert result.exit_code == 0, result.output
 
 
-def test_programs_are_not_run_unasked(model_folder: Path, written: Path, tmp_path: Path) -> None:
+def with_line(written: Path, line: str, folder: Path) -> Path:
+    """A copy of the task with another line in its file."""
     for path in written.glob("*.*"):
-        (tmp_path / path.name).write_bytes(path.read_bytes())
-    yaml = tmp_path / "trees.yaml"
-    yaml.write_text(yaml.read_text(encoding="utf-8") + "unsafe_code: true\n", encoding="utf-8")
+        (folder / path.name).write_bytes(path.read_bytes())
+    yaml = folder / "trees.yaml"
+    yaml.write_text(f"{yaml.read_text(encoding='utf-8')}{line}\n", encoding="utf-8")
+    return folder
+
+
+def test_what_else_a_task_asks_is_not_asked(model_folder: Path, written: Path, tuned: Path, tmp_path: Path) -> None:
+    tasks = with_line(written, "metadata: {calibration: {verbalized: true}}", tmp_path)
+    result = tune(model_folder, tasks, tmp_path / "out")
+    assert result.exit_code == 0, result.output
+    assert graded_lines(tmp_path / "out") == graded_lines(tuned)
+
+
+def test_several_answers_to_a_doc_are_refused(model_folder: Path, written: Path, tmp_path: Path) -> None:
+    tasks = with_line(written, "repeats: 4", tmp_path)
+    assert "trees_calibration has 4 answers written to each doc" in refused(model_folder, tasks, tmp_path / "out")
+
+
+def test_programs_are_not_run_unasked(model_folder: Path, written: Path, tmp_path: Path) -> None:
+    with_line(written, "unsafe_code: true", tmp_path)
     assert "add --confirm_run_unsafe_code" in refused(model_folder, tmp_path, tmp_path / "out")
     options = ("--confirm_run_unsafe_code", "--learning_rate", "0.1")
     result = tune(model_folder, tmp_path, tmp_path / "out", *options)
