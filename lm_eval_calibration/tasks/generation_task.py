@@ -180,9 +180,10 @@ class GenerationTask(CalibratedTask):
         references = [instance for instance in self._instances if instance.idx == _REFERENCE]
         texts = [text for instance in written for text in instance.resps]
         self._has_probabilities = all(isinstance(t, GeneratedText) and t.has_probabilities for t in texts)
+        replies = [getattr(text, "asked", ()) for text in texts]  # of a text from a file: none
         self._said = {
-            P_TRUE: self._queries is not None and all(None not in text.asked[:2] for text in texts),
-            VERBALIZED: self._question is not None and all(text.asked[-1] is not None for text in texts),
+            P_TRUE: self._queries is not None and all(r and None not in r[:2] for r in replies),
+            VERBALIZED: self._question is not None and all(r and r[-1] is not None for r in replies),
         }
         self._has_distributions = all(
             isinstance(answer, TokenScores) and answer.has_distributions

@@ -5,14 +5,15 @@ from typing import Any
 
 from lm_eval_calibration import __version__
 from lm_eval_calibration.output import markdown
-from lm_eval_calibration.tuning.questions import OpenQuestion, TaskQuestions
+from lm_eval_calibration.tuning.grading import Graded, Written
+from lm_eval_calibration.tuning.questions import TaskQuestions
 from lm_eval_calibration.tuning.settings import Grading, Protocol
 
 VALIDATION_HEADS = ("epoch", "AUROC ↑", "ECE ↓", "NLL ↓", "accuracy, less before")
 
 _WRITTEN = (
-    "(An answer that the model writes is not written anew for this: it counts as right if it was, and every token of "
-    "it is still the most probable one.)"
+    "(An answer that the model writes is not written anew for this: it counts as right if it was, and at each of its "
+    "tokens the most probable one is what it was. Where it ends is not looked at.)"
 )
 
 
@@ -20,6 +21,7 @@ def card(
     grading: Grading,
     protocol: Protocol,
     asked: Sequence[TaskQuestions],
+    found: Sequence[Graded],
     validations: Sequence[Mapping[str, float]],
     *,
     how: Mapping[str, Any],
@@ -31,13 +33,15 @@ def card(
         grading: what was graded.
         protocol: how it was trained.
         asked: the docs.
+        found: the answers that are right or wrong.
         validations: the untuned model's first.
         how: settings of the training beside the protocol.
         commands: what judges the adapter.
     """
     data = [
-        f"| {markdown(task.task)} | {markdown(task.split)} | {_count(task, False)} | {_count(task, True)} | "
-        f"{len(task.parts.judged)} | {task.parts.n_duplicates} | {task.n_broken} |"
+        f"| {markdown(task.task)} | {markdown(task.split)} | {_count(task, found, False)} | "
+        f"{_count(task, found, True)} | {len(task.parts.judged)} | {task.parts.n_duplicates} | {task.n_broken} | "
+        f"{len(task.questions) - _count(task, found, False) - _count(task, found, True)} |"
         for task in asked
     ]
     settings = {**protocol.to_dict(), **how}
@@ -56,8 +60,9 @@ def card(
         "",
         "## Data",
         "",
-        "| task | split | learned from | held out | left to judge | duplicates left out | without gold label |",
-        "|---|---|---:|---:|---:|---:|---:|",
+        "| task | split | learned from | held out | left to judge | duplicates left out | without gold label "
+        "| neither right nor wrong |",
+        "|---|---|---:|---:|---:|---:|---:|---:|",
         *data,
         "",
         _how_split(grading),
@@ -72,7 +77,7 @@ def card(
         "right (ECE, 10 bins), negative log-likelihood in nats; and how the accuracy of the answers has changed. These "
         "docs chose the epoch that was kept, so judge the adapter on others:",
         "",
-        *([_WRITTEN, ""] if any(isinstance(q, OpenQuestion) for task in asked for q in task.questions) else []),
+        *([_WRITTEN, ""] if any(isinstance(g, Written) for g in found) and protocol.trains else []),
         f"| {' | '.join(VALIDATION_HEADS)} |",
         "|---:|---:|---:|---:|---:|",
         *(f"| {' | '.join(row)} |" for row in rows(validations)),
@@ -119,8 +124,8 @@ def json_string(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _count(task: TaskQuestions, held_out: bool) -> int:
-    return sum(question.held_out == held_out for question in task.questions)
+def _count(task: TaskQuestions, found: Sequence[Graded], held_out: bool) -> int:
+    return sum(g.question.task == task.task and g.question.held_out == held_out for g in found)
 
 
 def _how_split(grading: Grading) -> str:
@@ -128,7 +133,7 @@ def _how_split(grading: Grading) -> str:
         return "Docs that the evaluated split holds too were taken out of the training split."
     return (
         f"The evaluated docs were split by a hash of their prompt and choices: {grading.fit_fraction:g} of them to "
-        "learn from, the others to judge. A doc is never in both."
+        "learn from, the others to judge. A doc is never in both, nor are lines of one program."
     )
 
 

@@ -80,7 +80,8 @@ def tune(
     validations, how = _train(lm, found, grading, protocol, output)
     if state.is_main_process:
         commands = _commands(grading, protocol, output)
-        write_whole(output / "README.md", card.card(grading, protocol, asked, validations, how=how, commands=commands))
+        page = card.card(grading, protocol, asked, found, validations, how=how, commands=commands)
+        write_whole(output / "README.md", page)
         settings.write(output, grading, protocol, {"validation": validations, **how})
         shutil.rmtree(output / "checkpoints", ignore_errors=True)
         _report(validations, output, commands)

@@ -98,6 +98,8 @@ def make_example(graded: Graded, query: Query, encode: Encode, max_length: int, 
         max_length: tokens that the model takes; longer rows lose their beginning, as in the harness.
         with_choices: whether the probabilities of all choices are wanted, too.
     """
+    if graded.correct is None:
+        raise ValueError(f"doc {graded.question.doc_id} of {graded.question.task} is neither right nor wrong")
     rows: list[Row] = []
     asked = [encode(*pair) for pair in graded.query]
     for option, (context, continuation) in enumerate(asked):
@@ -113,8 +115,6 @@ def make_example(graded: Graded, query: Query, encode: Encode, max_length: int, 
         row.choices.extend(Spot(first + j, token, option) for j, token in enumerate(continuation))
     true, false = asked[query.true][1], asked[1 - query.true][1]
     nested = len(true) > len(false) and true[: len(false)] == false
-    if graded.correct is None:
-        raise ValueError(f"doc {graded.question.doc_id} of {graded.question.task} is neither right nor wrong")
     return Example(tuple(rows), graded.correct, graded.gold, query.true, nested)
 
 

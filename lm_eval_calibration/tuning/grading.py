@@ -13,9 +13,13 @@ from lm_eval_calibration.tuning.questions import OpenQuestion, Question
 
 FILE = "graded.jsonl"
 
-
 Pair = tuple[str, str]
 """A context and what continues it."""
+
+NO_CHOICE = -1
+
+HARNESS_SEED = 1234
+"""What a run of the harness sets before it asks."""
 
 
 class Chosen(NamedTuple):
@@ -100,11 +104,9 @@ class Written(NamedTuple):
 
     @property
     def found(self) -> dict[str, Any]:
-        """What is kept in the file."""
+        """What is kept in the file; whether the answer is right is for people, and judged anew (see :func:`read`)."""
         return {"text": self.text, "correct": self.correct}
 
-
-NO_CHOICE = -1
 
 Graded = Chosen | Written
 
@@ -143,18 +145,26 @@ def _choose(lm: Any, questions: Sequence[Any]) -> list[tuple[float, ...]]:
 
 def _write(lm: Any, questions: Sequence[Any]) -> list[tuple[str, int | None]]:
     """The answer to each question, and whether it is right."""
+    from transformers import set_seed
+
     from lm_eval_calibration.scoring import generated_tokens
 
     requests = [question.request for question in questions]
-    texts = generated_tokens(lm, requests) if requests else []
+    set_seed(HARNESS_SEED)  # of answers that are sampled
+    return _judge(questions, [str(text) for text in (generated_tokens(lm, requests) if requests else ())])
+
+
+def _judge(questions: Sequence[Any], texts: Sequence[str]) -> list[tuple[str, int | None]]:
+    """The answers, and whether they are right by the tasks' own metrics."""
     of_task: dict[str, list[int]] = {}
     for number, question in enumerate(questions):
         of_task.setdefault(question.task, []).append(number)
     correct: dict[int, int | None] = {}
     for numbers in of_task.values():
-        outcomes = questions[numbers[0]].asked_by.outcomes([requests[i] for i in numbers], [texts[i] for i in numbers])
+        asked = [questions[i].request for i in numbers]
+        outcomes = questions[numbers[0]].asked_by.outcomes(asked, [texts[i] for i in numbers])
         correct |= zip(numbers, outcomes, strict=True)
-    return [(str(text), correct[number]) for number, text in enumerate(texts)]
+    return [(text, correct[number]) for number, text in enumerate(texts)]
 
 
 def _graded(question: Any, found: Sequence[Any]) -> Graded:
@@ -188,7 +198,9 @@ def write(path: Path, settings: Mapping[str, Any], graded: Iterable[Graded]) -> 
     lines = [json.dumps({"graded": settings})]
     for g in graded:
         q = g.question
-        lines.append(json.dumps({"task": q.task, "doc_id": q.doc_id, "content": q.content, **g.found}))
+        lines.append(
+            json.dumps({"task": q.task, "doc_id": q.doc_id, "content": q.content, "asked": q.asked, **g.found})
+        )
     content = "\n".join(lines) + "\n"
     if not path.exists() or path.read_text(encoding="utf-8") != content:  # a full disk is no matter if it is there
         write_whole(path, content)
@@ -196,6 +208,8 @@ def write(path: Path, settings: Mapping[str, Any], graded: Iterable[Graded]) -> 
 
 def read(path: Path, settings: Mapping[str, Any], questions: Sequence[Question | OpenQuestion]) -> list[Graded]:
     """Return the grades of these questions that were kept before; other questions may have grades there, too.
+
+    Written answers are judged anew, by the metric that their task has now.
 
     Args:
         path: of the file.
@@ -208,17 +222,22 @@ def read(path: Path, settings: Mapping[str, Any], questions: Sequence[Question |
     try:
         head, *lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
         found = head["graded"]
-        kept = {(line["task"], line["doc_id"], line["content"]): _found(line) for line in lines}
+        kept = {(line["task"], line["doc_id"], line["asked"]): _found(line) for line in lines}
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UserError(f"{path} holds no grades: {error!r}") from error
     for name, value in settings.items():
         if found.get(name) != value:
             raise UserError(f"{path} was graded with {name} {found.get(name)!r}, not {value!r}")
-    missing = [q for q in questions if (q.task, q.doc_id, q.content) not in kept]
+    missing = [q for q in questions if (q.task, q.doc_id, q.asked) not in kept]
     if missing:
-        raise UserError(f"{path} has no grade of doc {missing[0].doc_id} of {missing[0].task} as it is now")
-    return [_graded(q, kept[q.task, q.doc_id, q.content]) for q in questions]
+        raise UserError(f"{path} has no grade of doc {missing[0].doc_id} of {missing[0].task} as it is asked now")
+    of_question = {i: kept[q.task, q.doc_id, q.asked] for i, q in enumerate(questions)}
+    written = [i for i, question in enumerate(questions) if isinstance(question, OpenQuestion)]
+    of_question |= zip(
+        written, _judge([questions[i] for i in written], [of_question[i][0] for i in written]), strict=True
+    )
+    return [_graded(q, of_question[i]) for i, q in enumerate(questions)]
 
 
 def _found(line: Mapping[str, Any]) -> tuple[Any, ...]:
-    return (line["text"], line["correct"]) if "text" in line else tuple(line["log_likelihoods"])
+    return (line["text"],) if "text" in line else tuple(line["log_likelihoods"])

@@ -1,5 +1,7 @@
 """Docs as the harness asks them: the requests for an answer, and the query about it, as the judging run has them."""
 
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -37,6 +39,11 @@ class Question(NamedTuple):
     queries: tuple[tuple[tuple[str, str], ...], ...]
     gold: int
 
+    @property
+    def asked(self) -> str:
+        """Hash of what the model is asked, on which its answer depends."""
+        return _hash(self.choices)
+
 
 class OpenQuestion(NamedTuple):
     """A doc to learn from, whose answer the model writes.
@@ -56,6 +63,11 @@ class OpenQuestion(NamedTuple):
     held_out: bool
     request: Instance
     asked_by: GenerationTask
+
+    @property
+    def asked(self) -> str:
+        """Hash of what the model is asked, and how it is to write, on which its answer depends."""
+        return _hash(self.request.args)
 
     def query(self, text: str) -> tuple[tuple[str, str], ...]:
         """Contexts and continuations of the query about an answer."""
@@ -110,7 +122,7 @@ def _ask(task: Any, grading: Grading, lm: Any) -> TaskQuestions:
     evaluated = _contents(task)
     if grading.fit_fraction is not None:
         split = str(task.config.test_split or task.config.validation_split)
-        parts = split_one(evaluated, grading.fit_fraction, grading.limit)
+        parts = split_one(evaluated, _sources(task, evaluated), grading.fit_fraction, grading.limit)
     else:
         if not task.has_training_docs():
             raise UserError(
@@ -137,6 +149,14 @@ def _contents(task: Any) -> list[str]:
     return [content_hash(_text(task, doc), _choices(task, doc)) for doc in task.eval_docs]
 
 
+def _sources(task: Any, contents: Sequence[str]) -> list[str]:
+    """Hash of what each doc was made from: lines of one program, of which each is in the next one's prompt."""
+    return [
+        content_hash(doc["task_id"], ()) if "task_id" in doc else content
+        for doc, content in zip(task.eval_docs, contents, strict=True)
+    ]
+
+
 def _choices(task: Any, doc: Any) -> Sequence[str]:
     if isinstance(task, GenerationTask):
         return ()
@@ -158,6 +178,7 @@ def _questions(task: Any, parts: Parts, grading: Grading, lm: Any) -> tuple[tupl
         samples=chosen,
         apply_chat_template=grading.apply_chat_template,
         chat_template=lm.apply_chat_template if grading.apply_chat_template else None,
+        fewshot_as_multiturn=grading.apply_chat_template,  # as a run of the harness does
         tokenizer_name=lm.tokenizer_name if grading.apply_chat_template else "",
     )
     of_doc: dict[int, list[Any]] = {}
@@ -185,6 +206,10 @@ def _question(task: Any, which: tuple[str, int, str, bool], instances: Sequence[
         _pairs([i for i in instances if getattr(i, "queried", ("", None))[1] == number]) for number in range(len(texts))
     )
     return Question(*which, _pairs(instances[: len(texts)]), queries, gold)
+
+
+def _hash(asked: object) -> str:
+    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
 
 
 def _pairs(instances: Sequence[Any]) -> tuple[tuple[str, str], ...]:

@@ -33,16 +33,17 @@ def content_hash(text: object, choices: Sequence[str]) -> str:
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
-def split_one(contents: Sequence[str], fraction: float, limit: int) -> Parts:
-    """Split the docs of one split by the hash of their content.
+def split_one(contents: Sequence[str], sources: Sequence[str], fraction: float, limit: int) -> Parts:
+    """Split the docs of one split by the hash of what they were made from, which is their content as a rule.
 
     Args:
         contents: hash of each doc.
+        sources: hash of what each was made from; docs that share it are on the same side.
         fraction: of the docs to learn from, in (0, 1); a doc is on the same side whatever other docs there are.
         limit: docs to learn from at most, held-out ones included.
     """
     first = _first_of_each(contents)
-    chosen = [i for i in first if _place(contents[i]) < fraction]
+    chosen = [i for i in first if _place(sources[i]) < fraction]
     fit, validation = _held_out(chosen, contents, limit)
     judged = tuple(sorted(set(first) - set(chosen)))
     return Parts(fit, validation, judged, len(contents) - len(first))

@@ -108,6 +108,8 @@ def test_grades_and_validation_are_those_of_the_harness(model_folder: Path, writ
     same = np.array([str(a["resps"][0][0]) == str(b["resps"][0][0]) for a, b in zip(after, before, strict=True)])
     assert kept["accuracy_drift"] == pytest.approx(np.mean(correct * same) - correct.mean(), abs=1e-6)
     assert not same.all()  # the learning rate is large
+    n_between = sum(line["correct"] is None for line in lines)
+    assert f"| {len(lines) - len(held_out) - n_between} | {len(held_out)} |" in (tuned / "README.md").read_text("utf-8")
     assert "(An answer that the model writes is not written anew" in (tuned / "README.md").read_text(encoding="utf-8")
 
 
@@ -117,6 +119,40 @@ def test_grades_are_used_again(model_folder: Path, written: Path, tuned: Path, t
     for found, expected in zip(result_of(tmp_path / "same"), result_of(tuned), strict=True):
         assert found == pytest.approx(expected, abs=1e-12)
     assert (tuned / "graded.jsonl").read_bytes() == (tmp_path / "same" / "graded.jsonl").read_bytes()
+
+
+def test_kept_answers_are_judged_by_the_metric_as_it_is_now(
+    model_folder: Path, written: Path, tuned: Path, tmp_path: Path
+) -> None:
+    tasks = with_line(written, "", tmp_path)
+    (tasks / "luck.py").write_text(METRIC.replace("number % 2", "(number + 1) % 2"), encoding="utf-8")
+    result = tune(model_folder, tasks, tmp_path / "out", "--graded", str(tuned))
+    assert result.exit_code == 0, result.output
+    for now, before in zip(graded_lines(tmp_path / "out"), graded_lines(tuned), strict=True):
+        assert now["text"] == before["text"]
+        assert now["correct"] == (None if before["correct"] is None else 1 - before["correct"])
+
+
+def test_kept_answers_are_not_written_again(
+    model_folder: Path, written: Path, tuned: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise AssertionError("the model is asked")
+
+    monkeypatch.setattr("lm_eval_calibration.tuning.grading.grade", fail)
+    result = tune(model_folder, written, tmp_path / "out", "--graded", str(tuned))
+    assert result.exit_code == 0, result.output
+
+
+def test_answers_to_another_prompt_or_of_another_length_are_refused(
+    model_folder: Path, written: Path, tuned: Path, tmp_path: Path
+) -> None:
+    for number, line in enumerate(("description: 'Be brief.'", "generation_kwargs: {max_gen_toks: 3, until: []}")):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        tasks = with_line(written, line, folder)
+        said = refused(model_folder, tasks, folder / "out", "--graded", str(tuned))
+        assert "as it is asked now" in said
 
 
 def test_a_probe_learns_from_written_answers(model_folder: Path, written: Path, tuned: Path, tmp_path: Path) -> None:
