@@ -17,6 +17,7 @@ Pair = tuple[str, str]
 """A context and what continues it."""
 
 NO_CHOICE = -1
+"""In the place of the right choice's index where answers are written."""
 
 HARNESS_SEED = 1234
 """What a run of the harness sets before it asks."""

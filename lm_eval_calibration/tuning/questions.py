@@ -150,9 +150,12 @@ def _contents(task: Any) -> list[str]:
 
 
 def _sources(task: Any, contents: Sequence[str]) -> list[str]:
-    """Hash of what each doc was made from: lines of one program, of which each is in the next one's prompt."""
+    """Hash of what each doc was made from: itself, or a program each of whose lines is in the next one's prompt.
+
+    (Docs of ``line_completion.lines`` are known by ``before``; ``task_id`` alone may be the same for all docs.)
+    """
     return [
-        content_hash(doc["task_id"], ()) if "task_id" in doc else content
+        content_hash(doc["task_id"], ()) if {"task_id", "before"} <= doc.keys() else content
         for doc, content in zip(task.eval_docs, contents, strict=True)
     ]
 

@@ -1,7 +1,11 @@
 """Which docs are learned from and which are judged."""
 
+from types import SimpleNamespace
+
 import pytest
 
+from lm_eval_calibration.tasks.line_completion import lines
+from lm_eval_calibration.tuning.questions import _sources
 from lm_eval_calibration.tuning.splitting import VALIDATION_SHARE, content_hash, split_one, split_two
 
 CONTENTS = [content_hash(f"question {i}", ["yes", "no"]) for i in range(2000)]
@@ -56,3 +60,11 @@ def test_docs_of_one_source_are_on_one_side() -> None:
     learned = {sources[i] for i in (*parts.fit, *parts.validation)}
     assert 50 < len(learned) < 150
     assert not learned & {sources[i] for i in parts.judged}
+
+
+def test_lines_of_one_program_have_one_source_and_other_docs_their_own() -> None:
+    programs = [{"task_id": f"p/{i}", "prompt": "", "canonical_solution": "a = 1\nb = 2\nc = 3\n"} for i in range(2)]
+    of_lines = _sources(SimpleNamespace(eval_docs=lines(programs)), CONTENTS[:6])
+    assert of_lines[:3] == [of_lines[0]] * 3 != of_lines[3:] == [of_lines[3]] * 3
+    docs = [{"task_id": "the same for all", "question": str(i)} for i in range(3)]
+    assert _sources(SimpleNamespace(eval_docs=docs), CONTENTS[:3]) == CONTENTS[:3]
