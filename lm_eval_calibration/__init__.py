@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lm_eval_calibration.runs import load_run
+    from lm_eval_calibration.results import load_run
     from lm_eval_calibration.tasks import calibrated
 
 __all__ = ["calibrated", "load_run"]
@@ -23,7 +23,7 @@ def __getattr__(name: str) -> Any:
 
         return calibrated
     if name == "load_run":
-        from lm_eval_calibration.runs import load_run
+        from lm_eval_calibration.results import load_run
 
         return load_run
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

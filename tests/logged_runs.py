@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lm_eval_calibration.generations import Generation
-from lm_eval_calibration.records import RECORD_KEY, Record
+from lm_eval_calibration.records.generation import Generation
+from lm_eval_calibration.records.record import RECORD_KEY, Record
 
 TIME = "2026-01-01T10-00-00.000001"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_calibration.records import Record
+from lm_eval_calibration.records.record import Record
 
 
 def write_run(

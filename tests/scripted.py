@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from lm_eval.api.model import LM
 
-from lm_eval_calibration.scoring import GeneratedText, TokenScores
+from lm_eval_calibration.backends import GeneratedText, TokenScores
 
 
 class Scripted(LM):

@@ -1,125 +1,116 @@
-"""Imports go down only: cli, demo > tasks, recalibrate > records > columns, scoring, recalibration > metrics."""
+"""The rooms of the package: imports go down only, without a circle, and heavy or private names stay where they belong."""
 
 import ast
+from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "lm_eval_calibration"
 
-# What each room may import of the others.
-ALLOWED = {
-    "metrics": set(),
-    "directory": set(),
-    "errors": set(),
-    "judge": {"errors"},
-    "output": {"errors"},
-    "scoring": {"metrics", "errors"},
-    "asked": set(),
-    "corpora": set(),
-    "columns": {"metrics", "corpora"},
-    "generations": set(),
-    "records": {"asked", "columns", "corpora", "generations", "temperatures"},
-    "temperatures": set(),
-    "comparison": {"metrics", "columns", "records"},
-    "recalibration": {"metrics"},
-    "diagrams": {"metrics", "errors", "output"},
-    "verdicts": {"metrics"},
-    "runs": {"metrics", "columns", "records", "recalibration", "diagrams", "errors"},
-    "compare": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
-    "drift": {"metrics", "comparison", "runs", "output", "errors"},
-    "evidence": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
-    "export": {"metrics", "records", "comparison", "runs", "output", "errors", "__init__"},
-    "recalibrate": {"metrics", "records", "runs", "recalibration", "errors"},
-    "tasks": {
-        *(
-            "asked",
-            "columns",
-            "corpora",
-            "directory",
-            "errors",
-            "generations",
-            "judge",
-            "metrics",
-            "recalibration",
-            "records",
-        ),
-        *("scoring", "temperatures"),
-    },
-    "confidences": {"metrics", "records", "recalibration", "runs", "diagrams", "output", "errors"},
-    "tuning": {"metrics", "scoring", "tasks", "output", "errors", "__init__"},
-    "report": {"metrics", "records", "recalibration", "runs", "diagrams", "verdicts", "output", "errors", "__init__"},
-    "demo": {"metrics", "records", "tasks", "verdicts", "errors"},
-    "check": {"metrics", "columns", "records", "tasks", "demo", "errors"},
-    "cli": {
-        *(
-            "check",
-            "tasks",
-            "demo",
-            "recalibrate",
-            "report",
-            "compare",
-            "drift",
-            "evidence",
-            "export",
-            "tuning",
-            "confidences",
-        ),
-        *("directory", "errors"),
-    },
-    "__main__": {"cli"},
-    "__init__": {"tasks", "runs"},  # imported when it is asked for
-}
+ROOMS = (
+    *("__main__", "cli", "demo", "tuning", "reports", "tasks", "results", "harness", "plots", "recalibration"),
+    *("backends", "records", "code_judge", "metrics", "errors", "__init__"),
+)
+"""From the top down. The package's own ``__init__`` gives its version to all, and imports rooms only when used."""
 
-# Where heavy packages may be named at all.
 ONLY_IN = {
-    "torch": {"scoring", "tuning"},
-    "transformers": {"scoring", "tuning"},
+    "torch": {"backends", "tuning"},
+    "transformers": {"backends", "tuning"},
     "peft": {"tuning"},
     "accelerate": {"tuning"},
-    "lm_eval": {"scoring", "tasks", "demo", "check", "tuning"},
+    "lm_eval": {"backends", "harness", "tasks", "tuning", "demo", "cli"},
 }
+"""Where heavy packages may be named at all."""
+
+PRIVATE_OF_LM_EVAL = {"backends", "harness"}
 
 
-def room(path: Path) -> str:
-    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
-
-
-def imports(path: Path) -> set[str]:
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            names.add(node.module or "")
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+def modules(package: Path) -> dict[str, Path]:
+    """Every module by its dotted name below the package."""
+    names = {}
+    for path in sorted(package.rglob("*.py")):
+        parts = list(path.relative_to(package).with_suffix("").parts)
+        names[".".join(parts[:-1] if parts[-1] == "__init__" and len(parts) > 1 else parts)] = path
     return names
 
 
-MODULES = sorted(PACKAGE.rglob("*.py"))
+def imports(path: Path) -> Iterator[str]:
+    """Everything that a module imports, anywhere in it, with the imported name behind its module's."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def test_every_room_has_a_rule() -> None:
-    assert {room(path) for path in MODULES} == set(ALLOWED)
+def edges(package: Path) -> dict[str, set[str]]:
+    """Each module and those of the package that it imports."""
+    known = modules(package)
+    found: dict[str, set[str]] = {}
+    for module, path in known.items():
+        found[module] = set()
+        for name in imports(path):
+            if name.split(".")[0] == package.name:
+                below = name.removeprefix(package.name).removeprefix(".")
+                target = below if below in known else below.rpartition(".")[0] or "__init__"
+                found[module].add(target if target in known else "__init__")
+        found[module] -= {module}
+    return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_imports_go_down_only(path: Path) -> None:
-    here = room(path)
-    ours = {name.split(".")[1] for name in imports(path) if name.startswith("lm_eval_calibration.")}
-    rooms = {name for name in ours if name in ALLOWED}
-    assert rooms - {here} <= ALLOWED[here]
+def room(module: str) -> str:
+    return module.split(".")[0]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_heavy_packages_stay_in_their_rooms(path: Path) -> None:
-    named = {name.split(".")[0] for name in imports(path)}
-    for package, rooms in ONLY_IN.items():
-        assert package not in named or room(path) in rooms
+def upward(graph: Mapping[str, set[str]]) -> list[str]:
+    return [
+        f"{module} imports {target}"
+        for module, targets in graph.items()
+        for target in sorted(targets)
+        if module != "__init__" and ROOMS.index(room(target)) < ROOMS.index(room(module))
+    ]
 
 
-def test_the_rule_sees_a_violation(tmp_path: Path) -> None:
-    module = tmp_path / "bad.py"
-    module.write_text("from lm_eval_calibration import tasks\nimport torch\n", encoding="utf-8")
-    assert {"lm_eval_calibration.tasks", "torch"} <= imports(module)
+def test_every_room_is_known() -> None:
+    assert {room(module) for module in modules(PACKAGE)} == set(ROOMS)
+
+
+def test_imports_go_down_only() -> None:
+    assert upward(edges(PACKAGE)) == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    graph = edges(PACKAGE)
+    graph["__init__"] = set()  # imports `calibrated` and `load_run` when they are used
+    TopologicalSorter(graph).prepare()
+
+
+def test_heavy_and_private_names_stay_in_their_rooms() -> None:
+    wrong = []
+    for module, path in modules(PACKAGE).items():
+        for name in imports(path):
+            parts = name.split(".")
+            if room(module) not in ONLY_IN.get(parts[0], {room(module)}):
+                wrong.append(f"{module} imports {name}")
+            is_private = parts[0] == "lm_eval" and any(part.startswith("_") for part in parts)
+            if is_private and room(module) not in PRIVATE_OF_LM_EVAL:
+                wrong.append(f"{module} imports the private {name}")
+    assert wrong == []
+
+
+def test_the_rules_see_violations(tmp_path: Path) -> None:
+    package = tmp_path / "lm_eval_calibration"
+    for module in ("metrics/a", "metrics/b", "tasks/c"):
+        (package / module).parent.mkdir(parents=True, exist_ok=True)
+    (package / "metrics/a.py").write_text("def f():\n    from lm_eval_calibration.metrics import b\n", encoding="utf-8")
+    (package / "metrics/b.py").write_text("from lm_eval_calibration.metrics.a import f\n", encoding="utf-8")
+    (package / "tasks/c.py").write_text("import torch\n", encoding="utf-8")
+    graph = edges(package)
+    assert graph["metrics.a"] == {"metrics.b"}
+    assert graph["metrics.b"] == {"metrics.a"}
+    with pytest.raises(CycleError):
+        TopologicalSorter(graph).prepare()
+    assert upward({"metrics.a": {"tasks.c"}}) == ["metrics.a imports tasks.c"]

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from lm_eval_calibration import demo
 from lm_eval_calibration.cli import app
-from lm_eval_calibration.directory import task_names
+from lm_eval_calibration.harness.task_configs import task_names
 from lm_eval_calibration.metrics import CATALOG, CORE
 from lm_eval_calibration.tasks import CalibrationTaskManager, Options
 from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS
@@ -59,7 +59,7 @@ def test_flags_are_the_harness_s_own() -> None:
 
 
 def test_set_up_is_the_two_documented_commands() -> None:
-    assert "pip install -e '.[demo]' && lm-eval-calibration demo" in shell_commands()
+    assert "lm-eval-calibration demo" in shell_commands()
     assert "pip install -e '.[test]' && pytest" in shell_commands()
 
 

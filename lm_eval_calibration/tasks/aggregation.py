@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.columns import Columns
+from lm_eval_calibration.harness.log import say_of, say_once
+from lm_eval_calibration.harness.pooling import PooledStderr, PooledValue
 from lm_eval_calibration.metrics import CATALOG, Metric
-from lm_eval_calibration.records import Record
-from lm_eval_calibration.tasks.notices import say_of, say_once
-from lm_eval_calibration.tasks.pooling import PooledStderr, PooledValue
+from lm_eval_calibration.records.columns import Columns
+from lm_eval_calibration.records.record import Record
 from lm_eval_calibration.tasks.views import Part, View
 
 _TOO_FEW = (

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from lm_eval_calibration.harness.log import say_once
+from lm_eval_calibration.harness.pooling import PooledValue
 from lm_eval_calibration.metrics import full_ece_bounds
-from lm_eval_calibration.records import Record
-from lm_eval_calibration.tasks.notices import say_once
-from lm_eval_calibration.tasks.pooling import PooledValue
+from lm_eval_calibration.records.record import Record
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.corpora import Corpus
-from lm_eval_calibration.records import Record, ordered
-from lm_eval_calibration.tasks.notices import say_once
-from lm_eval_calibration.tasks.pooling import PooledStderr, PooledValue
+from lm_eval_calibration.harness.log import say_once
+from lm_eval_calibration.harness.pooling import PooledStderr, PooledValue
+from lm_eval_calibration.records.corpus import Corpus
+from lm_eval_calibration.records.record import Record, ordered
 
 
 class CorpusMetric(NamedTuple):

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from lm_eval_calibration.scoring import TokenScores
-from lm_eval_calibration.scoring.first_token import is_of_first_token, is_read, unassigned_mass
-from lm_eval_calibration.tasks.notices import say_of
+from lm_eval_calibration.backends import TokenScores
+from lm_eval_calibration.backends.api.first_token import is_of_first_token, is_read, unassigned_mass
+from lm_eval_calibration.harness.log import say_of
 
 UNASSIGNED_MASS = "unassigned_mass"
 """Mean probability, over the docs, that an answer begins with none of the doc's choices."""

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.columns import Judged
+from lm_eval_calibration.harness.log import say_once
+from lm_eval_calibration.harness.pooling import PooledStderr, PooledValue
 from lm_eval_calibration.metrics import GENERATION_CATALOG
-from lm_eval_calibration.records import Record, ordered
-from lm_eval_calibration.tasks.notices import say_once
+from lm_eval_calibration.records.columns import Judged
+from lm_eval_calibration.records.record import Record, ordered
 from lm_eval_calibration.tasks.options import Options
-from lm_eval_calibration.tasks.pooling import PooledStderr, PooledValue
 from lm_eval_calibration.tasks.views import ASKED, TableMetric, asked_rows, trust_rows, trust_suffixes
 
 SELF_CONSISTENCY = "_self_consistency"

@@ -7,11 +7,11 @@ from importlib.util import find_spec
 from typing import Any, Self
 
 from lm_eval_calibration import __version__
+from lm_eval_calibration.backends import MAX_BINS
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import CATALOG
-from lm_eval_calibration.records import DEFINITION_VERSION
-from lm_eval_calibration.scoring import MAX_BINS
-from lm_eval_calibration.tasks.p_true_query import QUERIES
+from lm_eval_calibration.records.record import DEFINITION_VERSION
+from lm_eval_calibration.tasks.confidences.p_true_query import QUERIES
 
 KEY = "calibration"
 

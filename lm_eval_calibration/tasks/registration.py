@@ -20,9 +20,9 @@ from lm_eval.api.registry import (
 )
 
 from lm_eval_calibration.tasks.aggregation import Aggregation
+from lm_eval_calibration.tasks.confidences.verbalized import UNPARSED
 from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusAggregation
 from lm_eval_calibration.tasks.generation_metrics import GENERATION_TABLE, SAMPLED_ACC, TOKEN_ACCURACY, TokenAccuracy
-from lm_eval_calibration.tasks.verbalized import UNPARSED
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 
 from lm_eval_calibration import metrics
+from lm_eval_calibration.backends import TEMPERATURES, TokenScores
 from lm_eval_calibration.recalibration import Docs, Temperature, cross_fit
-from lm_eval_calibration.records import Record
-from lm_eval_calibration.scoring import TEMPERATURES, TokenScores
-from lm_eval_calibration.temperatures import TokenTemperatures
+from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records.temperature_grid import TokenTemperatures
 
 
 def at_fitted_temperatures(records: Sequence[Record]) -> list[Record]:

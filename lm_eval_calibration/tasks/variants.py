@@ -9,10 +9,10 @@ from typing import Any
 
 from lm_eval.tasks._index import Entry, Kind
 
+from lm_eval_calibration.harness.stock import read_yaml
 from lm_eval_calibration.tasks.any_task import SUFFIX, Calibrated, Index
+from lm_eval_calibration.tasks.confidences.p_true_query import QUERIES
 from lm_eval_calibration.tasks.options import KEY, NAMED_OPTIONS
-from lm_eval_calibration.tasks.p_true_query import QUERIES
-from lm_eval_calibration.tasks.stock import read_yaml
 
 VARIANTS: Mapping[str, Mapping[str, Any]] = {
     "_p_true": {"p_true": next(iter(QUERIES))},

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-from lm_eval_calibration.columns import Doc, Judged
 from lm_eval_calibration.metrics import CATALOG, GENERATION_CATALOG, Metric
-from lm_eval_calibration.records import Record
+from lm_eval_calibration.records.columns import Doc, Judged
+from lm_eval_calibration.records.record import Record
 from lm_eval_calibration.tasks.options import Options
 from lm_eval_calibration.tasks.temperature import at_fitted_temperatures, fitted_temperature
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lm_eval_calibration import __version__
-from lm_eval_calibration.output import markdown
+from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.tuning.grading import Graded, Written
 from lm_eval_calibration.tuning.questions import TaskQuestions
 from lm_eval_calibration.tuning.settings import Grading, Protocol

@@ -10,7 +10,7 @@ from typing import Any
 import typer
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.output import write_whole
+from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.tuning import card, settings
 from lm_eval_calibration.tuning.settings import Grading, Protocol
 
@@ -105,7 +105,7 @@ def _train(
     lm: Any, found: Sequence[Any], grading: Grading, protocol: Protocol, output: Path
 ) -> tuple[list[dict[str, float]], dict[str, Any]]:
     """Train by the method asked for, save what came of it, return the validations and what else was set."""
-    from lm_eval_calibration.tasks.p_true_query import QUERIES
+    from lm_eval_calibration.tasks.confidences.p_true_query import QUERIES
     from lm_eval_calibration.tuning import adapter, training
     from lm_eval_calibration.tuning.examples import make_examples
     from lm_eval_calibration.tuning.forward import Forward

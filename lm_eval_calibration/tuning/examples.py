@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from lm_eval_calibration.tasks.p_true_query import Query
+from lm_eval_calibration.tasks.confidences.p_true_query import Query
 from lm_eval_calibration.tuning.grading import Graded
 
 Tokens = tuple[int, ...]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lm_eval_calibration.scoring.output_layer import can_pick, only_positions
+from lm_eval_calibration.backends.hf.output_layer import can_pick, only_positions
 from lm_eval_calibration.tuning.loss import Batch
 
 

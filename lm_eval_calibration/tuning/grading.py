@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.output import write_whole
+from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.tuning.questions import OpenQuestion, Question
 
 FILE = "graded.jsonl"
@@ -133,7 +133,7 @@ def _choose(lm: Any, questions: Sequence[Any]) -> list[tuple[float, ...]]:
     """Log-likelihoods of the choices of each question."""
     from lm_eval.api.instance import Instance
 
-    from lm_eval_calibration.scoring import token_scores
+    from lm_eval_calibration.backends import token_scores
 
     requests = [
         Instance("loglikelihood", {}, choice, index, metadata=(question.task, question.doc_id, 1))
@@ -148,7 +148,7 @@ def _write(lm: Any, questions: Sequence[Any]) -> list[tuple[str, int | None]]:
     """The answer to each question, and whether it is right."""
     from transformers import set_seed
 
-    from lm_eval_calibration.scoring import generated_tokens
+    from lm_eval_calibration.backends import generated_tokens
 
     requests = [question.request for question in questions]
     set_seed(HARNESS_SEED)  # of answers that are sampled

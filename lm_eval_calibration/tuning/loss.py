@@ -13,7 +13,7 @@ def log_odds(true: torch.Tensor, false: torch.Tensor, nested: torch.Tensor) -> t
     """[n] log(p / (1 - p)) of P(true) from the log-likelihoods of the query's two continuations.
 
     P(true) is their softmax; where the true one's tokens begin with the false one's (``nested``), it is their ratio
-    (see :meth:`lm_eval_calibration.tasks.p_true_query.Query.p_true`).
+    (see :meth:`lm_eval_calibration.tasks.confidences.p_true_query.Query.p_true`).
     """
     difference = true - false
     log_p = difference.clamp(max=-1e-6)  # of the ratio; 1 itself has no log-odds

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from lm_eval_calibration.output import write_whole
+from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.tuning.examples import Collator, Example, Examples
 from lm_eval_calibration.tuning.forward import Forward
 from lm_eval_calibration.tuning.loss import judge

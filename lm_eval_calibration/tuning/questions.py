@@ -10,7 +10,7 @@ from lm_eval.api.instance import Instance
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.tasks.checked_task import gold_index
-from lm_eval_calibration.tasks.generation_task import GenerationTask
+from lm_eval_calibration.tasks.generation import GenerationTask
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 from lm_eval_calibration.tuning.settings import Grading
 from lm_eval_calibration.tuning.splitting import Parts, content_hash, split_one, split_two

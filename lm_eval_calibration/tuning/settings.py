@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.output import write_whole
+from lm_eval_calibration.records.files import write_whole
 
 METHODS = ("lora", "probe", "lora-probe")
 """``lora``: an adapter, asked by the query. ``probe``: a linear map of the frozen model's last hidden state.
@@ -87,7 +87,7 @@ class Protocol:
 
     def __post_init__(self) -> None:
         """Refuse what can't be meant."""
-        from lm_eval_calibration.tasks.p_true_query import QUERIES
+        from lm_eval_calibration.tasks.confidences.p_true_query import QUERIES
 
         for name, value, known in (("method", self.method, METHODS), ("query", self.query, tuple(QUERIES))):
             if value not in known:

@@ -30,7 +30,7 @@ WORDS = ["the", "of", "energy", "law", "a", "in", "which", "number", "is", "not"
 
 def make_samples(n_docs: int) -> Iterator[dict[str, Any]]:
     """Samples as `evaluate` returns them, from an overconfident model; ids come in no order, as from several ranks."""
-    from lm_eval_calibration.records import Record
+    from lm_eval_calibration.records.record import Record
 
     rng, words = np.random.default_rng(0), random.Random(0)
     certificate = {"backend": "HFLM", "distributions": "exact", "dtype": "float32", "shared_prefixes": True}
@@ -99,7 +99,7 @@ def measure(path: Path, n_bins: int) -> dict[str, Any]:
     import sklearn.exceptions
 
     from lm_eval_calibration.metrics import CATALOG, CORE
-    from lm_eval_calibration.records import read_columns
+    from lm_eval_calibration.records.record import read_columns
 
     assert scipy.sparse
     assert sklearn.exceptions

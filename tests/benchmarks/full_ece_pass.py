@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 import torch
 
-from lm_eval_calibration.scoring import distributions
-from lm_eval_calibration.scoring.distributions import one_pass, summarize
+from lm_eval_calibration.backends.hf import distributions
+from lm_eval_calibration.backends.hf.distributions import one_pass, summarize
 
 VOCABULARIES = (32_000, 50_257, 128_256, 262_144)
 

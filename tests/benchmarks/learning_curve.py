@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 
-from lm_eval_calibration.tasks.p_true_query import QUERIES
+from lm_eval_calibration.tasks.confidences.p_true_query import QUERIES
 from lm_eval_calibration.tuning import grading as grades
 from lm_eval_calibration.tuning import settings
 from lm_eval_calibration.tuning.examples import make_examples

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas
 
-from lm_eval_calibration.judge import run_programs
+from lm_eval_calibration.code_judge import run_programs
 
 HUB = Path(__file__).parents[3] / "shared" / "data" / "hub"
 

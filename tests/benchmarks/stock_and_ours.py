@@ -39,10 +39,10 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from tiny import run_tasks
 
+from lm_eval_calibration.backends.hf import packed, prefixes
 from lm_eval_calibration.demo import model_files
-from lm_eval_calibration.scoring import packed, prefixes
+from lm_eval_calibration.harness.stock import stock_config
 from lm_eval_calibration.tasks import CalibratedTask
-from lm_eval_calibration.tasks.stock import stock_config
 
 HUB = Path(os.environ.get("LM_EVAL_CALIBRATION_HUB", Path(__file__).parents[3] / "shared" / "data" / "hub"))
 WORK = {"mmlu-5": ("mmlu_{subject}", 5), "mmlu-0": ("mmlu_{subject}", 0), "medqa-0": ("medqa_4options", 0)}

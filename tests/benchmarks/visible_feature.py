@@ -42,7 +42,7 @@ def write_task(folder: Path, lm: Any, docs: list[dict[str, Any]]) -> None:
     """Grade the docs so that the model's answers are right where the box is red, and write the task."""
     from lm_eval.api.instance import Instance
 
-    from lm_eval_calibration.scoring import token_scores
+    from lm_eval_calibration.backends import token_scores
 
     pairs = [(prompt(doc), f" {letter}") for doc in docs for letter in "ABCD"]
     requests = [Instance("loglikelihood", {}, pair, i, metadata=("feature", i // 4, 1)) for i, pair in enumerate(pairs)]

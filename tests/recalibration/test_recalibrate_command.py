@@ -12,9 +12,9 @@ from logged_runs import make_generated_lines, make_lines, write_run
 from typer.testing import CliRunner
 
 from lm_eval_calibration.cli import app
-from lm_eval_calibration.recalibrate.map_file import SavedMap
 from lm_eval_calibration.recalibration import Temperature, docs
-from lm_eval_calibration.records import Record
+from lm_eval_calibration.recalibration.map_file import SavedMap
+from lm_eval_calibration.records.record import Record
 
 TEMPERATURES = {"law": 2.5, "medicine": 0.7}
 

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from lm_eval_calibration import metrics
 from lm_eval_calibration.cli import app
 from lm_eval_calibration.recalibration import RecalibrationWarning, TokenGrid, TokenTemperature, cross_fit_tokens
-from lm_eval_calibration.records import Record
-from lm_eval_calibration.temperatures import TokenTemperatures
+from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records.temperature_grid import TokenTemperatures
 
 GRID = tuple(12 / k for k in range(4, 25))
 VOCABULARY = 50

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.comparison import Difference, RunComparison, TaskComparison
-from lm_eval_calibration.drift.gate import gate
+from lm_eval_calibration.reports.drift.gate import gate
+from lm_eval_calibration.results import Difference, RunComparison, TaskComparison
 
 NAMES = ("acc", "ece", "auroc", "brier_top_label")
 TOLERANCE = 0.02

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lm_eval_calibration.columns import Columns
 from lm_eval_calibration.metrics import CATALOG, CORE
-from lm_eval_calibration.records import Record, metric_arrays
+from lm_eval_calibration.records.columns import Columns
+from lm_eval_calibration.records.record import Record, metric_arrays
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 
 

@@ -14,7 +14,7 @@ from lm_eval.utils import handle_non_serializable, make_table
 from tiny import make_config, make_rows, run_tasks
 
 from lm_eval_calibration import __version__, metrics
-from lm_eval_calibration.records import RECORD_KEY, Record
+from lm_eval_calibration.records.record import RECORD_KEY, Record
 from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError
 
 CORE = ("brier_score", "ece", "ace", "full_ece", "auroc")
@@ -196,7 +196,7 @@ def test_the_log_holds_everything_once(gpt2_lm: Any) -> None:
 
 
 def test_metrics_can_be_computed_again_from_the_log(gpt2_lm: Any) -> None:
-    from lm_eval_calibration.records import metric_arrays
+    from lm_eval_calibration.records.record import metric_arrays
 
     results = run_tasks(gpt2_lm, [calibrated()])
     logged = [Record.from_dict(json.loads(json.dumps(s[RECORD_KEY]))) for s in results["samples"][NAME]]
@@ -541,7 +541,7 @@ def test_reasons_are_said_in_every_run_once(gpt2_lm: Any, harness_log: pytest.Lo
 
 
 def test_standard_errors_use_the_task_s_bins(gpt2_lm: Any) -> None:
-    from lm_eval_calibration.records import metric_arrays
+    from lm_eval_calibration.records.record import metric_arrays
 
     results = run_tasks(gpt2_lm, [calibrated(metadata={"calibration": {"n_bins": 15}})])
     arrays = metric_arrays(records(results), "top_label", 15)

@@ -16,11 +16,11 @@ from tiny import make_config, make_gpt2, make_rows, make_tokenizer, run_tasks
 from users_tasks import SHAPES, write_task
 
 from lm_eval_calibration import calibrated, metrics
-from lm_eval_calibration.asked import Asked
-from lm_eval_calibration.records import Record, read_columns, read_records
+from lm_eval_calibration.records.record import Record, read_columns, read_records
+from lm_eval_calibration.records.stated import Asked
 from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError, files
 from lm_eval_calibration.tasks.aggregation import Aggregation
-from lm_eval_calibration.tasks.p_true_query import KADAVATH, KAPOOR
+from lm_eval_calibration.tasks.confidences.p_true_query import KADAVATH, KAPOOR
 from lm_eval_calibration.tasks.views import TABLE
 
 NAME = "letters_calibration"

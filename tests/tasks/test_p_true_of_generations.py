@@ -14,9 +14,9 @@ from test_generation_task import adds, make_config, run
 from tiny import run_tasks
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.records import Record
-from lm_eval_calibration.scoring import TokenScores
-from lm_eval_calibration.tasks.p_true_query import KAPOOR
+from lm_eval_calibration.backends import TokenScores
+from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.tasks.confidences.p_true_query import KAPOOR
 
 METRICS = ("brier_top_label", "ece", "ace", "auroc", "skill_score")
 

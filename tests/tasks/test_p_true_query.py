@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lm_eval_calibration.tasks.p_true_query import KADAVATH, KAPOOR, QUERIES
+from lm_eval_calibration.tasks.confidences.p_true_query import KADAVATH, KAPOOR, QUERIES
 
 
 @pytest.mark.parametrize("query", QUERIES.values(), ids=QUERIES)

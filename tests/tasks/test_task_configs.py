@@ -8,9 +8,9 @@ import lm_eval.tasks
 import pytest
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from lm_eval_calibration.directory import task_configs, task_names
+from lm_eval_calibration.harness.stock import read_config, stock_config, stock_path
+from lm_eval_calibration.harness.task_configs import task_configs, task_names
 from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError
-from lm_eval_calibration.tasks.stock import read_config, stock_config, stock_path
 
 MMLU = Path(lm_eval.tasks.__file__).parent / "mmlu" / "default"
 OUTPUT_TYPES = {"code": "generate_until", "open_answers": "generate_until", "corpora": "loglikelihood_rolling"}

@@ -18,10 +18,10 @@ from tiny import run_tasks
 from users_tasks import SHAPES, make_rows, write_task
 
 from lm_eval_calibration import calibrated, metrics
-from lm_eval_calibration.records import Record
+from lm_eval_calibration.records.record import Record
 from lm_eval_calibration.tasks import CalibrationTaskManager, TaskError
-from lm_eval_calibration.tasks.choices_in_words import ChoicesInWords
-from lm_eval_calibration.tasks.verbalized import QUESTION, stated
+from lm_eval_calibration.tasks.confidences.verbalized import QUESTION, stated
+from lm_eval_calibration.tasks.written_choices import ChoicesInWords
 
 ASKED = {"metadata": {"calibration": {"verbalized": True}}}
 

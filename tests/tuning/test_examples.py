@@ -8,8 +8,8 @@ import torch
 from lm_eval.api.instance import Instance
 from tiny import make_rows
 
-from lm_eval_calibration.scoring import token_scores
-from lm_eval_calibration.tasks.p_true_query import QUERIES
+from lm_eval_calibration.backends import token_scores
+from lm_eval_calibration.tasks.confidences.p_true_query import QUERIES
 from lm_eval_calibration.tuning.examples import Collator, Example, encoder, make_example
 from lm_eval_calibration.tuning.forward import Forward
 from lm_eval_calibration.tuning.grading import Chosen, Graded

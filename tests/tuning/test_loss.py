@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.spatial.distance import jensenshannon
 
-from lm_eval_calibration.tasks.p_true_query import QUERIES
+from lm_eval_calibration.tasks.confidences.p_true_query import QUERIES
 from lm_eval_calibration.tuning.loss import (
     cross_entropy,
     jensen_shannon,

@@ -7,7 +7,7 @@ from typing import Any
 from lm_eval.models.huggingface import HFLM
 from tiny import make_gpt2
 
-from lm_eval_calibration.tasks.p_true_query import KADAVATH
+from lm_eval_calibration.tasks.confidences.p_true_query import KADAVATH
 from lm_eval_calibration.tuning.adapter import with_adapter
 from lm_eval_calibration.tuning.examples import make_examples
 from lm_eval_calibration.tuning.forward import Forward

@@ -14,7 +14,7 @@ from test_tune_command import refused, result_of, tune
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.tasks import CalibrationTaskManager
-from lm_eval_calibration.tasks.p_true_query import KAPOOR
+from lm_eval_calibration.tasks.confidences.p_true_query import KAPOOR
 from lm_eval_calibration.tuning.examples import Collator, encoder, make_example
 from lm_eval_calibration.tuning.grading import NO_CHOICE, Written
 from lm_eval_calibration.tuning.loss import answers_stay, mean_divergence

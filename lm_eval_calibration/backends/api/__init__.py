@@ -1,0 +1,1 @@
+"""Servers: completions and chat endpoints that speak OpenAI's protocol."""

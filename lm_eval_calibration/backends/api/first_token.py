@@ -1,0 +1,92 @@
+"""Choices read from the first token of an answer: what a chat server tells, which scores no text it is given.
+
+A choice has the probability that the first token reads as it. Tokens that read alike up to the space around them (the
+letter with a blank before it and without) are events that exclude each other, so theirs add up; a word counts in
+capital and small letters, a single letter as it stands ("a" may begin a sentence). Tokens that go on ("A.", "A)") or
+stop short ("may" of "maybe") count for no choice: they are among the mass that no choice received.
+"""
+
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lm_eval_calibration.backends.token_scores import TokenScores
+from lm_eval_calibration.backends.top_k import checked_log_prob
+
+DISTRIBUTIONS = "first_token"
+"""What a certificate says under ``distributions``."""
+
+
+def problem_of_choices(choices: Sequence[str]) -> str | None:
+    """Say which of a doc's choices can't be read from one token (None: all can)."""
+    read: dict[str, str] = {}
+    for choice in choices:
+        word = choice.strip()
+        if not word.isalnum():
+            return f"choice {choice!r} is no single letter, number or word"
+        if (key := _key(word)) in read:
+            return f"choices {read[key]!r} and {choice!r} read alike"
+        read[key] = choice
+    return None
+
+
+def top_of(answer: Any) -> list[tuple[str, float]]:
+    """Read the most probable first tokens of a chat answer: text and natural-log probability of each.
+
+    Raises:
+        ValueError: they are missing, or are no log-probabilities: missing ones are never p = 1.
+    """
+    content = (answer.get("logprobs") or {}).get("content") or []
+    top = content[0].get("top_logprobs") if content else None
+    if not top:
+        raise ValueError("the server's answer has no log-probabilities of its first token")
+    return [(str(e["token"]), checked_log_prob(e.get("logprob"), f"token {e['token']!r}")) for e in top]
+
+
+def choice_scores(
+    top: Sequence[tuple[str, float]], choices: Sequence[str], certificate: Mapping[str, Any]
+) -> list[TokenScores]:
+    """Return each choice's log-likelihood: the log of the probability that the first token reads as it.
+
+    A choice that none of the listed tokens reads as has a bound, the largest probability that a token may have that is
+    not listed, and ``choices: bounded`` in its certificate. That is the listed tokens' second-least one, or what they
+    leave of 1 if it is less. (The least of all may be the token that the server drew, out of its turn.)
+
+    Args:
+        top: the most probable first tokens.
+        choices: of one doc.
+        certificate: how this was obtained.
+    """
+    exact, bounded = ({**certificate, "choices": name} for name in ("exact", "bounded"))
+    probs = [math.exp(log_prob) for _, log_prob in top]
+    left = max(0.0, 1.0 - math.fsum(probs)) + 1e-6  # they are rounded to float32
+    bound = max(sys.float_info.min, min([left, *sorted(probs)[1:2]]))
+    best = _key(max(top, key=lambda entry: entry[1])[0].strip())
+    scores = []
+    for choice in choices:
+        key = _key(choice.strip())
+        mass = math.fsum(p for (token, _), p in zip(top, probs, strict=True) if _key(token.strip()) == key)
+        log_likelihood = math.log(min(mass, 1.0) if mass > 0 else bound)
+        scores.append(TokenScores((log_likelihood, best == key), certificate=exact if mass > 0 else bounded))
+    return scores
+
+
+def unassigned_mass(choices: Sequence[TokenScores]) -> float:
+    """Return the probability that a doc's answer begins with none of its choices (among the listed tokens)."""
+    read = math.fsum(math.exp(answer[0]) for answer in choices if is_read(answer))
+    return min(1.0, max(0.0, 1.0 - read))
+
+
+def is_of_first_token(answer: TokenScores) -> bool:
+    """Whether a choice was asked for so."""
+    return bool(answer.certificate.get("distributions") == DISTRIBUTIONS)
+
+
+def is_read(answer: TokenScores) -> bool:
+    """Whether one of the listed tokens reads as the choice; else its log-likelihood is a bound."""
+    return bool(answer.certificate["choices"] == "exact")
+
+
+def _key(word: str) -> str:
+    return word if len(word) == 1 else word.casefold()

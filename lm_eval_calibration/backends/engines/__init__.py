@@ -1,0 +1,1 @@
+"""Inference engines that the harness runs in its own process: vLLM and SGLang."""

@@ -1,0 +1,1 @@
+"""Hugging Face models, scored on their device."""

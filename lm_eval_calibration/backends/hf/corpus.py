@@ -1,0 +1,161 @@
+"""Hugging Face models: every token of a corpus, reduced to sums as soon as a batch of windows is computed.
+
+Windows are the stock run's. Texts are tokenized one by one and only the batch at hand is kept, where the stock run
+first collects the windows of all: memory beyond the texts does not grow with the corpus.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from lm_eval.models.huggingface import HFLM
+from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
+from tqdm import tqdm
+
+from lm_eval_calibration.backends.corpus_scores import CorpusScores, TokenSums
+from lm_eval_calibration.backends.hf import log_likelihood as hf
+from lm_eval_calibration.backends.hf.distributions import Distributions, summarize
+from lm_eval_calibration.backends.hf.lockstep import in_step
+from lm_eval_calibration.backends.hf.prefixes import Tokens
+from lm_eval_calibration.metrics import gap_sums_of_positions
+from lm_eval_calibration.metrics.binning import bin_index, bin_sums
+
+Keep = Callable[[int, CorpusScores], None]
+
+
+def refusal(lm: HFLM) -> str | None:
+    """Say which stock method of scoring the backend overrides, if any: what it overrides must not be ignored."""
+    own = type(lm).loglikelihood_rolling is not HFLM.loglikelihood_rolling
+    return "it has a loglikelihood_rolling of its own" if own else hf.refusal(lm)
+
+
+def answer(lm: HFLM, requests: Sequence[Any], keep: Keep) -> None:
+    """Score every text (see :func:`lm_eval_calibration.backends.corpus_scores`)."""
+    with in_step(lm):
+        _score(lm, requests, keep)
+
+
+class _Window(NamedTuple):
+    """Tokens to predict, each from those before it in the window."""
+
+    request: int
+    context: Tokens
+    tokens: Tokens
+    is_last: bool  # of its text
+
+
+class _Text:
+    """The sums over a text's windows so far."""
+
+    def __init__(self, n_bins: int) -> None:
+        self.log_likelihood, self.n_tokens, self.sums = 0.0, 0, TokenSums.zeros(n_bins)
+
+
+def _score(lm: HFLM, requests: Sequence[Any], keep: Keep) -> None:
+    forward: hf._Forward | None = None
+    certificate: dict[str, Any] = {}
+    vocab_size = None
+    texts: dict[int, _Text] = {}  # those of the batch at hand
+    progress = tqdm(total=len(requests), disable=lm.rank != 0, desc="Running corpus requests")
+    for batch in _batched(_windows(lm, requests), _batch_size(lm, requests)):
+        rows = [_row(lm, window) for window in batch if window.tokens]
+        if rows:
+            forward = forward or hf._Forward(lm, rows)
+            logits, _ = forward(rows)
+            vocab_size = logits.shape[-1]
+            dtype = str(logits.dtype).removeprefix("torch.")
+            certificate = {**forward.certificate, "dtype": dtype, "max_length": lm.max_length}
+            _add(batch, logits, texts, requests)
+            del logits
+        for window in batch:
+            if window.is_last:
+                text = texts.pop(window.request, None) or _Text(requests[window.request].n_bins)
+                keep(
+                    window.request,
+                    CorpusScores(
+                        text.log_likelihood,
+                        n_tokens=text.n_tokens,
+                        sums=text.sums,
+                        vocab_size=vocab_size,
+                        certificate=certificate,
+                    ),
+                )
+                progress.update(1)
+    progress.close()
+
+
+def _batch_size(lm: HFLM, requests: Sequence[Any]) -> int:
+    return int(lm._detect_batch_size() if lm.batch_size == "auto" and requests else lm.batch_size)
+
+
+def _windows(lm: HFLM, requests: Sequence[Any]) -> Iterator[_Window]:
+    """Yield the stock run's windows of all texts; a text without a token has one that is empty."""
+    for index, request in enumerate(requests):
+        pairs = get_rolling_token_windows(
+            token_list=lm.tok_encode(request.args[0]),
+            prefix_token=lm.prefix_token_id,
+            max_seq_len=lm.max_length,
+            context_len=1,
+        )
+        before: _Window | None = None
+        for context, tokens in map(make_disjoint_window, pairs):
+            if before is not None:
+                yield before
+            before = _Window(index, tuple(context), tuple(tokens), False)
+        yield _Window(index, (), (), True) if before is None else before._replace(is_last=True)
+
+
+def _batched(windows: Iterable[_Window], size: int) -> Iterator[list[_Window]]:
+    iterator = iter(windows)
+    while batch := list(islice(iterator, size)):
+        yield batch
+
+
+def _row(lm: HFLM, window: _Window) -> hf._Row:
+    """Return the model's inputs for a window: the encoder gets the context, a causal model all but the last token."""
+    if lm.backend == "seq2seq":
+        return hf._Row(window.context, window.tokens, len(window.tokens), [])
+    inputs = (*window.context, *window.tokens[:-1])
+    return hf._Row(inputs[-lm.max_length :], (), len(window.tokens), [])
+
+
+def _add(batch: Sequence[_Window], logits: torch.Tensor, texts: dict[int, _Text], requests: Sequence[Any]) -> None:
+    """Add the batch's tokens to their texts' sums."""
+    tokens = torch.tensor([token for window in batch for token in window.tokens], device=logits.device)
+    found = summarize(logits, torch.arange(len(tokens), device=logits.device), tokens)
+    start = 0
+    for window in batch:
+        request, positions = requests[window.request], slice(start, start + len(window.tokens))
+        start = positions.stop
+        if window.tokens:
+            normalizers = found.log_normalizers[positions]
+            if not (abs(normalizers) < float("inf")).all():
+                raise ValueError(
+                    f"{request.task_name} doc {request.doc_id}: the model's logits hold NaN or infinity "
+                    f"(log-sum-exp {normalizers[~np.isfinite(normalizers)][0]})"
+                )
+            text = texts.setdefault(window.request, _Text(request.n_bins))
+            text.n_tokens += len(window.tokens)
+            text.log_likelihood += float(found.target_stock_log_probs[positions].sum())
+            text.sums.add(token_sums(found, positions, request.n_bins))
+
+
+def token_sums(found: Distributions, positions: slice, n_bins: int) -> TokenSums:
+    """Return the sums over some positions, each with the reference token of the same number."""
+    large = found.large_probs[positions]
+    gaps = gap_sums_of_positions(
+        np.concatenate(large),
+        [len(probs) for probs in large],
+        np.exp(found.target_log_probs[positions]),
+        n_bins=n_bins,
+    )
+    confidence, correct = np.exp(found.top_log_probs[positions]), found.target_is_greedy[positions]
+    index = bin_index(confidence, n_bins)
+    return TokenSums(
+        gaps.sum(axis=0),
+        np.bincount(index, minlength=n_bins),
+        bin_sums(index, confidence, n_bins),
+        np.bincount(index[correct], minlength=n_bins),
+    )

@@ -1,0 +1,164 @@
+"""From logits to what calibration keeps of them, without keeping anything of size [positions, vocabulary]."""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lm_eval_calibration.backends.hf.transfer import to_host
+from lm_eval_calibration.backends.token_scores import MIN_LARGE_PROB
+
+_BLOCK_ELEMENTS = 1 << 19
+"""Logits worked on at a time on a CPU: 2 MiB in float32, so that all passes over a block but the first find it in the
+processor's cache. Accelerators take 64 times as many."""
+
+_CHUNK = 64
+"""Neighbouring vocabulary entries that are looked at through their sum."""
+
+_LOG_THRESHOLD = math.log(MIN_LARGE_PROB) - 1e-2
+"""A hair below, so that float32 rounding can't lose an entry; surplus entries do no harm (they fall in bin 0)."""
+
+_MOST_LARGE = math.floor(math.exp(-_LOG_THRESHOLD))
+"""Entries of one distribution that can reach the threshold: their probabilities sum to at most 1."""
+
+
+class Distributions(NamedTuple):
+    """What is kept of n next-token distributions, m reference tokens looked up in them.
+
+    Attributes:
+        target_log_probs: [m] natural logs, float64, in the same arithmetic as ``large_probs``.
+        target_stock_log_probs: [m] the same as a stock run computes them, for the harness's log-likelihood.
+        target_is_greedy: [m] whether the reference token is the most probable one.
+        top_log_probs: [n] natural log of the most probable token's probability, float64.
+        large_probs: n arrays with every probability of at least ``MIN_LARGE_PROB``, float64.
+        log_normalizers: [n] log-sum-exp of each row, float64; not finite where the logits are broken.
+    """
+
+    target_log_probs: NDArray[np.float64]
+    target_stock_log_probs: NDArray[np.float64]
+    target_is_greedy: NDArray[np.bool_]
+    top_log_probs: NDArray[np.float64]
+    large_probs: list[NDArray[np.float64]]
+    log_normalizers: NDArray[np.float64]
+
+
+class Pass(NamedTuple):
+    """One pass over logits [n, vocab_size], on their device; everything Full-ECE needs of a distribution.
+
+    Attributes:
+        top: [n] largest logit.
+        log_sum: [n] log of the sum of exp(z - top), float64 (float32 on MPS).
+        large: [n, k] logits of the entries that may be large, in no order, -inf where there are fewer than k.
+    """
+
+    top: torch.Tensor
+    log_sum: torch.Tensor
+    large: torch.Tensor
+
+
+def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) -> Distributions:
+    """Reduce logits [n, vocab_size] to :class:`Distributions`, exact to the logits' own precision.
+
+    log p = z - logsumexp(z), with the sum in float64. A float32 log-softmax, which the stock run uses, is off by
+    1e-5 at 49,000 entries on a CPU: metrics must not inherit that, and log-likelihoods must not differ from stock's
+    by it, so both are returned. For half precision both are the exact one: stock's is rounded to 8 or 11 bits.
+
+    Args:
+        logits: [n, vocab_size], any float dtype, any device.
+        rows: [m] which row each reference token belongs to.
+        tokens: [m] the reference tokens' ids.
+    """
+    found = one_pass(logits)
+    top, log_sum = found.top.to(found.log_sum.dtype), found.log_sum
+    targets = logits[rows, tokens].to(log_sum.dtype)
+    exact = targets - top[rows] - log_sum[rows]
+    as_stock = _stock_log_probs(logits, found, rows, tokens) if logits.dtype == torch.float32 else exact
+    large, log_probs, stock_log_probs, is_greedy, top_log_probs, log_normalizers = to_host(
+        found.large.to(log_sum.dtype) - top[:, None] - log_sum[:, None],
+        exact,
+        as_stock,
+        _is_greedy(logits, found.top, rows, tokens),
+        -log_sum,
+        top + log_sum,
+    )
+    # A rounding error above 0 would be a probability above 1.
+    large_probs = np.exp(np.minimum(large, 0.0))
+    return Distributions(
+        target_log_probs=np.minimum(log_probs, 0.0),
+        target_stock_log_probs=stock_log_probs,
+        target_is_greedy=is_greedy.astype(np.bool_),
+        top_log_probs=np.minimum(top_log_probs, 0.0),
+        large_probs=[probs[probs > 0] for probs in large_probs],
+        log_normalizers=log_normalizers,
+    )
+
+
+def one_pass(logits: torch.Tensor, *, fixed_shape: bool | None = None) -> Pass:
+    """Find the largest logit, the log-sum-exp and all entries of at least ``MIN_LARGE_PROB`` of each row.
+
+    Each block is read from memory once, and nothing of its size outlives it. Entries are found through the sums of
+    every 64 neighbours, of which the normaliser is made anyway: at most 101 of those can reach the threshold.
+
+    Args:
+        logits: [n, vocab_size], any float dtype, any device.
+        fixed_shape: open as many of those as could reach it, not as many as do: an accelerator would have to be
+            halted to know. By default everywhere but on a CPU.
+    """
+    if fixed_shape is None:
+        fixed_shape = logits.device.type != "cpu"
+    total = torch.float32 if logits.device.type == "mps" else torch.float64  # MPS has no float64
+    vocab_size = logits.shape[-1]
+    whole = vocab_size // _CHUNK * _CHUNK
+    step = _rows_at_a_time(logits)
+    work = torch.empty(min(step, len(logits)), vocab_size, dtype=torch.float32, device=logits.device)
+    tops, sums = [], []
+    for start in range(0, len(logits), step):
+        block = logits[start : start + step]
+        z = block if block.dtype == torch.float32 else work[: len(block)].copy_(block)
+        tops.append(z.amax(-1, keepdim=True))
+        p = torch.sub(z, tops[-1], out=work[: len(block)]).exp_()
+        sums.append(torch.cat([_chunked(p, whole).sum(-1), p[:, whole:]], dim=1))
+    # 64 terms in float32, and then thousands of such sums in float64
+    top, chunk_sums = torch.cat(tops)[:, 0], torch.cat(sums)
+    log_sum = chunk_sums.sum(-1, dtype=total).log()
+    heads = chunk_sums[:, : whole // _CHUNK]
+    most = min(_MOST_LARGE, heads.shape[1])
+    if most and not fixed_shape:
+        most = int((heads >= (log_sum + _LOG_THRESHOLD).exp().to(heads.dtype)[:, None]).sum(-1).max())
+    chosen = heads.topk(most, sorted=False).indices
+    large = _chunked(logits, whole).gather(1, chosen[:, :, None].expand(-1, -1, _CHUNK)).flatten(1)
+    large = torch.cat([large, logits[:, whole:]], dim=1).float()
+    threshold = (top + (log_sum + _LOG_THRESHOLD).to(top.dtype))[:, None]
+    large = large.masked_fill(large < threshold, -torch.inf)
+    kept = min(_MOST_LARGE, large.shape[1])
+    if not fixed_shape:
+        kept = int((large > -torch.inf).sum(-1).max())
+    return Pass(top, log_sum, large.topk(kept, sorted=False).values)
+
+
+def _rows_at_a_time(logits: torch.Tensor) -> int:
+    elements = _BLOCK_ELEMENTS if logits.device.type == "cpu" else 64 * _BLOCK_ELEMENTS
+    return max(1, elements // logits.shape[-1])
+
+
+def _chunked(z: torch.Tensor, whole: int) -> torch.Tensor:
+    return z[:, :whole].view(len(z), whole // _CHUNK, _CHUNK)
+
+
+def _stock_log_probs(logits: torch.Tensor, found: Pass, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Return log-probabilities by the float32 log-softmax of the stock run, without its output's size."""
+    at_top = [block.log_softmax(-1).amax(-1) for block in torch.split(logits, _rows_at_a_time(logits))]
+    log_sum = -torch.cat(at_top).to(found.log_sum.dtype)
+    return (logits[rows, tokens].to(log_sum.dtype) - found.top.to(log_sum.dtype)[rows]) - log_sum[rows]
+
+
+def _is_greedy(logits: torch.Tensor, top: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Say which reference tokens are the first of the most probable ones, as ``argmax`` has it."""
+    if logits.device.type != "cpu":  # to know which are among them would halt the device
+        return logits.argmax(-1)[rows] == tokens
+    greedy = logits[rows, tokens] == top[rows]
+    for some in torch.split(greedy.nonzero()[:, 0], _rows_at_a_time(logits)):
+        greedy[some] = logits[rows[some]].argmax(-1) == tokens[some]
+    return greedy

@@ -1,0 +1,81 @@
+"""Next-token distributions softmax(z / T) at a grid of temperatures, from the same logits, in one pass.
+
+The grid is equally spaced in 1/T, so that exp(x / T) at one temperature is the one before times exp(x / 12): a
+multiplication where an exponential would be. What is kept of a position are its log-sum-exp at each T and the logits of
+the few entries that reach the threshold at some T; every probability that Full-ECE needs follows from these.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lm_eval_calibration.backends.temperature_scores import STEPS, TEMPERATURES, TemperatureScores
+from lm_eval_calibration.backends.token_scores import MIN_LARGE_PROB
+
+_BLOCK_ELEMENTS = 1 << 17
+"""Logits worked on at a time on a CPU: with their two work arrays they stay in the processor's cache."""
+
+_LOG_THRESHOLD = math.log(MIN_LARGE_PROB) - 1e-2
+"""A hair below, so that float32 rounding can't lose an entry."""
+
+_MOST_LARGE = math.floor(math.exp(-_LOG_THRESHOLD))
+"""Entries of one distribution that can reach the threshold at one T. At all others they are the largest as well."""
+
+
+class TemperatureGrid:
+    """The same for all positions of a batch.
+
+    Args:
+        logits: [n, vocab_size], any float dtype, any device.
+        fixed_shape: keep as many entries as could reach the threshold, not as many as do: an accelerator would have to
+            be halted to know. By default everywhere but on a CPU.
+    """
+
+    def __init__(self, logits: torch.Tensor, *, fixed_shape: bool | None = None) -> None:
+        if fixed_shape is None:
+            fixed_shape = logits.device.type != "cpu"
+        self._logits = logits
+        elements = _BLOCK_ELEMENTS if logits.device.type == "cpu" else 512 * _BLOCK_ELEMENTS
+        tops, log_sums, near = [], [], []
+        for block in torch.split(logits, max(1, elements // logits.shape[-1])):
+            x = block.float()
+            tops.append(x.amax(-1, keepdim=True))
+            x = x - tops[-1]
+            log_sums.append(_log_sums(x))
+            near += _near(x, log_sums[-1], fixed_shape=fixed_shape)
+        self._tops = torch.cat(tops)[:, 0]
+        self.log_sums = torch.cat(log_sums).cpu().numpy().astype(np.float64)
+        self.near = [x.cpu().numpy().astype(np.float64) for x in near]
+
+    def targets(self, rows: torch.Tensor, tokens: torch.Tensor) -> NDArray[np.float64]:
+        """Return x of reference tokens, [m]: the logit less the largest of its row."""
+        x = self._logits[rows, tokens].float() - self._tops[rows]
+        return np.asarray(x.cpu().numpy(), dtype=np.float64)
+
+    def scores(self, spots: Sequence[int], targets: NDArray[np.float64]) -> TemperatureScores:
+        """Return the scores of a continuation whose tokens are scored at these positions."""
+        return TemperatureScores(targets.copy(), self.log_sums[list(spots)], tuple(self.near[spot] for spot in spots))
+
+
+def _log_sums(x: torch.Tensor) -> torch.Tensor:
+    """Log-sum-exp of x / T, [n, n_temperatures]."""
+    factor = (x / STEPS).exp_()
+    powers = (x / TEMPERATURES[0]).exp_()
+    sums = [powers.sum(-1)]
+    for _ in TEMPERATURES[1:]:
+        sums.append(powers.mul_(factor).sum(-1))
+    return torch.stack(sums, dim=1).log()
+
+
+def _near(x: torch.Tensor, log_sums: torch.Tensor, *, fixed_shape: bool) -> list[torch.Tensor]:
+    """Entries of each row that reach the threshold at some temperature, and few others."""
+    temperatures = torch.tensor(TEMPERATURES, dtype=log_sums.dtype, device=x.device)
+    lowest = (temperatures * (log_sums + _LOG_THRESHOLD)).amin(-1, keepdim=True).to(x.dtype)
+    if fixed_shape:
+        values = x.topk(min(_MOST_LARGE, x.shape[-1]), sorted=False).values
+        return list(values.unbind(0))
+    mask = x >= lowest
+    return list(torch.split(x[mask], mask.sum(-1).tolist()))

@@ -1,0 +1,105 @@
+"""What stock code tasks load from a hub as ``code_eval``: here our own judge, so nothing is fetched.
+
+Their functions (``pass_at_k`` and others) stay the harness's own. A stock task of the same run keeps what it loaded.
+"""
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lm_eval_calibration.code_judge import run_programs
+
+NAME = "code_eval"
+
+
+class CodeEval:
+    """The part of that metric's interface that the harness's tasks use."""
+
+    def __init__(self) -> None:
+        self._passed: dict[str, bool] = {}
+        self._wanted: dict[str, None] | None = None  # while programs are collected; in order
+
+    def compute(
+        self, references: Sequence[str], predictions: Sequence[Sequence[str]], k: Sequence[int] = (1, 10, 100)
+    ) -> tuple[dict[str, float], dict[int, list[Any]]]:
+        """Return ``pass@k`` for each k that there are enough candidates for, and each candidate's outcome.
+
+        Args:
+            references: [n] code that checks the candidates of a problem.
+            predictions: [n] the candidates.
+            k: how many candidates of a problem may be tried.
+        """
+        programs = [
+            [f"{candidate}\n{check}" for candidate in candidates]
+            for candidates, check in zip(predictions, references, strict=True)
+        ]
+        flat = [program for of_problem in programs for program in of_problem]
+        if self._wanted is not None:
+            self._wanted |= dict.fromkeys(flat)
+            passed = dict.fromkeys(flat, False)
+        else:
+            self._judge(flat)
+            passed = self._passed
+        outcomes = [[passed[program] for program in of_problem] for of_problem in programs]
+        scores = {
+            f"pass@{n}": float(np.mean([_pass_at_k(len(one), sum(one), n) for one in outcomes]))
+            for n in k
+            if all(len(one) >= n for one in outcomes)
+        }
+        details = {i: [(j, {"passed": p}) for j, p in enumerate(one)] for i, one in enumerate(outcomes)}
+        return scores, details
+
+    @contextmanager
+    def collecting(self) -> Iterator[None]:
+        """Only note the programs that come; at the end judge them all, several at a time."""
+        self._wanted = {}
+        try:
+            yield
+            wanted = list(self._wanted)
+        finally:
+            self._wanted = None
+        self._passed = {program: passed for program, passed in self._passed.items() if program in wanted}
+        self._judge(wanted)
+
+    def _judge(self, programs: Sequence[str]) -> None:
+        new = [program for program in dict.fromkeys(programs) if program not in self._passed]
+        verdicts = run_programs(new, progress=len(new) > 1)
+        self._passed |= {program: verdict.passed for program, verdict in zip(new, verdicts, strict=True)}
+
+
+CODE_EVAL = CodeEval()
+
+
+@contextmanager
+def ours_instead_of_the_hub_s(directory: Path) -> Iterator[None]:
+    """Let the task files in a directory load ours as they are imported, whatever has been imported of them before."""
+    import evaluate
+
+    prefix = ".".join(("lm_eval", "tasks", directory.name, ""))
+    load, ours = evaluate.load, CODE_EVAL
+
+    def load_ours(path: str, *args: Any, **options: Any) -> Any:
+        return ours if path == NAME else load(path, *args, **options)
+
+    before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.startswith(prefix)}
+    evaluate.load = load_ours
+    ours._wanted = {}  # the files try it out as they are imported: a program whose outcome they don't look at
+    try:
+        yield
+    finally:
+        ours._wanted = None
+        evaluate.load = load
+        for name in [name for name in sys.modules if name.startswith(prefix)]:
+            del sys.modules[name]
+        sys.modules.update(before)
+
+
+def _pass_at_k(n: int, n_passed: int, k: int) -> float:
+    """1 - C(n - c, k) / C(n, k): the probability that one of k candidates drawn of n passes. arXiv:2107.03374."""
+    if n - n_passed < k:
+        return 1.0
+    return float(1 - np.prod(1 - k / np.arange(n - n_passed + 1, n + 1)))

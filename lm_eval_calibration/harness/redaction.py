@@ -1,0 +1,74 @@
+"""Results without the texts of docs, prompts and answers: ids, hashes and numbers alone.
+
+They are taken out of what ``simple_evaluate`` returns, before any file, hub, W&B or Trackio sees it. A hash is no
+text, but who has a doc can tell by its hash that it was asked, and can guess a gold label of few possible values.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any
+
+from lm_eval_calibration.records.record import RECORD_KEY
+
+HARNESS_FIELDS = ("doc", "target", "arguments", "resps", "filtered_resps")
+"""What the harness writes of a doc, and expects to find: it stays, without a text."""
+
+_IDS = ("doc_id", "filter", "metrics", "doc_hash", "prompt_hash", "target_hash", RECORD_KEY)
+
+_CONFIG = (
+    *("task", "dataset_path", "dataset_name", "training_split", "validation_split", "test_split", "fewshot_split"),
+    *("output_type", "num_fewshot", "repeats", "unsafe_code", "should_decontaminate", "metadata"),
+)
+
+KEEP_TEXTS = ("--write_out", "-w", "--use_cache", "-c", "--cache_requests", "--show_config")
+"""Options of the harness that print or keep texts."""
+
+
+def redacting(simple_evaluate: Callable[..., Any]) -> Callable[..., Any]:
+    """Return the harness's ``simple_evaluate`` with results that hold no text of docs, prompts or answers."""
+
+    @wraps(simple_evaluate)
+    def evaluate(*args: Any, **kwargs: Any) -> Any:
+        results = simple_evaluate(*args, **kwargs)
+        if (tracker := kwargs.get("evaluation_tracker")) is not None:
+            tracker.general_config_tracker.system_instruction = None  # its hash stays
+        return results if results is None else redacted_results(results)
+
+    return evaluate
+
+
+def redacted_results(results: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the results with redacted samples, and with what names a task of its configuration."""
+    redacted = dict(results)
+    if "samples" in results:
+        redacted["samples"] = {task: [redacted_sample(s) for s in some] for task, some in results["samples"].items()}
+    redacted["configs"] = {
+        task: {key: config[key] for key in _CONFIG if key in config} for task, config in results["configs"].items()
+    }
+    if "system_instruction" in redacted:
+        redacted["system_instruction"] = None
+    return redacted
+
+
+def redacted_sample(sample: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a line of the samples with ids, hashes, the record, and the numbers under the metrics' names."""
+    kept = {key: sample[key] for key in _IDS if key in sample}
+    numbers = {key: numbers_of(value) for key, value in sample.items() if key not in (*_IDS, *HARNESS_FIELDS)}
+    numbers = {key: value for key, value in numbers.items() if value is not None}
+    responses = {key: numbers_of(list(sample.get(key, ()))) for key in ("resps", "filtered_resps")}
+    return {**kept, "doc": None, "target": "", "arguments": [], **responses, **numbers}
+
+
+def numbers_of(value: Any) -> Any:
+    """The value with None for every text in it."""
+    if isinstance(value, list | tuple):
+        return [numbers_of(item) for item in value]
+    if isinstance(value, dict):
+        return {key: numbers_of(item) for key, item in value.items()}
+    return value if isinstance(value, bool | int | float) else None
+
+
+def without_quotes(message: str) -> str:
+    """The message of an error without what it quotes of docs."""
+    return re.sub(r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\"""", "'…'", message)

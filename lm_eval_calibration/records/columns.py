@@ -1,0 +1,342 @@
+"""Many docs' records as columns: what metrics need of a doc, in less than a hundred bytes, and the metrics' arrays.
+
+Docs are taken one by one and are not kept: a million of them fit where some ten thousand records would.
+"""
+
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_eval_calibration import metrics
+from lm_eval_calibration.metrics.validation import check_n_bins
+from lm_eval_calibration.records.corpus import Corpus
+
+KEPT_PROB = 0.05
+"""A record that does not say from where on its probabilities were kept has all that are at least this large."""
+
+CHUNK = 1024
+"""Docs that are turned into arrays at a time."""
+
+
+class Doc(Protocol):
+    """What columns take of a record; see :class:`~lm_eval_calibration.records.Record`."""
+
+    @property
+    def task(self) -> str:
+        """Name of the task."""
+
+    @property
+    def doc_id(self) -> int | None:
+        """Number in its split."""
+
+    @property
+    def kind(self) -> str:
+        """``multiple_choice``, or another."""
+
+    @property
+    def confidence(self) -> float | None:
+        """That its answer is right; None where it is undefined."""
+
+    @property
+    def correct(self) -> int | None:
+        """Whether it is."""
+
+    @property
+    def log_likelihoods(self) -> Sequence[float]:
+        """Of the choices, in nats."""
+
+    @property
+    def gold(self) -> int | None:
+        """Index of the right choice; None where the label is broken."""
+
+    @property
+    def log_probs(self) -> Sequence[float] | None:
+        """Of the reference's tokens."""
+
+    @property
+    def large_probs(self) -> Sequence[Sequence[float]] | None:
+        """At each of these positions."""
+
+    @property
+    def kept_from(self) -> float | None:
+        """From where on ``large_probs`` has them all."""
+
+    @property
+    def corpus(self) -> Corpus | None:
+        """Sums over the tokens of a text, in place of these."""
+
+
+class Judged(NamedTuple):
+    """A doc of which only the confidence and whether the answer is right are looked at."""
+
+    task: str
+    doc_id: int | None
+    confidence: float | None
+    correct: int | None
+    kind: str = "judged"
+    log_likelihoods: Sequence[float] = ()
+    gold: int | None = None
+    log_probs: Sequence[float] | None = None
+    large_probs: Sequence[Sequence[float]] | None = None
+    kept_from: float | None = None
+    corpus: Corpus | None = None
+
+
+class _Chunk(NamedTuple):
+    """Some docs.
+
+    Attributes:
+        task: [n] number of the doc's task.
+        doc_id: [n] -1 for none.
+        gold: [n] index of the gold choice; where there are no choices, whether the answer is right (2: undefined).
+        n_choices: [n] number of choices; 0 for docs of other kinds.
+        log_likelihoods: [sum of n_choices] of the choices, doc after doc.
+        confidence: [docs without choices] nan where it is undefined.
+        n_positions: [n] positions of the reference; 0 where no token distributions were recorded.
+        n_gaps: [n] bins but the first whose gap sum is not 0.
+        gap_bin: [sum of n_gaps] these bins, doc after doc.
+        gap: [sum of n_gaps] their gap sums; the first bin's is what makes them add up to 0.
+    """
+
+    task: NDArray[np.integer[Any]]
+    doc_id: NDArray[np.int64]
+    gold: NDArray[np.integer[Any]]
+    n_choices: NDArray[np.integer[Any]]
+    log_likelihoods: NDArray[np.float64]
+    confidence: NDArray[np.float64]
+    n_positions: NDArray[np.integer[Any]]
+    n_gaps: NDArray[np.integer[Any]]
+    gap_bin: NDArray[np.integer[Any]]
+    gap: NDArray[np.float64]
+
+
+_UNDEFINED = 2
+"""Stands for whether an answer is right where nobody can tell."""
+
+
+class Columns:
+    """The docs with a sound gold label, added one by one, as arrays.
+
+    Args:
+        n_bins: bins of the gap sums that Full-ECE is computed from.
+
+    Raises:
+        ValueError: ``n_bins`` is not a positive integer.
+    """
+
+    def __init__(self, n_bins: int = 10) -> None:
+        self.n_bins = check_n_bins(n_bins)
+        self._chunks: list[_Chunk] = []
+        self._pending: list[Doc] = []
+        self._tasks: dict[str, int] = {}
+        self._no_gaps = ""  # why there are none
+
+    @classmethod
+    def of(cls, docs: Iterable[Doc], n_bins: int = 10) -> Self:
+        """Take the columns of these docs; an iterator's docs are not kept."""
+        columns = cls(n_bins)
+        for doc in docs:
+            columns.add(doc)
+        columns._compact()
+        return columns
+
+    def add(self, doc: Doc) -> None:
+        """Take a doc; one with choices whose gold label is broken is left out."""
+        if doc.gold is not None or doc.kind != "multiple_choice":
+            self._pending.append(doc)
+            if len(self._pending) == CHUNK:
+                self._compact()
+
+    def __len__(self) -> int:
+        return len(self._pending) + sum(len(chunk.doc_id) for chunk in self._chunks)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the docs' arrays."""
+        self._compact()
+        return sum(column.nbytes for chunk in self._chunks for column in chunk)
+
+    def arrays(self, kind: str) -> tuple[Any, Any]:
+        """Return the two arguments that metrics of a kind take, ordered by task, then doc id.
+
+        Args:
+            kind: ``top_label`` (confidence [N], correct [N]), ``choices`` (probs [N, K], or N vectors where K
+                differs; labels [N]) or ``full_vocabulary`` (gap_sums [N, n_bins], n_positions [N]). Docs
+                without a confidence (an empty generation, say) are left out of the first, without a single
+                reference token of the last.
+
+        Raises:
+            ValueError: Unknown kind; for ``choices`` a doc that has none; for ``full_vocabulary`` a doc without
+                (sound) token distributions, or with too few of their probabilities for so many bins.
+        """
+        self._compact()
+        if kind == "top_label":
+            return self._top_label()
+        if kind == "choices":
+            return self._choices()
+        if kind == "full_vocabulary":
+            return self._full_vocabulary()
+        raise ValueError(f"unknown kind of metric {kind!r}; there are top_label, choices and full_vocabulary")
+
+    def _compact(self) -> None:
+        """Turn the pending docs into arrays."""
+        docs, self._pending = self._pending, []
+        if not docs:
+            return
+        for task in {doc.task for doc in docs} - self._tasks.keys():
+            self._tasks[task] = len(self._tasks)
+        self._chunks.append(
+            _Chunk(
+                _small([self._tasks[doc.task] for doc in docs]),
+                np.array([-1 if doc.doc_id is None else doc.doc_id for doc in docs], dtype=np.int64),
+                _small([_outcome(doc) for doc in docs]),
+                _small([len(doc.log_likelihoods) for doc in docs]),
+                np.fromiter(chain.from_iterable(doc.log_likelihoods for doc in docs), dtype=np.float64),
+                np.array([doc.confidence for doc in docs if doc.kind != "multiple_choice"], dtype=np.float64),
+                _small([_n_positions(doc) for doc in docs]),
+                *self._gaps(docs),
+            )
+        )
+
+    def _gaps(self, docs: list[Doc]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        """Columns n_gaps, gap_bin and gap of the docs; zeros from the first docs on that have no sound ones."""
+        sums = np.zeros((len(docs), self.n_bins))
+        if not self._no_gaps:
+            try:
+                sums = doc_gap_sums(docs, self.n_bins)
+            except (ValueError, TypeError) as error:
+                self._no_gaps = str(error)  # of no concern to metrics of another kind
+        rows, bins = np.nonzero(sums[:, 1:])
+        n_gaps = np.bincount(rows, minlength=len(docs))
+        return _small(n_gaps), _small(bins + 1), sums[rows, bins + 1]
+
+    def _column(self, name: str) -> NDArray[Any]:
+        parts = [getattr(chunk, name) for chunk in self._chunks]
+        return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
+
+    def _order(self) -> NDArray[np.int64]:
+        """Docs by task, then doc id, then as they came."""
+        rank = np.argsort(np.argsort(list(self._tasks)))
+        return np.lexsort((self._column("doc_id"), rank[self._column("task")]))
+
+    def _top_label(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        gold, order = self._column("gold"), self._order()
+        confidence, correct = np.empty(len(gold)), np.empty(len(gold), dtype=np.int64)
+        for docs, _, log_likelihoods in self._by_n_choices():
+            confidence[docs] = _softmax(log_likelihoods).max(axis=1)
+            correct[docs] = log_likelihoods.argmax(axis=1) == gold[docs]  # the first of equals, as the harness counts
+        others = self._column("n_choices") == 0
+        confidence[others], correct[others] = self._column("confidence"), gold[others]
+        order = order[~np.isnan(confidence[order]) & ~(others & (gold == _UNDEFINED))[order]]
+        return confidence[order], correct[order]
+
+    def _choices(self) -> tuple[NDArray[np.float64] | list[NDArray[np.float64]], NDArray[np.int64]]:
+        order = self._order()
+        without = np.flatnonzero(self._column("n_choices") == 0)
+        if len(without):
+            task = list(self._tasks)[self._column("task")[without[0]]]
+            raise ValueError(
+                f"{task}: a generated answer has no choices; brier_top_label, ece and auroc are defined for it, "
+                "brier_score, nll and classwise metrics are not"
+            )
+        labels = self._column("gold")[order].astype(np.int64)
+        groups = [(docs, entries, _softmax(rows)) for docs, entries, rows in self._by_n_choices()]
+        if len(groups) == 1:
+            return groups[0][2][order], labels
+        n_choices = self._column("n_choices")
+        ends = np.cumsum(n_choices, dtype=np.int64)
+        flat = np.empty(ends[-1] if len(ends) else 0)
+        for _, entries, probs in groups:
+            flat[entries] = probs
+        return [flat[ends[i] - n_choices[i] : ends[i]] for i in order.tolist()], labels
+
+    def _full_vocabulary(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        if self._no_gaps:
+            raise ValueError(self._no_gaps)
+        order = self._order()
+        gaps = np.zeros((len(order), self.n_bins))
+        place = np.empty(len(order), dtype=np.int64)
+        place[order] = np.arange(len(order))
+        gaps[np.repeat(place, self._column("n_gaps")), self._column("gap_bin")] = self._column("gap")
+        gaps[:, 0] = -gaps[:, 1:].sum(axis=1)
+        n_positions = self._column("n_positions")[order].astype(np.int64)
+        some = (n_positions > 0) | (self._column("n_choices")[order] > 0)
+        return gaps[some], n_positions[some]
+
+    def _by_n_choices(self) -> Iterable[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
+        """Docs with the same number of choices, where their log-likelihoods lie, and these, [n, K]."""
+        n_choices, flat = self._column("n_choices"), self._column("log_likelihoods")
+        first = np.cumsum(n_choices, dtype=np.int64) - n_choices
+        for k in np.unique(n_choices[n_choices > 0]):
+            docs = np.flatnonzero(n_choices == k)
+            entries = first[docs, None] + np.arange(k)
+            yield docs, entries, flat[entries]
+
+
+def doc_gap_sums(docs: Sequence[Doc], n_bins: int) -> NDArray[np.float64]:
+    """Hits minus probability mass of each Full-ECE bin of each doc, [N, n_bins], summed over its positions.
+
+    Raises:
+        ValueError: naming the first doc without token distributions, or with some that can't be.
+    """
+    if any(doc.corpus is not None for doc in docs):
+        return np.concatenate([_corpus_gap_sums(doc, n_bins) for doc in docs])
+    for doc in docs:
+        if doc.log_probs is None or doc.large_probs is None:
+            raise ValueError(f"{doc.task} doc {doc.doc_id}: no token distributions were recorded")
+    metrics.check_kept_from(n_bins, max(KEPT_PROB if doc.kept_from is None else doc.kept_from for doc in docs))
+    positions = [large for doc in docs for large in doc.large_probs or ()]
+    log_probs = list(chain.from_iterable(doc.log_probs or () for doc in docs))
+    large_probs = list(chain.from_iterable(positions))
+    try:
+        n_large = np.array([len(large) for large in positions], dtype=np.int64)
+        gaps = metrics.gap_sums_of_positions(large_probs, n_large, np.exp(log_probs), n_bins=n_bins)
+    except (ValueError, TypeError) as error:
+        if len(docs) == 1:
+            raise ValueError(f"{docs[0].task} doc {docs[0].doc_id}: {error}") from error
+        for doc in docs:
+            doc_gap_sums([doc], n_bins)
+        raise
+    n_positions = np.array([len(doc.log_probs or ()) for doc in docs])
+    sums, some = np.zeros((len(docs), n_bins)), n_positions > 0
+    if some.any():
+        sums[some] = np.add.reduceat(gaps, (np.cumsum(n_positions) - n_positions)[some], axis=0)
+    return sums
+
+
+def _corpus_gap_sums(doc: Doc, n_bins: int) -> NDArray[np.float64]:
+    """Gap sums [1, n_bins] of a doc among which some are texts of a corpus: those know their run's bins only."""
+    if doc.corpus is None:
+        return doc_gap_sums([doc], n_bins)
+    if doc.corpus.gap_sums is None:
+        raise ValueError(f"{doc.task} doc {doc.doc_id}: no token distributions were recorded")
+    if doc.corpus.n_bins != n_bins:
+        raise ValueError(
+            f"{doc.task} doc {doc.doc_id}: the sums of a corpus are those of the {doc.corpus.n_bins} bins of its run, "
+            f"not of {n_bins}: ask for n_bins={doc.corpus.n_bins}, or run again"
+        )
+    return np.array([doc.corpus.gap_sums])
+
+
+def _n_positions(doc: Doc) -> int:
+    return len(doc.log_probs or ()) if doc.corpus is None else doc.corpus.n_tokens or 0
+
+
+def _outcome(doc: Doc) -> int:
+    outcome = doc.gold if doc.kind == "multiple_choice" else doc.correct
+    return _UNDEFINED if outcome is None else outcome
+
+
+def _softmax(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    weights = np.exp(rows - rows.max(axis=-1, keepdims=True))
+    probs: NDArray[np.float64] = weights / weights.sum(axis=-1, keepdims=True)
+    return probs
+
+
+def _small(values: Any) -> NDArray[Any]:
+    """Integers of at least 0 in as few bytes as they fit in."""
+    array = np.asarray(values, dtype=np.int64)
+    return array.astype(np.min_scalar_type(array.max(initial=0)))

@@ -1,0 +1,1 @@
+"""What people read of logged runs: one folder a command, over shared tables, pages and sentences."""

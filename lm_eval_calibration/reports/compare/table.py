@@ -1,0 +1,280 @@
+"""Runs by metrics: values with intervals on each run's docs, and every two runs tested on the docs both have.
+
+The best value of a column is marked, and with it every run that is not shown to be worse: whose difference from the
+best is not significant at 5% after Holm's procedure over all pairs, metrics and tasks of the table. So the marks of the
+whole table are wrong about any difference at most 5% of the time.
+"""
+
+import math
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations
+from typing import Any, Literal, NamedTuple
+
+from lm_eval_calibration import metrics
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.results import Run, RunComparison, TaskComparison, compare_runs
+from lm_eval_calibration.results.differences import METRICS, POOLED
+
+ALPHA = 0.05
+
+MANY_TASKS = 12
+"""With more tasks than this their groups are shown in their place, where they have any."""
+
+DEFAULT_METRICS = ("acc", *metrics.CORE)
+
+OF_ANSWERS = ("acc", "brier_top_label", "ece", "full_ece", "auroc")
+"""The same where all answers were generated; ``ace`` of one class has no test of its own."""
+
+_OF_THE_MODEL = ("tokenizer", "vocabulary")
+"""Fields of a certificate that differ between models; where that matters the metric says so."""
+
+Mark = Literal["best", "tied", ""]
+
+
+class Cell(NamedTuple):
+    """A metric of a run.
+
+    Attributes:
+        value: nan where it is undefined.
+        low: lower end of its 95% interval.
+        high: upper end.
+        mark: "best" of the comparable runs, "tied" with it within noise, or "".
+        reason: why it is undefined, or not comparable with the other runs.
+    """
+
+    value: float
+    low: float
+    high: float
+    mark: Mark = ""
+    reason: str = ""
+
+
+class Pair(NamedTuple):
+    """Two runs by a metric, on the docs that both have.
+
+    Attributes:
+        task: name of the task; "all" for the docs of all tasks.
+        metric: its name.
+        a: label of a run.
+        b: label of another.
+        difference: estimate of b less a.
+        low: lower end of its 95% interval.
+        high: upper end.
+        p_value: of no difference.
+        p_adjusted: the same after Holm's procedure over the table.
+        paired: whether the same docs were compared one by one.
+        n_docs: number of docs of a that were compared.
+        reason: why there is no difference; "" where there is one.
+    """
+
+    task: str
+    metric: str
+    a: str
+    b: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    p_adjusted: float
+    paired: bool
+    n_docs: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Scope:
+    """A task, a group, or the docs of all tasks.
+
+    Attributes:
+        task: its name; "all" for the docs of all tasks.
+        n_docs: number of docs by run.
+        rows: cells by run and metric.
+    """
+
+    task: str
+    n_docs: dict[str, int]
+    rows: dict[str, dict[str, Cell]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Runs compared.
+
+    Attributes:
+        labels: of the runs, in the order given.
+        metrics: names of the columns.
+        n_bins: bins of the binned metrics.
+        scopes: the docs of all tasks first, where there are several.
+        pairs: all tests.
+        notes: what else should be known.
+    """
+
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...]
+    n_bins: int
+    scopes: tuple[Scope, ...]
+    pairs: tuple[Pair, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def n_tests(self) -> int:
+        """Number of tests that Holm's procedure was over."""
+        return sum(not math.isnan(pair.p_value) for pair in self.pairs)
+
+
+def make_table(
+    runs: dict[str, Run],
+    names: Sequence[str],
+    tasks: Sequence[str] | None = None,
+    progress: Callable[[Sequence[Any]], Any] = lambda pairs: pairs,
+) -> Table:
+    """Compare runs.
+
+    Args:
+        runs: by label; two at least, of one number of bins.
+        names: of the metrics.
+        tasks: those to show, groups too ("all" for the docs of all tasks); where not given all that the runs have in
+            common, but of more than twelve tasks in groups the groups alone.
+        progress: is given the pairs of runs and yields them.
+
+    Raises:
+        UserError: no task in common, or none of that name.
+    """
+    common = [task for task in next(iter(runs.values())).tasks if all(task in run.tasks for run in runs.values())]
+    if not common:
+        listed = "; ".join(f"{label} has {', '.join(run.tasks)}" for label, run in runs.items())
+        raise UserError(f"the runs have no task in common: {listed}")
+    scopes = _scopes_of(list(runs.values()), common)
+    if unknown := [task for task in tasks or () if task not in scopes]:
+        raise UserError(f"no task or group {unknown[0]!r} in common; there are {', '.join(scopes)}")
+    shown = list(tasks or _worth_showing(scopes, common))
+    records = {label: [r for r in run.records if r.task in common] for label, run in runs.items()}
+    compared: dict[tuple[str, str], RunComparison] = {}
+    pairs: list[Pair] = []
+    for a, b in progress(list(combinations(runs, 2))):
+        found = compared[a, b] = _compare(records[a], records[b], names, runs[a].n_bins)
+        pairs += [pair for scope in found.tasks if scope.task in shown for pair in _pairs(a, b, scope)]
+        for name in (name for name in shown if name not in common):
+            here, there = ([r for r in records[label] if r.task in scopes[name]] for label in (a, b))
+            pooled = found.pooled if name == POOLED else _compare(here, there, names, runs[a].n_bins).pooled
+            pairs += [] if pooled is None else _pairs(a, b, replace(pooled, task=name))
+    pairs = _adjusted(pairs)
+    filled = tuple(_scope(name, scopes[name], runs, names, pairs) for name in shown)
+    notes = tuple(dict.fromkeys(note for labels, found in compared.items() for note in _notes(*labels, found)))
+    notes += tuple(f"{label}: {said}" for label, run in runs.items() for said in run.suspicions)
+    return Table(tuple(runs), tuple(names), next(iter(runs.values())).n_bins, filled, tuple(pairs), notes)
+
+
+def _scopes_of(runs: Sequence[Run], common: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """All docs, the groups that are the same tasks in every run, and the tasks: name to tasks."""
+    every: dict[str, tuple[str, ...]] = {task: (task,) for task in common}
+    if len(common) == 1:
+        return every
+    groups = {
+        name: inside
+        for name, inside in runs[0].groups.items()
+        if set(inside) < set(common) and all(run.groups.get(name) == inside for run in runs)
+    }
+    return {POOLED: tuple(common), **groups, **every}
+
+
+def _worth_showing(scopes: dict[str, tuple[str, ...]], common: Sequence[str]) -> list[str]:
+    """All of them, but of many tasks in groups the groups alone."""
+    grouped = {task for name, inside in scopes.items() if name not in (POOLED, *common) for task in inside}
+    return [name for name in scopes if len(common) <= MANY_TASKS or name not in grouped]
+
+
+def _compare(a: Sequence[Record], b: Sequence[Record], names: Sequence[str], n_bins: int) -> RunComparison:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # each difference keeps its reason
+            return compare_runs(a, b, names=names, n_bins=n_bins)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _pairs(a: str, b: str, scope: TaskComparison) -> list[Pair]:
+    return [
+        Pair(
+            scope.task,
+            name,
+            a,
+            b,
+            d.difference,
+            d.low,
+            d.high,
+            d.p_value,
+            math.nan,
+            scope.paired,
+            scope.n_a,
+            d.reason if math.isnan(d.difference) else "",
+        )
+        for name, d in scope.differences.items()
+    ]
+
+
+def _adjusted(pairs: Sequence[Pair]) -> list[Pair]:
+    adjusted = metrics.holm([pair.p_value for pair in pairs])
+    return [pair._replace(p_adjusted=float(p)) for pair, p in zip(pairs, adjusted, strict=True)]
+
+
+def _scope(
+    name: str, tasks: Sequence[str], runs: dict[str, Run], metrics_shown: Sequence[str], pairs: Sequence[Pair]
+) -> Scope:
+    rows = {}
+    for label, run in runs.items():
+        measured = run.metrics(tasks, names=metrics_shown)
+        rows[label] = {metric: Cell(m.value, m.low, m.high, reason=m.reason or "") for metric, m in measured.items()}
+    for metric in metrics_shown:
+        _mark(rows, metric, [pair for pair in pairs if pair.task == name and pair.metric == metric])
+    return Scope(name, {label: sum(len(run.docs[t]) for t in tasks) for label, run in runs.items()}, rows)
+
+
+def _mark(rows: dict[str, dict[str, Cell]], name: str, pairs: Sequence[Pair]) -> None:
+    """Mark the best of a column and its ties; a column in which any two can't be compared has none."""
+    defined = [label for label, row in rows.items() if not math.isnan(row[name].value)]
+    between = {frozenset((pair.a, pair.b)): pair for pair in pairs}
+    twos = map(frozenset, combinations(defined, 2))
+    reasons = [between[two].reason if two in between else f"{name} of these docs is not tested" for two in twos]
+    if any(reasons):
+        reason = next(filter(None, reasons))
+        for label in defined:
+            rows[label][name] = rows[label][name]._replace(reason=reason)
+        return
+    if len(defined) < 2:
+        return
+    best = min(defined, key=lambda label: _badness(name, rows[label][name].value))
+    for label in defined:
+        if label == best:
+            rows[label][name] = rows[label][name]._replace(mark="best")
+        elif not between[frozenset((label, best))].p_adjusted <= ALPHA:
+            rows[label][name] = rows[label][name]._replace(mark="tied")
+
+
+def _badness(name: str, value: float) -> float:
+    higher_is_better = METRICS[name].higher_is_better
+    return abs(value) if higher_is_better is None else -value if higher_is_better else value
+
+
+def _notes(a: str, b: str, found: RunComparison) -> list[str]:
+    notes = []
+    for scope in found.tasks:
+        if not scope.paired:
+            notes.append(f"{scope.task}: {a} and {b} have other docs and are compared unpaired")
+        elif scope.left_out_a or scope.left_out_b:
+            notes.append(f"{scope.task}: {a} and {b} are tested on the {scope.n_a} docs that both have")
+        if scope.other_golds:
+            notes.append(f"{scope.task}: {scope.other_golds} docs of {a} and {b} have other gold answers")
+    if any(scope.other_prompts for scope in found.tasks):
+        notes.append(f"{a} and {b} were asked with different prompts")
+    if unlike := [str(d) for d in found.unlike if d.field.split(".")[-1] not in _OF_THE_MODEL]:
+        notes.append(f"{a} and {b} were not measured alike ({'; '.join(unlike)})")
+    if left := [*found.only_a, *found.only_b]:
+        notes.append(f"not in every run and left out: {', '.join(left)}")
+    for difference in found.tasks[0].differences.values():
+        if math.isnan(difference.difference) and difference.name == "full_ece":
+            notes.append(difference.reason)
+    return notes

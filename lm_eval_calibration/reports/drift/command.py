@@ -1,0 +1,163 @@
+"""``lm-eval-calibration drift``: the new run against the base run."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records.files import write_whole
+from lm_eval_calibration.reports.drift.comparability import docs_apart, has_distributions, settings_apart
+from lm_eval_calibration.reports.drift.formats import FORMATS
+from lm_eval_calibration.reports.drift.gate import DEFAULT_METRICS, TOLERANCE, gate
+from lm_eval_calibration.reports.drift.history import Entry, append, read_history
+from lm_eval_calibration.reports.drift.picture import write_picture
+from lm_eval_calibration.reports.drift.result import EXIT_CODES, Result
+from lm_eval_calibration.results import Run, RunComparison, compare_runs, load_run
+from lm_eval_calibration.results.differences import METRICS, POOLED
+from lm_eval_calibration.results.identity import date_of, fingerprint, labels
+
+
+def drift(
+    base: Path,
+    new: Path,
+    *,
+    metrics: str | None,
+    tolerance: Sequence[str],
+    n_bins: int | None,
+    form: str,
+    output: Path | None,
+    history: Path | None,
+    picture: Path | None,
+) -> int:
+    """Print or write what the gate says; append to the history; return the exit code.
+
+    Args:
+        base: the base run's folder or file.
+        new: the new run's.
+        metrics: names of those to test, separated by commas; the core ones where not given.
+        tolerance: "0.02" for all metrics, or "ece=0.02" for one, which is then tested.
+        n_bins: bins of the binned metrics; those of the runs where not given.
+        form: name of a format.
+        output: file to write instead of printing.
+        history: history file.
+        picture: file for the history's picture.
+    """
+    if form not in FORMATS:
+        raise UserError(f"no format {form!r}; there are {', '.join(FORMATS)}")
+    if picture is not None and history is None:
+        raise UserError("--picture shows a history: give --history FILE too")
+    tolerances = parse_tolerances(metrics, tolerance)
+    if history is not None:
+        read_history(history)  # a broken one is refused before any work
+    one, other = load_run(base, n_bins=n_bins), load_run(new, n_bins=n_bins)
+    if (known := fingerprint(one)) == fingerprint(other):
+        raise UserError(f"{base} and {new} hold the same run")
+    result = judge(one, other, tolerances, named=metrics is not None)
+    said = FORMATS[form](result)
+    if output is None:
+        typer.echo(said, nl=False)
+    else:
+        write_whole(output, said)
+        typer.echo(f"{result.summary()} ({output})", err=True)
+    if history is not None and not result.reasons:
+        names = list(dict.fromkeys(test.metric for test in result.tests))
+        entries = append(history, [_entry(one, names), _entry(other, names, known, result)])
+        if picture is not None:
+            write_picture(picture, entries)
+    return EXIT_CODES[result.verdict]
+
+
+def parse_tolerances(metrics: str | None, tolerance: Sequence[str]) -> dict[str, float]:
+    """Return the tolerance of each metric to test.
+
+    Raises:
+        UserError: an unknown metric or no number.
+    """
+    names = list(DEFAULT_METRICS) if metrics is None else [name.strip() for name in metrics.split(",")]
+    for_all, single = TOLERANCE, {}
+    for text in tolerance:
+        name, equals, number = text.rpartition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < math.inf:
+            raise UserError(f"--tolerance {text}: it is a number of at least 0, as 0.02, or METRIC=NUMBER, as ece=0.02")
+        if equals:
+            single[name] = value
+        else:
+            for_all = value
+    for name in (*names, *single):
+        if name not in METRICS:
+            raise UserError(f"no metric {name!r}; there are {', '.join(METRICS)}")
+    return dict.fromkeys(names, for_all) | single
+
+
+def judge(base: Run, new: Run, tolerances: dict[str, float], *, named: bool) -> Result:
+    """Return what the gate says of two runs.
+
+    Args:
+        base: the base run.
+        new: the new run.
+        tolerances: by metric.
+        named: whether the metrics were asked for by name, so that one that can't be computed is an obstacle.
+    """
+    label, other = labels([base, new])
+    reasons, notes = settings_apart(base, new), []
+    if "full_ece" in tolerances and not named and not has_distributions(base) and not has_distributions(new):
+        tolerances = {name: value for name, value in tolerances.items() if name != "full_ece"}
+        notes.append("full_ece is not tested: the runs have no token distributions")
+    if reasons:
+        return Result(label, other, n_bins=new.n_bins, reasons=tuple(reasons), notes=tuple(notes))
+    comparison = _compare(base, new, tolerances)
+    notes += _notes(comparison)
+    reasons = docs_apart(comparison, tolerances)
+    tests = () if reasons else gate(comparison, tolerances)
+    return Result(label, other, n_bins=new.n_bins, tests=tests, reasons=tuple(reasons), notes=tuple(notes))
+
+
+def _compare(base: Run, new: Run, tolerances: dict[str, float]) -> RunComparison:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what is undefined says so in its own row
+            return compare_runs(base.records, new.records, names=list(tolerances), n_bins=new.n_bins)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+
+
+def _notes(comparison: RunComparison) -> list[str]:
+    notes = [f"{task} is in NEW only and not tested" for task in comparison.only_b]
+    for task in comparison.tasks:
+        if not task.paired:
+            notes.append(f"{task.task}: the runs have other docs, so they are compared unpaired")
+        elif task.left_out_a or task.left_out_b:
+            counts = f"{task.left_out_a} docs of BASE and {task.left_out_b} of NEW"
+            notes.append(f"{task.task}: {counts} are not in both (or have a broken gold label) and are left out")
+    notes += [f"not the same in both runs: {difference}" for difference in comparison.unlike]
+    return notes
+
+
+def _entry(run: Run, names: Sequence[str], base: str = "", result: Result | None = None) -> Entry:
+    scopes = {task: run.docs[task].name for task in run.tasks} | ({POOLED: ""} if len(run.tasks) > 1 else {})
+    values = {}
+    for scope in scopes:
+        found = run.metrics(None if scope == POOLED else scope, names=names)
+        values[scope] = {name: [_null(m.value), _null(m.low), _null(m.high)] for name, m in found.items()}
+    return Entry(
+        run=fingerprint(run),
+        date=date_of(run),
+        model=run.model,
+        n_bins=run.n_bins,
+        values=values,
+        n_docs={scope: len(run.docs[scope]) if scope in run.docs else len(run) for scope in scopes},
+        base=base,
+        verdict="" if result is None else result.verdict,
+        drifted=() if result is None else tuple(f"{test.task} {test.metric}" for test in result.drifted),
+    )
+
+
+def _null(value: float) -> float | None:
+    return value if math.isfinite(value) else None

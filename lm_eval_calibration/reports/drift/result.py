@@ -1,0 +1,84 @@
+"""What the gate says, as data."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from lm_eval_calibration.reports.drift.gate import ALPHA, Test
+
+EXIT_CODES = {"ok": 0, "drifted": 1, "not comparable": 2}
+"""Exit code of the command by verdict."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the gate says of a new run against a base run.
+
+    Attributes:
+        base: label of the base run.
+        new: label of the new run.
+        n_bins: bins of the binned metrics.
+        tests: one for each task and metric; none where the runs are not comparable.
+        reasons: why they are not.
+        notes: what else should be known.
+    """
+
+    base: str
+    new: str
+    n_bins: int
+    tests: tuple[Test, ...] = ()
+    reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def verdict(self) -> Literal["ok", "drifted", "not comparable"]:
+        """Whether anything has drifted."""
+        if self.reasons:
+            return "not comparable"
+        return "drifted" if self.drifted else "ok"
+
+    @property
+    def drifted(self) -> tuple[Test, ...]:
+        """Tests that say so."""
+        return tuple(test for test in self.tests if test.verdict == "drifted")
+
+    @property
+    def n_tests(self) -> int:
+        """Number of tests that Holm's procedure was over."""
+        return sum(not math.isnan(test.p_value) for test in self.tests)
+
+    def summary(self) -> str:
+        """Say in one line what came out."""
+        if self.reasons:
+            return "not comparable: " + "; ".join(self.reasons)
+        counts = {name: sum(test.verdict == name for test in self.tests) for name in ("within", "unclear", "undefined")}
+        parts = [
+            f"{counts['within']} shown to be within the tolerance",
+            f"{counts['unclear']} unclear (too few docs to tell)",
+            f"{counts['undefined']} undefined",
+        ]
+        said = ", ".join(part for part in parts if not part.startswith("0 "))
+        if self.drifted:
+            names = ", ".join(f"{test.metric} of {test.task}" for test in self.drifted)
+            return f"drifted: {names}" + (f"; {said}" if said else "")
+        return f"no drift shown: {said}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as JSON-ready data; undefined numbers are null."""
+        return {
+            "verdict": self.verdict,
+            "summary": self.summary(),
+            "base": self.base,
+            "new": self.new,
+            "n_bins": self.n_bins,
+            "test": "one-sided, worsening beyond the tolerance; p-values adjusted by Holm over all tests",
+            "alpha": ALPHA,
+            "n_tests": self.n_tests,
+            "reasons": list(self.reasons),
+            "notes": list(self.notes),
+            "tests": [{key: _null(value) for key, value in test._asdict().items()} for test in self.tests],
+        }
+
+
+def _null(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

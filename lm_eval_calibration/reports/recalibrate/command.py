@@ -1,0 +1,183 @@
+"""``lm-eval-calibration recalibrate``: fit on RESULTS, or apply a saved map to others."""
+
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.metrics import CATALOG
+from lm_eval_calibration.recalibration import (
+    METHODS,
+    Docs,
+    Forecasts,
+    MapByGroup,
+    Temperature,
+    TokenTemperature,
+    before_after,
+    choose_threshold,
+    compare_domains,
+    cross_fit,
+    cross_fit_operating_point,
+    judge_threshold,
+)
+from lm_eval_calibration.recalibration.map_file import SavedMap
+from lm_eval_calibration.reports.recalibrate import tokens
+from lm_eval_calibration.reports.recalibrate.reading import read_docs
+from lm_eval_calibration.reports.recalibrate.tables import (
+    print_changes,
+    print_domains,
+    print_operating_point,
+    print_strata,
+    say,
+)
+
+STRATA_METRICS = ("brier_score", "brier_top_label", "nll", "ece", "auroc", "overconfidence")
+"""What is shown of each group."""
+
+
+def fit(
+    results: Sequence[Path],
+    *,
+    method: str,
+    by: str | None,
+    fit_on: str | None,
+    output: Path | None,
+    folds: int,
+    n_bins: int,
+    error_rate: float | None,
+) -> None:
+    """Fit and judge, on other docs, and save the map.
+
+    Without ``fit_on`` by cross-fitting; the saved map is then fitted on all docs. With it on the calibration split
+    that it names, judged on the rest.
+    """
+    if method not in (*METHODS, TokenTemperature.method):
+        raise UserError(f"no method {method!r}; there are {', '.join(METHODS)} and {TokenTemperature.method}")
+    with _notes():
+        if method == TokenTemperature.method:
+            if any(option is not None for option in (by, fit_on, error_rate)):
+                raise UserError(f"--method {method} is one temperature: --by, --fit_on and --error_rate are for others")
+            tokens.fit(results, output=output, folds=folds, n_bins=n_bins)
+            return
+        docs = _read(results, by)
+        _check_fits(method, docs)
+        if fit_on is None:
+            saved = _fit_map(method, docs, by, error_rate)
+            _cross_fit(saved, docs, folds=folds, n_bins=n_bins)
+        else:
+            here = _split(results, fit_on)
+            saved = _fit_map(method, docs.take(np.flatnonzero(here)), by, error_rate)
+            _judge(saved, docs.take(np.flatnonzero(~here)), fit_on, n_bins)
+    if output is not None:
+        saved.write(output)
+        n_docs = len(saved.map.fitted_on)
+        say(f"the map, fitted on {n_docs} docs, is in {output}; judge it on others with --apply {output}")
+
+
+def apply(path: Path, results: Sequence[Path], *, n_bins: int) -> None:
+    """Judge a saved map on docs that it was not fitted on."""
+    saved = SavedMap.read(path)
+    with _notes():
+        if saved.map.method == TokenTemperature.method:
+            tokens.apply(saved, str(path), results, n_bins=n_bins)
+            return
+        _judge(saved, _read(results, saved.by), str(path), n_bins)
+
+
+def _cross_fit(saved: SavedMap, docs: Docs, *, folds: int, n_bins: int) -> None:
+    """Print how the method does, each fold judged by a map of the others."""
+    method, for_all = saved.map.method, MapByGroup.fit(saved.map.method, docs.in_one_group())
+    crossed = cross_fit(method, docs, n_folds=folds)
+    say(f"{method}: {len(docs)} docs in {len(crossed.maps)} folds, each judged by a map fitted on the other folds")
+    if isinstance(one := for_all.maps[""], Temperature):
+        say(f"temperature of all docs: {one.temperature:.4f}")
+    _print_before_after(docs.forecasts, crossed.forecasts, n_bins)
+    if saved.by is not None:
+        print_domains(compare_domains(method, docs, n_folds=folds, n_bins=n_bins), saved.map, for_all)
+        print_strata(docs.forecasts, crossed.forecasts, docs.groups, STRATA_METRICS, n_bins)
+    if saved.error_rate is not None:
+        print_operating_point(cross_fit_operating_point(docs, crossed, wanted=saved.error_rate))
+
+
+def _judge(saved: SavedMap, docs: Docs, source: str, n_bins: int) -> None:
+    """Print how a map does on docs that it was not fitted on."""
+    try:
+        after = saved.map.judge(docs)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from error
+    say(f"{saved.map.method} of {source}, fitted on {len(saved.map.fitted_on)} docs, judged on {len(docs)} others")
+    if saved.by is None and isinstance(one := saved.map.maps[""], Temperature):
+        say(f"temperature: {one.temperature:.4f}")
+    _print_before_after(docs.forecasts, after, n_bins)
+    if saved.by is not None:
+        print_strata(docs.forecasts, after, docs.groups, STRATA_METRICS, n_bins)
+    if saved.error_rate is not None:
+        threshold = np.inf if saved.threshold is None else saved.threshold
+        print_operating_point(judge_threshold(after.confidence, after.correct, threshold, wanted=saved.error_rate))
+
+
+def _fit_map(method: str, docs: Docs, by: str | None, error_rate: float | None) -> SavedMap:
+    fitted, threshold = MapByGroup.fit(method, docs), None
+    if error_rate is not None:
+        seen = fitted.forecasts(docs)
+        chosen = choose_threshold(seen.confidence, seen.correct, wanted=error_rate)
+        threshold = chosen if np.isfinite(chosen) else None
+    return SavedMap(fitted, by, error_rate, threshold)
+
+
+def _check_fits(method: str, docs: Docs) -> None:
+    try:
+        docs.fit_arguments(METHODS[method].takes)
+    except ValueError as error:
+        raise UserError(f"--method {method}: {error}") from error
+
+
+def _split(results: Sequence[Path], fit_on: str) -> NDArray[np.bool_]:
+    """[N] True for the docs of the calibration split ``FIELD=VALUE``."""
+    field, equals, value = fit_on.partition("=")
+    if not equals:
+        raise UserError(f"--fit_on {fit_on}: it is FIELD=VALUE, such as task=NAME or doc.split=validation")
+    groups = read_docs(results, field)[0].groups
+    here = np.asarray(groups == value, dtype=np.bool_)
+    if here.all() or not here.any():
+        found = ", ".join(np.unique(groups))
+        raise UserError(f"--fit_on {fit_on} is {'all' if here.all() else 'none'} of the docs; {field} is {found}")
+    return here
+
+
+def _read(results: Sequence[Path], by: str | None) -> Docs:
+    docs, n_broken = read_docs(results, by)
+    if n_broken:
+        why = "a gold label outside their choices" if docs.confidence is None else "an empty answer"
+        typer.echo(f"note: {n_broken} docs have {why} and are left out", err=True)
+    return docs
+
+
+def _print_before_after(before: Forecasts, after: Forecasts, n_bins: int) -> None:
+    title = "before and after, on the same docs (intervals: of pairs of docs, maps held fixed)"
+    print_changes(title, before_after(before, after, n_bins=n_bins))
+    if after.probs is None:
+        names = ", ".join(name for name, metric in CATALOG.items() if metric.kind == "choices")
+        say(f"not shown, since only the answer's confidence is mapped: {names}")
+
+
+@contextmanager
+def _notes() -> Iterator[None]:
+    """Say each warning once, in one line; a missing package is the user's to install."""
+    said: set[str] = set()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            yield
+        except ImportError as error:
+            raise UserError(str(error)) from error
+        finally:
+            for warning in caught:
+                if (message := str(warning.message)) not in said:
+                    said.add(message)
+                    typer.echo(f"note: {message}", err=True)

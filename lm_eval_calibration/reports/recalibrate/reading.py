@@ -1,0 +1,86 @@
+"""Docs for recalibration from ``samples_*.jsonl`` files and the folders that hold them."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.recalibration import Docs
+from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.results import find_sources, read_samples
+
+_DOC = "doc."
+
+
+def read_docs(results: Sequence[Path], by: str | None = None) -> tuple[Docs, int]:
+    """Read docs, by task and doc id, and how many were left out: of a broken gold label, or an empty answer.
+
+    Args:
+        results: samples files, results files, or folders searched for them at any depth; stock runs too.
+        by: what their groups are: "task", or a field of the dataset's row, as in "doc.subject" or "doc.meta.site".
+
+    Raises:
+        UserError: no samples, a line without a record, a doc without the field or without probabilities, the same
+            doc twice, texts of a corpus, or docs with choices and generated answers together.
+    """
+    rows: list[tuple[Record, str]] = []
+    left_out: dict[str, str] = {}
+    for file, sample in read_samples(find_sources(results), left_out):
+        record = sample.record
+        if record.kind == "corpus":
+            raise UserError(f"{file.path}: {record.task} is a corpus, which has no answers to recalibrate")
+        if rows and record.kind != rows[0][0].kind:
+            raise UserError(
+                f"{file.path}: {record.task} is {record.kind}, but {rows[0][0].task} is {rows[0][0].kind}: "
+                "recalibrate them one after the other"
+            )
+        rows.append((record, _group(record, sample.line.get("doc"), by, file.path)))
+    for task, reason in left_out.items():
+        warnings.warn(f"{task} is left out: {reason}", stacklevel=2)
+    sound = [row for row in rows if _can_be_judged(row[0])]
+    if not sound:
+        raise UserError(f"{', '.join(map(str, results))}: no doc has a sound gold label and a confidence")
+    sound.sort(key=lambda row: (row[0].task, -1 if row[0].doc_id is None else row[0].doc_id))
+    return _docs([record for record, _ in sound], [group for _, group in sound]), len(rows) - len(sound)
+
+
+def _docs(records: Sequence[Record], groups: Sequence[str]) -> Docs:
+    """Docs of records that all have an answer and know whether it is right."""
+    hashes = [record.doc_hash for record in records]
+    if records[0].kind == "generation":
+        judged = np.array([(record.confidence, record.correct) for record in records], dtype=np.float64)
+        return Docs.of_answers(judged[:, 0], judged[:, 1], hashes, groups)
+    for record in records:
+        if max(record.log_likelihoods) == -math.inf:
+            raise UserError(f"doc {record.doc_id} of {record.task}: every choice has log-likelihood -inf")
+    labels = [record.gold for record in records if record.gold is not None]
+    return Docs.of([record.log_likelihoods for record in records], labels, hashes, groups)
+
+
+def _can_be_judged(record: Record) -> bool:
+    """Whether it is known if the answer is right, and how sure the model was of it."""
+    if record.kind == "multiple_choice":
+        return record.gold is not None
+    return record.correct is not None and record.confidence is not None
+
+
+def _group(record: Record, doc: Any, by: str | None, path: Path) -> str:
+    if by is None:
+        return ""
+    if by == "task":
+        return record.task
+    if not by.startswith(_DOC):
+        raise UserError(f"{by} is no way to group docs: it is task, or a field of the docs such as doc.subject")
+    value = doc
+    for name in by.removeprefix(_DOC).split("."):
+        if not isinstance(value, dict) or name not in value:
+            fields = ", ".join(map(str, value)) if isinstance(value, dict) else "no fields"
+            raise UserError(
+                f"--by {by}: doc {record.doc_id} of {record.task} in {path} has no {name!r}, it has {fields}"
+            )
+        value = value[name]
+    return "none" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)

@@ -1,0 +1,105 @@
+"""``recalibrate --method token_temperature``: one temperature of every token's logits, as a serving engine has it."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from lm_eval_calibration import metrics
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.metrics.validation import IntArray
+from lm_eval_calibration.recalibration import Change, MapByGroup, TokenGrid, TokenTemperature, cross_fit_tokens
+from lm_eval_calibration.recalibration.by_group import digest
+from lm_eval_calibration.recalibration.choices import stacked
+from lm_eval_calibration.recalibration.map_file import SavedMap
+from lm_eval_calibration.reports.recalibrate.tables import print_changes, say
+from lm_eval_calibration.results import find_sources, read_samples
+
+SHOWN = ("acc", "full_ece", "nll", "brier_score", "ece", "ace", "overconfidence", "auroc")
+"""What is shown before and after: of the tokens ``full_ece``, of the choices the others."""
+
+
+def fit(results: Sequence[Path], *, output: Path | None, folds: int, n_bins: int) -> None:
+    """Fit and judge by cross-fitting; save the temperature of all docs."""
+    grid = read_grid(results)
+    crossed = cross_fit_tokens(grid, n_folds=folds)
+    fitted = TokenTemperature().fit(grid)
+    say(f"token_temperature: {len(grid)} docs in {len(crossed.maps)} folds, each judged by that of the other folds")
+    say(f"temperature of all docs: {fitted.temperature:g}")
+    index = {t: TokenTemperature(t).index(grid) for t in np.unique(crossed.temperature).tolist()}
+    _print(grid, np.array([index[t] for t in crossed.temperature.tolist()]), n_bins)
+    if output is not None:
+        saved = MapByGroup(TokenTemperature.method, {"": fitted}, frozenset(map(digest, grid.doc_hashes)))
+        SavedMap(saved).write(output)
+        say(f"the map, fitted on {len(grid)} docs, is in {output}; judge it on others with --apply {output}")
+
+
+def apply(saved: SavedMap, source: str, results: Sequence[Path], *, n_bins: int) -> None:
+    """Judge a saved temperature on docs that it was not fitted on."""
+    grid, fitted = read_grid(results), saved.map.maps[""]
+    if not isinstance(fitted, TokenTemperature):
+        raise TypeError(f"{source} holds a map of {saved.map.method}")
+    try:
+        saved.map.check_others(grid.doc_hashes)
+        index = fitted.index(grid)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from error
+    say(f"token_temperature of {source}, fitted on {len(saved.map.fitted_on)} docs, judged on {len(grid)} others")
+    say(f"temperature: {fitted.temperature:g}")
+    _print(grid, np.full(len(grid), index), n_bins)
+
+
+def read_grid(results: Sequence[Path]) -> TokenGrid:
+    """Read docs whose tokens were scored at several temperatures.
+
+    Raises:
+        UserError: no samples, a line without a record, a doc without a grid of temperatures, or a grid without 1.
+    """
+    left_out: dict[str, str] = {}
+    try:
+        grid = TokenGrid.of(sample.record for _, sample in read_samples(find_sources(results), left_out))
+        TokenTemperature.identity().index(grid)  # what is compared with
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    for task, reason in left_out.items():
+        warnings.warn(f"{task} is left out: {reason}", stacklevel=2)
+    return grid
+
+
+def _print(grid: TokenGrid, of_doc: IntArray, n_bins: int) -> None:
+    """``of_doc``: [N] which temperature of the grid each doc is judged at."""
+    as_it_is = np.full(len(grid), TokenTemperature.identity().index(grid))
+    before, after = _run(grid, as_it_is), _run(grid, of_doc)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what is undefined is shown as such
+        found = metrics.compare(before, after, names=SHOWN, n_bins=n_bins)
+    changes = [
+        Change(name, one.a, one.b, one.low, one.high, _higher_is_better(name), one.p_value)
+        for name, one in found.items()
+    ]
+    print_changes("before and after, on the same docs (intervals: of pairs of docs, temperatures held fixed)", changes)
+    docs = np.arange(len(grid))
+    nll = [grid.losses[docs, index].sum() / grid.n_positions.sum() for index in (as_it_is, of_doc)]
+    say(f"negative log-likelihood of a gold token: {nll[0]:.4f} before, {nll[1]:.4f} after")
+
+
+def _higher_is_better(name: str) -> bool | None:
+    return (metrics.ACC if name == "acc" else metrics.CATALOG[name]).higher_is_better
+
+
+def _run(grid: TokenGrid, of_doc: IntArray) -> metrics.Run:
+    """The docs' arrays, each doc at its temperature."""
+    rows = [choices[:, index] for choices, index in zip(grid.log_likelihoods, of_doc, strict=True)]
+    weights = [np.exp(row - row.max()) for row in rows]
+    probs = [row / row.sum() for row in weights]
+    docs = np.arange(len(grid))
+    return metrics.Run(
+        np.array([row.max() for row in probs]),
+        grid.correct[docs, of_doc],
+        stacked(probs),
+        grid.labels,
+        grid.gap_sums[docs, of_doc],
+        grid.n_positions,
+        tokenizer="the run's own",
+    )

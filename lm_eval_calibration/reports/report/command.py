@@ -1,0 +1,43 @@
+"""``lm-eval-calibration report``: read a run, work out what it shows, write the file."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records.files import write_whole
+from lm_eval_calibration.reports.report.content import make_report
+from lm_eval_calibration.reports.report.formats import FORMATS
+from lm_eval_calibration.results import load_run
+
+
+def write_report(
+    results: Sequence[Path],
+    output: Path,
+    *,
+    format_: str | None = None,
+    n_bins: int | None = None,
+    redact: bool = False,
+) -> None:
+    """Write the report of a run.
+
+    Args:
+        results: of the run; see :func:`~lm_eval_calibration.results.load_run`.
+        output: file to write.
+        format_: a name of ``FORMATS``; by the file's suffix where not given.
+        n_bins: bins of the binned metrics; the run's own where not given.
+        redact: leave out the texts of docs, prompts and answers.
+
+    Raises:
+        UserError: what can't be read or written, or no such format.
+    """
+    suffix = format_ or output.suffix.removeprefix(".").lower()
+    if suffix not in FORMATS:
+        said = f"--format {format_}" if format_ else f"--output {output}: its suffix"
+        raise UserError(f"{said} is none of {', '.join(FORMATS)}")
+    run = load_run(*results, n_bins=n_bins)
+    for task, reason in run.left_out.items():
+        typer.echo(f"note: {task} is left out: {reason}", err=True)
+    write_whole(output, FORMATS[suffix](make_report(run, redact=redact)))
+    typer.echo(f"{len(run):,} docs of {len(run.tasks)} tasks; the report is in {output}")

@@ -1,0 +1,72 @@
+"""The method box: what a reader needs to believe the numbers or to get them again."""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from lm_eval_calibration import __version__
+from lm_eval_calibration.records.record import DEFINITION_VERSION
+from lm_eval_calibration.results import Run
+
+
+def method(run: Run, tasks: Sequence[str]) -> tuple[tuple[str, str], ...]:
+    """Return headings and texts; what the run does not say is left out."""
+    said = run.configuration
+    rows = [
+        ("Definitions", f"version {DEFINITION_VERSION} of lm-eval-calibration {__version__}"),
+        ("Docs", f"{len(run):,} of {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'}"),
+        ("Kinds", ", ".join(f"{n:,} {kind}" for kind, n in _kinds(run).items())),
+        ("Bins", f"{run.n_bins} of equal width; the last one holds 1 (ace: as many of equal mass for each choice)"),
+        (
+            "Confidence",
+            "of multiple choice the largest choice probability (softmax of the summed log-likelihoods); of "
+            "generated text the mean probability of its tokens",
+        ),
+        (
+            "Intervals",
+            "95%, of the population's value: inverted tests for binned errors, DeLong for auroc, "
+            "Clopper-Pearson for acc, Student's t for means",
+        ),
+        ("Nulls", "1,000 simulated sets of labels drawn from the model's own probabilities, seed 0"),
+        (
+            "Recalibration",
+            "one temperature (of generated answers: Platt scaling), 5 folds of docs by their hash, each judged by a "
+            "map of the others, seed 0",
+        ),
+        ("Full-ECE", _vocabulary(run)),
+        ("Model", run.model),
+        ("Settings", "; ".join(_settings(settings) for settings in said.settings)),
+        ("Examples in the prompt", _counted(str(said.num_fewshot[task]) for task in tasks if task in said.num_fewshot)),
+        ("Task versions", _counted(said.task_versions[task] for task in tasks if task in said.task_versions)),
+        ("Chat template", f"applied, SHA-256 {said.chat_template}" if said.chat_template else ""),
+        ("How the numbers were obtained", "; ".join(f"{_plain(c)} ({n:,} docs)" for c, n in run.certificates[:6])),
+        ("Packages", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
+        ("Run ended", ", ".join(said.dates)),
+    ]
+    return tuple((heading, text) for heading, text in rows if text)
+
+
+def _kinds(run: Run) -> Counter[str]:
+    return Counter(kind.replace("_", " ") for docs in run.docs.values() for kind in docs.kinds)
+
+
+def _vocabulary(run: Run) -> str:
+    first = next(iter(run.records), None)
+    if first is None or not first.vocab_size:
+        return ""
+    return f"over a vocabulary of {first.vocab_size:,} entries; values depend on the tokenizer"
+
+
+def _counted(values: Iterable[str]) -> str:
+    counts = Counter(values)
+    return next(iter(counts)) if len(counts) == 1 else ", ".join(f"{value} ({n} tasks)" for value, n in counts.items())
+
+
+def _settings(settings: dict[str, object]) -> str:
+    return ", ".join(f"{key}={_plain(value)}" for key, value in settings.items() if value not in (None, {}, [], ""))
+
+
+def _plain(value: object) -> str:
+    if isinstance(value, dict):
+        return " ".join(f"{key}={_plain(item)}" for key, item in value.items())
+    return value if isinstance(value, str) else json.dumps(value, default=str)

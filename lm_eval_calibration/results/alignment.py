@@ -1,0 +1,88 @@
+"""The docs of one task in two runs, aligned by the hash of the doc."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from lm_eval_calibration.records.record import Record, ordered
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Docs of two runs to compare.
+
+    Attributes:
+        a: records of one run; where paired, ``a[i]`` and ``b[i]`` are of the same doc.
+        b: records of the other; where paired, with the doc ids that a has.
+        paired: whether they are pairs; else the two are different docs, taken as independent.
+        left_out_a: number of docs of a that are not in ``a``: b hasn't got them, their gold label is broken, or
+            they have no confidence.
+        left_out_b: the same of b.
+    """
+
+    a: tuple[Record, ...]
+    b: tuple[Record, ...]
+    paired: bool
+    left_out_a: int
+    left_out_b: int
+
+    @property
+    def other_prompts(self) -> int:
+        """Number of pairs that were asked with different prompts; 0 where not paired."""
+        return self._unequal("prompt_hash")
+
+    @property
+    def other_golds(self) -> int:
+        """Number of pairs whose gold choice is not the same; 0 where not paired."""
+        return self._unequal("gold")
+
+    def _unequal(self, name: str) -> int:
+        return sum(getattr(a, name) != getattr(b, name) for a, b in self._pairs())
+
+    def _pairs(self) -> Iterable[tuple[Record, Record]]:
+        return zip(self.a, self.b, strict=True) if self.paired else ()
+
+
+def align(a: Iterable[Record], b: Iterable[Record]) -> Alignment:
+    """Pair the docs of one task by hash.
+
+    Docs of the same hash (a data set may hold a doc twice) are paired in the order of their ids, as many as both
+    runs have. If at least half of the smaller run's docs find their pair, the pairs are compared and the other docs
+    left out; else all docs of both are, unpaired.
+
+    Args:
+        a: records of one run, of one task.
+        b: records of the other, of the same task.
+
+    Raises:
+        ValueError: the same doc twice in one run, or records of different kinds.
+    """
+    one, other = _checked(a, "a"), _checked(b, "b")
+    kinds = {record.kind for record in (*one, *other)}
+    if len(kinds) > 1:
+        raise ValueError(f"{one[0].task}: records of different kinds ({', '.join(sorted(kinds))}) can't be compared")
+    waiting: dict[str, list[Record]] = defaultdict(list)
+    for record in reversed(other):
+        waiting[record.doc_hash].append(record)
+    pairs = [(record, waiting[record.doc_hash].pop()) for record in one if waiting[record.doc_hash]]
+    pairs = [pair for pair in pairs if all(map(_is_sound, pair))]
+    paired = bool(pairs) and 2 * len(pairs) >= min(len(one), len(other))
+    kept_a = [x for x, _ in pairs] if paired else list(filter(_is_sound, one))
+    kept_b = [replace(y, doc_id=x.doc_id) for x, y in pairs] if paired else list(filter(_is_sound, other))
+    return Alignment(tuple(kept_a), tuple(kept_b), paired, len(one) - len(kept_a), len(other) - len(kept_b))
+
+
+def _checked(records: Iterable[Record], run: str) -> list[Record]:
+    """The records by doc id; ValueError where one doc stands there twice."""
+    docs = ordered(records)
+    seen = set()
+    for record in docs:
+        key = record.doc_id, record.doc_hash
+        if record.doc_id is not None and key in seen:
+            raise ValueError(f"{record.task} doc {record.doc_id} is in run {run} twice: give the records of one run")
+        seen.add(key)
+    return docs
+
+
+def _is_sound(record: Record) -> bool:
+    return record.correct is not None and record.confidence is not None

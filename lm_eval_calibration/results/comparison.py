@@ -1,0 +1,190 @@
+"""Every metric of two runs compared, for each task and over all docs."""
+
+import warnings
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+from sklearn.exceptions import UndefinedMetricWarning
+
+from lm_eval_calibration import metrics
+from lm_eval_calibration.records.columns import Columns
+from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.results.alignment import Alignment, align
+from lm_eval_calibration.results.differences import METRICS, POOLED, Difference, RunComparison, TaskComparison
+from lm_eval_calibration.results.provenance import tokenizer, unlike
+
+
+def compare_runs(
+    a: Iterable[Record],
+    b: Iterable[Record],
+    *,
+    names: Collection[str] = tuple(METRICS),
+    n_bins: int = 10,
+    level: float = 0.95,
+    seed: int = 0,
+) -> RunComparison:
+    """Compare two runs by every metric, b less a.
+
+    Docs are aligned by hash within each task (see :func:`align`). The pooled comparison is paired where every task's
+    is. p-values are adjusted over the tasks for each metric by itself (Holm); the pooled one is one test.
+    ``full_ece`` has no difference where tokenizers or vocabularies differ or are not recorded.
+
+    Args:
+        a: records of one run; of any number of tasks.
+        b: records of the other.
+        names: metrics to compare by, of ``METRICS``.
+        n_bins: bins of the binned metrics.
+        level: level of each interval.
+        seed: of what is simulated.
+
+    Raises:
+        ValueError: no task in common, no doc that can be judged in either run's share of one, the same doc
+            twice in one run, a task of two kinds, or a metric that is unknown.
+    """
+    if unknown := [name for name in names if name not in METRICS]:
+        raise ValueError(f"{unknown[0]!r} is no metric; there are {', '.join(METRICS)}")
+    one, other = _by_task(a), _by_task(b)
+    both = sorted(one.keys() & other.keys())
+    if not both:
+        raise ValueError(f"the runs have no task in common: {_listed(one)} in a, {_listed(other)} in b")
+    aligned = {task: align(one[task], other[task]) for task in both}
+    for task, alignment in aligned.items():
+        if not (alignment.a and alignment.b):
+            raise ValueError(
+                f"{task}: no doc of run {'b' if alignment.a else 'a'} has a sound gold label and a confidence"
+            )
+    options: dict[str, Any] = {"n_bins": n_bins, "level": level, "seed": seed}
+    found = [_compare(task, alignment, names, options) for task, alignment in aligned.items()]
+    compared = _joined(aligned.values())
+    pooled = found[0]
+    if len(found) > 1:
+        pooled = _compare(POOLED, compared, names, options)
+    kinds = {record.kind for record in (*compared.a, *compared.b)}
+    return RunComparison(
+        tasks=_adjusted(found, names),
+        pooled=replace(pooled, task=POOLED) if len(kinds) == 1 else None,
+        only_a=tuple(sorted(one.keys() - other.keys())),
+        only_b=tuple(sorted(other.keys() - one.keys())),
+        unlike=unlike(compared.a, compared.b),
+        n_bins=n_bins,
+        level=level,
+    )
+
+
+def to_run(records: Sequence[Record], n_bins: int = 10) -> tuple[metrics.Run, dict[str, str]]:
+    """Return a run's arrays, by task and doc id, and why those that are missing are.
+
+    Args:
+        records: with sound gold labels.
+        n_bins: bins of the gap sums.
+    """
+    columns = Columns.of(records, n_bins)
+    arrays: dict[str, Any] = {}
+    missing: dict[str, str] = {}
+    for kind, fields in metrics.RUN_FIELDS.items():
+        if kind == "choices" and any(record.kind != "multiple_choice" for record in records):
+            continue
+        try:
+            arrays |= dict(zip(fields, columns.arrays(kind), strict=True))
+        except ValueError as error:
+            missing[kind] = str(error)
+    return metrics.Run(**arrays, tokenizer=tokenizer(records)), missing
+
+
+def _compare(task: str, docs: Alignment, names: Collection[str], options: dict[str, Any]) -> TaskComparison:
+    a, missing_a = to_run(docs.a, options["n_bins"])
+    b, missing_b = to_run(docs.b, options["n_bins"])
+    refusal = _refusal(docs, a, b)
+    differences = {}
+    for name in (name for name in METRICS if name in names):
+        kind = METRICS[name].kind
+        if reason := missing_a.get(kind) or missing_b.get(kind) or _not_installed(name):
+            differences[name] = _undefined(name, reason)
+        elif all(getattr(run, metrics.RUN_FIELDS[kind][0]) is not None for run in (a, b)):
+            if name == "full_ece" and refusal:
+                differences[name] = _undefined(name, refusal)
+            else:
+                differences[name] = _difference(name, a, b, {**options, "paired": docs.paired})
+    return TaskComparison(
+        task=task,
+        paired=docs.paired,
+        n_a=len(docs.a),
+        n_b=len(docs.b),
+        left_out_a=docs.left_out_a,
+        left_out_b=docs.left_out_b,
+        other_prompts=docs.other_prompts,
+        other_golds=docs.other_golds,
+        differences=differences,
+    )
+
+
+def _difference(name: str, a: metrics.Run, b: metrics.Run, options: dict[str, Any]) -> Difference:
+    """One metric's difference; why it is undefined is kept in it and not said."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UndefinedMetricWarning)
+        found = metrics.compare(a, b, names=[name], **options)[name]
+    reasons = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UndefinedMetricWarning))
+    for w in caught:
+        if not issubclass(w.category, UndefinedMetricWarning):
+            warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
+    return Difference(name, *found, p_adjusted=found.p_value, n_tests=1, reason="; ".join(reasons))
+
+
+def _undefined(name: str, reason: str) -> Difference:
+    nan = float("nan")
+    return Difference(name, nan, nan, nan, nan, nan, nan, nan, 0, reason)
+
+
+def _refusal(docs: Alignment, a: metrics.Run, b: metrics.Run) -> str:
+    """Why full_ece can't be compared; "" where it can."""
+    if a.tokenizer is None or b.tokenizer is None:
+        return "full_ece: a run has several tokenizers, or its records don't name one"
+    if a.tokenizer != b.tokenizer:
+        return f"full_ece is compared within one tokenizer only, not between {a.tokenizer} and {b.tokenizer}"
+    if docs.paired and a.n_positions is not None and not np.array_equal(a.n_positions, np.asarray(b.n_positions)):
+        return "full_ece: the gold answers of the same docs have other numbers of tokens"
+    return ""
+
+
+def _not_installed(name: str) -> str:
+    missing = name == "smece" and find_spec("relplot") is None
+    return "smece needs pip install 'lm-eval-calibration[smece]'" if missing else ""
+
+
+def _adjusted(found: Sequence[TaskComparison], names: Collection[str]) -> tuple[TaskComparison, ...]:
+    """The same with p-values adjusted over the tasks, for each metric."""
+    rows = [dict(task.differences) for task in found]
+    for name in names:
+        mine = [differences for differences in rows if name in differences]
+        p_values = np.array([differences[name].p_value for differences in mine])
+        n_tests = int(np.count_nonzero(~np.isnan(p_values)))
+        for differences, adjusted in zip(mine, metrics.holm(p_values).tolist(), strict=True):
+            differences[name] = differences[name]._replace(p_adjusted=adjusted, n_tests=n_tests)
+    return tuple(replace(task, differences=row) for task, row in zip(found, rows, strict=True))
+
+
+def _joined(aligned: Iterable[Alignment]) -> Alignment:
+    """The docs of all tasks."""
+    parts = list(aligned)
+    return Alignment(
+        a=tuple(record for part in parts for record in part.a),
+        b=tuple(record for part in parts for record in part.b),
+        paired=all(part.paired for part in parts),
+        left_out_a=sum(part.left_out_a for part in parts),
+        left_out_b=sum(part.left_out_b for part in parts),
+    )
+
+
+def _by_task(records: Iterable[Record]) -> dict[str, list[Record]]:
+    tasks: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        tasks[record.task].append(record)
+    return dict(tasks)
+
+
+def _listed(tasks: Iterable[str]) -> str:
+    return ", ".join(sorted(tasks)) or "none"

@@ -1,0 +1,107 @@
+"""What was run, as the harness's results say it: model, settings, tasks, groups, versions."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.results.files import Source
+
+_SETTINGS = (
+    *("model", "model_args", "batch_size", "device", "limit", "gen_kwargs"),
+    *("random_seed", "numpy_seed", "torch_seed", "fewshot_seed"),
+)
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What was run.
+
+    Attributes:
+        sources: the calls of the harness, one or several of one model.
+    """
+
+    sources: tuple[Source, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse calls of several models."""
+        models = {source.model: source for source in self.sources}
+        if len(models) > 1:
+            named = "; ".join(f"{model} in {source.folder}" for model, source in models.items())
+            raise UserError(f"these are runs of {len(models)} models ({named}): name the files of one run")
+
+    @property
+    def model(self) -> str:
+        """Name of the model; that of the folder where no results say it."""
+        return self.sources[0].model
+
+    @property
+    def dates(self) -> list[str]:
+        """When each call ended, as the harness wrote it into the files' names."""
+        return sorted(source.time for source in self.sources if source.time)
+
+    @property
+    def settings(self) -> list[dict[str, Any]]:
+        """Model arguments, limit, seeds and so on of each call, different ones once."""
+        return _unique(
+            {key: source.results["config"][key] for key in _SETTINGS if key in source.results["config"]}
+            for source in self.sources
+            if isinstance(source.results.get("config"), Mapping)
+        )
+
+    @cached_property
+    def versions(self) -> dict[str, str]:
+        """Versions of the harness and of transformers; several, by a comma, where the calls differ."""
+        names = {"lm-eval": "lm_eval_version", "transformers": "transformers_version"}
+        found = {name: [source.results.get(key) for source in self.sources] for name, key in names.items()}
+        return {name: ", ".join(sorted(set(map(str, filter(None, some))))) for name, some in found.items() if any(some)}
+
+    @cached_property
+    def task_versions(self) -> dict[str, str]:
+        """Task or group to its version."""
+        return {name: str(version) for name, version in self._merged("versions").items()}
+
+    @cached_property
+    def num_fewshot(self) -> dict[str, int]:
+        """Task or group to the number of its examples."""
+        return dict(self._merged("n-shot"))
+
+    @cached_property
+    def task_configs(self) -> dict[str, dict[str, Any]]:
+        """Task to its configuration."""
+        return dict(self._merged("configs"))
+
+    @property
+    def chat_template(self) -> str | None:
+        """Hash of the chat template that was applied, if one was."""
+        return next(
+            (str(s.results["chat_template_sha"]) for s in self.sources if s.results.get("chat_template_sha")), None
+        )
+
+    def n_bins_of(self, tasks: Iterable[str], default: int = 10) -> int:
+        """Return the number of bins of the run; the default where its tasks differ or don't say."""
+        metadata = (self.task_configs.get(task, {}).get("metadata") or {} for task in tasks)
+        options = (data.get("calibration") or {} for data in metadata if isinstance(data, Mapping))
+        said = {option["n_bins"] for option in options if isinstance(option, Mapping) and "n_bins" in option}
+        return int(said.pop()) if len(said) == 1 else default
+
+    def groups_of(self, tasks: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """Return each group with those of these tasks that are in it, or in a group in it."""
+        members = self._merged("group_subtasks")
+
+        def leaves(name: str, above: tuple[str, ...] = ()) -> set[str]:
+            inside = members.get(name) or ()
+            return {name, *(leaf for part in inside if part not in above for leaf in leaves(part, (*above, name)))}
+
+        groups = {name: tuple(task for task in tasks if task in leaves(name)) for name in members if name not in tasks}
+        return {name: inside for name, inside in groups.items() if inside}
+
+    def _merged(self, key: str) -> dict[str, Any]:
+        parts = (source.results.get(key) for source in self.sources)
+        return {name: value for part in parts if isinstance(part, Mapping) for name, value in part.items()}
+
+
+def _unique(items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return list({json.dumps(item, sort_keys=True, default=str): item for item in items}.values())

@@ -1,0 +1,68 @@
+"""What tells runs apart: the content of their files, when they were made, and names for tables."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from lm_eval_calibration.results.run import Run
+
+_TIME = re.compile(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-(\d\d(?:\.\d+)?)$")
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def files_of(run: Run) -> list[Path]:
+    """The files that a run was read from: results first, then samples."""
+    sources = run.configuration.sources
+    results = [source.results_file for source in sources if source.results_file is not None]
+    return [*results, *(file for source in sources for file in source.samples)]
+
+
+def fingerprint(run: Run) -> str:
+    """SHA-256 over those of the run's samples files, wherever they lie and whatever they are called."""
+    digests = sorted(sha256(file) for source in run.configuration.sources for file in source.samples)
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
+
+
+def date_of(run: Run) -> str:
+    """When the run ended, as ISO 8601; when its first file was written, where no file's name says it."""
+    dates = run.configuration.dates
+    if dates and (found := _TIME.match(dates[-1])):
+        day, hour, minute, second = found.groups()
+        return datetime.fromisoformat(f"{day}T{hour}:{minute}:{second[:9]}").isoformat(timespec="seconds")
+    return datetime.fromtimestamp(files_of(run)[0].stat().st_mtime).isoformat(timespec="seconds")
+
+
+def labels(runs: Sequence[Run]) -> list[str]:
+    """Names of runs for a table: the model's, and what else tells them apart, if need be a number."""
+    plain = [" ".join(re.sub(r".*__|.*/", "", run.model.rstrip("/")).split()) or "model" for run in runs]
+    details: list[list[str]] = [[] for _ in runs]
+    names = plain
+    for detail in (_shots, _template, _day):
+        if len(set(names)) < len(names) and len(set(map(detail, runs))) > 1:
+            for of_run, run in zip(details, runs, strict=True):
+                of_run.append(detail(run))
+            names = [f"{name} ({', '.join(of_run)})" for name, of_run in zip(plain, details, strict=True)]
+    return [
+        f"{name} #{names[: index + 1].count(name)}" if names.count(name) > 1 else name
+        for index, name in enumerate(names)
+    ]
+
+
+def _shots(run: Run) -> str:
+    shots = sorted({run.configuration.num_fewshot.get(task, 0) for task in run.tasks})
+    return f"{'/'.join(map(str, shots))}-shot"
+
+
+def _template(run: Run) -> str:
+    return "chat template" if run.configuration.chat_template else "no chat template"
+
+
+def _day(run: Run) -> str:
+    return date_of(run)[:10]

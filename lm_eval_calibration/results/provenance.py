@@ -1,0 +1,70 @@
+"""What the certificates of two runs say that is not the same: numbers may differ for that alone."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from lm_eval_calibration.records.record import Record
+
+
+class Unlike(NamedTuple):
+    """A field of the certificates in which two runs differ.
+
+    Attributes:
+        field: its name, such as "backend", "dtype", "distributions" or "versions.torch".
+        a: its values in one run, in order; "" where the field is missing.
+        b: its values in the other.
+    """
+
+    field: str
+    a: tuple[str, ...]
+    b: tuple[str, ...]
+
+    def __str__(self) -> str:
+        return f"{self.field}: {' and '.join(self.a)} against {' and '.join(self.b)}"
+
+
+def unlike(a: Iterable[Record], b: Iterable[Record]) -> tuple[Unlike, ...]:
+    """Fields of the certificates (how the numbers were obtained) whose values are not the same in both runs.
+
+    Names of tokenizers count only where vocabularies are unknown or not the same.
+    """
+    one, other = _values(a), _values(b)
+    for field in [field for field in one if field.endswith("vocabulary") and one[field] == other.get(field)]:
+        name = field.removesuffix("vocabulary") + "tokenizer"
+        one.pop(name, None)
+        other.pop(name, None)
+    missing = ("",)
+    found = [Unlike(field, one.get(field, missing), other.get(field, missing)) for field in {**one, **other}]
+    return tuple(difference for difference in found if difference.a != difference.b)
+
+
+def tokenizer(records: Iterable[Record]) -> str | None:
+    """What positions and vocabulary were cut by, as a name: equal names, equal cuts. None where it isn't recorded.
+
+    The vocabulary's fingerprint where the certificate has one, else the tokenizer's name; and the number of entries.
+    """
+    names = {
+        (record.certificate.get("vocabulary") or record.certificate.get("tokenizer"), record.vocab_size)
+        for record in records
+    }
+    if len(names) != 1:
+        return None
+    name, size = names.pop()
+    return None if name is None or size is None else f"{name} ({size} entries)"
+
+
+def _values(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
+    """Values of each field, "" where a record lacks it."""
+    # Certificates are few and shared by many records: each is looked at once.
+    certificates = {repr(record.certificate): record.certificate for record in records}
+    flat = [dict(_flat(certificate)) for certificate in certificates.values()]
+    fields = dict.fromkeys(field for fields in flat for field in fields)
+    return {field: tuple(sorted({fields.get(field, "") for fields in flat})) for field in fields}
+
+
+def _flat(certificate: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in certificate.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)

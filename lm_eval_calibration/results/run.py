@@ -1,0 +1,268 @@
+"""A run as an object: its docs as arrays, its metrics, what it was, and each line as it was logged."""
+
+import html
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.metrics import Null
+from lm_eval_calibration.plots import Vocabulary
+from lm_eval_calibration.recalibration import Docs
+from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.results.configuration import Configuration
+from lm_eval_calibration.results.measured import (
+    ACC,
+    REPORTED,
+    Measured,
+    accuracy,
+    measure,
+    measure_null,
+    metric_of,
+    undefined,
+)
+from lm_eval_calibration.results.reading import Lines, Sample
+from lm_eval_calibration.results.task_docs import TaskDocs
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.axes import Axes
+
+
+class Run:
+    """What a model did on some tasks, as it was logged. Made by :func:`~lm_eval_calibration.results.load_run`.
+
+    Attributes:
+        configuration: what was run: model, settings, tasks, versions.
+        docs: task to its docs, by name.
+        n_bins: bins of the binned metrics.
+        left_out: stock tasks that could not be read, each with its reason.
+    """
+
+    def __init__(
+        self, configuration: Configuration, docs: Mapping[str, TaskDocs], n_bins: int, left_out: Mapping[str, str]
+    ) -> None:
+        self.configuration = configuration
+        self.docs = {name: docs[name] for name in sorted(docs)}
+        self.n_bins = n_bins
+        self.left_out = dict(left_out)
+
+    # --- what there is -----------------------------------------------------------------------------------------------
+
+    @property
+    def model(self) -> str:
+        """Name of the model."""
+        return self.configuration.model
+
+    @property
+    def versions(self) -> Mapping[str, str]:
+        """Versions of the packages that the numbers depend on."""
+        return self.configuration.versions
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks, in order."""
+        return tuple(self.docs)
+
+    @cached_property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Groups of the run with those of their tasks, directly or in groups within, that are here."""
+        return self.configuration.groups_of(self.tasks)
+
+    @cached_property
+    def certificates(self) -> list[tuple[dict[str, Any], int]]:
+        """How the numbers were obtained (backend, exact or not, dtype, versions), and of how many docs each."""
+        together = sum((docs.certificates for docs in self.docs.values()), Counter[str]())
+        return [(json.loads(text), n_docs) for text, n_docs in together.most_common()]
+
+    @property
+    def suspicions(self) -> tuple[str, ...]:
+        """What was found to be wrong with the backend's numbers while it ran; normally nothing."""
+        parts = [part for found, _ in self.certificates for part in (found, found.get("reference") or {})]
+        return tuple(dict.fromkeys(str(part["suspect"]) for part in parts if part.get("suspect")))
+
+    def __len__(self) -> int:
+        return sum(map(len, self.docs.values()))
+
+    def __repr__(self) -> str:
+        return f"<Run of {self.model}: {len(self)} docs of {len(self.tasks)} tasks>"
+
+    # --- numbers -----------------------------------------------------------------------------------------------------
+
+    def arrays(self, kind: str, tasks: str | Sequence[str] | None = None) -> tuple[Any, Any]:
+        """Return the two arrays that metrics of a kind take, of docs with a sound gold label, by task and doc id.
+
+        Args:
+            kind: ``top_label`` (confidence, correct), ``choices`` (probs, labels) or ``full_vocabulary`` (gap_sums,
+                n_positions).
+            tasks: a task, a group, or several tasks; all of the run where not given.
+
+        Raises:
+            ValueError: a task without such arrays.
+            UserError: no such task.
+        """
+        parts = [self.docs[task].columns.arrays(kind) for task in self.tasks_of(tasks)]
+        return _concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
+
+    def metrics(
+        self,
+        tasks: str | Sequence[str] | None = None,
+        *,
+        names: Sequence[str] = REPORTED,
+        with_stderr: bool = True,
+    ) -> dict[str, Measured]:
+        """Return metrics of the pooled docs of some tasks: value, standard error and 95% interval of each.
+
+        A metric that these docs have no arrays for (``full_ece`` without token distributions, ``brier_score`` of
+        generated answers) is nan and says why.
+
+        Args:
+            tasks: as in :meth:`arrays`.
+            names: of the metrics; any of ``metrics.CATALOG``, and ``acc``.
+            with_stderr: whether to compute standard errors, some of which take long; else they are nan.
+        """
+        n_docs = sum(len(self.docs[task]) for task in self.tasks_of(tasks))
+        found = {}
+        for name in names:
+            if name == ACC:
+                right = sum(self.docs[task].correct.count(1) for task in self.tasks_of(tasks))
+                texts = sum(list(self.docs[task].kinds).count("corpus") for task in self.tasks_of(tasks))
+                found[name] = accuracy(right, n_docs - texts)  # a corpus has no answers
+                continue
+            metric = metric_of(name, self.kinds(tasks))
+            try:
+                found[name] = measure(metric, self.arrays(metric.kind, tasks), self.n_bins, with_stderr=with_stderr)
+            except ValueError as error:
+                found[name] = undefined(str(error), n_docs)
+        return found
+
+    def kinds(self, tasks: str | Sequence[str] | None = None) -> set[str]:
+        """Return the kinds of docs there are among some tasks: ``multiple_choice``, ``generation``, ``corpus``."""
+        return {kind for task in self.tasks_of(tasks) for kind in self.docs[task].kinds}
+
+    def null(self, name: str, tasks: str | Sequence[str] | None = None) -> Null | None:
+        """Return what a calibrated model would show of a metric on the same docs; None where that is undefined."""
+        metric = metric_of(name, self.kinds(tasks))
+        try:
+            return measure_null(metric, self.arrays(metric.kind, tasks), self.n_bins)
+        except ValueError:
+            return None
+
+    def vocabulary(self, tasks: str | Sequence[str] | None = None) -> Vocabulary | None:
+        """Return the bins that Full-ECE adds up; None where not every task has token distributions."""
+        parts = [self.docs[task].vocabulary for task in self.tasks_of(tasks)]
+        return Vocabulary.together([part for part in parts if part]) if all(parts) else None
+
+    def recalibration_docs(self, tasks: str | Sequence[str] | None = None) -> Docs:
+        """Return docs as recalibration takes them, in one group.
+
+        Raises:
+            ValueError: docs with choices and without together, or texts of a corpus.
+        """
+        of_tasks = [self.docs[task] for task in self.tasks_of(tasks)]
+        if self.kinds(tasks) == {"generation"}:
+            hashes = [docs.doc_hashes[i] for docs in of_tasks for i in docs.order.tolist() if docs.has_confidence(i)]
+            return Docs.of_answers(*self.arrays("top_label", tasks), hashes)
+        probs, labels = self.arrays("choices", tasks)
+        hashes = [docs.doc_hashes[i] for docs in of_tasks for i in docs.order.tolist()]
+        with np.errstate(divide="ignore"):  # log-likelihoods that differ by a constant from those that were logged
+            log_likelihoods = np.log(probs) if isinstance(probs, np.ndarray) else [np.log(row) for row in probs]
+        return Docs.of(log_likelihoods, labels, hashes)
+
+    def tasks_of(self, tasks: str | Sequence[str] | None) -> tuple[str, ...]:
+        """Return the tasks that are meant by the name of a task or group, by several, or by None, each once."""
+        if tasks is None:
+            return self.tasks
+        names = [tasks] if isinstance(tasks, str) else tasks
+        for name in names:
+            if name not in self.docs and name not in self.groups:
+                raise UserError(
+                    f"no task or group {name!r} in the run; there are {', '.join([*self.docs, *self.groups])}"
+                )
+        chosen = {task for name in names for task in self.groups.get(name, (name,))}
+        return tuple(task for task in self.tasks if task in chosen)
+
+    # --- docs one by one ---------------------------------------------------------------------------------------------
+
+    @property
+    def samples(self) -> Lines[Sample]:
+        """The lines as they were logged, read again from the files when they are asked for."""
+        return Lines([place for docs in self.docs.values() for place in docs.places], lambda sample: sample)
+
+    @property
+    def records(self) -> Lines[Record]:
+        """The records of the docs, read again when they are asked for; ``list(run.records)`` keeps them."""
+        return Lines([place for docs in self.docs.values() for place in docs.places], lambda sample: sample.record)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return a row for each doc: task, doc_id, doc_hash, prompt_hash, kind, confidence, correct.
+
+        Rows are in the order of :attr:`records`. Confidence is nan and correct <NA> where they are undefined.
+        """
+        import pandas as pd
+
+        parts = []
+        for task, docs in self.docs.items():
+            correct = pd.array(np.array(docs.correct, dtype=np.int64), dtype="Int8")
+            correct[np.array(docs.correct) < 0] = pd.NA
+            parts.append(
+                pd.DataFrame(
+                    {
+                        "task": task,
+                        "doc_id": np.array(docs.doc_ids, dtype=np.int64),
+                        "doc_hash": docs.doc_hashes,
+                        "prompt_hash": docs.prompt_hashes,
+                        "kind": docs.kinds,
+                        "confidence": np.array(docs.confidence, dtype=np.float64),
+                        "correct": correct,
+                    }
+                )
+            )
+        return pd.concat(parts, ignore_index=True)
+
+    # --- to look at --------------------------------------------------------------------------------------------------
+
+    def plot_reliability(self, ax: "Axes | None" = None, tasks: str | Sequence[str] | None = None) -> "Axes":
+        """Draw a reliability diagram (needs the extra ``report``) and return its axes.
+
+        Args:
+            ax: matplotlib axes to draw on; new ones where not given.
+            tasks: as in :meth:`arrays`.
+        """
+        from lm_eval_calibration.plots import prepare_reliability
+        from lm_eval_calibration.plots.drawing import plot_reliability
+
+        return plot_reliability(prepare_reliability(*self.arrays("top_label", tasks), n_bins=self.n_bins), ax)
+
+    def _repr_html_(self) -> str:
+        """A table of the core metrics, a row for each group and task, for a notebook."""
+        names = ("acc", "ece", "brier_score", "auroc", "overconfidence")
+        head = "".join(f"<th>{name}</th>" for name in ("", "docs", *names))
+        rows = []
+        for title, tasks in [*self.groups.items(), *((task, (task,)) for task in self.tasks)]:
+            cells = "".join(f"<td>{_shown(found)}</td>" for found in self.metrics(tasks, names=names).values())
+            n_docs = sum(len(self.docs[task]) for task in tasks)
+            rows.append(f"<tr><th>{html.escape(title)}</th><td>{n_docs}</td>{cells}</tr>")
+        caption = f"<caption>{html.escape(repr(self))}</caption>"
+        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+
+
+def _concatenate(parts: list[Any]) -> Any:
+    """Rows of several tasks together: an array where all have the same width, else a list of vectors."""
+    if len(parts) == 1:
+        return parts[0]
+    if all(isinstance(part, np.ndarray) for part in parts) and len({part.shape[1:] for part in parts}) == 1:
+        return np.concatenate(parts)
+    return [row for part in parts for row in part]
+
+
+def _shown(found: Measured) -> str:
+    """Value and standard error, as the harness's table shows them."""
+    if math.isnan(found.value):
+        return f'<span title="{html.escape(found.reason or "")}">nan</span>'
+    return f"{found.value:.4f}" if math.isnan(found.stderr) else f"{found.value:.4f} ± {found.stderr:.4f}"

@@ -1,0 +1,88 @@
+"""The docs of one task of a run, in a few hundred bytes each."""
+
+import json
+import math
+from array import array
+from collections import Counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lm_eval_calibration.plots import Vocabulary, VocabularyCounter
+from lm_eval_calibration.records.columns import Columns
+from lm_eval_calibration.results.reading import Sample, SamplesFile
+
+
+class TaskDocs:
+    """The docs of one task, added line by line; what is kept of each is a few hundred bytes.
+
+    Attributes:
+        name: of the task.
+        columns: the docs with a sound gold label, for the metrics.
+        doc_ids: [N] number of each doc in its split, -1 for none.
+        doc_hashes: [N] the same doc has the same hash in every run.
+        prompt_hashes: [N] of the prompt.
+        kinds: [N] kind of the record.
+        confidence: [N] nan where it is undefined.
+        correct: [N] 1, 0 or, where nobody can tell, -1.
+        places: [N] file and first byte of the doc's line.
+    """
+
+    def __init__(self, name: str, n_bins: int) -> None:
+        self.name = name
+        self.columns = Columns(n_bins)
+        self.doc_ids, self.confidence, self.correct = array("q"), array("d"), array("b")
+        self.doc_hashes: list[str] = []
+        self.prompt_hashes: list[str] = []
+        self.kinds: list[str] = []
+        self.places: list[tuple[SamplesFile, int]] = []
+        self.certificates: Counter[str] = Counter()
+        self._vocabulary = VocabularyCounter(n_bins)
+        self._waiting = False
+
+    def add(self, file: SamplesFile, sample: Sample) -> None:
+        """Take a line."""
+        record = sample.record
+        self.columns.add(record)
+        self.doc_ids.append(-1 if record.doc_id is None else record.doc_id)
+        if record.kind == "multiple_choice" and record.gold is not None:  # their confidence comes by the thousand
+            self._waiting = True
+            self.confidence.append(float("nan"))
+            best = record.log_likelihoods.index(max(record.log_likelihoods))
+            self.correct.append(int(best == record.gold))
+        else:
+            confidence: float | None = record.confidence
+            self.confidence.append(float("nan") if confidence is None else confidence)
+            self.correct.append(-1 if record.correct is None else record.correct)
+        self.doc_hashes.append(record.doc_hash)
+        self.prompt_hashes.append(record.prompt_hash)
+        self.kinds.append(record.kind)
+        self.places.append((file, sample.start))
+        self.certificates[json.dumps(record.certificate, sort_keys=True)] += 1
+        if record.log_probs is not None and (record.gold is not None or record.kind != "multiple_choice"):
+            self._vocabulary.add(record.log_probs, record.large_probs or ())
+
+    def finish(self) -> None:
+        """Fill in what was left for later, once all lines are there."""
+        if self._waiting:
+            confidence, _ = self.columns.arrays("top_label")
+            for i, value in zip(self.order.tolist(), confidence.tolist(), strict=True):
+                self.confidence[i] = value
+
+    @property
+    def vocabulary(self) -> Vocabulary | None:
+        """What the diagram of Full-ECE shows; None where there are no token distributions."""
+        return self._vocabulary.result()
+
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """[number of docs that can be judged] where the rows of a metric's arrays stand among the docs added."""
+        judged = np.flatnonzero(np.array(self.correct) >= 0)
+        return judged[np.argsort(np.array(self.doc_ids, dtype=np.int64)[judged], kind="stable")]
+
+    def has_confidence(self, doc: int) -> bool:
+        """Whether the doc's answer has one: an empty answer has none."""
+        return not math.isnan(self.confidence[doc])
+
+    def __len__(self) -> int:
+        return len(self.doc_hashes)

@@ -1,0 +1,1 @@
+"""The ways in which a model states its confidence, one file each."""

@@ -1,0 +1,89 @@
+"""A multiple-choice task whose answers are written: the model names a choice, as chat-only servers let it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from string import ascii_uppercase
+from typing import Any
+
+from lm_eval.api.instance import Instance
+
+from lm_eval_calibration.backends import TokenScores
+from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records.stated import Asked
+from lm_eval_calibration.tasks.checked_task import CheckedTask, bad_choices, gold_index
+from lm_eval_calibration.tasks.confidences.verbalized import WORDING
+from lm_eval_calibration.tasks.generation import GenerationTask
+from lm_eval_calibration.tasks.options import TaskError
+from lm_eval_calibration.tasks.permutation import are_labels
+
+
+class ChoicesInWords(GenerationTask):
+    """The docs of a multiple-choice task, each asked for the letter of a choice.
+
+    A prompt is the stock task's, behind one sentence that says what to reply; where it does not list the choices, they
+    are listed under letters. ``acc`` is the share of docs whose reply names the right choice: this is not the stock
+    task's accuracy, which compares probabilities. A reply that can't be read is wrong.
+    """
+
+    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
+        super().__init__(config)
+        if self.multiple_input:
+            raise TaskError(f"{self.calibration.where}: a doc of several inputs can't be answered by a letter")
+
+    def _problem(self, doc: dict[str, Any], *, labels_too: bool) -> str | None:
+        return CheckedTask._problem(self, doc, labels_too=labels_too)
+
+    def doc_to_text(self, doc: Any, doc_to_text: Any = None) -> Any:
+        """Return the stock task's prompt with what to reply before it, and the choices in it."""
+        text, choices = super().doc_to_text(doc, doc_to_text), super().doc_to_choice(doc)
+        if not isinstance(text, str) or bad_choices(choices):
+            return text
+        labels = _labels(choices)
+        if not are_labels(choices):
+            listed = "\n".join(f"{label}. {choice}" for label, choice in zip(labels, choices, strict=True))
+            text = f"{text}\n{listed}\nAnswer:"
+        shown = " or ".join(filter(None, (", ".join(labels[:-1]), labels[-1])))
+        return f"Choose one answer. Reply with {shown} and nothing else.\n\n{text}"
+
+    def doc_to_choice(self, doc: Any, doc_to_choice: Any = None) -> Any:
+        """Return what a reply may be: the label of each choice."""
+        choices = super().doc_to_choice(doc, doc_to_choice)
+        return choices if bad_choices(choices) else _labels(choices)
+
+    def doc_to_target(self, doc: Any, doc_to_target: Any = None) -> Any:
+        """Return the gold choice's index, or what the doc has in its place."""
+        target = super().doc_to_target(doc, doc_to_target)
+        index = gold_index(target, super().doc_to_choice(doc))
+        return target if index is None else index
+
+    def _stock_results(self, doc: dict[str, Any], answer: Any) -> dict[str, Any]:
+        labels = self.doc_to_choice(doc)
+        gold = gold_index(self.doc_to_target(doc), labels)
+        return {"acc": float(gold is not None and self._named(doc, answer) == labels[gold])}
+
+    def _named(self, doc: dict[str, Any], answer: str) -> str | None:
+        """Return the label that a reply names: alone, in brackets or with a stop, or as the choice's line is shown."""
+        reply = answer.strip().removeprefix("Answer:").strip()
+        lines = [line.strip().removesuffix(".") for line in self.doc_to_text(doc).splitlines()]
+        for label in self.doc_to_choice(doc):
+            bare = rf"\(?{re.escape(label)}[).:]?"
+            if re.fullmatch(bare, reply) or (reply.removesuffix(".") in lines and re.match(rf"{bare}\s", reply)):
+                return str(label)
+        return None
+
+    def _answer_record(
+        self, doc: dict[str, Any], request: Instance, stock: Mapping[str, Any], scores: TokenScores | None
+    ) -> Record:
+        record = super()._answer_record(doc, request, stock, scores)
+        if record.verbalized is not None and self._named(doc, str(request.resps[0])) is None:
+            record = replace(record, verbalized=Asked(WORDING, None))
+        if record.generation is not None and gold_index(self.doc_to_target(doc), self.doc_to_choice(doc)) is None:
+            record = replace(record, generation=replace(record.generation, correct=None))  # a broken label
+        return record
+
+
+def _labels(choices: Sequence[str]) -> list[str]:
+    if are_labels(choices):
+        return [re.sub(r"[\W_]", "", choice) for choice in choices]
+    return [*ascii_uppercase[: len(choices)]] if len(choices) <= 26 else [str(i + 1) for i in range(len(choices))]

@@ -1,0 +1,170 @@
+"""What vLLM and SGLang write: the harness's own classes over an engine that gives what the real one once gave.
+
+SGLang's answers have their documented form, with vLLM's numbers.
+"""
+
+import copy
+import importlib
+import importlib.metadata
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import TemplateLM
+from lm_eval.api.registry import model_registry
+
+from lm_eval_calibration import backends as scoring
+
+pytestmark = pytest.mark.real_model
+
+RECORDED = json.loads((Path(__file__).parent / "recorded_vllm_texts.json").read_text(encoding="utf-8"))["outputs"]
+SETTINGS = {"until": ["\n\n", ". "], "max_gen_toks": 16, "do_sample": False}
+
+
+class Params(SimpleNamespace):
+    """vLLM's SamplingParams."""
+
+    logprobs: int | None = None
+
+
+class Engine:
+    """Gives the recorded answers: log-probabilities only where they were asked for."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.by_prompt = {tuple(tokenizer(r["prompt"])["input_ids"]): r for r in RECORDED}
+        self.spoil = lambda log_probs: log_probs
+
+    def answer_of(self, prompt: Any) -> tuple[dict[str, Any], list[Any]]:
+        recorded = self.by_prompt[tuple(prompt)]
+        return recorded, self.spoil(list(zip(recorded["logprobs"], recorded["token_ids"], strict=True)))
+
+
+class VLLMEngine(Engine):
+    def generate(self, prompts: Any, sampling_params: Any, **_: Any) -> list[Any]:
+        outputs = []
+        for prompt, params in zip(prompts, sampling_params, strict=True):
+            recorded, pairs = self.answer_of(prompt["prompt_token_ids"])
+            given = None if params.logprobs is None else [{t: SimpleNamespace(logprob=value)} for value, t in pairs]
+            text = SimpleNamespace(text=recorded["text"], token_ids=recorded["token_ids"], logprobs=given)
+            outputs.append(SimpleNamespace(outputs=[text]))
+        return outputs
+
+
+class SGLangEngine(Engine):
+    def generate(self, input_ids: Any, sampling_params: Any, return_logprob: bool, **_: Any) -> list[Any]:
+        answers = [self.answer_of(prompt) for prompt in input_ids]
+        return [
+            {
+                "text": recorded["text"],
+                "meta_info": {"output_token_logprobs": [(*pair, None) for pair in pairs]} if return_logprob else {},
+            }
+            for recorded, pairs in answers
+        ]
+
+
+@pytest.fixture
+def vllm_class(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """The harness's class, imported with a package `vllm` that has the names it wants and nothing behind them."""
+    if importlib.util.find_spec("vllm"):
+        pytest.skip("vLLM itself is here")
+    names = {
+        "vllm": {"LLM": None, "SamplingParams": Params, "TokensPrompt": dict},
+        "vllm.lora": {},
+        "vllm.lora.request": {"LoRARequest": None},
+        "vllm.renderers": {},
+        "vllm.renderers.hf": {"resolve_chat_template": None},
+        "vllm.tokenizers": {"get_tokenizer": None},
+    }
+    for name, contents in names.items():
+        module = ModuleType(name)
+        vars(module).update(contents)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.setattr(model_registry, "_objs", {k: v for k, v in model_registry._objs.items() if k != "vllm"})
+    version = importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.32.0" if name == "vllm" else version(name))
+    yield importlib.import_module("lm_eval.models.vllm_causallms").VLLM
+    sys.modules.pop("lm_eval.models.vllm_causallms", None)
+
+
+def make_lm(cls: Any, tokenizer: Any, engine: Any) -> Any:
+    lm = cls.__new__(cls)
+    TemplateLM.__init__(lm)
+    vars(lm).update(tokenizer=tokenizer, model=engine, batch_size=2, add_bos_token=False, think_end_token=None)
+    vars(lm).update(custom_prefix_token_id=None, _max_length=1024, _max_gen_toks=256, data_parallel_size=1)
+    vars(lm).update(lora_request=None, truncation_side="left", model_args={"dtype": "float32"})
+    return lm
+
+
+@pytest.fixture(params=["VLLM", "SGLangLM"])
+def lm(request: pytest.FixtureRequest, smollm2_lm: Any) -> Any:
+    if request.param == "VLLM":
+        return make_lm(request.getfixturevalue("vllm_class"), smollm2_lm.tokenizer, VLLMEngine(smollm2_lm.tokenizer))
+    from lm_eval.models.sglang_causallms import SGLangLM
+
+    return make_lm(SGLangLM, smollm2_lm.tokenizer, SGLangEngine(smollm2_lm.tokenizer))
+
+
+def make_requests(**settings: Any) -> list[Instance]:
+    prompts = [recorded["prompt"] for recorded in RECORDED]
+    return [
+        Instance("generate_until", {}, (prompt, {**copy.deepcopy(SETTINGS), **settings}), 0, ("t", i, 1))
+        for i, prompt in enumerate(prompts)
+    ]
+
+
+def test_texts_are_the_engine_s_and_probabilities_hf_s(lm: Any, smollm2_lm: Any) -> None:
+    stock = lm.generate_until(make_requests(), disable_tqdm=True)
+    found = scoring.generated_tokens(lm, make_requests())
+    expected = scoring.generated_tokens(smollm2_lm, make_requests())
+    assert list(map(str, found)) == stock == list(map(str, expected))
+    assert {len(text) == 0 for text in found} == {True, False}
+    for ours, hf in zip(found, expected, strict=True):
+        np.testing.assert_allclose(ours.token_log_probs, hf.token_log_probs, rtol=0, atol=1e-3)
+        assert ours.certificate["token_probabilities"] == hf.certificate["token_probabilities"]
+        assert ours.certificate["vocabulary"] == hf.certificate["vocabulary"]
+        assert ours.certificate["sampled"] is False
+
+
+def test_sampled_answers(lm: Any) -> None:
+    """vLLM's log-probabilities are of before the temperature, SGLang's of after it."""
+    found = scoring.generated_tokens(lm, make_requests(do_sample=True, temperature=0.7))
+    is_vllm = type(lm).__name__ == "VLLM"
+    assert all(text.has_probabilities == is_vllm and text.certificate["sampled"] for text in found)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda pairs: [(float("nan"), token) for _, token in pairs], "is nan"),
+        (lambda pairs: [(0.5, token) for _, token in pairs], r"is 0\.5"),
+        (lambda pairs: [(None, token) for _, token in pairs], "is None"),
+    ],
+)
+def test_what_is_no_log_probability_is_an_error(lm: Any, spoil: Any, said: str) -> None:
+    lm.model.spoil = spoil
+    with pytest.raises(ValueError, match=f"log-probability of token 0, id .* {said}"):
+        scoring.generated_tokens(lm, make_requests())
+
+
+def test_too_few_are_an_error_or_no_probabilities(lm: Any, harness_log: pytest.LogCaptureFixture) -> None:
+    lm.model.spoil = lambda pairs: pairs[:-4]
+    if type(lm).__name__ == "VLLM":
+        with pytest.raises(ValueError, match=r"vLLM gave \d+ log-probabilities of \d+ tokens"):
+            scoring.generated_tokens(lm, make_requests())
+    else:  # the tokens come with them, and the text is not made of those
+        found = scoring.generated_tokens(lm, make_requests())
+        assert any(text.token_log_probs is None for text in found if text)
+        assert "answers have no token probabilities" in harness_log.text
+
+
+def test_other_probabilities_than_the_model_s_own_are_refused(lm: Any, harness_log: pytest.LogCaptureFixture) -> None:
+    lm.model_args["logprobs_mode"] = "processed_logprobs"
+    found = scoring.generated_tokens(lm, make_requests())
+    assert not any(text.has_probabilities for text in found)
+    assert "logprobs_mode is processed_logprobs" in harness_log.text

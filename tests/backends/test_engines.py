@@ -1,0 +1,86 @@
+"""vLLM and SGLang, by what they answer: vLLM's is recorded from the real engine, SGLang's has its documented form."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from lm_eval_calibration import metrics
+from lm_eval_calibration.backends.engines.log_likelihood import sglang_positions, vllm_positions
+from lm_eval_calibration.backends.top_k import scores_of
+
+RECORDED = json.loads((Path(__file__).parent / "recorded_vllm.json").read_text(encoding="utf-8"))["outputs"]
+
+
+def vllm_output(recorded: dict[str, Any]) -> tuple[list[int], Any]:
+    """The prompt's tokens and the engine's answer, in the engine's form."""
+    positions = [
+        None if given is None else {int(token): SimpleNamespace(logprob=value) for token, value in given.items()}
+        for given in recorded["prompt_logprobs"]
+    ]
+    return recorded["prompt"], SimpleNamespace(prompt_logprobs=positions)
+
+
+def sglang_output(recorded: dict[str, Any]) -> tuple[list[int], Any]:
+    prompt, output = vllm_output(recorded)
+    own: list[Any] = [(None, prompt[0], None)]
+    tops: list[Any] = [None]
+    for token, given in zip(prompt[1:], output.prompt_logprobs[1:], strict=True):
+        own.append((given[token].logprob, token, None))
+        best = sorted(given, key=lambda t: -given[t].logprob)[:20]
+        tops.append([(given[t].logprob, t, None) for t in best])
+    return prompt, {"meta_info": {"input_token_logprobs": own, "input_top_logprobs": tops}}
+
+
+@pytest.mark.real_model
+@pytest.mark.parametrize("recorded", RECORDED)
+@pytest.mark.parametrize(("output_of", "read"), [(vllm_output, vllm_positions), (sglang_output, sglang_positions)])
+def test_what_engines_tell_is_what_the_model_gives(
+    smollm2_lm: Any, recorded: dict[str, Any], output_of: Any, read: Any
+) -> None:
+    prompt, output = output_of(recorded)
+    scores = scores_of(read(prompt, output, 1), 20, are_ids=True, vocab_size=None, certificate={})
+    with torch.no_grad():
+        log_probs = smollm2_lm.model(torch.tensor([prompt])).logits[0].double().log_softmax(-1)[:-1].numpy()
+    own = log_probs[np.arange(len(prompt) - 1), prompt[1:]]
+    np.testing.assert_allclose(scores.log_probs, own, atol=1e-3)
+    assert scores[0] == pytest.approx(own.sum(), abs=1e-3)
+    assert scores.complete_from <= 0.05
+    expected = metrics.full_ece(np.exp(log_probs), prompt[1:], n_bins=20)
+    gaps = sum(
+        metrics.gap_sums(large, np.exp(target), n_bins=20)
+        for large, target in zip(scores.large_probs or (), own, strict=True)
+    )
+    assert np.abs(gaps).sum() / len(own) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_token_without_a_log_probability_is_an_error() -> None:
+    prompt, output = vllm_output(RECORDED[0])
+    del output.prompt_logprobs[-1][prompt[-1]]
+    with pytest.raises(ValueError, match=f"no log-probability of the prompt's token {len(prompt) - 1}"):
+        vllm_positions(prompt, output, 1)
+
+
+@pytest.mark.parametrize("value", [float("nan"), 0.5, None])
+def test_what_is_no_log_probability_is_an_error(value: Any) -> None:
+    prompt, output = vllm_output(RECORDED[0])
+    output.prompt_logprobs[3][prompt[3]] = SimpleNamespace(logprob=value)
+    with pytest.raises(ValueError, match="log-probability of token 3"):
+        vllm_positions(prompt, output, 1)
+    prompt, output = sglang_output(RECORDED[0])
+    output["meta_info"]["input_token_logprobs"][3] = (value, prompt[3], None)
+    with pytest.raises(ValueError, match="log-probability of token 3"):
+        sglang_positions(prompt, output, 1)
+
+
+def test_positions_of_another_prompt_are_an_error() -> None:
+    prompt, output = vllm_output(RECORDED[0])
+    with pytest.raises(ValueError, match="positions of a prompt"):
+        vllm_positions([*prompt, 5], output, 1)
+    prompt, output = sglang_output(RECORDED[0])
+    with pytest.raises(ValueError, match="for the prompt's token 2"):
+        sglang_positions([*prompt[:2], prompt[2] + 1, *prompt[3:]], output, 1)

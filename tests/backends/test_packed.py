@@ -1,0 +1,401 @@
+"""Beginnings computed once: the same numbers as the stock run, for every kind of model that allows it."""
+
+import itertools
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from lm_eval.api.instance import Instance
+from lm_eval.api.model import CachingLM
+from lm_eval.models.huggingface import HFLM
+from tiny import make_gpt2, make_t5
+
+from lm_eval_calibration import backends as scoring
+from lm_eval_calibration.backends import dispatch
+from lm_eval_calibration.backends.hf import packed
+
+SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
+LENGTH = {"max_position_embeddings": 256}
+WINDOW = 24
+
+
+def build(config: Any, **options: Any) -> Any:
+    """Random weights, scaled so that what a token sees matters."""
+    from transformers import AutoModelForCausalLM
+
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(config, **options).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() == 2:
+                weight.normal_(0, 0.15)
+    return model
+
+
+def config(name: str, **options: Any) -> Any:
+    import transformers
+
+    return getattr(transformers, name)(vocab_size=258, bos_token_id=1, eos_token_id=1, pad_token_id=0, **options)
+
+
+def gemma3(**options: Any) -> Any:
+    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
+    shape = {**SIZE, **LENGTH, "num_key_value_heads": 1, "head_dim": 8, "layer_types": kinds}
+    return build(config("Gemma3TextConfig", sliding_window=WINDOW, **shape), **options)
+
+
+def mistral() -> Any:
+    return build(config("MistralConfig", sliding_window=WINDOW, num_key_value_heads=2, **SIZE, **LENGTH))
+
+
+SHARING: dict[str, Callable[[], Any]] = {
+    "GPT-2": lambda: build(config("GPT2Config", n_embd=32, n_layer=2, n_head=2, n_positions=256)),
+    "Llama, grouped queries": lambda: build(config("LlamaConfig", num_key_value_heads=2, **SIZE, **LENGTH)),
+    "Llama, eager": lambda: build(config("LlamaConfig", **SIZE, **LENGTH), attn_implementation="eager"),
+    "Gemma 3": gemma3,
+    "Gemma 3, eager": lambda: gemma3(attn_implementation="eager"),
+    "Mistral": mistral,
+    "Qwen2": lambda: build(config("Qwen2Config", num_key_value_heads=2, **SIZE, **LENGTH)),
+    "GPT-NeoX": lambda: build(config("GPTNeoXConfig", **SIZE, **LENGTH)),
+    "padding rows in the vocabulary": lambda: make_gpt2(range(258), vocab_size=320),
+}
+NOT_SHARING: dict[str, Callable[[], Any]] = {
+    "Mamba": lambda: build(config("MambaConfig", hidden_size=32, num_hidden_layers=2, state_size=8)),
+    "Bloom": lambda: build(config("BloomConfig", hidden_size=32, n_layer=2, n_head=2)),
+    "MPT": lambda: build(config("MptConfig", d_model=32, n_layers=2, n_heads=2, max_seq_len=256)),
+}
+
+
+def load(model: Any, tokenizer: Any, **options: Any) -> Any:
+    return HFLM(pretrained=model, tokenizer=tokenizer, device="cpu", **{"batch_size": 3, **options})
+
+
+def few_shot_requests(seed: int = 0) -> list[Instance]:
+    """Subjects with examples of their own; ragged questions; choices of one and of several tokens; one doc twice."""
+    rng = random.Random(seed)
+    contexts = []
+    for subject in ("art", "biology"):
+        examples = "".join(f"{subject} {rng.randrange(10**6)}? {rng.choice('ABCD')}\n" for _ in range(4))
+        contexts += [f"{examples}{subject} {'why ' * rng.randrange(1, 6)}{i}?" for i in range(6)]
+    contexts += [contexts[0], "nothing like it", "much too long " * 30 + "a", "much too long " * 30 + "b"]
+    continuations = [" A", " B", "Canberra", " Can", "\n"]
+    requests = [
+        Instance("loglikelihood", {}, (context, continuation), i, metadata=("a_task", doc, 1))
+        for doc, context in enumerate(contexts)
+        for i, continuation in enumerate(continuations)
+    ]
+    alone = Instance("loglikelihood", {}, ("0123456789 has no company", " A"), 0, metadata=("a_task", len(contexts), 1))
+    return [*requests, alone]
+
+
+def per_token(stock: list[Any], ours: list[Any]) -> float:
+    return max(abs(a[0] - b[0]) / len(b.log_probs) for a, b in zip(stock, ours, strict=True))
+
+
+def shared(answers: list[Any]) -> set[bool]:
+    return {answer.certificate["shared_prefixes"] for answer in answers}
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+@pytest.mark.parametrize("kind", SHARING)
+def test_shared_beginnings_equal_the_stock_run(kind: str, batch_size: int, byte_tokenizer: Any) -> None:
+    lm = load(SHARING[kind](), byte_tokenizer, batch_size=batch_size)
+    requests = few_shot_requests()
+    stock = lm.loglikelihood(requests, disable_tqdm=True)
+    ours = scoring.token_scores(lm, requests)
+    assert per_token(stock, ours) < 1e-4
+    assert [a[1] for a in stock] == [b[1] for b in ours]
+    assert shared(ours) == {True, False}
+    scoring.set_shared_prefixes(lm, False)
+    plain = scoring.token_scores(lm, requests)
+    assert shared(plain) == {False}
+    assert per_token(stock, plain) < 1e-5
+    for a, b in zip(plain, ours, strict=True):
+        np.testing.assert_allclose(b.log_probs, a.log_probs, atol=1e-4)
+        for p, q in zip(a.large_probs, b.large_probs, strict=True):
+            large = [np.sort(x[x >= 0.011]) for x in (p, q)]
+            np.testing.assert_allclose(large[0], large[1], atol=1e-4)
+        assert a.vocab_size == b.vocab_size
+
+
+@pytest.mark.parametrize("kind", NOT_SHARING)
+def test_models_that_can_t_share_fall_back_with_one_line(
+    kind: str, byte_tokenizer: Any, harness_log: pytest.LogCaptureFixture
+) -> None:
+    lm = load(NOT_SHARING[kind](), byte_tokenizer, max_length=256)
+    requests = few_shot_requests()
+    stock = lm.loglikelihood(requests, disable_tqdm=True)
+    harness_log.clear()
+    ours = scoring.token_scores(lm, requests)
+    assert harness_log.text.count("prompts don't share their beginnings") == 1
+    assert per_token(stock, ours) < 1e-5
+    assert shared(ours) == {False}
+
+
+def test_a_run_too_small_for_the_trial_shares_nothing(byte_tokenizer: Any) -> None:
+    lm = load(mistral(), byte_tokenizer)
+    requests = few_shot_requests()[:3]
+    assert shared(scoring.token_scores(lm, requests)) == {False}
+
+
+@pytest.mark.parametrize("most", [40, 100, 1000])
+def test_what_the_trial_reads_is_counted(most: int, byte_tokenizer: Any) -> None:
+    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
+    rows = sorted({tuple(lm.tok_encode(request.args[0])[-120:]) for request in few_shot_requests()})
+    plan = packed.Plan(rows, [1] * len(rows), most)
+    read: list[int] = []
+    lm.model.register_forward_pre_hook(
+        lambda _, arguments, named: read.append((*arguments, named.get("input_ids"))[0].numel()), with_kwargs=True
+    )
+    answers = list(packed.score(lm, plan, lambda i: lm._model_call(torch.tensor([rows[i]]))[0, -1:]))
+    assert sum(len(numbers) for numbers, *_ in answers) == len(rows) - len(plan.alone)
+    for_answers = sum(len(step.tokens) for family in plan.families for step in plan.steps(family))
+    assert sum(read) - for_answers == packed.trial_tokens(plan) > 0
+
+
+def test_an_encoder_decoder_shares_nothing(byte_tokenizer: Any) -> None:
+    lm = load(make_t5(byte_tokenizer), byte_tokenizer, backend="seq2seq", max_length=256)
+    requests = few_shot_requests()
+    ours = scoring.token_scores(lm, requests)
+    assert per_token(lm.loglikelihood(requests, disable_tqdm=True), ours) < 1e-5
+    assert shared(ours) == {False}
+
+
+@pytest.mark.parametrize("kind", ["Llama, grouped queries", "Gemma 3"])
+def test_the_order_of_requests_changes_nothing(kind: str, byte_tokenizer: Any) -> None:
+    lm = load(SHARING[kind](), byte_tokenizer)
+    requests = few_shot_requests()
+    order = list(range(len(requests)))
+    random.Random(3).shuffle(order)
+    straight = scoring.token_scores(lm, requests)
+    shuffled = scoring.token_scores(lm, [requests[i] for i in order])
+    assert [a[0] for a in shuffled] == pytest.approx([straight[i][0] for i in order], abs=1e-5)
+
+
+def test_equal_docs_get_equal_answers(byte_tokenizer: Any) -> None:
+    requests = few_shot_requests()
+    answers = scoring.token_scores(load(mistral(), byte_tokenizer), requests)
+    same = [i for i, request in enumerate(requests) if request.doc_id == 12]
+    assert [tuple(answers[i]) for i in same] == [tuple(answer) for answer in answers[: len(same)]]
+
+
+@pytest.mark.parametrize("most", [1, 7, 30, 10_000])
+def test_packs_of_any_size_give_the_same(most: int, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    lm = load(gemma3(), byte_tokenizer)
+    requests = few_shot_requests()
+    monkeypatch.setattr(packed, "most_tokens", lambda *_: most)
+    ours = scoring.token_scores(lm, requests)
+    assert per_token(lm.loglikelihood(requests, disable_tqdm=True), ours) < 1e-4
+    assert True in shared(ours)
+
+
+def test_a_beginning_is_read_once_and_logits_are_made_where_scored(
+    byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer, batch_size=64)
+    begins = "the same three hundred tokens " * 6
+    requests = [
+        Instance("loglikelihood", {}, (f"{begins}{word}?", choice), i, metadata=("a_task", doc, 1))
+        for doc, word in enumerate(itertools.permutations("abc"))
+        for i, choice in enumerate((" A", " B", " C", " D"))
+    ]
+    read, logits = [], []
+    body, head = lm.model.get_input_embeddings(), lm.model.get_output_embeddings()
+    hooks = [
+        body.register_forward_hook(lambda _m, _i, output: read.append(output.shape[:2].numel())),
+        head.register_forward_hook(lambda _m, _i, output: logits.append(output.shape[:2].numel())),
+    ]
+    try:
+        scoring.token_scores(lm, requests)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    trials = 2 * 16 + 2 * len(f"{begins}('a', 'b', 'c')? ")
+    assert sum(read) < trials + len(begins) + 6 * 20
+    assert max(logits) < 40
+
+
+def _deaf(model: Any) -> Any:
+    """As custom code may: whatever mask comes, only ordinary causal attention happens."""
+    forward = model.forward
+
+    def ignoring(*arguments: Any, attention_mask: Any = None, **options: Any) -> Any:
+        return forward(*arguments, **options)
+
+    model.forward = ignoring
+    return model
+
+
+@pytest.mark.parametrize(
+    ("make", "dtype"),
+    [
+        (lambda: _deaf(SHARING["Llama, grouped queries"]()), torch.float32),
+        (lambda: _deaf(SHARING["GPT-2"]()), torch.float32),
+        (lambda: _deaf(SHARING["Llama, grouped queries"]()), torch.bfloat16),
+    ],
+)
+def test_the_trial_catches_a_model_that_ignores_the_mask(
+    make: Callable[[], Any], dtype: torch.dtype, byte_tokenizer: Any, harness_log: pytest.LogCaptureFixture
+) -> None:
+    lm = load(make().to(dtype), byte_tokenizer)
+    requests = few_shot_requests()
+    harness_log.clear()
+    ours = scoring.token_scores(lm, requests)
+    assert "prompts don't share their beginnings (its logits differ" in harness_log.text
+    assert shared(ours) == {False}
+    if dtype == torch.float32:
+        assert per_token(lm.loglikelihood(requests, disable_tqdm=True), ours) < 1e-5
+
+
+def test_the_trial_catches_a_window_of_another_size(
+    byte_tokenizer: Any, harness_log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = load(mistral(), byte_tokenizer)
+    requests = few_shot_requests()
+    mask = packed.PackedForward._mask
+
+    def wrong(self: Any, *step: Any) -> torch.Tensor:
+        self.config = type("Config", (), {"sliding_window": WINDOW - 1, "_attn_implementation": "sdpa"})
+        return mask(self, *step)
+
+    monkeypatch.setattr(packed.PackedForward, "_mask", wrong)
+    harness_log.clear()
+    ours = scoring.token_scores(lm, requests)
+    assert "its logits differ alone" in harness_log.text
+    assert shared(ours) == {False}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_shares_within_its_rounding(dtype: torch.dtype, byte_tokenizer: Any) -> None:
+    lm = load(gemma3().to(dtype), byte_tokenizer)
+    lm.softmax_dtype = torch.float32
+    requests = few_shot_requests()
+    stock = lm.loglikelihood(requests, disable_tqdm=True)
+    ours = scoring.token_scores(lm, requests)
+    assert True in shared(ours)
+    assert per_token(stock, ours) < 20 * torch.finfo(dtype).eps * 4
+    assert {answer.certificate["dtype"] for answer in ours} == {str(dtype).removeprefix("torch.")}
+
+
+def test_autocast_is_the_backend_s(byte_tokenizer: Any) -> None:
+    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer, mixed_precision_dtype="bfloat16")
+    assert lm.mixed_precision_dtype == torch.bfloat16
+    lm.softmax_dtype = torch.float32
+    requests = few_shot_requests()
+    stock = lm.loglikelihood(requests, disable_tqdm=True)
+    ours = scoring.token_scores(lm, requests)
+    assert True in shared(ours)
+    assert {answer.certificate["dtype"] for answer in ours} == {"bfloat16"}
+    assert per_token(stock, ours) < 0.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "tied", "most"),
+    [
+        ("LlamaConfig", (576, 1536, 30, 9, 3, 64, 49152), True, 249),  # SmolLM2-135M
+        ("LlamaConfig", (576, 1536, 30, 9, 3, 64, 49152), False, 249),  # an embedding is looked up, not read
+        ("Gemma3TextConfig", (640, 2048, 18, 4, 1, 256, 262144), True, 682),  # Gemma 3 270M
+        ("LlamaConfig", (4096, 14336, 32, 32, 8, 128, 128256), False, 957),  # Llama 3 8B
+        ("LlamaConfig", (64, 64, 2, 4, 4, 16, 500), True, 128),  # never less
+    ],
+)
+def test_a_pack_s_size_weighs_reading_weights_against_attention(
+    kind: str, shape: tuple[int, ...], tied: bool, most: int
+) -> None:
+    import transformers
+
+    names = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"]
+    names += ["num_key_value_heads", "head_dim", "vocab_size"]
+    options = dict(zip(names, shape, strict=True))
+    with torch.device("meta"):  # no memory for the weights
+        model = transformers.AutoModelForCausalLM.from_config(
+            getattr(transformers, kind)(tie_word_embeddings=tied, bos_token_id=1, eos_token_id=1, **options)
+        )
+    lm = HFLM.__new__(HFLM)
+    lm._model, lm._device, lm.batch_size_per_gpu = model, torch.device("cpu"), 8
+    assert packed.most_tokens(lm, 1000) == most
+    assert packed.most_tokens(lm, 10) == 80  # a stock batch is never larger
+
+
+def test_refusals_name_their_reason(byte_tokenizer: Any) -> None:
+    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
+    assert packed.refusal(lm, 100) is None
+    lm.model.config.layer_types = ["full_attention", "chunked_attention"]
+    assert packed.refusal(lm, 100) == "it has layers of type chunked_attention"
+    lm.model.config.layer_types = None
+    lm.model.config._attn_implementation = "flash_attention_2"
+    assert packed.refusal(lm, 100) == "its attention is flash_attention_2"
+    scoring.set_shared_prefixes(lm, False)
+    assert packed.refusal(lm, 100) == "they are told not to"
+
+
+def test_the_switch_reaches_a_backend_behind_a_cache(byte_tokenizer: Any, tmp_path: Any) -> None:
+    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
+    cached = CachingLM(lm, str(tmp_path / "cache.db"))
+    scoring.set_shared_prefixes(cached, False)
+    assert packed.refusal(lm, 100) == "they are told not to"
+    scoring.set_shared_prefixes(cached, True)
+    assert packed.refusal(lm, 100) is None
+    cached.dbdict.close()
+
+
+def test_a_model_without_a_transformers_configuration_is_refused(byte_tokenizer: Any) -> None:
+    class Lm(HFLM):
+        model = type("Model", (), {"config": type("Config", (), {})})  # as mamba_ssm's
+
+    assert packed.refusal(Lm.__new__(Lm), 100) == "its attention is None"
+
+
+def test_a_length_dependent_position_encoding_is_refused_beyond_its_first_length(byte_tokenizer: Any) -> None:
+    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
+    lm.model.config.rope_parameters = {"rope_type": "longrope", "original_max_position_embeddings": 64}
+    assert packed.refusal(lm, 64) is None
+    assert packed.refusal(lm, 65) == "its position encoding depends on the prompt's length"
+
+
+def test_what_a_pack_has_scored_is_kept_when_the_next_dies(
+    byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
+    requests = few_shot_requests()
+    monkeypatch.setattr(packed, "most_tokens", lambda *_: 60)
+    forward = packed.PackedForward.__call__
+    monkeypatch.setattr(packed, "_compare", lambda *_: None)  # a model that fails on trial is scored plainly
+    calls = []
+
+    def dying(self: Any, step: Any, columns: Any) -> torch.Tensor:
+        calls.append(step)
+        if len(calls) == 20:
+            raise torch.OutOfMemoryError("no memory left")
+        return forward(self, step, columns)
+
+    monkeypatch.setattr(packed.PackedForward, "__call__", dying)
+    kept: list[int] = []
+    with pytest.raises(torch.OutOfMemoryError):
+        dispatch.scorer_for(lm).answer(lm, requests, lambda index, _: kept.append(index))
+    assert 0 < len(kept) == len(set(kept)) < len(requests)
+
+
+def test_nan_logits_in_a_pack_name_the_doc(byte_tokenizer: Any) -> None:
+    model = SHARING["Llama, grouped queries"]()
+    with torch.no_grad():
+        model.lm_head.weight[5] = float("nan")
+    with pytest.raises(ValueError, match=r"a_task doc \d+ choice \d .*: the model's logits hold NaN"):
+        scoring.token_scores(load(model, byte_tokenizer), few_shot_requests())
+
+
+def test_the_automatic_batch_size_works_with_packs(byte_tokenizer: Any) -> None:
+    lm = load(mistral(), byte_tokenizer, batch_size="auto", max_length=256)
+    lm.batch_schedule = 1
+    requests = few_shot_requests()
+    stock = lm.loglikelihood(requests, disable_tqdm=True)
+    assert per_token(stock, scoring.token_scores(lm, requests)) < 1e-4
+
+
+def test_the_progress_bar_counts_every_request_once(byte_tokenizer: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    requests = few_shot_requests()
+    scoring.token_scores(load(mistral(), byte_tokenizer), requests)
+    assert f"{len(requests)}/{len(requests)}" in capsys.readouterr().err

@@ -1,0 +1,61 @@
+"""The history file: appended whole, never changed, refused when broken."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.reports.drift.history import Entry, append, read_history
+from lm_eval_calibration.reports.drift.picture import describe, prepare_history
+
+VALUES = {"all": {"ece": [0.1, 0.05, 0.2], "auroc": [None, None, None]}, "t": {"ece": [0.3, 0.2, 0.4]}}
+ENTRY = Entry("a1", "2026-01-31T10:00:00", "org/model", 10, VALUES, {"all": 3, "t": 2})
+
+
+def test_runs_are_appended_and_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "runs.jsonl"
+    later = replace(ENTRY, run="b2", date="2026-02-28T10:00:00", base="a1", verdict="drifted", drifted=("t ece",))
+    assert append(path, [ENTRY]) == [ENTRY]
+    before = path.read_bytes()
+    assert append(path, [ENTRY, later]) == [ENTRY, later]  # a run that is in it is not added again
+    assert path.read_bytes().startswith(before)
+    assert read_history(path) == [ENTRY, later]
+    assert len(path.read_text(encoding="utf-8").splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('{"version": 1, "run"', "its last line is not whole"),
+        ("hello\n", "line 1: no line of a history"),
+        ("[]\n", "line 1: no line of a history: it is no object"),
+        ('{"version": 9}\n', "line 1: no line of a history: version 9"),
+        ('{"version": 1}\n', "line 1: no line of a history: .*missing"),
+    ],
+)
+def test_a_broken_file_is_refused_and_left_alone(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        append(path, [ENTRY])
+    assert path.read_text(encoding="utf-8") == text
+
+
+def test_bad_numbers_are_named(tmp_path: Path) -> None:
+    path = tmp_path / "runs.jsonl"
+    append(path, [ENTRY])
+    data = json.loads(path.read_text(encoding="utf-8"))
+    data["values"]["t"]["ece"] = ["x"]
+    path.write_text(json.dumps(data) + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"line 1.*\['x'\] is not value, lower and upper end"):
+        read_history(path)
+
+
+def test_the_picture_shows_the_pooled_docs_in_order_of_time() -> None:
+    later = replace(ENTRY, date="2026-02-28T10:00:00", values={"all": {"ece": [0.2, 0.1, 0.3]}}, drifted=("t ece",))
+    (panel,) = prepare_history([later, ENTRY])  # auroc is undefined throughout
+    assert (panel.metric, panel.values, panel.lows) == ("ece", (0.1, 0.2), (0.05, 0.1))
+    assert panel.drifted == (False, True)
+    assert describe([panel]) == "2 runs over time: ece from 0.1000 to 0.2000; 1 metrics had drifted in some run"
