@@ -95,9 +95,7 @@ def test_heavy_and_private_names_stay_in_their_rooms() -> None:
             parts = name.split(".")
             if room(module) not in ONLY_IN.get(parts[0], {room(module)}):
                 wrong.append(f"{module} imports {name}")
-            is_private = parts[0] == "lm_eval" and any(
-                part.startswith("_") and not part.startswith("__") for part in parts
-            )
+            private = [part for part in parts if part.startswith("_") and not part.startswith("__")]
             if parts[0] == "lm_eval" and private and room(module) not in PRIVATE_OF_LM_EVAL:
                 wrong.append(f"{module} imports the private {name}")
     assert wrong == []
