@@ -13,8 +13,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records.columns import Columns
-from lm_eval_calibration.records.record import RECORD_KEY, Record, read_records
+from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord, Columns, Record, read_records
 
 AGREE = 1e-3
 """Largest difference of a choice's log-likelihood between backends in float32 that is mere rounding, in nats."""
@@ -62,7 +61,7 @@ class Outcome(NamedTuple):
         return small and not self.suspect and len(self.other_answers) == self.close_calls
 
 
-def compare(backend: Sequence[Record], reference: Sequence[Record], n_bins: int = 10) -> Outcome:
+def compare(backend: Sequence[ChoicesRecord], reference: Sequence[ChoicesRecord], n_bins: int = 10) -> Outcome:
     """Compare the same docs' records.
 
     Raises:
@@ -81,7 +80,7 @@ def compare(backend: Sequence[Record], reference: Sequence[Record], n_bins: int 
     ]
     largest, where = max(gaps)
     confidence, doc = max((abs((a.confidence or 0) - (b.confidence or 0)), _place(a)) for a, b in pairs)
-    unequal = [(ours, other) for ours, other in pairs if _answer(ours) != _answer(other)]
+    unequal = [(ours, other) for ours, other in pairs if ours.answer != other.answer]
     return Outcome(
         n_docs=len(pairs),
         differences=(
@@ -95,7 +94,7 @@ def compare(backend: Sequence[Record], reference: Sequence[Record], n_bins: int 
     )
 
 
-def _metrics(backend: Sequence[Record], reference: Sequence[Record], n_bins: int) -> Iterable[Difference]:
+def _metrics(backend: Sequence[ChoicesRecord], reference: Sequence[ChoicesRecord], n_bins: int) -> Iterable[Difference]:
     """Compare the core metrics that both have."""
     columns = [Columns.of(records, n_bins) for records in (backend, reference)]
     for name in metrics.CORE:
@@ -111,11 +110,7 @@ def _metrics(backend: Sequence[Record], reference: Sequence[Record], n_bins: int
             yield Difference(name, a, b, abs(a - b))
 
 
-def _answer(record: Record) -> int:
-    return max(range(len(record.log_likelihoods)), key=record.log_likelihoods.__getitem__)
-
-
-def _margin(record: Record) -> float:
+def _margin(record: ChoicesRecord) -> float:
     second, best = sorted(record.log_likelihoods)[-2:] if len(record.log_likelihoods) > 1 else (-math.inf, 0.0)
     return best - second
 
@@ -124,7 +119,9 @@ def _place(record: Record) -> str:
     return f"{record.task} doc {record.doc_id}"
 
 
-def ask(model: str, model_args: str | Mapping[str, Any], tasks: str | None, limit: int, **options: Any) -> list[Record]:
+def ask(
+    model: str, model_args: str | Mapping[str, Any], tasks: str | None, limit: int, **options: Any
+) -> list[ChoicesRecord]:
     """Run a backend of the harness on a few docs; return their records.
 
     Args:
@@ -150,24 +147,32 @@ def ask(model: str, model_args: str | Mapping[str, Any], tasks: str | None, limi
         bootstrap_iters=0,
         **options,
     )
-    records = [
-        Record.from_dict(sample[RECORD_KEY])
-        for samples in results["samples"].values()
-        for sample in samples
-        if RECORD_KEY in sample
-    ]
-    if any(record.kind != "multiple_choice" for record in records) or not records:
-        raise UserError(f"{tasks}: check compares log-likelihoods of choices: name calibrated multiple-choice tasks")
-    return records
+    return _choices(
+        [
+            Record.from_dict(sample[RECORD_KEY])
+            for samples in results["samples"].values()
+            for sample in samples
+            if RECORD_KEY in sample
+        ],
+        str(tasks),
+    )
 
 
-def read_reference(path: Path) -> list[Record]:
+def read_reference(path: Path) -> list[ChoicesRecord]:
     """Read the records of an earlier run's samples file, or of all such files in a folder."""
     files = sorted(path.rglob("samples_*.jsonl")) if path.is_dir() else [path]
     try:
-        return [record for file in files for record in read_records(file)]
+        records = [record for file in files for record in read_records(file)]
     except ValueError as error:
         raise UserError(str(error)) from error
+    return [record for record in records if isinstance(record, ChoicesRecord)]
+
+
+def _choices(records: Sequence[Record], tasks: str) -> list[ChoicesRecord]:
+    choices = [record for record in records if isinstance(record, ChoicesRecord)]
+    if len(choices) < len(records) or not records:
+        raise UserError(f"{tasks}: check compares log-likelihoods of choices: name calibrated multiple-choice tasks")
+    return choices
 
 
 def lines(outcome: Outcome) -> list[tuple[str, str, str, str, str]]:

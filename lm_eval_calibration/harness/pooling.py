@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, Protocol, Self
 
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import Record
 
 
 class Pools(Protocol):

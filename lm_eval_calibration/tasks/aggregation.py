@@ -10,8 +10,7 @@ from lm_eval_calibration import metrics
 from lm_eval_calibration.harness.log import say_of, say_once
 from lm_eval_calibration.harness.pooling import PooledStderr, PooledValue
 from lm_eval_calibration.metrics import CATALOG, Metric
-from lm_eval_calibration.records.columns import Columns
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import AnswerRecord, ChoicesRecord, Columns, GenerationRecord, Record
 from lm_eval_calibration.tasks.views import Part, View
 
 _TOO_FEW = (
@@ -70,7 +69,7 @@ class Aggregation:
 
     def _why_none(self, records: Sequence[Record]) -> str:
         seen = records if self.view is None else list(self.view(records))
-        if any(doc.kind == "multiple_choice" for doc in seen):
+        if any(isinstance(doc, ChoicesRecord) for doc in seen):
             return "no doc has a sound gold label"
         if self.metric.kind != "top_label":
             return "no doc has a token of a reference answer"
@@ -133,30 +132,37 @@ def _kept(records: Sequence[Record], view: View | None, n_bins: int) -> _Kept:
 
 
 def _say_left_out(records: Sequence[Record]) -> None:
-    broken = [record for record in records if record.generation is None and record.gold is None]
+    broken = [record for record in records if isinstance(record, ChoicesRecord) and record.gold is None]
     if broken:
         say_once(
             f"{_tasks(records)}: {len(broken)} of {len(records)} docs have a gold label outside their choices "
             f"({_docs(broken)}); they count in acc and in no calibration metric"
         )
-    empty = [record for record in records if record.generation and record.generation.token_log_probs == ()]
+    generated = [record for record in records if isinstance(record, GenerationRecord)]
+    empty = [record for record in generated if record.generation.token_log_probs == ()]
     if empty:
         say_once(
             f"{_tasks(records)}: {len(empty)} of {len(records)} generated answers are empty ({_docs(empty)}) and have "
             "no confidence; they count in acc and in no metric of confidence"
         )
-    undecided = [record for record in records if record.p_true and record.p_true.confidence is None]
+    undecided = _without_confidence(records, "p_true")
     if undecided:
         say_once(
             f"{_tasks(records)}: of {len(undecided)} of {len(records)} answers the model says neither that they are "
             f"right nor that they are wrong ({_docs(undecided)}); they are in no metric of P(true)"
         )
-    unread = [record for record in records if record.verbalized and record.verbalized.confidence is None]
+    unread = _without_confidence(records, "verbalized")
     if unread:
         say_once(
             f"{_tasks(records)}: {len(unread)} of {len(records)} replies can't be read ({_docs(unread)}); they count "
             "in acc and unparsed, and in no metric of verbalized confidence"
         )
+
+
+def _without_confidence(records: Sequence[Record], source: str) -> list[Record]:
+    """Records of the model's replies that state no confidence."""
+    replied = [record for record in records if isinstance(record, AnswerRecord) and source in record.stated]
+    return [record for record in replied if record.stated[source].confidence is None]
 
 
 def _docs(records: Sequence[Record]) -> str:

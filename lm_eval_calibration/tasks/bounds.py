@@ -9,7 +9,7 @@ import numpy as np
 from lm_eval_calibration.harness.log import say_once
 from lm_eval_calibration.harness.pooling import PooledValue
 from lm_eval_calibration.metrics import full_ece_bounds
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import AnswerRecord, Record
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,11 @@ class BoundAggregation:
 
     def value(self, records: Sequence[Record]) -> float:
         """Return the bound as a plain float."""
-        known = [(record, probs) for record in records for probs in record.large_probs or ()]
+        answers = [record for record in records if isinstance(record, AnswerRecord)]
+        known = [(record, probs) for record in answers for probs in record.large_probs or ()]
         if not known:
             return float("nan")
-        log_probs = np.concatenate([record.log_probs for record in records if record.log_probs])
+        log_probs = np.concatenate([record.log_probs for record in answers if record.log_probs])
         bounds = full_ece_bounds(
             [probs for _, probs in known],
             np.exp(log_probs),

@@ -15,7 +15,7 @@ from lm_eval_calibration.backends import REQUEST_TYPE, TokenScores, set_shared_p
 from lm_eval_calibration.harness.log import collect, logger, new_run, say_once
 from lm_eval_calibration.harness.ranks import docs_or_borrowed, gather_what_is_there
 from lm_eval_calibration.metrics import CATALOG, answer_changes, position_spread
-from lm_eval_calibration.records.record import KEPT_PROB, RECORD_KEY, Record
+from lm_eval_calibration.records import KEPT_PROB, RECORD_KEY, ChoicesRecord
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 from lm_eval_calibration.tasks.bounds import BOUNDS, BoundAggregation
 from lm_eval_calibration.tasks.checked_task import CheckedTask, gold_index
@@ -278,7 +278,7 @@ class CalibratedTask(CheckedTask):
         entries = {name: f"see {RECORD_KEY}" if name in ours else "unavailable" for name in names}
         return DocResult({**means, **entries, **logged}, aggregated)
 
-    def _available(self, name: str, results: Sequence[Any], record: Record) -> bool:
+    def _available(self, name: str, results: Sequence[Any], record: ChoicesRecord) -> bool:
         if TABLE[name].view is permuted:
             return record.rotations is not None
         if TABLE[name].metric.kind != "full_vocabulary":
@@ -286,7 +286,7 @@ class CalibratedTask(CheckedTask):
         known = all(isinstance(answer, TokenScores) and answer.has_distributions for answer in results)
         return known and self._full_ece_is_exact
 
-    def _order_metrics(self, record: Record) -> dict[str, float]:
+    def _order_metrics(self, record: ChoicesRecord) -> dict[str, float]:
         """Return what asking in several orders shows of a doc."""
         if record.rotated_log_likelihoods is None:
             return {}
@@ -325,7 +325,7 @@ class CalibratedTask(CheckedTask):
 
     def _record(
         self, doc: dict[str, Any], asked: Mapping[int, Sequence[Any]], queried: Mapping[int, Sequence[Any]]
-    ) -> Record:
+    ) -> ChoicesRecord:
         choices = self.doc_to_choice(doc)
         gold = gold_index(self.doc_to_text(doc) if self.multiple_input else self.doc_to_target(doc), choices)
         answers = asked[0][: len(choices)]  # acc_mutual_info asks for unconditional ones too, after these
@@ -341,17 +341,17 @@ class CalibratedTask(CheckedTask):
         fields = self._orders(asked, len(choices), place)
         if queried:
             own_answer = int(np.argmax(log_likelihoods))  # the first of equals, as the harness counts
-            fields["p_true"] = judged(self.options.p_true, queried[own_answer], nested=self._queries_are_nested)
+            p_true = judged(self.options.p_true, queried[own_answer], nested=self._queries_are_nested)
+            fields["stated"] = {"p_true": p_true}
         if gold is not None and isinstance(scores, TokenScores):
             fields |= self._distributions(scores)
             if self.options.temperatures:
                 fields["temperatures"] = on_grid(answers, gold, self.options.n_bins)
-        return Record(
+        return ChoicesRecord(
             task=self.task_name,
             doc_id=doc_id,
             doc_hash=hash_of_doc,
             prompt_hash=hash_string(request.arguments[0]) if request else "",
-            kind="multiple_choice",
             log_likelihoods=log_likelihoods,
             gold=gold,
             choice_lengths=tuple(len(choice) for choice in choices),

@@ -8,8 +8,7 @@ from lm_eval.utils import hash_string
 
 from lm_eval_calibration.backends import CORPUS_REQUEST_TYPE, CorpusScores
 from lm_eval_calibration.harness.log import say_once
-from lm_eval_calibration.records.corpus import Corpus
-from lm_eval_calibration.records.record import RECORD_KEY, Record
+from lm_eval_calibration.records import RECORD_KEY, Corpus, CorpusRecord
 from lm_eval_calibration.tasks.choices import CalibratedTask, DocResult, doc_hash
 from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusAggregation, CorpusStderr
 from lm_eval_calibration.tasks.options import TaskError, nearest
@@ -93,17 +92,16 @@ class CorpusTask(CalibratedTask):
         entries = dict.fromkeys(names, f"see {RECORD_KEY}" if scores.has_distributions else "unavailable")
         return DocResult({**stock, **entries, RECORD_KEY: record.to_dict()}, aggregated)
 
-    def _text_record(self, doc: dict[str, Any], scores: CorpusScores, stock: dict[str, Any]) -> Record:
+    def _text_record(self, doc: dict[str, Any], scores: CorpusScores, stock: dict[str, Any]) -> CorpusRecord:
         request, text = scores.request, self.doc_to_target(doc)
         known: dict[str, Any] = {key: stock[name][1] for name, key in _UNITS.items() if name in stock}
         if scores.sums is not None:
             known |= {name: tuple(array.tolist()) for name, array in scores.sums._asdict().items()}
-        return Record(
+        return CorpusRecord(
             task=self.task_name,
             doc_id=None if request is None else self._true_doc_id(request.doc_id),
             doc_hash=doc_hash(doc),
             prompt_hash=hash_string(text),
-            kind="corpus",
             vocab_size=scores.vocab_size,
             certificate=scores.certificate,
             corpus=Corpus(log_likelihood=float(scores), n_tokens=scores.n_tokens, **known),

@@ -10,8 +10,7 @@ import numpy as np
 from lm_eval_calibration import metrics
 from lm_eval_calibration.harness.log import say_once
 from lm_eval_calibration.harness.pooling import PooledStderr, PooledValue
-from lm_eval_calibration.records.corpus import Corpus
-from lm_eval_calibration.records.record import Record, ordered
+from lm_eval_calibration.records import Corpus, CorpusRecord, Record, ordered
 
 
 class CorpusMetric(NamedTuple):
@@ -70,7 +69,9 @@ class CorpusAggregation:
         return self._compute(self.metric.value, records)
 
     def _compute(self, function: Callable[[Any, Any], float], records: Sequence[Record]) -> float:
-        texts = [record.corpus for record in ordered(records) if record.corpus is not None and record.corpus.n_tokens]
+        texts = [
+            record.corpus for record in ordered(records) if isinstance(record, CorpusRecord) and record.corpus.n_tokens
+        ]
         if not texts:
             say_once(f"{records[0].task}: {self.metric.name} is undefined: no text has a token")
             return float("nan")

@@ -20,8 +20,7 @@ from lm_eval_calibration.backends import (
 )
 from lm_eval_calibration.harness.code_eval import CODE_EVAL
 from lm_eval_calibration.harness.log import say_once
-from lm_eval_calibration.records.generation import Generation, Sample
-from lm_eval_calibration.records.record import OTHER_FILTER, RECORD_KEY, Record
+from lm_eval_calibration.records import OTHER_FILTER, RECORD_KEY, Generation, GenerationRecord, Sample, StatedConfidence
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.choices import CalibratedTask, DocResult, doc_hash, evaluate_arguments
@@ -271,7 +270,7 @@ class GenerationTask(CalibratedTask):
         scores = results[_REFERENCE] if len(results) > 1 else None
         record = self._answer_record(doc, answer.instance, stock, scores)
         logged: dict[str, Any] = {RECORD_KEY: record.to_dict()}
-        if record.verbalized is not None:  # the reply beside what was read of it; the record holds no texts
+        if "verbalized" in record.stated:  # the reply beside what was read of it; the record holds no texts
             logged[REPLY] = str(answer.instance.resps[0].asked[-1])
         if self._predicts_only:
             return DocResult({**logged, **stock}, stock)
@@ -303,16 +302,15 @@ class GenerationTask(CalibratedTask):
             return self._has_probabilities
         return self._has_reference and self._has_distributions and self._full_ece_is_exact
 
-    def _means(self, record: Record, stock: Mapping[str, Any]) -> dict[str, float]:
+    def _means(self, record: GenerationRecord, stock: Mapping[str, Any]) -> dict[str, float]:
         means: dict[str, float] = {}
         if self.calibration.adds_acc:
             value = stock[self._correct_metric(stock)]
             means["acc"] = float(value if record.correct is None else record.correct)
-        generation = record.generation
-        if generation is not None and (majority := generation.majority) is not None:
+        if (majority := record.generation.majority) is not None:
             means[SAMPLED_ACC] = float("nan") if majority[1] is None else float(majority[1])
-        if record.verbalized is not None:
-            means[UNPARSED] = float(record.verbalized.confidence is None)
+        if "verbalized" in record.stated:
+            means[UNPARSED] = float(record.stated["verbalized"].confidence is None)
         return means
 
     @contextmanager
@@ -345,7 +343,7 @@ class GenerationTask(CalibratedTask):
 
     def _answer_record(
         self, doc: dict[str, Any], request: Instance, stock: Mapping[str, Any], scores: TokenScores | None
-    ) -> Record:
+    ) -> GenerationRecord:
         doc_id = self._true_doc_id(request.doc_id)
         if doc_hash(request.doc) != doc_hash(doc):  # the harness's cached requests know nothing of --samples
             raise TaskError(
@@ -359,19 +357,19 @@ class GenerationTask(CalibratedTask):
             fields = self._distributions(scores)
         else:  # no token of a reference
             fields = {"log_probs": (), "large_probs": ()} if self._has_reference and self._has_distributions else {}
+        stated_by: dict[str, StatedConfidence] = {}
         if self._said[P_TRUE]:
-            fields["p_true"] = judged(self.options.p_true, text.asked[:2], nested=self._queries_are_nested)
+            stated_by["p_true"] = judged(self.options.p_true, text.asked[:2], nested=self._queries_are_nested)
         if self._said[VERBALIZED]:
-            fields["verbalized"] = stated(str(text.asked[-1]))
+            stated_by["verbalized"] = stated(str(text.asked[-1]))
         certificate = dict(getattr(text, "certificate", {}))
         if scores is not None:
             certificate["reference"] = dict(scores.certificate)
-        return Record(
+        return GenerationRecord(
             task=self.task_name,
             doc_id=doc_id,
             doc_hash=doc_hash(doc),
             prompt_hash=hash_string(request.arguments[0]),
-            kind="generation",
             generation=Generation(
                 text_hash=hash_string(str(text)),
                 metric="" if self._predicts_only else self._correct_metric(stock),
@@ -381,6 +379,7 @@ class GenerationTask(CalibratedTask):
                 samples=samples,
             ),
             certificate=certificate,
+            stated=stated_by,
             **fields,
         )
 

@@ -15,8 +15,7 @@ from lm_eval_calibration import metrics
 from lm_eval_calibration.harness.log import say_once
 from lm_eval_calibration.harness.pooling import PooledStderr, PooledValue
 from lm_eval_calibration.metrics import GENERATION_CATALOG
-from lm_eval_calibration.records.columns import Judged
-from lm_eval_calibration.records.record import Record, ordered
+from lm_eval_calibration.records import AnswerRecord, GenerationRecord, Record, ScoredAnswer, ordered
 from lm_eval_calibration.tasks.options import Options
 from lm_eval_calibration.tasks.views import ASKED, TableMetric, asked_rows, trust_rows, trust_suffixes
 
@@ -30,9 +29,9 @@ SAMPLED_ACC = f"acc{SELF_CONSISTENCY}"
 TOKEN_ACCURACY = "token_accuracy"
 
 
-def self_consistent(records: Sequence[Record]) -> Iterable[Judged]:
+def self_consistent(records: Sequence[Any]) -> Iterable[ScoredAnswer]:
     """Return the docs as their samples answer them."""
-    return map(Record.self_consistent, records)
+    return map(GenerationRecord.self_consistent, records)
 
 
 GENERATION_TABLE = {
@@ -56,7 +55,7 @@ def with_rows(names: Iterable[str], options: Options) -> list[str]:
     return [*plain, *trust, *asked_rows(plain, options), *(of_samples if options.repeats > 1 else ())]
 
 
-def token_hits(record: Record) -> tuple[int, int]:
+def token_hits(record: AnswerRecord) -> tuple[int, int]:
     """Return how many of the reference's tokens are the most probable ones at their positions, and how many there are.
 
     A token is told by its probability; where no entry reaches the least probability that is recorded, it counts as a
@@ -83,7 +82,9 @@ class TokenAccuracy:
         return self._compute(metrics.token_accuracy, records)
 
     def _compute(self, function: Callable[..., float], records: Sequence[Record]) -> float:
-        counts = [token_hits(record) for record in ordered(records) if record.log_probs]
+        counts = [
+            token_hits(record) for record in ordered(records) if isinstance(record, AnswerRecord) and record.log_probs
+        ]
         if not counts:
             say_once(f"{records[0].task}: {self.name} is undefined: no doc has a token of a reference answer")
             return float("nan")

@@ -12,7 +12,7 @@ from tiny import run_tasks
 
 from lm_eval_calibration import calibrated, metrics
 from lm_eval_calibration.harness.stock import stock_config
-from lm_eval_calibration.records.record import RECORD_KEY, Record, metric_arrays, read_columns
+from lm_eval_calibration.records import RECORD_KEY, Record, metric_arrays, read_columns
 from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError
 from lm_eval_calibration.tasks.corpus import CorpusTask
 
