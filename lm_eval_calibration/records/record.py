@@ -234,7 +234,7 @@ class _Form(NamedTuple):
 
 
 @cache
-def _form(cls: type[Record]) -> _Form:
+def _form(cls: type[Any]) -> _Form:
     names = {f.name: f for f in fields(cls) if f.name != "extra"}
     defaults: dict[str, Any] = {"doc_id": None}
     for name, f in names.items():

@@ -12,7 +12,7 @@ from lm_eval_calibration.recalibration import Docs, Temperature, cross_fit
 from lm_eval_calibration.records import ChoicesRecord, TokenTemperatures
 
 
-def at_fitted_temperatures(records: Sequence[ChoicesRecord]) -> list[ChoicesRecord]:
+def at_fitted_temperatures(records: Sequence[Any]) -> list[ChoicesRecord]:
     """Return the records with log-likelihoods divided by the temperature that was fitted on the other folds of docs.
 
     Folds are of docs by their hash, so a doc's fold is the same in a task and in a pooled group; the temperature is
