@@ -377,7 +377,7 @@ def test_records_keep_it(tmp_path: Path) -> None:
         "confidence": records[0].stated["p_true"].confidence,
     }
     assert len(read_columns(path)) == 8
-    with pytest.raises(ValueError, match=r"confidence that it answered the query kapoor with is 1\.5"):
+    with pytest.raises(ValueError, match=r"confidence stated in reply to the query kapoor is 1\.5"):
         Record.from_dict({**samples[0]["calibration"], "p_true": {"query": "kapoor", "confidence": 1.5}})
 
 
