@@ -6,7 +6,6 @@
    distributions gives no ``full_ece``. A group that holds calibrated tasks adds what was asked for and leaves out
    what not all of them have. Our ``<metric>_stderr`` items leave a meaningless ``<metric>_stderr_stderr``, which is
    dropped on the way, and rows that have no standard error (the ends of an interval) lose the harness's "N/A".
-   The run then has all its numbers: what is to be said of many tasks is said.
 3. Filters: generation tasks call their filters as they like, and a group pools what stands under one name. Ours stand
    under "none" for the groups.
 
@@ -16,12 +15,14 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
+from types import ModuleType
 from typing import Any
 
-from lm_eval import evaluator_utils
+from lm_eval import evaluator, evaluator_utils
 from lm_eval.config.group import AggMetricConfig
 
-from lm_eval_calibration.harness.log import say_collected, say_once
+from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.run import with_run_settings
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.choices import CalibratedTask
 from lm_eval_calibration.tasks.first_token import UNASSIGNED_MASS
@@ -34,15 +35,18 @@ NO_FILTER = "none"
 
 def apply() -> None:
     """Apply the patches, once."""
+    _replace(evaluator, "evaluate", with_run_settings)
     for name in ("_propagate_higher_is_better", "_propagate_num_fewshot"):
-        _replace(name, _children_first)
-    _replace("aggregate_groups", _metrics_of_the_tasks)
+        _replace(evaluator_utils, name, _children_first)
+    _replace(evaluator_utils, "aggregate_groups", _metrics_of_the_tasks)
 
 
-def _replace(name: str, patch: Callable[[Any], Any]) -> None:
-    stock = getattr(evaluator_utils, name, None)  # gone upstream: run without the patch, its test says so
-    if stock is not None and not hasattr(stock, "__wrapped__"):
-        setattr(evaluator_utils, name, patch(stock))
+def _replace(module: ModuleType, name: str, patch: Callable[[Any], Any]) -> None:
+    stock = getattr(module, name, None)  # gone upstream: run without the patch, its test says so
+    if stock is not None and not hasattr(stock, "stock"):
+        patched = patch(stock)
+        patched.stock = stock
+        setattr(module, name, patched)
 
 
 def _children_first(propagate: Callable[..., None]) -> Callable[..., None]:
@@ -69,7 +73,6 @@ def _metrics_of_the_tasks(aggregate_groups: Callable[[Any], Any]) -> Callable[[A
         with _under_no_filter(results):
             aggregated = aggregate_groups(results)
         _drop_empty_stderrs(aggregated)
-        say_collected()
         return aggregated
 
     return patched
@@ -120,5 +123,5 @@ def _metric_list(
         if entry.metric not in {*TABLE, *ORDER_METRICS, *BOUNDS, UNASSIGNED_MASS} or not without:
             kept.append(entry)
         elif len(without) < len(tasks):
-            say_once(f"{group}: {entry.metric} is left out, since not all of its tasks have it ({without[0]}, ...)")
+            warn_once(f"{group}: {entry.metric} is left out, since not all of its tasks have it ({without[0]}, ...)")
     return kept

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.harness.log import say_of, say_once
+from lm_eval_calibration.harness.log import warn_of_task, warn_once
 from lm_eval_calibration.harness.pooling import PooledStderr, PooledValue
 from lm_eval_calibration.metrics import CATALOG, Metric
 from lm_eval_calibration.records.columns import Columns
@@ -46,7 +46,7 @@ class Aggregation:
         n_docs = len(kept.columns.arrays(self.metric.kind)[1])
         null = kept.whole(self.metric.null, self.metric.kind, n_bins=self.n_bins)
         if sentence := metrics.too_few_to_tell("ece", metrics.Null(*null), n_docs):
-            say_of(_tasks(records), sentence, topic=_TOO_FEW)
+            warn_of_task(_tasks(records), sentence, summary=_TOO_FEW)
 
     def _compute(self, function: Any, records: Sequence[Record]) -> float:
         options = {"n_bins": self.n_bins} if self.metric.takes_n_bins else {}
@@ -55,7 +55,7 @@ class Aggregation:
             kept = _kept(records, self.view, self.n_bins)
             arrays = kept.columns.arrays(self.metric.kind)
             if not len(arrays[1]):
-                say_once(f"{_tasks(records)}: {self.metric.name} is undefined: {self._why_none(records)}")
+                warn_once(f"{_tasks(records)}: {self.metric.name} is undefined: {self._why_none(records)}")
                 return float("nan")
             if isinstance(function, Part):
                 value = float(kept.whole(function.whole, self.metric.kind, **options)[function.index])
@@ -65,7 +65,7 @@ class Aggregation:
             if not issubclass(warning.category, UserWarning):  # not a metric's reason but somebody's bug
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
             else:
-                say_of(_tasks(records), str(warning.message))
+                warn_of_task(_tasks(records), str(warning.message))
         return value
 
     def _why_none(self, records: Sequence[Record]) -> str:
@@ -81,7 +81,7 @@ class Aggregation:
     def not_pooled(self, other: Any) -> float:
         """Say that tasks computed otherwise can't be pooled with these, and return nan."""
         bins = f"n_bins {self.n_bins} and {other.n_bins}"
-        say_once(f"a group mixes tasks with {bins}: its {self.metric.name} is undefined. Give its tasks equal n_bins")
+        warn_once(f"a group mixes tasks with {bins}: its {self.metric.name} is undefined. Give its tasks equal n_bins")
         return float("nan")
 
 
@@ -135,25 +135,25 @@ def _kept(records: Sequence[Record], view: View | None, n_bins: int) -> _Kept:
 def _say_left_out(records: Sequence[Record]) -> None:
     broken = [record for record in records if record.generation is None and record.gold is None]
     if broken:
-        say_once(
+        warn_once(
             f"{_tasks(records)}: {len(broken)} of {len(records)} docs have a gold label outside their choices "
             f"({_docs(broken)}); they count in acc and in no calibration metric"
         )
     empty = [record for record in records if record.generation and record.generation.token_log_probs == ()]
     if empty:
-        say_once(
+        warn_once(
             f"{_tasks(records)}: {len(empty)} of {len(records)} generated answers are empty ({_docs(empty)}) and have "
             "no confidence; they count in acc and in no metric of confidence"
         )
     undecided = [record for record in records if record.p_true and record.p_true.confidence is None]
     if undecided:
-        say_once(
+        warn_once(
             f"{_tasks(records)}: of {len(undecided)} of {len(records)} answers the model says neither that they are "
             f"right nor that they are wrong ({_docs(undecided)}); they are in no metric of P(true)"
         )
     unread = [record for record in records if record.verbalized and record.verbalized.confidence is None]
     if unread:
-        say_once(
+        warn_once(
             f"{_tasks(records)}: {len(unread)} of {len(records)} replies can't be read ({_docs(unread)}); they count "
             "in acc and unparsed, and in no metric of verbalized confidence"
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_calibration.harness.log import say_once
+from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pooling import PooledValue
 from lm_eval_calibration.metrics import full_ece_bounds
 from lm_eval_calibration.records.record import Record
@@ -39,7 +39,7 @@ class BoundAggregation:
 
     def not_pooled(self, other: Any) -> float:
         """Say that tasks with other bins can't be pooled, and return nan."""
-        say_once(f"a group mixes tasks with n_bins {self.n_bins} and {other.n_bins}: its full_ece has no bounds")
+        warn_once(f"a group mixes tasks with n_bins {self.n_bins} and {other.n_bins}: its full_ece has no bounds")
         return float("nan")
 
 

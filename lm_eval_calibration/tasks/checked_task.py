@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from lm_eval.api.task import ConfigurableTask
 
+from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.tasks.configuration import Configuration
-from lm_eval_calibration.tasks.options import TaskError, nearest
+from lm_eval_calibration.tasks.options import nearest
 
 BROKEN = -100
 """The harness's mark of a gold label that is known to be broken."""

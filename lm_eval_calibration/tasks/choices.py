@@ -1,7 +1,6 @@
 """The task class that every calibrated YAML names: the stock task, its metrics, and calibration beside them."""
 
 import json
-import sys
 from collections.abc import ItemsView, Iterable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any, Self, cast
@@ -12,8 +11,10 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import handle_non_serializable, hash_string
 
 from lm_eval_calibration.backends import REQUEST_TYPE, TokenScores, set_shared_prefixes, set_temperatures
-from lm_eval_calibration.harness.log import collect, logger, new_run, say_once
+from lm_eval_calibration.errors import TaskError
+from lm_eval_calibration.harness.log import logger, warn_once
 from lm_eval_calibration.harness.ranks import docs_or_borrowed, gather_what_is_there
+from lm_eval_calibration.harness.run import current_run
 from lm_eval_calibration.metrics import CATALOG, answer_changes, position_spread
 from lm_eval_calibration.records.record import KEPT_PROB, RECORD_KEY, Record
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
@@ -22,7 +23,6 @@ from lm_eval_calibration.tasks.checked_task import CheckedTask, gold_index
 from lm_eval_calibration.tasks.confidences.p_true import QueryRequests, judged, query_requests
 from lm_eval_calibration.tasks.configuration import GENERATION, ROLLING, configuration, order_metrics
 from lm_eval_calibration.tasks.first_token import UNASSIGNED_MASS, fields_of, say_what_is_open
-from lm_eval_calibration.tasks.options import TaskError
 from lm_eval_calibration.tasks.permutation import Slots, are_labels, find_slots, in_own_order, replace_last, rotations
 from lm_eval_calibration.tasks.temperature import on_grid
 from lm_eval_calibration.tasks.views import TABLE, permuted
@@ -74,11 +74,9 @@ class CalibratedTask(CheckedTask):
         return self
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
-        new_run()
         super().__init__(self.calibration)
         self.options = self.calibration.options
         self._aggregate_here()
-        self._with_stderr = True
         self._full_ece_is_exact = True
         self._is_of_first_token = False
         self._sample_ids: list[int] = []
@@ -113,29 +111,24 @@ class CalibratedTask(CheckedTask):
 
     def build_all_requests(self, **kwargs: Any) -> None:
         """Build the stock task's requests as token-score requests; read off how the run treats samples and errors."""
-        collect()
-        run = evaluate_arguments()
-        iterations = run.get("bootstrap_iters", 1)
-        self._with_stderr = isinstance(iterations, int) and iterations > 0  # as the harness decides
-        if not run.get("log_samples", True):
-            say_once(
+        run = current_run()
+        if not run.log_samples:
+            warn_once(
                 "Samples are not logged: the table is complete, but no metric can be computed again (with other bins, "
                 "say), compared doc by doc or recalibrated from this run. Add --log_samples --output_path DIR."
             )
-        tasks = (run.get("task_dict") or {}).get("tasks", {}).values()
-        if run.get("lm") is not None:  # one forward serves several tasks: if one of them shares nothing, none does
-            shares = all(task.options.shared_prefixes for task in tasks if isinstance(task, CalibratedTask))
-            set_shared_prefixes(run["lm"], shares)
-            wanted = any(task.options.temperatures for task in tasks if isinstance(task, CalibratedTask))
-            set_temperatures(run["lm"], wanted)
+        tasks = [task for task in run.tasks.values() if isinstance(task, CalibratedTask)]
+        if run.lm is not None:  # one forward serves several tasks: if one of them shares nothing, none does
+            set_shared_prefixes(run.lm, all(task.options.shared_prefixes for task in tasks))
+            set_temperatures(run.lm, any(task.options.temperatures for task in tasks))
         # With --samples the harness numbers the chosen docs from 0, in the data set's order.
         self._sample_ids = sorted(set(kwargs.get("samples") or ()))
-        if kwargs.get("world_size", 1) > 1 and run.get("lm") is not None:
-            gather_what_is_there(run["lm"])
+        if kwargs.get("world_size", 1) > 1 and run.lm is not None:
+            gather_what_is_there(run.lm)
         self._chat_template = kwargs.get("chat_template") if kwargs.get("apply_chat_template") else None
         if self.options.p_true:
             self._queries = QueryRequests.of(self.options.p_true, self._chat_template, self.calibration.where)
-            self._queries_are_nested = self._queries.is_nested(run.get("lm"))
+            self._queries_are_nested = self._queries.is_nested(run.lm)
         super().build_all_requests(**docs_or_borrowed(self, kwargs))
         self._check_orders()
         self._check_queries()
@@ -191,7 +184,7 @@ class CalibratedTask(CheckedTask):
                 f"{self.calibration.where}: permute can't tell which fields of a doc hold the texts of its choices "
                 f"({', '.join(asked[0][1])})"
             )
-        say_once(f"{self.task_name}: its docs list no choices, so it is asked in one order and has no order metrics")
+        warn_once(f"{self.task_name}: its docs list no choices, so it is asked in one order and has no order metrics")
         return None
 
     def _check_orders(self) -> None:
@@ -240,7 +233,7 @@ class CalibratedTask(CheckedTask):
         """Whether these tell every probability that needs a bin of its own; say so where they don't."""
         if all(answer.complete_from <= 1 / self.options.n_bins for answer in answers):
             return True
-        say_once(
+        warn_once(
             f"{self.task_name}: the server tells too few of the vocabulary's probabilities for full_ece in "
             f"{self.options.n_bins} bins; full_ece_at_least and full_ece_at_most are what it can be"
         )
@@ -269,7 +262,7 @@ class CalibratedTask(CheckedTask):
         aggregated = dict(means)
         for name in ours:
             aggregated[name] = record
-            if self._with_stderr and TABLE[name].has_stderr:
+            if current_run().has_stderrs and TABLE[name].has_stderr:
                 # The harness writes "N/A" under `<name>_stderr`; this item, coming after, replaces it.
                 aggregated[f"{name}_stderr"] = record
         if record.large_probs is not None and "full_ece" in names and not self._full_ece_is_exact:
@@ -373,16 +366,3 @@ def _checked(log_likelihoods: list[float], place: str) -> list[float]:
     if max(log_likelihoods, default=float("-inf")) == float("-inf"):
         raise ValueError(f"{place}: no choice has a finite log-likelihood ({log_likelihoods})")
     return log_likelihoods
-
-
-def evaluate_arguments() -> Mapping[str, Any]:
-    """Return the arguments of the harness's running ``evaluate``, which tells tasks of none of those we need.
-
-    Read off its frame, nothing is changed; outside a run this is empty.
-    """
-    frame = sys._getframe(1)
-    while frame is not None:
-        if frame.f_code.co_name == "evaluate" and frame.f_globals.get("__name__") == "lm_eval.evaluator":
-            return {key: frame.f_locals.get(key) for key in ("log_samples", "bootstrap_iters", "lm", "task_dict")}
-        frame = frame.f_back  # type: ignore[assignment]
-    return {}

@@ -7,12 +7,14 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import hash_string
 
 from lm_eval_calibration.backends import CORPUS_REQUEST_TYPE, CorpusScores
-from lm_eval_calibration.harness.log import say_once
+from lm_eval_calibration.errors import TaskError
+from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.run import current_run
 from lm_eval_calibration.records.corpus import Corpus
 from lm_eval_calibration.records.record import RECORD_KEY, Record
 from lm_eval_calibration.tasks.choices import CalibratedTask, DocResult, doc_hash
 from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusAggregation, CorpusStderr
-from lm_eval_calibration.tasks.options import TaskError, nearest
+from lm_eval_calibration.tasks.options import nearest
 
 
 class CorpusTask(CalibratedTask):
@@ -52,7 +54,7 @@ class CorpusTask(CalibratedTask):
     def build_all_requests(self, **kwargs: Any) -> None:
         """Build the stock task's requests, each with the number of bins that its sums are wanted for."""
         if self.options.permute or self.options.metrics:
-            say_once(f"{self.task_name}: permute and metrics are for questions; a corpus takes n_bins only")
+            warn_once(f"{self.task_name}: permute and metrics are for questions; a corpus takes n_bins only")
         super().build_all_requests(**kwargs)
         for request in self._instances:
             request.n_bins = self.options.n_bins
@@ -88,7 +90,7 @@ class CorpusTask(CalibratedTask):
         aggregated = {name: value for name, value in stock.items() if name not in names}
         for name in names if scores.has_distributions else ():
             aggregated[name] = record
-            if self._with_stderr:
+            if current_run().has_stderrs:
                 aggregated[f"{name}_stderr"] = record
         entries = dict.fromkeys(names, f"see {RECORD_KEY}" if scores.has_distributions else "unavailable")
         return DocResult({**stock, **entries, RECORD_KEY: record.to_dict()}, aggregated)

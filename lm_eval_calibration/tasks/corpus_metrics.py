@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.harness.log import say_once
+from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pooling import PooledStderr, PooledValue
 from lm_eval_calibration.records.corpus import Corpus
 from lm_eval_calibration.records.record import Record, ordered
@@ -72,20 +72,20 @@ class CorpusAggregation:
     def _compute(self, function: Callable[[Any, Any], float], records: Sequence[Record]) -> float:
         texts = [record.corpus for record in ordered(records) if record.corpus is not None and record.corpus.n_tokens]
         if not texts:
-            say_once(f"{records[0].task}: {self.metric.name} is undefined: no text has a token")
+            warn_once(f"{records[0].task}: {self.metric.name} is undefined: no text has a token")
             return float("nan")
         sums, n_tokens = np.array([self.metric.sums(text) for text in texts]), [text.n_tokens for text in texts]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             value = float(function(sums, n_tokens))
         for warning in caught:
-            say_once(f"{records[0].task}: {warning.message}")
+            warn_once(f"{records[0].task}: {warning.message}")
         return value
 
     def not_pooled(self, other: Any) -> float:
         """Say that tasks computed otherwise can't be pooled with these, and return nan."""
         kind = f"n_bins {self.n_bins} and {other.n_bins}" if isinstance(other, CorpusAggregation) else "other docs"
-        say_once(f"a group mixes corpora with {kind}: its {self.metric.name} is undefined")
+        warn_once(f"a group mixes corpora with {kind}: its {self.metric.name} is undefined")
         return float("nan")
 
 

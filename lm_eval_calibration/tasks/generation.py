@@ -18,13 +18,15 @@ from lm_eval_calibration.backends import (
     TokenScores,
     scores_texts,
 )
+from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.code_eval import CODE_EVAL
-from lm_eval_calibration.harness.log import say_once
+from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.run import current_run
 from lm_eval_calibration.records.generation import Generation, Sample
 from lm_eval_calibration.records.record import OTHER_FILTER, RECORD_KEY, Record
 from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 from lm_eval_calibration.tasks.bounds import BOUNDS
-from lm_eval_calibration.tasks.choices import CalibratedTask, DocResult, doc_hash, evaluate_arguments
+from lm_eval_calibration.tasks.choices import CalibratedTask, DocResult, doc_hash
 from lm_eval_calibration.tasks.confidences.follow_up import FollowUp
 from lm_eval_calibration.tasks.confidences.p_true import judged
 from lm_eval_calibration.tasks.confidences.verbalized import REPLY, SETTINGS, UNPARSED, question_about, stated
@@ -36,7 +38,7 @@ from lm_eval_calibration.tasks.generation_metrics import (
     TokenAccuracy,
     TokenAccuracyStderr,
 )
-from lm_eval_calibration.tasks.options import TaskError, nearest
+from lm_eval_calibration.tasks.options import nearest
 from lm_eval_calibration.tasks.views import P_TRUE, VERBALIZED
 
 _REFERENCE = 1
@@ -113,11 +115,11 @@ class GenerationTask(CalibratedTask):
 
     def build_all_requests(self, **kwargs: Any) -> None:
         """Build the stock task's requests, and one for the reference answer of each doc that has one."""
-        lm = evaluate_arguments().get("lm")
+        lm = current_run().lm
         self._has_reference = self._reference(self.task_docs[0]) is not None
         if self._has_reference and lm is not None and not scores_texts(lm):
             self._has_reference = False
-            say_once(
+            warn_once(
                 f"{self.task_name}: the backend scores no text that it is given: full_ece and token_accuracy of the "
                 "reference answers are left out"
             )
@@ -281,11 +283,11 @@ class GenerationTask(CalibratedTask):
         ours = [name for name in names if self._is_available(name)]
         for name in ours:
             aggregated[name] = record
-            if self._with_stderr and GENERATION_TABLE[name].has_stderr:
+            if current_run().has_stderrs and GENERATION_TABLE[name].has_stderr:
                 aggregated[f"{name}_stderr"] = record
         if self._has_reference and self._has_distributions:
             aggregated[TOKEN_ACCURACY] = record
-            if self._with_stderr:
+            if current_run().has_stderrs:
                 aggregated[f"{TOKEN_ACCURACY}_stderr"] = record
             if "full_ece" in names and not self._full_ece_is_exact:
                 aggregated |= dict.fromkeys(BOUNDS, record)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.harness.log import say_once
+from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pooling import PooledStderr, PooledValue
 from lm_eval_calibration.metrics import GENERATION_CATALOG
 from lm_eval_calibration.records.columns import Judged
@@ -85,7 +85,7 @@ class TokenAccuracy:
     def _compute(self, function: Callable[..., float], records: Sequence[Record]) -> float:
         counts = [token_hits(record) for record in ordered(records) if record.log_probs]
         if not counts:
-            say_once(f"{records[0].task}: {self.name} is undefined: no doc has a token of a reference answer")
+            warn_once(f"{records[0].task}: {self.name} is undefined: no doc has a token of a reference answer")
             return float("nan")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # one doc alone has no error
@@ -93,7 +93,7 @@ class TokenAccuracy:
 
     def not_pooled(self, other: Any) -> float:
         """Say that the tasks can't be pooled, and return nan."""
-        say_once(f"a group mixes {self.name} of two kinds: it is undefined")
+        warn_once(f"a group mixes {self.name} of two kinds: it is undefined")
         return float("nan")
 
 

@@ -9,12 +9,12 @@ from typing import Any
 from lm_eval.api.instance import Instance
 
 from lm_eval_calibration.backends import TokenScores
+from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.records.record import Record
 from lm_eval_calibration.records.stated import Asked
 from lm_eval_calibration.tasks.checked_task import CheckedTask, bad_choices, gold_index
 from lm_eval_calibration.tasks.confidences.verbalized import WORDING
 from lm_eval_calibration.tasks.generation import GenerationTask
-from lm_eval_calibration.tasks.options import TaskError
 from lm_eval_calibration.tasks.permutation import are_labels
 
 

@@ -224,7 +224,7 @@ def test_a_group_s_list_is_respected_and_stock_groups_are_left_alone(gpt2_lm: An
 def test_upstream_still_needs_the_patch_for_nested_groups(name: str) -> None:
     """Fails when the harness hands arrows and shots up by itself: then delete the patch."""
     patched = getattr(evaluator_utils, name)
-    stock = patched.__wrapped__
+    stock = patched.stock
     leaf = {"acc": True} if "higher" in name else 0
     results = {}
     for function in (stock, patched):
@@ -239,7 +239,7 @@ def test_upstream_still_needs_the_patch_for_nested_groups(name: str) -> None:
 
 def test_upstream_still_needs_the_patch_for_asked_metrics() -> None:
     """Fails when the harness aggregates what is not in a group's list, or cleans up after itself."""
-    stock = evaluator_utils.aggregate_groups.__wrapped__
+    stock = evaluator_utils.aggregate_groups.stock
     (task,) = make_tasks({"t": 3}, metadata={"calibration": {"metrics": ["mce"]}})
     results = evaluator_utils.EvalAcc()
     results.metrics["t"] = {"ece,none": 0.5, "mce,none": 0.5, "ece_stderr_stderr,none": "N/A", "sample_len": 3}
