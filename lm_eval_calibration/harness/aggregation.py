@@ -79,8 +79,8 @@ def rows_of_groups(rows: Rows, tasks: Mapping[str, CalibratedTask]) -> Rows:
         if name in tasks and (judged := tasks[name].judged_filter) != NO_FILTER:
             names = [key for metric in tasks[name].requested_metrics for key in (metric, f"{metric}_stderr")]
             keys = {f"{key},{judged}": f"{key},{NO_FILTER}" for key in names}
-        renamed[name] = {key: value for key, value in row.items() if key not in keys.values()}
-        renamed[name] |= {keys[key]: value for key, value in row.items() if key in keys}
+        hidden = keys.values()  # another filter of that very name
+        renamed[name] = {keys.get(key, key): value for key, value in row.items() if key not in hidden}
     return renamed
 
 

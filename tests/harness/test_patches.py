@@ -168,6 +168,7 @@ def test_numbers_under_a_filter_of_its_own_reach_the_group() -> None:
     two = CalibratedLike("two", extra=Spread())
     rows = aggregate({one: (0, 2), two: (5, 9)}, ("g", SPREAD, [one, two]))
     assert rows["g"]["extra,none"] == 9
+    assert rows["g"]["sample_count"] == {"extra,none": 4}
     assert (rows["one"]["extra,strict"], rows["two"]["extra,none"]) == (2, 4)
 
 
