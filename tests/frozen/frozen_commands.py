@@ -66,10 +66,10 @@ def export(place: Place) -> dict[str, Any]:
     Path("CARD.md").write_text("---\nlicense: mit\n---\n\n# My model\n", encoding="utf-8")
     forms = ("model-card", "csv", "every-eval-ever")
     return of_commands(
-        *(f"export {run} --format {form}" for run in ("good", "written") for form in forms),
+        *(f"export written --format {form}" for form in forms),
+        "export good --format every-eval-ever",
         "export good --merge CARD.md --name org/other",
-        "export good --format csv --n_bins 5 --output exported.csv",
-        "export stock --format csv",
+        "export stock --format csv --n_bins 5 --output exported.csv",
         "export corpus --format csv",
         outputs="CARD.md exported.csv",
     )
@@ -125,7 +125,7 @@ def tasks(place: Place) -> dict[str, Any]:
         "tasks --list",
         f"tasks --for letters_calibration,letters_p_true --include_path {folder} --output files",
         "run",
-        "run --model dummy --tasks mmlu_anatomy_calibratio",
+        "run --model dummy --redact --write_out --tasks letters_calibration",
         "--version",
     )
     for path in sorted(Path("files").iterdir()):

@@ -142,7 +142,8 @@ def _line(line: dict[str, Any]) -> dict[str, Any]:
 
 def command(*arguments: str) -> dict[str, Any]:
     """Run ``lm-eval-calibration`` in this process."""
-    out, err, argv, code = io.StringIO(), io.StringIO(), sys.argv, 0
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+    argv, code = sys.argv, 0
     sys.argv = ["lm-eval-calibration", *arguments]
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), logged() as log:
@@ -151,8 +152,9 @@ def command(*arguments: str) -> dict[str, Any]:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     finally:
         sys.argv = argv
-    said = [line for line in err.getvalue().splitlines() if re.match(r"note|error|\d|\W*[A-Z].*--", line)]
-    return {"code": code, "out": out.getvalue(), "err": [line for line in said if "it/s" not in line], "log": log}
+    printed, said = (stream.buffer.getvalue().decode() for stream in (out, err))
+    said = [line for line in said.splitlines() if re.match(r"note|error|\d|\W*[A-Z].*--", line)]
+    return {"code": code, "out": printed, "err": [line for line in said if "it/s" not in line], "log": log}
 
 
 def of_commands(*commands: str, outputs: str = "") -> dict[str, Any]:
@@ -183,12 +185,12 @@ def _keep(name: str, content: str | bytes, numbers: dict[str, Any], texts: dict[
     elif "<html" in text[:200]:
         text = re.sub(r"(?s)<(style|script|svg)\b.*?</\1>|<[^>]*>|data:\S+", "\n", text)
         texts["content"] = [_steady(part.strip()) for part in text.splitlines() if part.strip()]
+    elif name.endswith(".jsonl"):
+        numbers["content"] = [plain(json.loads(line)) for line in text.splitlines()]
     elif text.startswith(("{", "[")):
         numbers["content"] = plain(json.loads(text))
     elif name.endswith((".csv", "csv")):
         numbers["content"] = [[_cell(cell) for cell in row] for row in csv.reader(io.StringIO(text))]
-    elif name.endswith(".jsonl"):
-        numbers["content"] = [plain(json.loads(line)) for line in text.splitlines()]
     else:
         texts["content"] = list(map(_steady, text.splitlines()))
         numbers["figures"] = [float(figure) for figure in re.findall(r"-?\d+\.\d+", "\n".join(texts["content"]))]

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import lm_eval.evaluator
 import yaml
 from completions_server import Manners, chat_url, completions_server
 from datasets import Dataset
@@ -38,10 +39,11 @@ def evaluate(lm: Any, tasks: list[Any], folder: Path | None = None, **options: A
             include_defaults=False,
             metadata=options.get("metadata"),
         )
+        lm_eval.evaluator.add_env_info = lambda _: None  # asks pip and git for seconds
         names = [name for name in tasks if isinstance(name, str)]
         tasks = [*(manager.match_tasks(names) if names else ()), *(t for t in tasks if not isinstance(t, str))]
         results = simple_evaluate(model=lm, tasks=tasks, task_manager=manager, **options)
-    return of_results(results, log)
+    return of_results(results or {"configs": {}, "results": {}}, log)
 
 
 def choices(n: int = 10, task: str = "letters_calibration", keys: Run | None = None, **options: Any) -> Any:
@@ -101,9 +103,16 @@ def users_folder(place: Place) -> Path:
 
 
 @case()
-def choices_with_every_metric_and_column(place: Place) -> Run:
+def choices_with_every_metric(place: Place) -> Run:
+    tasks = [choices(12, metrics=EXTENDED.split()), choices(5, "n_calibration", confidence="length_normalized")]
+    return evaluate(Exact(), tasks)
+
+
+@case()
+def choices_with_every_column(place: Place) -> Run:
+    listed = {"metric_list": [{"metric": name} for name in ("acc", "ece", "brier_score", "full_ece", "nll")]}
     shown = {"intervals": True, "nulls": True, "temperature": True, "n_bins": 15}
-    return evaluate(Exact(), [choices(12, metrics=EXTENDED.split(), confidence="length_normalized", **shown)])
+    return evaluate(Exact(), [choices(12, keys=listed, **shown)])
 
 
 @case()
@@ -155,7 +164,10 @@ def choices_without_errors_or_samples(place: Place) -> Run:
 
 @case()
 def groups_and_tags_of_a_user(place: Place) -> Run:
-    return evaluate(Exact(), ["trees_calibration", "shapes_calibration"], users_folder(place))
+    folder = users_folder(place)
+    return _both(
+        evaluate(Exact(), ["trees_calibration"], folder), evaluate(TextsOnly(), ["shapes_calibration"], folder)
+    )
 
 
 @case()
@@ -185,7 +197,7 @@ def calibrated_from_python(place: Place) -> Run:
 
 @case()
 def generation_of_several_filters(place: Place) -> Run:
-    tasks = [sums(nulls=True, intervals=True, metrics=["overconfidence", "aurc"], permute=2), sums("l", filter="loose")]
+    tasks = [sums(intervals=True, metrics=["overconfidence", "aurc"], permute=2), sums("l", filter="loose")]
     return evaluate(Exact(), [*tasks, sums("q", reference="{{question}}")])
 
 
@@ -212,14 +224,14 @@ def p_true_of_choices(place: Place) -> Run:
 
 @case()
 def p_true_of_generations(place: Place) -> Run:
-    tasks = [sums(p_true="kapoor"), sums("k_calibration", p_true="kadavath", reference="", nulls=True)]
+    tasks = [sums(p_true="kapoor"), sums("k_calibration", p_true="kadavath", reference="")]
     plain_backend = evaluate(TextsOnly(), [sums(p_true="kapoor")])
     return _both(evaluate(Exact(), tasks), plain_backend)
 
 
 @case()
 def verbalized_of_choices_and_generations(place: Place) -> Run:
-    names = ["letters_verbalized_calibration", "shapes_verbalized_calibration"]
+    names = ["fields_verbalized_calibration", "shapes_verbalized_calibration"]
     told = evaluate(TextsOnly(), [*names, sums(verbalized=True)], users_folder(place))
     return _both(told, evaluate(Exact(), [sums(verbalized=True, repeats=2)]))
 
