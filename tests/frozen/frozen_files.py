@@ -114,7 +114,7 @@ _WHOLE = ("results", "groups", "group_subtasks", "n-samples", "n-shot", "higher_
 _CONFIG = ("metadata", "output_type", "generation_kwargs", "repeats", "num_fewshot", "target_delimiter")
 
 
-def of_results(results: dict[str, Any], log: list[str]) -> dict[str, Any]:
+def of_results(results: dict[str, Any]) -> dict[str, Any]:
     """What a run of the harness gave."""
     from lm_eval.utils import make_table
 
@@ -128,7 +128,7 @@ def of_results(results: dict[str, Any], log: list[str]) -> dict[str, Any]:
         task: [_line(line) for line in sorted(lines, key=lambda line: (line["doc_id"], line["filter"]))]
         for task, lines in results.get("samples", {}).items()
     }
-    texts = {"log": log, "table": make_table(results)}
+    texts = {"table": make_table(results)}
     if results.get("groups"):
         texts["groups"] = make_table(results, "groups")
     return {"numbers": plain(numbers), "texts": texts}
@@ -146,7 +146,7 @@ def command(*arguments: str) -> dict[str, Any]:
     argv, code = sys.argv, 0
     sys.argv = ["lm-eval-calibration", *arguments]
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), logged() as log:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             runpy.run_module("lm_eval_calibration", run_name="__main__")
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
@@ -154,7 +154,7 @@ def command(*arguments: str) -> dict[str, Any]:
         sys.argv = argv
     printed, said = (stream.buffer.getvalue().decode() for stream in (out, err))
     said = [line for line in said.splitlines() if re.match(r"note|error|\d|\W*[A-Z].*--", line)]
-    return {"code": code, "out": printed, "err": [line for line in said if "it/s" not in line], "log": log}
+    return {"code": code, "out": printed, "err": [line for line in said if "it/s" not in line]}
 
 
 def of_commands(*commands: str, outputs: str = "") -> dict[str, Any]:
@@ -163,7 +163,7 @@ def of_commands(*commands: str, outputs: str = "") -> dict[str, Any]:
     texts: dict[str, Any] = {}
     for line in commands:
         done = command(*line.split())
-        texts[line] = {"err": done["err"], "log": done["log"]}
+        texts[line] = {"err": done["err"]}
         numbers[line] = {"code": done["code"]}
         _keep(line, done["out"], numbers[line], texts[line])
     for name in outputs.split():
@@ -266,5 +266,6 @@ def differences(found: Any, frozen: Any, of: Case, where: str = "") -> Iterator[
 
 
 def without_figures(value: Any) -> str:
-    """A text of a run whose last digits depend on the processor."""
-    return re.sub(r"(nan|N/A|-?\d+\.?\d*(e-\d+)?) *", "#", re.sub(r"-{2,}:?", "--", json.dumps(value, indent=1)))
+    """A text of a run whose last digits, and so the widths of columns, depend on the processor."""
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+    return re.sub(r" +", "", re.sub(r"-?\d+\.?\d*(e-\d+)?", "#", re.sub(r"-{2,}:?", "--", text)))

@@ -21,7 +21,7 @@ def share(text: str) -> float:
 
 def writes(prompt: str, asked: int = 0) -> str:
     """Adds, right where the first number is even; of several samples every third is another; says how sure it is."""
-    if prompt.rstrip(": ").endswith("Probability"):
+    if "100%" in prompt[-300:]:
         return ["no idea", " 90%", "Probability: 30%", "62.5%"][len(prompt) % 4]
     if numbers := re.findall(r"\d+ \+ \d+", prompt):
         a, b = map(int, numbers[-1].split(" + "))

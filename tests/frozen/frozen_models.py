@@ -14,7 +14,7 @@ import yaml
 from completions_server import Manners, chat_url, completions_server
 from datasets import Dataset
 from frozen_commands import Place
-from frozen_files import PACKAGE, case, logged, of_results, plain
+from frozen_files import PACKAGE, case, of_results, plain
 from frozen_lms import Exact, Templated, TextsOnly
 from lm_eval import simple_evaluate
 from lm_eval.api.group import Group
@@ -27,23 +27,19 @@ from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager
 
 Run = dict[str, Any]
 TORCH = 1e-5
-EXTENDED = "ace_top_label brier_top_label nll mce rms_ce sce full_ece_choices ece_debiased ce_l2_debiased smece aurc "
+EXTENDED = "ace_top_label brier_top_label nll mce rms_ce sce full_ece_choices ece_debiased ce_l2_debiased aurc "
 EXTENDED += "augrc auprc overconfidence confident_error_rate skill_score"
 LETTERS = {"doc_to_choice": ["A", "B", "C", "D"], "doc_to_target": "{{answer % 4}}"}
 
 
 def evaluate(lm: Any, tasks: list[Any], folder: Path | None = None, **options: Any) -> Run:
-    with logged() as log:
-        manager = CalibrationTaskManager(
-            include_path=None if folder is None else str(folder),
-            include_defaults=False,
-            metadata=options.get("metadata"),
-        )
-        lm_eval.evaluator.add_env_info = lambda _: None  # asks pip and git for seconds
-        names = [name for name in tasks if isinstance(name, str)]
-        tasks = [*(manager.match_tasks(names) if names else ()), *(t for t in tasks if not isinstance(t, str))]
-        results = simple_evaluate(model=lm, tasks=tasks, task_manager=manager, **options)
-    return of_results(results or {"configs": {}, "results": {}}, log)
+    where = None if folder is None else str(folder)
+    manager = CalibrationTaskManager(include_path=where, include_defaults=False, metadata=options.get("metadata"))
+    lm_eval.evaluator.add_env_info = lambda _: None  # asks pip and git for seconds
+    names = [name for name in tasks if isinstance(name, str)]
+    tasks = [*(manager.match_tasks(names) if names else ()), *(t for t in tasks if not isinstance(t, str))]
+    results = simple_evaluate(model=lm, tasks=tasks, task_manager=manager, **options)
+    return of_results(results or {"configs": {}, "results": {}})
 
 
 def choices(n: int = 10, task: str = "letters_calibration", keys: Run | None = None, **options: Any) -> Any:
@@ -112,7 +108,7 @@ def choices_with_every_metric(place: Place) -> Run:
 def choices_with_every_column(place: Place) -> Run:
     listed = {"metric_list": [{"metric": name} for name in ("acc", "ece", "brier_score", "full_ece", "nll")]}
     shown = {"intervals": True, "nulls": True, "temperature": True, "n_bins": 15}
-    return evaluate(Exact(), [choices(12, keys=listed, **shown)])
+    return evaluate(Exact(), [choices(30, keys=listed, **shown)])
 
 
 @case()

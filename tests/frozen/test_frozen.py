@@ -11,13 +11,14 @@ the same tests run on any inner structure. The fixed runs in ``runs/`` were writ
 import contextlib
 import json
 import os
+import re
 from functools import cache
 from typing import Any
 
 import frozen_commands
 import frozen_models  # noqa: F401  (fills the table of cases)
 import pytest
-from frozen_files import CASES, FREEZE, differences, read, unpack_runs, without_figures, write
+from frozen_files import CASES, FREEZE, PACKAGE, differences, logged, read, unpack_runs, without_figures, write
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -42,8 +43,11 @@ def run(place: frozen_commands.Place) -> Any:
             for key, value in {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}.items():
                 patch.setitem(os.environ, key, value)
             patch.setattr("datasets.config.HF_DATASETS_CACHE", place.folder / "cache")
-            found = CASES[name].run(place)
+            with logged() as log:
+                found = CASES[name].run(place)
+            found["texts"]["log"] = [re.sub(r"127\.0\.0\.1:\d+", "<server>", line) for line in log]
         text = json.dumps(found, ensure_ascii=False).replace(str(place.folder), "<folder>")
+        text = text.replace(str(PACKAGE.parent), "<package>")
         found = json.loads(text)
         if FREEZE:
             write(name, found)
