@@ -153,7 +153,7 @@ def command(*arguments: str) -> dict[str, Any]:
     finally:
         sys.argv = argv
     printed, said = (stream.buffer.getvalue().decode() for stream in (out, err))
-    said = [line for line in said.splitlines() if re.match(r"note|error|\d|\W*[A-Z].*--", line)]
+    said = [line for line in said.splitlines() if re.match(r"note|error|\d(?!\d{3}-)", line)]
     return {"code": code, "out": printed, "err": [line for line in said if "it/s" not in line]}
 
 
