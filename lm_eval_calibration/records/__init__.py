@@ -3,6 +3,7 @@
 from lm_eval_calibration.records.choices import ChoicesRecord
 from lm_eval_calibration.records.columns import Columns, metric_arrays
 from lm_eval_calibration.records.corpus import Corpus, CorpusRecord
+from lm_eval_calibration.records.gap_sums import Doc
 from lm_eval_calibration.records.generation import Generation, GenerationRecord, Sample
 from lm_eval_calibration.records.reading import ordered, read_columns, read_records
 from lm_eval_calibration.records.record import (
@@ -29,6 +30,7 @@ __all__ = [
     "Columns",
     "Corpus",
     "CorpusRecord",
+    "Doc",
     "Generation",
     "GenerationRecord",
     "Record",

@@ -16,11 +16,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from lm_eval_calibration.metrics import CATALOG, GENERATION_CATALOG, Metric
-from lm_eval_calibration.records import AnswerRecord, ChoicesRecord, Record, ScoredAnswer
+from lm_eval_calibration.records import AnswerRecord, ChoicesRecord, Doc, Record, ScoredAnswer
 from lm_eval_calibration.tasks.options import Options
 from lm_eval_calibration.tasks.temperature import at_fitted_temperatures, fitted_temperature
 
-View = Callable[[Sequence[Record]], Iterable[Record | ScoredAnswer]]
+View = Callable[[Sequence[Record]], Iterable[Doc]]
 """How a metric sees docs."""
 
 NORM, PERMUTED, SCALED = "_norm", "_permuted", "_temperature"
