@@ -14,7 +14,7 @@ from lm_eval_calibration import metrics
 from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.metrics import GENERATION_CATALOG
-from lm_eval_calibration.records import AnswerRecord, GenerationRecord, ScoredAnswer, ordered
+from lm_eval_calibration.records import AnswerRecord, GenerationRecord, Record, ScoredAnswer, ordered
 from lm_eval_calibration.tasks.options import Options
 from lm_eval_calibration.tasks.views import ASKED, TableMetric, asked_rows, trust_rows, trust_suffixes
 
@@ -28,9 +28,9 @@ SAMPLED_ACC = f"acc{SELF_CONSISTENCY}"
 TOKEN_ACCURACY = "token_accuracy"
 
 
-def self_consistent(records: Sequence[Any]) -> Iterable[ScoredAnswer]:
+def self_consistent(records: Sequence[Record]) -> Iterable[ScoredAnswer]:
     """Return the docs as their samples answer them."""
-    return map(GenerationRecord.self_consistent, records)
+    return (record.self_consistent() for record in records if isinstance(record, GenerationRecord))
 
 
 GENERATION_TABLE = {
