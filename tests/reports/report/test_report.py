@@ -358,7 +358,7 @@ def test_generated_answers_are_recalibrated_by_platt_scaling(tmp_path: Path) -> 
     assert after.reliability.n_docs == 117
     assert after.reliability.ece == pytest.approx(after.change("ece").after, abs=1e-12)
     assert after.change("ece").verdict == after.change("brier_top_label").verdict == "better"
-    assert "Platt scaling, judged on docs it was not fitted on" in report.domains[0].answers[3].figures
+    assert "Platt scaling, evaluated on docs it was not fitted on" in report.domains[0].answers[3].figures
     page, data = FORMATS["html"](report), json.loads(FORMATS["json"](report))
     assert "Platt scaling maps the confidence" in page
     for form in ("html", "md"):
