@@ -26,8 +26,8 @@ from lm_eval_calibration import metrics
 from lm_eval_calibration.cli import app
 from lm_eval_calibration.tasks import CalibrationTaskManager
 from lm_eval_calibration.tuning.adapter import with_adapter
-from lm_eval_calibration.tuning.questions import ask
-from lm_eval_calibration.tuning.settings import Grading, Protocol
+from lm_eval_calibration.tuning.questions import load_questions
+from lm_eval_calibration.tuning.settings import GradingSettings, Protocol
 from lm_eval_calibration.tuning.training import last_checkpoint
 
 VALIDATED = {"epoch", "auroc", "ece", "nll", "accuracy_drift"}
@@ -66,7 +66,7 @@ def tuned(model_folder: Path, trees: Path, tmp_path_factory: pytest.TempPathFact
     output = tmp_path_factory.mktemp("tuned") / "adapter"
     result = tune(model_folder, trees, output, "--epochs", "2", "--learning_rate", "0.01")
     assert result.exit_code == 0, result.output
-    assert "judge it on the docs that it has not learned from" in result.output
+    assert "test it on the docs that it has not learned from" in result.output
     return output
 
 
@@ -117,9 +117,9 @@ def test_the_harness_loads_the_adapter(model_folder: Path, tuned: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # PEFT's, in the harness
 def test_what_is_validated_is_what_the_harness_finds(model_folder: Path, trees: Path, tuned: Path) -> None:
-    grading = Grading(str(model_folder), "", ("trees",), 0.6, 20_000, include_path=str(trees))
+    grading = GradingSettings(str(model_folder), "", ("trees",), 0.6, 20_000, include_path=str(trees))
     base = HFLM(pretrained=str(model_folder), device="cpu", batch_size=8)
-    held_out = [q.doc_id for q in ask(grading, "kapoor", base)[0].questions if q.held_out]
+    held_out = [q.doc_id for q in load_questions(grading, "kapoor", base)[0].questions if q.held_out]
     before, after = (
         simple_evaluate(
             model=lm,
@@ -219,12 +219,12 @@ def test_a_killed_run_goes_on_and_a_full_disk_costs_no_checkpoint(
     with files_no_larger_than(10_000):
         message = refused(model_folder, trees, output, *options)
     assert "can't be written" in message
-    assert "goes on from it" in message
+    assert "resumes from it" in message
     assert last_checkpoint(output / "checkpoints") == kept
 
     gone_on = tune(model_folder, trees, output, *options)
     assert gone_on.exit_code == 0, gone_on.output
-    assert f"goes on from {kept.name}" in gone_on.output
+    assert f"resumes from {kept.name}" in gone_on.output
     for found, expected in zip(result_of(output), result_of(tmp_path / "whole"), strict=True):
         assert found == pytest.approx(expected, abs=1e-3)
     weights = [load_file(folder / "adapter_model.safetensors") for folder in (output, tmp_path / "whole")]

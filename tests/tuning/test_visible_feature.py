@@ -11,13 +11,12 @@ from lm_eval_calibration.tasks.confidences.p_true_query import KADAVATH
 from lm_eval_calibration.tuning.adapter import with_adapter
 from lm_eval_calibration.tuning.examples import make_examples
 from lm_eval_calibration.tuning.forward import Forward
-from lm_eval_calibration.tuning.grading import Chosen, Graded
-from lm_eval_calibration.tuning.questions import Question
+from lm_eval_calibration.tuning.questions import Answer, ChoiceQuestion
 from lm_eval_calibration.tuning.settings import Protocol
 from lm_eval_calibration.tuning.training import make_trainer, train
 
 
-def make_graded(n: int) -> list[Graded]:
+def make_graded(n: int) -> list[Answer]:
     """Answers to questions about nothing; those with a mark in front are right."""
     rng, graded = random.Random(0), []
     for i in range(n):
@@ -26,8 +25,8 @@ def make_graded(n: int) -> list[Graded]:
         choices = tuple((context, f" {letter}") for letter in "AB")
         queries = tuple(tuple((KADAVATH.prompt(*choice), c) for c in KADAVATH.continuations) for choice in choices)
         gold = answer if is_marked else 1 - answer
-        question = Question("marks", i, str(i), i % 3 == 0, choices, queries, gold)
-        graded.append(Chosen(question, tuple(0.0 if k == answer else -1.0 for k in range(2))))
+        question = ChoiceQuestion("marks", i, str(i), i % 3 == 0, choices, queries, gold)
+        graded.append(question.answer(tuple(0.0 if k == answer else -1.0 for k in range(2))))
     return graded
 
 

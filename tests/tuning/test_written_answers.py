@@ -15,10 +15,9 @@ from test_tune_command import refused, result_of, tune
 from lm_eval_calibration import metrics
 from lm_eval_calibration.tasks import CalibrationTaskManager
 from lm_eval_calibration.tasks.confidences.p_true_query import KAPOOR
-from lm_eval_calibration.tuning.examples import Collator, encoder, make_example
-from lm_eval_calibration.tuning.grading import NO_CHOICE, Written
+from lm_eval_calibration.tuning.examples import Collator, make_example
 from lm_eval_calibration.tuning.loss import answers_stay, mean_divergence
-from lm_eval_calibration.tuning.questions import OpenQuestion
+from lm_eval_calibration.tuning.questions import NO_CHOICE, Answer, OpenQuestion
 
 METRIC = """
 import zlib
@@ -152,7 +151,7 @@ def test_answers_to_another_prompt_or_of_another_length_are_refused(
         folder.mkdir()
         tasks = with_line(written, line, folder)
         said = refused(model_folder, tasks, folder / "out", "--graded", str(tuned))
-        assert "as it is asked now" in said
+        assert "with the prompt that it has now" in said
 
 
 def test_a_probe_learns_from_written_answers(model_folder: Path, written: Path, tuned: Path, tmp_path: Path) -> None:
@@ -178,7 +177,7 @@ def test_what_else_a_task_asks_is_not_asked(model_folder: Path, written: Path, t
 
 def test_several_answers_to_a_doc_are_refused(model_folder: Path, written: Path, tmp_path: Path) -> None:
     tasks = with_line(written, "repeats: 4", tmp_path)
-    assert "trees_calibration has 4 answers written to each doc" in refused(model_folder, tasks, tmp_path / "out")
+    assert "trees_calibration has 4 answers to a doc" in refused(model_folder, tasks, tmp_path / "out")
 
 
 def test_programs_are_not_run_unasked(model_folder: Path, written: Path, tmp_path: Path) -> None:
@@ -199,13 +198,13 @@ class Asks:
         return [Instance("x", {}, (prompt, c), i) for i, c in enumerate(KAPOOR.continuations)]
 
 
-def make_written(text: str, correct: int | None = 1) -> Written:
+def make_written(text: str, correct: int | None = 1) -> Answer:
     request = Instance("generate_until", {}, ("Name a tree:", {}), 0)
-    return Written(OpenQuestion("t", 3, "c", True, request, Asks()), text, correct)  # type: ignore[arg-type]
+    return OpenQuestion("t", 3, "c", True, request, Asks()).answer(text, correct)  # type: ignore[arg-type]
 
 
 def test_the_answer_s_tokens_are_those_that_are_to_stay(gpt2_lm: Any) -> None:
-    example = make_example(make_written(" an oak"), KAPOOR, encoder(gpt2_lm), 1000, with_choices=True)
+    example = make_example(make_written(" an oak"), KAPOOR, gpt2_lm, 1000, with_choices=True)
     (row,) = (row for row in example.rows if row.answer)
     assert [row.tokens[i + 1] for i in row.answer] == gpt2_lm.tok_encode(" an oak")
     assert example.gold == NO_CHOICE
@@ -214,7 +213,7 @@ def test_the_answer_s_tokens_are_those_that_are_to_stay(gpt2_lm: Any) -> None:
 
 def test_an_empty_answer_has_nothing_to_stay(gpt2_lm: Any) -> None:
     graded = [make_written(""), make_written(" oak")]
-    examples = [make_example(g, KAPOOR, encoder(gpt2_lm), 1000, with_choices=True) for g in graded]
+    examples = [make_example(g, KAPOOR, gpt2_lm, 1000, with_choices=True) for g in graded]
     assert not any(row.answer for row in examples[0].rows)
     batch = Collator(0)(examples)
     assert set(batch["answer"][:, 2].tolist()) == {1}
@@ -226,7 +225,7 @@ def test_an_empty_answer_has_nothing_to_stay(gpt2_lm: Any) -> None:
 
 def test_an_answer_that_is_neither_right_nor_wrong_is_no_example(gpt2_lm: Any) -> None:
     with pytest.raises(ValueError, match="doc 3 of t is neither right nor wrong"):
-        make_example(make_written(" oak", None), KAPOOR, encoder(gpt2_lm), 1000, with_choices=False)
+        make_example(make_written(" oak", None), KAPOOR, gpt2_lm, 1000, with_choices=False)
 
 
 def test_answers_stay_if_every_most_probable_token_does() -> None:
