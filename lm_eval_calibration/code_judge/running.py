@@ -104,6 +104,8 @@ def run_programs(
     """
     if not programs:
         return []
+    from tqdm import tqdm
+
     isolation = best_isolation()
     cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else [None] * (os.cpu_count() or 1)
     slots: SimpleQueue[int] = SimpleQueue()
@@ -114,12 +116,9 @@ def run_programs(
     def run(program: str) -> Verdict:
         slot = slots.get()
         try:
-            outcome = _outcome(program, limits, isolation, slot, cores[slot % len(cores)])
+            return _verdict(_outcome(program, limits, isolation, slot, cores[slot % len(cores)]), limits)
         finally:
             slots.put(slot)
-        return _verdict(outcome, limits)
-
-    from tqdm import tqdm
 
     with ThreadPoolExecutor(n_workers) as pool:
         try:

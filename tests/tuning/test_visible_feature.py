@@ -4,6 +4,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import pytest
 from lm_eval.models.huggingface import HFLM
 from tiny import make_gpt2
 
@@ -30,6 +31,7 @@ def make_graded(n: int) -> list[Answer]:
     return graded
 
 
+@pytest.mark.slow
 def test_it_is_learned(byte_tokenizer: Any, tmp_path: Path) -> None:
     lm = HFLM(pretrained=make_gpt2(byte_tokenizer), tokenizer=byte_tokenizer, backend="causal", device="cpu")
     examples = make_examples(make_graded(300), KADAVATH, lm)
