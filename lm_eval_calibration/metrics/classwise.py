@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.sparse import csr_array
 
-from lm_eval_calibration.metrics.binning import bin_index, bin_sums, equal_mass_gaps, range_sizes
+from lm_eval_calibration.metrics.binning import bin_index, bin_sums, equal_mass_gaps
 from lm_eval_calibration.metrics.registry import metric
 from lm_eval_calibration.metrics.uncertainty.gap_vectors import (
     choices_gaps,
@@ -19,11 +19,12 @@ from lm_eval_calibration.metrics.uncertainty.gap_vectors import (
     class_range_gaps,
     doc_sums,
     one_class_range_gaps,
+    range_scale,
 )
 from lm_eval_calibration.metrics.uncertainty.inversion import inverted_tests
 from lm_eval_calibration.metrics.uncertainty.nulls import (
     bins_membership,
-    drawn_gaps,
+    drawn_errors,
     forecasts_of_choices,
     forecasts_of_docs,
     ranges_membership,
@@ -70,15 +71,14 @@ def _ace_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int) -> floa
 def _ace_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
     classes, rows, columns, shares = _classes(choices), [], [], []
     for k, member in enumerate(classes):
-        ranges = ranges_membership(choices.probs[member], n_bins).tocoo()
+        scale = range_scale(len(member), n_bins) / len(classes)
+        ranges = ranges_membership(choices.probs[member], scale).tocoo()
         rows.append(member[ranges.row])
         columns.append(ranges.col + k * n_bins)
         shares.append(ranges.data)
     entries = (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns)))
     membership = csr_array(entries, shape=(len(choices.probs), len(classes) * n_bins))
-    gaps = drawn_gaps(forecasts_of_choices(choices), membership, seed)
-    sizes = np.array([range_sizes(len(member), n_bins) for member in classes])
-    return _ace(gaps.reshape(-1, len(classes), n_bins), sizes)
+    return drawn_errors(forecasts_of_choices(choices), membership, seed)
 
 
 @metric(
@@ -127,8 +127,8 @@ def _one_class_stderr(conf: FloatArray, hit: FloatArray, *, n_bins: int, draws: 
 
 
 def _one_class_null(conf: FloatArray, hit: FloatArray, *, n_bins: int, seed: int) -> FloatArray:
-    gaps = drawn_gaps(forecasts_of_docs(conf), ranges_membership(conf, n_bins), seed)
-    return _ace(gaps[:, None], range_sizes(len(conf), n_bins)[None])
+    membership = ranges_membership(conf, range_scale(len(conf), n_bins))
+    return drawn_errors(forecasts_of_docs(conf), membership, seed)
 
 
 @metric(
@@ -186,8 +186,8 @@ def _sce_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int) -> floa
 
 def _sce_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
     cell, n_classes = _class_cells(choices, n_bins)
-    gaps = drawn_gaps(forecasts_of_choices(choices), bins_membership(cell, n_classes * n_bins), seed)
-    return _sce(gaps.reshape(-1, n_classes, n_bins), np.bincount(choices.position))
+    scale = 1 / (np.bincount(choices.position)[choices.position] * n_classes)
+    return drawn_errors(forecasts_of_choices(choices), bins_membership(cell, n_classes * n_bins, scale), seed)
 
 
 @metric(
@@ -226,9 +226,8 @@ def _pooled_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int) -> f
 
 
 def _pooled_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
-    membership = bins_membership(bin_index(choices.probs, n_bins), n_bins)
-    gaps = drawn_gaps(forecasts_of_choices(choices), membership, seed)
-    return np.asarray(np.abs(gaps).sum(axis=1) / len(choices.n_choices))
+    membership = bins_membership(bin_index(choices.probs, n_bins), n_bins, 1 / len(choices.n_choices))
+    return drawn_errors(forecasts_of_choices(choices), membership, seed)
 
 
 @metric(

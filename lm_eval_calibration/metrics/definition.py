@@ -118,7 +118,8 @@ class Definition:
         if self.null is not None:
             drawn = self.null(*arrays, seed=seed, **options)
         else:
-            drawn = redrawn(self.kind.redraw, self._statistic(options), *arrays, seed=seed)
+            redraw: Callable[..., tuple[Any, Any]] = self.kind.redraw  # type: ignore[assignment]  # else no null
+            drawn = redrawn(redraw, self._statistic(options), *arrays, seed=seed)
         return null_beside(value, drawn, self.higher_is_better)
 
     def _checked(self, first: Any, second: Any, options: dict[str, Any]) -> tuple[Any, ...]:

@@ -3,7 +3,7 @@
 It is computed from the gap sums of :mod:`~lm_eval_calibration.metrics.token_sums`, without most of the vocabulary.
 """
 
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -18,7 +18,7 @@ from lm_eval_calibration.metrics.uncertainty.nulls import (
     Forecasts,
     Null,
     bins_membership,
-    drawn_gaps,
+    drawn_errors,
     normal_draws,
 )
 from lm_eval_calibration.metrics.uncertainty.resampling import ratio_stderr
@@ -46,8 +46,7 @@ def _null(gaps: FloatArray, n_positions: IntArray, *, seed: int) -> FloatArray:
     masses = _bin_masses(gaps)
     position, cell = np.nonzero(masses)
     forecasts = Forecasts(masses[position, cell], position, len(gaps))
-    drawn = drawn_gaps(forecasts, bins_membership(cell, gaps.shape[1]), seed)
-    return np.asarray(np.abs(drawn).sum(axis=1) / len(gaps))
+    return drawn_errors(forecasts, bins_membership(cell, gaps.shape[1], 1 / len(gaps)), seed)
 
 
 def _bin_masses(gaps: FloatArray) -> FloatArray:
@@ -130,8 +129,9 @@ def full_ece_interval(
 
 def full_ece_null(probs: ArrayLike, targets: ArrayLike, *, n_bins: int = 10, seed: int = 0) -> Null:
     """Null of :func:`full_ece`: the reference token of a position lies in a bin with that bin's mass."""
-    null: Callable[..., Null] = CATALOG["full_ece"].null
-    return null(*_docs_of_one_position(probs, targets, n_bins), seed=seed)
+    null: Any = CATALOG["full_ece"].null
+    found: Null = null(*_docs_of_one_position(probs, targets, n_bins), seed=seed)
+    return found
 
 
 def _docs_of_one_position(probs: ArrayLike, targets: ArrayLike, n_bins: int) -> tuple[FloatArray, IntArray]:

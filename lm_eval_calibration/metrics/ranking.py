@@ -108,7 +108,8 @@ def _auroc_null(conf: FloatArray, hit: FloatArray, *, seed: int) -> FloatArray:
     rank_sum, right = drawn_totals(forecasts_of_docs(conf), weights, seed).T
     pairs = right * (len(conf) - right)
     drawn = np.full(len(pairs), np.nan)
-    return np.divide(rank_sum - right * (right + 1) / 2, pairs, out=drawn, where=pairs > 0.5)
+    np.divide(rank_sum - right * (right + 1) / 2, pairs, out=drawn, where=pairs > 0.5)
+    return drawn
 
 
 @metric(

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import betaincinv
 
-from lm_eval_calibration.metrics.binning import bin_index, bin_sums, equal_mass_gaps, range_sizes
+from lm_eval_calibration.metrics.binning import bin_index, bin_sums, equal_mass_gaps
 from lm_eval_calibration.metrics.registry import metric
 from lm_eval_calibration.metrics.uncertainty.gap_vectors import (
     GapVector,
@@ -26,6 +26,7 @@ from lm_eval_calibration.metrics.uncertainty.intervals import Estimate, t_interv
 from lm_eval_calibration.metrics.uncertainty.inversion import error_estimate, inverted_tests
 from lm_eval_calibration.metrics.uncertainty.nulls import (
     bins_membership,
+    drawn_errors,
     drawn_gaps,
     drawn_totals,
     forecasts_of_docs,
@@ -207,8 +208,8 @@ def _ranges_stderr(conf: FloatArray, hit: FloatArray, *, n_bins: int, draws: int
 
 
 def _ranges_null(conf: FloatArray, hit: FloatArray, *, n_bins: int, seed: int) -> FloatArray:
-    gaps = drawn_gaps(forecasts_of_docs(conf), ranges_membership(conf, n_bins), seed)
-    return _ece(gaps, range_sizes(len(conf), n_bins))
+    scale = np.full(n_bins, 1 / len(conf))
+    return drawn_errors(forecasts_of_docs(conf), ranges_membership(conf, scale), seed)
 
 
 @metric(

@@ -149,7 +149,12 @@ def drawn_totals(forecasts: Forecasts, weights: Any, seed: int) -> FloatArray:
 
 def drawn_gaps(forecasts: Forecasts, membership: csr_array, seed: int) -> FloatArray:
     """Sum of (outcome - forecast) in each cell on every draw, [draws, F], from the forecasts' shares of the cells."""
-    return drawn_totals(forecasts, membership, seed) - membership.T @ forecasts.probs
+    return np.asarray(drawn_totals(forecasts, membership, seed) - membership.T @ forecasts.probs)
+
+
+def drawn_errors(forecasts: Forecasts, membership: csr_array, seed: int) -> FloatArray:
+    """Sum of the sizes of the cells' gaps on every draw, [draws]."""
+    return np.asarray(np.abs(drawn_gaps(forecasts, membership, seed)).sum(axis=1))
 
 
 def _exact_totals(forecasts: Forecasts, weights: csr_array, seed: int) -> FloatArray:
@@ -184,11 +189,12 @@ def normal_draws(covariance: FloatArray, seed: int) -> FloatArray:
     return noise @ covariance_root(covariance)
 
 
-def bins_membership(cell: IntArray, n_cells: int) -> csr_array:
-    """1 in the cell of each forecast, [n_forecasts, n_cells]."""
-    return csr_array((np.ones(len(cell)), (np.arange(len(cell)), cell)), shape=(len(cell), n_cells))
+def bins_membership(cell: IntArray, n_cells: int, scale: FloatArray | float = 1.0) -> csr_array:
+    """``scale`` in the cell of each forecast, [n_forecasts, n_cells]."""
+    values = np.broadcast_to(scale, len(cell))
+    return csr_array((values, (np.arange(len(cell)), cell)), shape=(len(cell), n_cells))
 
 
-def ranges_membership(forecasts: FloatArray, n_bins: int) -> csr_array:
-    """Share of each forecast in each equal-mass range, [n_forecasts, n_bins]."""
-    return csr_array(np.diff(range_membership(forecasts, n_bins), axis=1))
+def ranges_membership(forecasts: FloatArray, scale: FloatArray) -> csr_array:
+    """Share of each forecast in each equal-mass range times the range's ``scale``, [n_forecasts, n_bins]."""
+    return csr_array(np.diff(range_membership(forecasts, len(scale)), axis=1) * scale)
