@@ -52,7 +52,7 @@ def test_texts_are_stock_s_and_ptot_is_rescored(
     assert len(PROMPTS) == 30
     stock = smollm2_lm.generate_until(make_requests())
     monkeypatch.setattr(smollm2_lm.model, "generate", watched)
-    found = scoring.generated_tokens(smollm2_lm, make_requests())
+    found = scoring.generated_texts(smollm2_lm, make_requests())
     assert list(map(str, found)) == stock
     assert len(set(map(len, found))) > 5
     for prompt, text in list(zip(PROMPTS, found, strict=True))[:: 1 if batch_size == 4 else 5]:

@@ -11,7 +11,7 @@ from lm_eval.api.metrics import mean
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import handle_non_serializable, hash_string
 
-from lm_eval_calibration.backends import REQUEST_TYPE, TokenScores, set_shared_prefixes, set_temperatures
+from lm_eval_calibration.backends import SCORING_REQUEST_TYPE, TokenScores
 from lm_eval_calibration.harness.log import collect, logger, new_run, say_once
 from lm_eval_calibration.harness.ranks import docs_or_borrowed, gather_what_is_there
 from lm_eval_calibration.metrics import CATALOG, answer_changes, position_spread
@@ -58,7 +58,7 @@ class CalibratedTask(CheckedTask):
         TaskError: naming file, task, doc and field, and what can't be calibrated in it.
     """
 
-    request_type = REQUEST_TYPE
+    request_type = SCORING_REQUEST_TYPE
 
     def __new__(cls, config: Mapping[str, Any] | None = None) -> Self:
         """Make the task of the stock task's kind."""
@@ -122,12 +122,6 @@ class CalibratedTask(CheckedTask):
                 "Samples are not logged: the table is complete, but no metric can be computed again (with other bins, "
                 "say), compared doc by doc or recalibrated from this run. Add --log_samples --output_path DIR."
             )
-        tasks = (run.get("task_dict") or {}).get("tasks", {}).values()
-        if run.get("lm") is not None:  # one forward serves several tasks: if one of them shares nothing, none does
-            shares = all(task.options.shared_prefixes for task in tasks if isinstance(task, CalibratedTask))
-            set_shared_prefixes(run["lm"], shares)
-            wanted = any(task.options.temperatures for task in tasks if isinstance(task, CalibratedTask))
-            set_temperatures(run["lm"], wanted)
         # With --samples the harness numbers the chosen docs from 0, in the data set's order.
         self._sample_ids = sorted(set(kwargs.get("samples") or ()))
         if kwargs.get("world_size", 1) > 1 and run.get("lm") is not None:
@@ -141,6 +135,12 @@ class CalibratedTask(CheckedTask):
         self._check_queries()
         for request in self._instances:  # here, since --cache_requests may have kept them for another version
             request.request_type = self.request_type
+        self._tell_backend(self._instances)
+
+    def _tell_backend(self, requests: Iterable[Any]) -> None:
+        """Let requests say what this run wants of the backend."""
+        for request in requests:
+            request.shared_prefixes, request.temperatures = self.options.shared_prefixes, self.options.temperatures
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Any]:
         """Return the stock task's requests, and after them those that query its choices or change their order."""

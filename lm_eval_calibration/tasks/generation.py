@@ -11,12 +11,12 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import apply_template, hash_string
 
 from lm_eval_calibration.backends import (
-    FOLLOWED_UP_REQUEST_TYPE,
+    FOLLOW_UP_REQUEST_TYPE,
     GENERATION_REQUEST_TYPE,
-    REQUEST_TYPE,
+    SCORING_REQUEST_TYPE,
     GeneratedText,
     TokenScores,
-    scores_texts,
+    can_score_texts,
 )
 from lm_eval_calibration.harness.code_eval import CODE_EVAL
 from lm_eval_calibration.harness.log import say_once
@@ -115,7 +115,7 @@ class GenerationTask(CalibratedTask):
         """Build the stock task's requests, and one for the reference answer of each doc that has one."""
         lm = evaluate_arguments().get("lm")
         self._has_reference = self._reference(self.task_docs[0]) is not None
-        if self._has_reference and lm is not None and not scores_texts(lm):
+        if self._has_reference and lm is not None and not can_score_texts(lm):
             self._has_reference = False
             say_once(
                 f"{self.task_name}: the backend scores no text that it is given: full_ece and token_accuracy of the "
@@ -128,9 +128,9 @@ class GenerationTask(CalibratedTask):
         asks = bool(self._queries or self._question)
         for request in self._instances:
             if request.idx == _REFERENCE:
-                request.request_type = REQUEST_TYPE
+                request.request_type = SCORING_REQUEST_TYPE
                 continue
-            request.request_type = FOLLOWED_UP_REQUEST_TYPE if asks else GENERATION_REQUEST_TYPE
+            request.request_type = FOLLOW_UP_REQUEST_TYPE if asks else GENERATION_REQUEST_TYPE
             if asks:
                 request.follow_ups = partial(self._follow_ups, request)
 
@@ -149,13 +149,15 @@ class GenerationTask(CalibratedTask):
         context = request.args[0]
         asked: list[tuple[str, tuple[Any, ...]]] = []
         if self._queries is not None:
-            asked += [(REQUEST_TYPE, pair) for pair in self._queries.after(context, text)]
+            asked += [(SCORING_REQUEST_TYPE, pair) for pair in self._queries.after(context, text)]
         if self._question is not None:
             asked.append((GENERATION_REQUEST_TYPE, (self._question.prompt(context, text), dict(SETTINGS))))
-        return [
+        follow_ups = [
             Instance(request_type, request.doc, arguments, i, request.metadata)
             for i, (request_type, arguments) in enumerate(asked)
         ]
+        self._tell_backend(follow_ups)
+        return follow_ups
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Any]:
         """Return the stock task's request, and after it one for the tokens of the reference answer."""
@@ -180,7 +182,7 @@ class GenerationTask(CalibratedTask):
         references = [instance for instance in self._instances if instance.idx == _REFERENCE]
         texts = [text for instance in written for text in instance.resps]
         self._has_probabilities = all(isinstance(t, GeneratedText) and t.has_probabilities for t in texts)
-        replies = [getattr(text, "asked", ()) for text in texts]  # of a text from a file: none
+        replies = [getattr(text, "follow_up_answers", ()) for text in texts]  # of a text from a file: none
         self._said = {
             P_TRUE: self._queries is not None and all(r and None not in r[:2] for r in replies),
             VERBALIZED: self._question is not None and all(r and r[-1] is not None for r in replies),
@@ -272,7 +274,7 @@ class GenerationTask(CalibratedTask):
         record = self._answer_record(doc, answer.instance, stock, scores)
         logged: dict[str, Any] = {RECORD_KEY: record.to_dict()}
         if record.verbalized is not None:  # the reply beside what was read of it; the record holds no texts
-            logged[REPLY] = str(answer.instance.resps[0].asked[-1])
+            logged[REPLY] = str(answer.instance.resps[0].follow_up_answers[-1])
         if self._predicts_only:
             return DocResult({**logged, **stock}, stock)
         means = self._means(record, stock)
@@ -360,9 +362,9 @@ class GenerationTask(CalibratedTask):
         else:  # no token of a reference
             fields = {"log_probs": (), "large_probs": ()} if self._has_reference and self._has_distributions else {}
         if self._said[P_TRUE]:
-            fields["p_true"] = judged(self.options.p_true, text.asked[:2], nested=self._queries_are_nested)
+            fields["p_true"] = judged(self.options.p_true, text.follow_up_answers[:2], nested=self._queries_are_nested)
         if self._said[VERBALIZED]:
-            fields["verbalized"] = stated(str(text.asked[-1]))
+            fields["verbalized"] = stated(str(text.follow_up_answers[-1]))
         certificate = dict(getattr(text, "certificate", {}))
         if scores is not None:
             certificate["reference"] = dict(scores.certificate)

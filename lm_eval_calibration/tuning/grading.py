@@ -148,11 +148,11 @@ def _write(lm: Any, questions: Sequence[Any]) -> list[tuple[str, int | None]]:
     """The answer to each question, and whether it is right."""
     from transformers import set_seed
 
-    from lm_eval_calibration.backends import generated_tokens
+    from lm_eval_calibration.backends import generated_texts
 
     requests = [question.request for question in questions]
     set_seed(HARNESS_SEED)  # of answers that are sampled
-    return _judge(questions, [str(text) for text in (generated_tokens(lm, requests) if requests else ())])
+    return _judge(questions, [str(text) for text in (generated_texts(lm, requests) if requests else ())])
 
 
 def _judge(questions: Sequence[Any], texts: Sequence[str]) -> list[tuple[str, int | None]]:

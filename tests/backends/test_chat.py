@@ -12,7 +12,7 @@ from lm_eval.api.model import CachingLM
 
 from lm_eval_calibration import backends as scoring
 from lm_eval_calibration.backends import TokenScores
-from lm_eval_calibration.backends.api.first_token import choice_scores, is_read, problem_of_choices, unassigned_mass
+from lm_eval_calibration.backends.api.first_token import choice_scores, is_listed, reason_unreadable, unassigned_mass
 from lm_eval_calibration.errors import UserError
 
 pytest.importorskip("aiohttp", reason="servers need `pip install 'lm-eval[api]'`")
@@ -44,7 +44,7 @@ def test_spellings_of_a_choice_add_up() -> None:
 def test_a_choice_that_is_not_listed_has_a_bound() -> None:
     """The second-least of the listed tokens, or what is left of 1: no token that is not listed can be more probable."""
     scores = choice_scores(logs(A=0.6, B=0.2, x=0.04, y=0.01), CHOICES, {"k": 4})
-    assert [is_read(answer) for answer in scores] == [True, True, False, False]
+    assert [is_listed(answer) for answer in scores] == [True, True, False, False]
     assert math.exp(scores[2][0]) == pytest.approx(0.04)
     assert [a.certificate["choices"] for a in scores] == ["exact", "exact", "bounded", "bounded"]
     assert unassigned_mass(scores) == pytest.approx(0.2)
@@ -75,7 +75,7 @@ def test_the_drawn_token_may_stand_among_the_listed() -> None:
     ],
 )
 def test_choices_that_can_be_read_from_one_token(choices: list[str], problem: str | None) -> None:
-    found = problem_of_choices(choices)
+    found = reason_unreadable(choices)
     assert found is None if problem is None else problem in (found or "")
 
 
@@ -94,7 +94,7 @@ def chat(url: str, **options: Any) -> Any:
 
 
 def ask(lm: Any, requests: list[Instance]) -> list[TokenScores]:
-    found: list[TokenScores] = getattr(lm, scoring.REQUEST_TYPE)(requests)
+    found: list[TokenScores] = getattr(lm, scoring.SCORING_REQUEST_TYPE)(requests)
     return found
 
 
@@ -112,8 +112,8 @@ def test_a_server_s_first_token(gpt2_lm: Any, concurrent: int, drawn: int | None
             row = gpt2_lm.model(torch.tensor([gpt2_lm.tok_encode(prompt)])).logits[0, -1].double().log_softmax(-1)
         for choice, answer in zip(CHOICES, found[n * 4 : n * 4 + 4], strict=True):
             expected = float(row[gpt2_lm.tok_encode(choice)[0]])
-            n_read += is_read(answer)
-            if is_read(answer):
+            n_read += is_listed(answer)
+            if is_listed(answer):
                 assert answer[0] == pytest.approx(expected, abs=1e-6)
             else:
                 assert answer[0] >= expected

@@ -50,12 +50,12 @@ def ask(
     )
     if cache is not None:
         lm = CachingLM(lm, str(cache))
-    return getattr(lm, scoring.REQUEST_TYPE)(requests or make_requests())
+    return getattr(lm, scoring.SCORING_REQUEST_TYPE)(requests or make_requests())
 
 
 @pytest.mark.parametrize("concurrent", [1, 4])
 def test_a_server_gives_what_the_model_gives(gpt2_lm: Any, tokenizer_path: str, concurrent: int) -> None:
-    expected = getattr(gpt2_lm, scoring.REQUEST_TYPE)(make_requests())
+    expected = getattr(gpt2_lm, scoring.SCORING_REQUEST_TYPE)(make_requests())
     with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners()) as url:
         found = ask(url, tokenizer_path, num_concurrent=concurrent)
     assert [a[1] for a in found] == [a[1] for a in expected]
@@ -78,7 +78,7 @@ def test_a_server_is_asked_for_less_until_it_grants_it(
         found = ask(url, tokenizer_path)
     assert {a.certificate["k"] for a in found} == {granted}
     assert manners.asked[-1]["logprobs"] == granted
-    exact = getattr(gpt2_lm, scoring.REQUEST_TYPE)(make_requests())
+    exact = getattr(gpt2_lm, scoring.SCORING_REQUEST_TYPE)(make_requests())
     for ours, hf in zip(found, exact, strict=True):
         assert ours[0] == pytest.approx(hf[0], abs=1e-5)
         for mine, all_of_them in zip(ours.large_probs or (), hf.large_probs or (), strict=True):

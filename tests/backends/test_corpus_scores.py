@@ -17,6 +17,7 @@ from lm_eval_calibration import backends as scoring
 from lm_eval_calibration import metrics
 from lm_eval_calibration.backends import CorpusScores, TokenSums
 from lm_eval_calibration.backends.hf import corpus as hf_corpus
+from lm_eval_calibration.backends.registry import find
 from lm_eval_calibration.metrics.binning import bin_index, bin_sums
 
 scoring.install()
@@ -153,7 +154,7 @@ def test_a_backend_with_a_rolling_method_of_its_own_is_asked_by_it(gpt2_lm: Any)
             return [-1.0] * len(requests)
 
     lm = Own(pretrained=gpt2_lm.model, tokenizer=gpt2_lm.tokenizer, backend="causal", device="cpu")
-    assert hf_corpus.refusal(lm) == "it has a loglikelihood_rolling of its own"
+    assert find(lm, scoring.CORPUS_REQUEST_TYPE) == (None, "it has a loglikelihood_rolling of its own")
     assert scores(lm, make_requests()) == [-1.0] * len(TEXTS)
 
 
@@ -180,7 +181,7 @@ def test_memory_does_not_grow_with_the_corpus(gpt2_lm: Any) -> None:
         """Bytes of Python and NumPy objects at the peak, beyond the texts and the sums that are the answer."""
         requests = make_requests([text] * n_texts)
         tracemalloc.start()
-        hf_corpus.answer(gpt2_lm, requests, lambda *_: None)
+        hf_corpus.score(gpt2_lm, requests, lambda *_: None)
         largest = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return largest

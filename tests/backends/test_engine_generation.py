@@ -120,8 +120,8 @@ def make_requests(**settings: Any) -> list[Instance]:
 
 def test_texts_are_the_engine_s_and_probabilities_hf_s(lm: Any, smollm2_lm: Any) -> None:
     stock = lm.generate_until(make_requests(), disable_tqdm=True)
-    found = scoring.generated_tokens(lm, make_requests())
-    expected = scoring.generated_tokens(smollm2_lm, make_requests())
+    found = scoring.generated_texts(lm, make_requests())
+    expected = scoring.generated_texts(smollm2_lm, make_requests())
     assert list(map(str, found)) == stock == list(map(str, expected))
     assert {len(text) == 0 for text in found} == {True, False}
     for ours, hf in zip(found, expected, strict=True):
@@ -133,7 +133,7 @@ def test_texts_are_the_engine_s_and_probabilities_hf_s(lm: Any, smollm2_lm: Any)
 
 def test_sampled_answers(lm: Any) -> None:
     """vLLM's log-probabilities are of before the temperature, SGLang's of after it."""
-    found = scoring.generated_tokens(lm, make_requests(do_sample=True, temperature=0.7))
+    found = scoring.generated_texts(lm, make_requests(do_sample=True, temperature=0.7))
     is_vllm = type(lm).__name__ == "VLLM"
     assert all(text.has_probabilities == is_vllm and text.certificate["sampled"] for text in found)
 
@@ -149,22 +149,23 @@ def test_sampled_answers(lm: Any) -> None:
 def test_what_is_no_log_probability_is_an_error(lm: Any, spoil: Any, said: str) -> None:
     lm.model.spoil = spoil
     with pytest.raises(ValueError, match=f"log-probability of token 0, id .* {said}"):
-        scoring.generated_tokens(lm, make_requests())
+        scoring.generated_texts(lm, make_requests())
 
 
 def test_too_few_are_an_error_or_no_probabilities(lm: Any, harness_log: pytest.LogCaptureFixture) -> None:
     lm.model.spoil = lambda pairs: pairs[:-4]
     if type(lm).__name__ == "VLLM":
         with pytest.raises(ValueError, match=r"vLLM gave \d+ log-probabilities of \d+ tokens"):
-            scoring.generated_tokens(lm, make_requests())
+            scoring.generated_texts(lm, make_requests())
     else:  # the tokens come with them, and the text is not made of those
-        found = scoring.generated_tokens(lm, make_requests())
+        found = scoring.generated_texts(lm, make_requests())
         assert any(text.token_log_probs is None for text in found if text)
         assert "answers have no token probabilities" in harness_log.text
 
 
+@pytest.mark.parametrize("lm", ["VLLM"], indirect=True)
 def test_other_probabilities_than_the_model_s_own_are_refused(lm: Any, harness_log: pytest.LogCaptureFixture) -> None:
     lm.model_args["logprobs_mode"] = "processed_logprobs"
-    found = scoring.generated_tokens(lm, make_requests())
+    found = scoring.generated_texts(lm, make_requests())
     assert not any(text.has_probabilities for text in found)
     assert "logprobs_mode is processed_logprobs" in harness_log.text

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.backends.engines.log_likelihood import sglang_positions, vllm_positions
+from lm_eval_calibration.backends.engines.sglang import positions as sglang_positions
+from lm_eval_calibration.backends.engines.vllm import positions as vllm_positions
 from lm_eval_calibration.backends.top_k import scores_of
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_vllm.json").read_text(encoding="utf-8"))["outputs"]

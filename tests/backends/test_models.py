@@ -109,7 +109,7 @@ def test_texts_are_stock_s(lm: HFLM) -> None:
         settings = {"until": ["\n"], "max_gen_toks": 6, "do_sample": False}
         return [Instance("x", {}, (prompt, dict(settings)), 0, ("t", i, 1)) for i, prompt in enumerate(PROMPTS[:3])]
 
-    found = scoring.generated_tokens(lm, requests())
+    found = scoring.generated_texts(lm, requests())
     assert list(map(str, found)) == lm.generate_until(requests(), disable_tqdm=True)
     assert all(text.token_log_probs is not None for text in found)
 

@@ -4,7 +4,6 @@ So logits of size [batch, length, vocabulary] never exist, and whatever a backen
 autocast, adapters) still happens.
 """
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import torch
 from lm_eval.models.huggingface import HFLM
 
-logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
+from lm_eval_calibration.backends.certificate import logger
 
 
 @contextmanager

@@ -7,7 +7,6 @@ them and without, stand a trial against the plain call before any of it is belie
 """
 
 import inspect
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from math import isqrt
 from typing import Any
@@ -16,12 +15,10 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import DynamicCache
 
+from lm_eval_calibration.backends.certificate import logger
 from lm_eval_calibration.backends.hf.output_layer import only_positions
 from lm_eval_calibration.backends.hf.prefixes import Plan, Step
 from lm_eval_calibration.backends.hf.transfer import to_device
-from lm_eval_calibration.backends.switch import shared_prefixes
-
-logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
 
 _WEIGHTS_PER_ENTRY = 8
 """Reading so many weights costs a CPU about as much as one entry of an attention matrix (6 to 15 were measured; the
@@ -30,7 +27,7 @@ best length changes with the root of it, and the cost little around that)."""
 _ATTENTION = ("full_attention", "sliding_attention")
 
 
-def refusal(lm: HFLM, longest: int) -> str | None:
+def reason_unsupported(lm: HFLM, longest: int) -> str | None:
     """Say why prompts of up to ``longest`` tokens can't share their beginnings (None: they can, as far as is known)."""
     config = _text_config(lm)
     attention = getattr(config, "_attn_implementation", None)
@@ -39,7 +36,6 @@ def refusal(lm: HFLM, longest: int) -> str | None:
     key = "original_max_position_embeddings"
     first_length = getattr(config, key, None) or rope.get(key) or 0
     reasons = {
-        "they are told not to": not shared_prefixes(lm),
         f"{type(lm).__name__} has a model call of its own": type(lm)._model_call is not HFLM._model_call,
         "its adapter puts tokens before the prompt": getattr(
             getattr(lm.model, "active_peft_config", None), "is_prompt_learning", False
@@ -66,7 +62,7 @@ def _kinds(config: Any) -> list[str]:
     return ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"]
 
 
-def most_tokens(lm: HFLM, longest: int) -> int:
+def max_pack_tokens(lm: HFLM, longest: int) -> int:
     """Return how many tokens a pack may hold: no more than the longest batch of a stock run.
 
     A call of the model on a pack of L tokens reads all weights, so a token pays for weights / L of them; and a token's
