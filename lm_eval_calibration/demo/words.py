@@ -17,17 +17,17 @@ _WIDTH = 40
 
 
 def explain(samples: Mapping[str, Sequence[Mapping[str, Any]]], console: Console) -> None:
-    """Print a sentence for each part of the quiz and a reliability diagram of the whole."""
+    """Print a sentence for each part of the quiz and a reliability diagram of all its questions."""
     records = {task: [Record.from_dict(line[RECORD_KEY]) for line in lines] for task, lines in samples.items()}
     console.print("\n[bold]What this means[/bold]")
     for part, name in PARTS.items():
-        of_part = metric_arrays(records[f"quiz_{part}_calibration"], "top_label", 10)
-        console.print(f"- {name.capitalize()}: {confidence_sentence(*of_part)}")
-    everything = metric_arrays((record for part in records.values() for record in part), "top_label", 10)
-    console.print(f"- All together: {confidence_sentence(*everything)}")
-    console.print(f"- {ranking_sentence(*everything)}")
+        arrays = metric_arrays(records[f"quiz_{part}_calibration"], "top_label", 10)
+        console.print(f"- {name.capitalize()}: {confidence_sentence(*arrays)}")
+    pooled = metric_arrays((record for part in records.values() for record in part), "top_label", 10)
+    console.print(f"- All together: {confidence_sentence(*pooled)}")
+    console.print(f"- {ranking_sentence(*pooled)}")
     console.print("\n[bold]Reliability diagram[/bold]: said (│) against right (█), by how sure the model says it is")
-    console.print(reliability_diagram(*everything))
+    console.print(reliability_diagram(*pooled))
     console.print("A well calibrated model's bars end at the │. Bars that stop short of it: overconfident.")
 
 
@@ -44,8 +44,8 @@ def reliability_diagram(confidence: Any, correct: Any, n_bins: int = 10) -> Tabl
     return table
 
 
-def _bar(right: float, said: float) -> Text:
-    filled, mark = round(right * _WIDTH), min(round(said * _WIDTH), _WIDTH - 1)
+def _bar(accuracy: float, confidence: float) -> Text:
+    filled, mark = round(accuracy * _WIDTH), min(round(confidence * _WIDTH), _WIDTH - 1)
     text = Text()
     for i in range(_WIDTH):
         if i == mark:

@@ -22,14 +22,10 @@ from lm_eval import evaluator_utils
 from lm_eval.config.group import AggMetricConfig
 
 from lm_eval_calibration.harness.log import say_collected, say_once
+from lm_eval_calibration.tasks.base import NO_FILTER, BaseTask
 from lm_eval_calibration.tasks.bounds import BOUNDS
-from lm_eval_calibration.tasks.choices import CalibratedTask
 from lm_eval_calibration.tasks.first_token import UNASSIGNED_MASS
-from lm_eval_calibration.tasks.generation import GenerationTask
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
-
-NO_FILTER = "none"
-"""What the harness calls the filter of a task that has none."""
 
 
 def apply() -> None:
@@ -61,7 +57,7 @@ def _metrics_of_the_tasks(aggregate_groups: Callable[[Any], Any]) -> Callable[[A
                 metrics.pop(key)
         _drop_empty_stderrs(results)
         for group in results.groups.values():
-            tasks = [task for task in group.get_all_tasks() if isinstance(task, CalibratedTask)]
+            tasks = [task for task in group.get_all_tasks() if isinstance(task, BaseTask)]
             if tasks and group.aggregate_metric_list:
                 group.aggregate_metric_list = _metric_list(
                     group.name, group.aggregate_metric_list, tasks, results.metrics
@@ -91,8 +87,8 @@ def _under_no_filter(results: Any) -> Iterator[None]:
     tasks = {id(task): task for group in results.groups.values() for task in group.get_all_tasks()}
     moved = []
     for task in tasks.values():
-        if isinstance(task, GenerationTask) and task.judged_filter != NO_FILTER:
-            for name in task.asked_metrics:
+        if isinstance(task, BaseTask) and task.judged_filter != NO_FILTER:
+            for name in task.requested_metrics:
                 for key in (name, f"{name}_stderr"):
                     moved.append((results.metrics[task.task_name], f"{key},{task.judged_filter}", f"{key},{NO_FILTER}"))
     for metrics, key, other in moved:
@@ -107,12 +103,12 @@ def _under_no_filter(results: Any) -> Iterator[None]:
 
 
 def _metric_list(
-    group: str, listed: list[AggMetricConfig], tasks: list[CalibratedTask], results: dict[str, dict[str, Any]]
+    group: str, listed: list[AggMetricConfig], tasks: list[BaseTask], results: dict[str, dict[str, Any]]
 ) -> list[AggMetricConfig]:
     """Return a group's metrics: of those listed and those asked for beside them, what all its calibrated tasks have."""
     names = [entry.metric for entry in listed]
     have = {task.task_name: {key.split(",")[0] for key in results.get(task.task_name, ())} for task in tasks}
-    asked = dict.fromkeys(name for task in tasks for name in task.asked_metrics if name not in names)
+    asked = dict.fromkeys(name for task in tasks for name in task.requested_metrics if name not in names)
     entries = [*listed, *(AggMetricConfig(name, weight_by_size=listed[0].weight_by_size) for name in asked)]
     kept = []
     for entry in entries:

@@ -9,7 +9,7 @@ from lm_eval_calibration.harness import patches as harness_patches
 from lm_eval_calibration.harness.task_configs import task_configs
 from lm_eval_calibration.tasks import registration  # noqa: F401  (registers on import)
 from lm_eval_calibration.tasks.api import calibrated
-from lm_eval_calibration.tasks.choices import CalibratedTask
+from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
 from lm_eval_calibration.tasks.options import Options, TaskError
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 

@@ -1,21 +1,18 @@
 """The harness's task, with errors that name file, doc and field, before any model is asked."""
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 from lm_eval.api.task import ConfigurableTask
 
 from lm_eval_calibration.tasks.configuration import Configuration
 from lm_eval_calibration.tasks.options import TaskError, nearest
 
-BROKEN = -100
-"""The harness's mark of a gold label that is known to be broken."""
-
 
 class CheckedTask(ConfigurableTask):  # type: ignore[misc]
-    """A multiple-choice task whose docs are looked at as its requests are built.
+    """A task whose docs are looked at as its requests are built.
 
     A gold label outside its choices is an error where a user's own file describes the docs. The harness's own tasks
     have some that nobody can mend: those count in acc as they do there.
@@ -65,37 +62,24 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
             return f"{where}, doc 0: {problem}"
         return f"{where}: {error!r}"
 
+    @abstractmethod
     def _problem(self, doc: dict[str, Any], *, labels_too: bool) -> str | None:
         """Say why a doc can't be asked or, if its label matters, judged (None: it can)."""
-        text, choices, target = self.doc_to_text(doc), self.doc_to_choice(doc), self.doc_to_target(doc)
-        if not isinstance(text, int if self.multiple_input else str):
-            return f"doc_to_text gives {text!r}, not a text"
-        if problem := bad_choices(choices):
-            return problem
-        if several_golds(target):
-            return f"doc_to_target gives several gold answers, {target!r}; calibration needs exactly one"
-        if not labels_too:
-            return None
-        if "" in choices:
-            return f"doc_to_choice gives an empty text as choice {choices.index('')}"
-        gold, field = (text, "doc_to_text") if self.multiple_input else (target, "doc_to_target")
-        return bad_gold(gold, choices, field)
 
     def _check_columns(self) -> None:
         """Refuse the misspelt name of a column: the harness would take it for the prompt itself."""
         for field in ("doc_to_text", "doc_to_target"):
             value = self.calibration.full[field]
             is_word = isinstance(value, str) and value.isidentifier()
-            if is_word and value not in self.features and value not in self._choices_of_first_doc():
+            if is_word and value not in self.features and value not in self._gold_texts():
                 raise TaskError(
                     f"{self.calibration.where}: {field} is {value!r}{nearest(value, self.features)}; the columns are "
                     f"{', '.join(self.features)}, and templates have {{{{...}}}}"
                 )
 
-    def _choices_of_first_doc(self) -> Sequence[str]:
+    def _gold_texts(self) -> Sequence[str]:
         """Return the words that may stand for a gold choice."""
-        choices: Sequence[str] = self.doc_to_choice(self.task_docs[0])
-        return choices
+        return ()
 
     @contextmanager
     def _naming(self, field: str, doc: Any) -> Iterator[None]:
@@ -155,41 +139,3 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
         docs = [i for i, problem in problems.items() if problem]
         others = f" (and docs {', '.join(map(str, docs[1:6]))}{', ...' if len(docs) > 6 else ''})" if docs[1:] else ""
         raise TaskError(f"{self.calibration.where}, doc {docs[0]}{others}: {problems[docs[0]]}")
-
-
-def gold_index(gold: Any, choices: Sequence[str]) -> int | None:
-    """Return the gold choice's index as the harness reads it, or None for a broken label (it then counts -100)."""
-    if isinstance(gold, str):
-        return choices.index(gold) if gold in choices else None
-    return int(gold) if isinstance(gold, int | np.integer) and 0 <= gold < len(choices) else None
-
-
-def bad_choices(choices: Any) -> str | None:
-    """Say why a doc's choices can't be asked (None: they can)."""
-    if not isinstance(choices, list | tuple):
-        return f"doc_to_choice gives {choices!r}, not a list of texts"
-    if not choices:
-        return "doc_to_choice gives no choices"
-    for index, choice in enumerate(choices):
-        if not isinstance(choice, str):
-            return f"doc_to_choice gives {choice!r} as choice {index}, not a text"
-    return None
-
-
-def several_golds(gold: Any) -> bool:
-    """Whether a doc has a list of right answers."""
-    return isinstance(gold, list | tuple | np.ndarray)
-
-
-def bad_gold(gold: Any, choices: Sequence[str], field: str) -> str | None:
-    """Say why a doc's gold label is none of its choices (None: it is one, or is marked broken)."""
-    if gold_index(gold, choices) is not None or (isinstance(gold, int | np.integer) and gold == BROKEN):
-        return None
-    shown = f"0 to {len(choices) - 1}" if isinstance(gold, int | np.integer) else ", ".join(map(repr, choices[:6]))
-    hint = "; an index must be a whole number, not a float" if isinstance(gold, float) else ""
-    hint = (
-        "; in doc_to_text a number is the index of the right one of several inputs"
-        if field != "doc_to_target"
-        else hint
-    )
-    return f"{field} gives {gold!r}; the choices are {shown}{hint}"

@@ -9,29 +9,29 @@ from lm_eval.utils import hash_string
 from lm_eval_calibration.backends import CORPUS_REQUEST_TYPE, CorpusScores
 from lm_eval_calibration.harness.log import say_once
 from lm_eval_calibration.records.corpus import Corpus
-from lm_eval_calibration.records.record import RECORD_KEY, Record
-from lm_eval_calibration.tasks.choices import CalibratedTask, DocResult, doc_hash
+from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.tasks.base import BaseTask, DocResult
 from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusAggregation, CorpusStderr
 from lm_eval_calibration.tasks.options import TaskError, nearest
 
 
-class CorpusTask(CalibratedTask):
+class CorpusTask(BaseTask):
     """A rolling log-likelihood task: Full-ECE, top-label calibration and accuracy of every token.
 
     Its records hold sums over the run's bins, not tokens: other bins need another run.
     """
 
-    request_type = CORPUS_REQUEST_TYPE
-
     @property
-    def asked_metrics(self) -> tuple[str, ...]:
-        """Names of the metrics that the options ask for: a corpus has the same always."""
+    def requested_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that the options add: a corpus has the same always."""
         return ()
 
-    def _aggregate_here(self) -> None:
+    def _aggregations(self) -> dict[str, Any]:
+        found: dict[str, Any] = {}
         for name in self.calibration.metrics:
-            self._aggregation_list[name] = CorpusAggregation(CORPUS_METRICS[name], self.options.n_bins)
-            self._aggregation_list[f"{name}_stderr"] = CorpusStderr(CORPUS_METRICS[name], self.options.n_bins)
+            found[name] = CorpusAggregation(CORPUS_METRICS[name], self.options.n_bins)
+            found[f"{name}_stderr"] = CorpusStderr(CORPUS_METRICS[name], self.options.n_bins)
+        return found
 
     # --- docs --------------------------------------------------------------------------------------------------------
 
@@ -49,60 +49,33 @@ class CorpusTask(CalibratedTask):
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
-    def build_all_requests(self, **kwargs: Any) -> None:
-        """Build the stock task's requests, each with the number of bins that its sums are wanted for."""
+    def _prepare(self, lm: Any) -> None:
         if self.options.permute or self.options.metrics:
             say_once(f"{self.task_name}: permute and metrics are for questions; a corpus takes n_bins only")
-        super().build_all_requests(**kwargs)
-        for request in self._instances:
-            request.n_bins = self.options.n_bins
 
-    def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> Any:
-        """Return the stock task's request."""
-        return ConfigurableTask.construct_requests(self, doc, ctx, **kwargs)
-
-    def _check_orders(self) -> None:
-        """There are no choices."""
-
-    def _check_queries(self) -> None:
-        """There are no answers."""
+    def _make_ours(self, request: Any) -> None:
+        request.request_type, request.n_bins = CORPUS_REQUEST_TYPE, self.options.n_bins
 
     # --- results -----------------------------------------------------------------------------------------------------
-
-    def apply_filters(self) -> None:
-        """Filter as the stock task does; let each answer know its request."""
-        ConfigurableTask.apply_filters(self)
-        for instance in self._instances:
-            for key, answer in instance.filtered_resps.items():
-                instance.filtered_resps[key] = answer.answering(instance)
 
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> DocResult:
         """Return the stock task's perplexities and, under every metric of the tokens, the text's record."""
         scores: CorpusScores = results[0]
-        if "bypass" in self._metric_fn_list:  # --predict_only
-            logged = {RECORD_KEY: self._text_record(doc, scores, {}).to_dict()}
-            return DocResult({**logged, "bypass": None}, {"bypass": None})
+        if self._predicts_only:
+            return self._predicted(self._text_record(doc, scores, {}), {})
         stock = ConfigurableTask.process_results(self, doc, [float(scores)])
-        record = self._text_record(doc, scores, stock)
         names = self.calibration.metrics
-        aggregated = {name: value for name, value in stock.items() if name not in names}
-        for name in names if scores.has_distributions else ():
-            aggregated[name] = record
-            if self._with_stderr:
-                aggregated[f"{name}_stderr"] = record
-        entries = dict.fromkeys(names, f"see {RECORD_KEY}" if scores.has_distributions else "unavailable")
-        return DocResult({**stock, **entries, RECORD_KEY: record.to_dict()}, aggregated)
+        means = {name: value for name, value in stock.items() if name not in names}
+        ours = dict.fromkeys(names if scores.has_distributions else (), True)
+        return self._result(self._text_record(doc, scores, stock), means, ours, {})
 
     def _text_record(self, doc: dict[str, Any], scores: CorpusScores, stock: dict[str, Any]) -> Record:
-        request, text = scores.request, self.doc_to_target(doc)
         known: dict[str, Any] = {key: stock[name][1] for name, key in _UNITS.items() if name in stock}
         if scores.sums is not None:
             known |= {name: tuple(array.tolist()) for name, array in scores.sums._asdict().items()}
         return Record(
-            task=self.task_name,
-            doc_id=None if request is None else self._true_doc_id(request.doc_id),
-            doc_hash=doc_hash(doc),
-            prompt_hash=hash_string(text),
+            **self._identity(doc, scores.request),
+            prompt_hash=hash_string(self.doc_to_target(doc)),
             kind="corpus",
             vocab_size=scores.vocab_size,
             certificate=scores.certificate,

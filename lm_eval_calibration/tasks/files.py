@@ -11,7 +11,7 @@ from lm_eval.tasks._index import Entry, Kind
 from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.task_configs import task_configs
 from lm_eval_calibration.tasks.any_task import SUFFIX, calibrated, entry_of
-from lm_eval_calibration.tasks.choices import CalibratedTask
+from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
 from lm_eval_calibration.tasks.configuration import CLASS, why_not
 from lm_eval_calibration.tasks.options import KEY, NAMED_OPTIONS, TaskError, merged, nearest
 from lm_eval_calibration.tasks.variants import base_of, variant

@@ -11,14 +11,15 @@ from lm_eval.api.instance import Instance
 from lm_eval_calibration.backends import TokenScores
 from lm_eval_calibration.records.record import Record
 from lm_eval_calibration.records.stated import Asked
-from lm_eval_calibration.tasks.checked_task import CheckedTask, bad_choices, gold_index
+from lm_eval_calibration.tasks.choice_docs import bad_choices, gold_index, problem_of_choices
 from lm_eval_calibration.tasks.confidences.verbalized import WORDING
-from lm_eval_calibration.tasks.generation import GenerationTask
+from lm_eval_calibration.tasks.configuration import Configuration
+from lm_eval_calibration.tasks.generated_answers import GeneratedAnswerTask
 from lm_eval_calibration.tasks.options import TaskError
 from lm_eval_calibration.tasks.permutation import are_labels
 
 
-class ChoicesInWords(GenerationTask):
+class WrittenChoiceTask(GeneratedAnswerTask):
     """The docs of a multiple-choice task, each asked for the letter of a choice.
 
     A prompt is the stock task's, behind one sentence that says what to reply; where it does not list the choices, they
@@ -26,13 +27,17 @@ class ChoicesInWords(GenerationTask):
     task's accuracy, which compares probabilities. A reply that can't be read is wrong.
     """
 
-    def __init__(self, config: Mapping[str, Any] | None = None) -> None:
-        super().__init__(config)
+    def __init__(self, calibration: Configuration) -> None:
+        super().__init__(calibration)
         if self.multiple_input:
             raise TaskError(f"{self.calibration.where}: a doc of several inputs can't be answered by a letter")
 
     def _problem(self, doc: dict[str, Any], *, labels_too: bool) -> str | None:
-        return CheckedTask._problem(self, doc, labels_too=labels_too)
+        return problem_of_choices(self, doc, labels_too=labels_too)
+
+    def _gold_texts(self) -> Sequence[str]:
+        choices: Sequence[str] = super().doc_to_choice(self.task_docs[0])
+        return choices
 
     def doc_to_text(self, doc: Any, doc_to_text: Any = None) -> Any:
         """Return the stock task's prompt with what to reply before it, and the choices in it."""

@@ -26,7 +26,7 @@ def tune(
     output: Path,
     *,
     graded: Path | None,
-    judged: int | None,
+    n_test: int | None,
     device: str | None,
 ) -> None:
     """Tune a model, or go on with a run of the same settings that was broken off.
@@ -36,7 +36,7 @@ def tune(
         protocol: how.
         output: folder for the adapter, its card, the grades and checkpoints.
         graded: folder or file of another run whose grades are used.
-        judged: docs of each task to judge on at most.
+        n_test: docs of each task to test on at most; all where None.
         device: of the model; a GPU where there is one, if not given.
 
     Raises:
@@ -58,7 +58,7 @@ def tune(
     lm = load(grading, device, protocol.batch_size)
     asked = ask(grading, protocol.query, lm)
     if state.is_main_process:
-        write_whole(output / JUDGED, json.dumps(judged_samples(asked, SUFFIXES, judged)) + "\n")
+        write_whole(output / JUDGED, json.dumps(judged_samples(asked, SUFFIXES, n_test)) + "\n")
         for task in asked:
             n_held_out = sum(question.held_out for question in task.questions)
             _say(

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from lm_eval_calibration import __version__
 from lm_eval_calibration.cli import app
-from lm_eval_calibration.cli.run import with_samples
+from lm_eval_calibration.cli.harness_command import with_samples
 
 runner = CliRunner()
 
@@ -32,7 +32,6 @@ def run_in(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
     [
         (["--tasks", "x"], ["--log_samples", "--output_path", "lm_eval_results", "--tasks", "x"]),
         (["-oout"], ["--log_samples", "--output_path", "lm_eval_results", "-oout"]),
-        (["--tasks", "x", "--no_log_samples"], ["--tasks", "x"]),
     ],
 )
 def test_samples_are_logged_unless_told_not_to(given: list[str], expected: list[str]) -> None:
@@ -128,7 +127,7 @@ def test_the_harness_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     import lm_eval.__main__
     import lm_eval.tasks
 
-    from lm_eval_calibration.cli import run as command
+    from lm_eval_calibration.cli import harness_command as command
     from lm_eval_calibration.tasks import CalibrationTaskManager
 
     seen = []
@@ -140,7 +139,7 @@ def test_the_harness_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lm_eval.__main__, "cli_evaluate", cli_evaluate)
     before = list(sys.argv), lm_eval.tasks.TaskManager
     with pytest.raises(RuntimeError):
-        command.run(["--no_log_samples", "--tasks", "x"])
+        command.run(["--tasks", "x"], log_samples=False)
     assert seen == [(["lm_eval", "run", "--tasks", "x"], True, False)]
     assert (list(sys.argv), lm_eval.tasks.TaskManager) == before
     assert gc.isenabled()

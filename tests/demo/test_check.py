@@ -43,7 +43,7 @@ def test_the_largest_difference_is_named() -> None:
     outcome = compare(make_records(), other)
     assert not outcome.agrees
     assert outcome.differences[0].difference == pytest.approx(0.5)
-    assert outcome.differences[0].where == "t_calibration doc 2 choice 1"
+    assert outcome.differences[0].location == "t_calibration doc 2 choice 1"
 
 
 def test_another_answer_is_a_close_call_only_where_the_choices_are_close() -> None:
@@ -61,7 +61,7 @@ def test_other_docs_and_prompts_are_refused() -> None:
         compare(make_records(4), make_records(3))
     other = make_records()
     other[1] = replace(other[1], prompt_hash="another")
-    with pytest.raises(UserError, match="t_calibration doc 1 was asked with another prompt"):
+    with pytest.raises(UserError, match="t_calibration doc 1 has another prompt"):
         compare(make_records(), other)
 
 

@@ -24,8 +24,9 @@ from lm_eval_calibration.cli import app
 from lm_eval_calibration.harness.stock import stock_config
 from lm_eval_calibration.metrics import CORE, GENERATION_CORE
 from lm_eval_calibration.records.record import RECORD_KEY, Record
-from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError
+from lm_eval_calibration.tasks import CalibrationTaskManager, TaskError
 from lm_eval_calibration.tasks.any_task import calibrated as calibrated_configs
+from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.configuration import configuration, why_not
 
 TRANSLATES = {
@@ -356,7 +357,7 @@ def test_calibrated_takes_a_file_that_is_calibrated_already(folder: Path, tmp_pa
         encoding="utf-8",
     )
     task = calibrated(path, metrics=["mce"])
-    assert isinstance(task, CalibratedTask)
+    assert isinstance(task, BaseTask)
     assert (task.options.n_bins, task.options.metrics) == (7, ("mce",))
 
 

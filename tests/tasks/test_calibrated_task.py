@@ -16,6 +16,7 @@ from tiny import make_config, make_rows, run_tasks
 from lm_eval_calibration import __version__, metrics
 from lm_eval_calibration.records.record import RECORD_KEY, Record
 from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError
+from lm_eval_calibration.tasks.choices import ChoiceTask
 
 CORE = ("brier_score", "ece", "ace", "full_ece", "auroc")
 NAME = "letters_calibration"
@@ -517,7 +518,7 @@ def test_cached_requests_are_those_of_our_request_type(
     fresh = values(run_tasks(gpt2_lm, [calibrated()], cache_requests=True))
     assert list(tmp_path.iterdir())
     other_bins = calibrated(metadata={"calibration": {"n_bins": 20}})
-    monkeypatch.setattr(CalibratedTask, "construct_requests", None)  # the cache is read, nothing is built
+    monkeypatch.setattr(ChoiceTask, "construct_requests", None)  # the cache is read, nothing is built
     assert values(run_tasks(gpt2_lm, [calibrated()], cache_requests=True)) == fresh
     with_20 = values(run_tasks(gpt2_lm, [other_bins], cache_requests=True))
     assert with_20["full_ece"] != fresh["full_ece"]  # n_bins is no part of a request

@@ -173,7 +173,7 @@ def test_empty_texts_and_one_text_are_defined_or_named(gpt2_lm: Any, harness_log
 
 
 def test_other_backends_give_perplexities(harness_log: pytest.LogCaptureFixture) -> None:
-    from scoring.test_corpus_scores import RollingLM
+    from backends.test_corpus_scores import RollingLM
 
     results = run_tasks(RollingLM(), [CalibratedTask(config(pages()))])
     assert set(values(results)) == {*STOCK, *(f"{name}_stderr" for name in STOCK)}

@@ -10,7 +10,6 @@ from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.record import Record
 from lm_eval_calibration.tasks import CalibratedTask
-from lm_eval_calibration.tasks.generation import GenerationTask
 
 pytest.importorskip("aiohttp", reason="servers need `pip install 'lm-eval[api]'`")
 
@@ -83,13 +82,13 @@ def words_config() -> dict[str, Any]:
 
 def test_reference_tokens_of_a_generation_task_have_bounds_too(gpt2_lm: Any, tmp_path: Path) -> None:
     config = words_config()
-    expected = tiny.run_tasks(gpt2_lm, [GenerationTask(config)])["results"]["words_calibration"]
+    expected = tiny.run_tasks(gpt2_lm, [CalibratedTask(config)])["results"]["words_calibration"]
     gpt2_lm.tokenizer.save_pretrained(tmp_path)
     with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners(most=1)) as url:
         lm = LocalCompletionsAPI(
             base_url=url, model="tiny", tokenizer=str(tmp_path), tokenizer_backend="huggingface", max_length=257
         )
-        found = tiny.run_tasks(lm, [GenerationTask(config)])["results"]["words_calibration"]
+        found = tiny.run_tasks(lm, [CalibratedTask(config)])["results"]["words_calibration"]
     assert "full_ece,none" not in found
     assert found["full_ece_at_least,none"] - 1e-6 <= expected["full_ece,none"] <= found["full_ece_at_most,none"] + 1e-6
     assert found["token_accuracy,none"] == pytest.approx(expected["token_accuracy,none"])
@@ -149,7 +148,7 @@ def test_a_chat_server_refuses_choices_that_no_token_reads_as(gpt2_lm: Any) -> N
 def test_what_a_server_writes_has_confidence(
     gpt2_lm: Any, tmp_path: Path, is_chat: bool, harness_log: pytest.LogCaptureFixture
 ) -> None:
-    task = GenerationTask(words_config())
+    task = CalibratedTask(words_config())
     if is_chat:
         results = run_chat(gpt2_lm, [task])
     else:

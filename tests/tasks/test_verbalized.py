@@ -21,7 +21,7 @@ from lm_eval_calibration import calibrated, metrics
 from lm_eval_calibration.records.record import Record
 from lm_eval_calibration.tasks import CalibrationTaskManager, TaskError
 from lm_eval_calibration.tasks.confidences.verbalized import QUESTION, stated
-from lm_eval_calibration.tasks.written_choices import ChoicesInWords
+from lm_eval_calibration.tasks.written_choices import WrittenChoiceTask
 
 ASKED = {"metadata": {"calibration": {"verbalized": True}}}
 
@@ -223,7 +223,7 @@ def test_names_and_pooled_groups(tmp_path: Path) -> None:
     lm = names(lambda lines: "A" if "r" in lines[-2] else "so?")
     results = simple_evaluate(model=lm, tasks=["trees_verbalized_calibration"], task_manager=manager)
     tasks = ("letters_verbalized_calibration", "ragged_verbalized_calibration")
-    assert {type(manager.load([task])["tasks"][task]) for task in tasks} == {ChoicesInWords}
+    assert {type(manager.load([task])["tasks"][task]) for task in tasks} == {WrittenChoiceTask}
     lines = [line for task in tasks for line in results["samples"][task]]
     records = [Record.from_dict(line["calibration"]) for line in lines]
     read = [(r.verbalized.confidence, r.correct) for r in records if r.verbalized.confidence is not None]

@@ -1,0 +1,39 @@
+"""``lm-eval-calibration compare``: several runs side by side."""
+
+from typing import Annotated
+
+import typer
+
+from lm_eval_calibration.cli.options import Output, Runs, n_bins_option
+
+
+def compare(
+    results: Runs,
+    *,
+    metrics: Annotated[
+        str | None, typer.Option(metavar="NAME,...", help="Columns; by default acc and the core metrics.")
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Show this task or group; `all` for the docs of all tasks. Repeatable."),
+    ] = None,
+    n_bins: Annotated[int | None, n_bins_option("those of the runs")] = None,
+    form: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help="table, md, latex, bibtex, csv, json, html, svg or png; by default --output's suffix decides.",
+        ),
+    ] = None,
+    output: Output = None,
+) -> None:
+    """Put runs side by side: every metric with its interval; the best is marked, as are those tied within noise.
+
+    Every two runs are tested on the docs that both have, corrected over the whole table (Holm). `html`, `svg` and
+    `png` show accuracy against calibration error with the Pareto front.
+
+    Example: `lm-eval-calibration compare results/a results/b --format latex --output table.tex`
+    """
+    from lm_eval_calibration.reports.compare.command import compare as compare_runs
+
+    compare_runs(results, metrics=metrics, tasks=task or [], n_bins=n_bins, form=form, output=output)

@@ -1,0 +1,79 @@
+"""The harness's own command with our tasks known to it: what ``lm-eval-calibration run`` runs."""
+
+import gc
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.harness.command import run_command
+from lm_eval_calibration.harness.redaction import KEEP_TEXTS, without_quotes
+from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
+
+SAMPLES_DIRECTORY = "lm_eval_results"
+"""Where samples go when no ``--output_path`` says otherwise."""
+
+_TASKS = ("--tasks", "-t")
+
+
+class _TaskManager(CalibrationTaskManager):
+    """Loads tasks once the model is loaded, from when on garbage is worth collecting."""
+
+    def load(self, task_list: Any) -> Any:
+        """Load tasks, groups and tags."""
+        gc.enable()
+        return super().load(task_list)
+
+
+def run(arguments: Sequence[str], *, log_samples: bool = True, redact: bool = False) -> None:
+    """Run ``lm_eval run`` with these arguments.
+
+    Our task directory needs no ``--include_path`` (one given is used beside it), and the stock index is read only when
+    a task is not ours.
+
+    Args:
+        arguments: of the command.
+        log_samples: add the arguments that log samples.
+        redact: keep ids, hashes and numbers, and no text of docs, prompts or answers, in files, loggers and errors.
+
+    Raises:
+        UserError: no task is named, or with ``redact`` an option that keeps texts.
+    """
+    config = _config(arguments)
+    if not any(argument.startswith(_TASKS) for argument in arguments) and "tasks" not in config:
+        raise UserError("name what to run: --tasks NAME,... (lm-eval-calibration tasks --list has the names)")
+    if redact:
+        for option in KEEP_TEXTS:
+            if any(argument.split("=")[0] == option for argument in arguments) or config.get(option.lstrip("-")):
+                raise UserError(f"{option} prints or keeps texts of docs, which --redact leaves out: run without it")
+    gc.disable()  # of the many objects of the modules and the model, which are loaded first, none is garbage
+    try:
+        run_command(with_samples(arguments) if log_samples else arguments, _TaskManager, redact=redact)
+    except UserError as error:
+        if not redact:
+            raise
+        raise UserError(without_quotes(str(error))) from None
+    finally:
+        gc.enable()
+
+
+def with_samples(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with those that log samples, as far as a ``--config`` doesn't decide that."""
+    config = _config(arguments)
+    defaults = [] if "log_samples" in config else ["--log_samples"]
+    if "output_path" not in config:
+        defaults += ["--output_path", SAMPLES_DIRECTORY]
+    return [*defaults, *arguments]  # of a flag given twice the later one, the user's, holds
+
+
+def _config(arguments: Sequence[str]) -> dict[str, object]:
+    """Return what a ``--config FILE`` sets; the harness itself complains about a bad one."""
+    for flag, value in pairwise([*arguments, ""]):
+        name, _, inline = flag.partition("=")
+        if name in ("--config", "-C") and (path := Path(inline or value)).is_file():
+            data = yaml.safe_load(path.read_text(encoding="utf-8"))
+            return data if isinstance(data, dict) else {}
+    return {}

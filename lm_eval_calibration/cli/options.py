@@ -1,0 +1,20 @@
+"""Options that several subcommands share."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Runs = Annotated[
+    list[str], typer.Argument(metavar="RUN...", help="Folder or file of each run, or NAME=PATH to name it.")
+]
+Output = Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of printing.")]
+IncludePath = Annotated[
+    Path | None,
+    typer.Option("--include_path", metavar="DIR", help="Your own task YAMLs, alongside the harness's."),
+]
+
+
+def n_bins_option(default: str = "", binned: str = "the binned metrics") -> Any:
+    """Return the option ``--n_bins``; ``default`` says in words which number of bins applies without it."""
+    return typer.Option("--n_bins", min=1, max=100, help=f"Bins of {binned}{default and f'; by default {default}'}.")

@@ -1,0 +1,36 @@
+"""``lm-eval-calibration report``: one self-contained file about a run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lm_eval_calibration.cli.options import n_bins_option
+
+
+def report(
+    results: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="RESULTS...", help="Folders, `results_*.json` or `samples_*.jsonl` of a run, stock ones too."
+        ),
+    ],
+    *,
+    output: Annotated[Path, typer.Option(metavar="FILE", help="What to write.")] = Path("report.html"),
+    format_: Annotated[
+        str | None, typer.Option("--format", help="html, md, json, png or svg; by default FILE's suffix decides.")
+    ] = None,
+    n_bins: Annotated[int | None, n_bins_option("the run's own")] = None,
+    redact: Annotated[
+        bool, typer.Option("--redact", help="Keep ids, hashes and numbers, and no text of docs, prompts or answers.")
+    ] = False,
+) -> None:
+    """Write one self-contained file: verdicts in plain words for each domain, then diagrams, tables and the method.
+
+    Needs no model. Folders of stock runs can be read too, as far as their tasks are multiple choice.
+
+    Example: `lm-eval-calibration report lm_eval_results --output report.html`
+    """
+    from lm_eval_calibration.reports.report.command import write_report
+
+    write_report(results, output, format_=format_, n_bins=n_bins, redact=redact)
