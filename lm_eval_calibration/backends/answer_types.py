@@ -6,6 +6,7 @@ Each is what the harness expects of a stock request (a pair, a text, a number) w
 from collections.abc import Iterable, Mapping
 from copy import copy
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -56,24 +57,35 @@ class TemperatureScores:
 
 
 class _Answer:
-    """What scores of texts have in common.
+    """A stock answer with attributes, which are given by keyword; those that are not have the class's default.
 
     Attributes:
-        certificate: how the numbers were obtained (backend, exact or not, dtype, versions).
+        certificate: how the answer was obtained (backend, exact or not, dtype, versions).
         request: the harness's instance that this answers; set by the task, never by a backend or a cache.
     """
 
-    certificate: Mapping[str, Any]
-    request: Any
+    certificate: Mapping[str, Any] = MappingProxyType({})
+    request: Any = None
+
+    def __new__(cls, stock_answer: Any, **attributes: Any) -> Self:
+        """Return the stock answer with the attributes; raise TypeError for one that the class doesn't have."""
+        if unknown := [name for name in attributes if not hasattr(cls, name)]:
+            raise TypeError(f"{cls.__name__} has no attribute {unknown[0]}")
+        self = super().__new__(cls, stock_answer)  # type: ignore[call-arg]
+        vars(self).update(attributes)
+        return self
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave the request behind: it holds this very answer, and other processes have no use for it."""
-        return {**self.__dict__, "request": None}
+        return {**vars(self), "request": None}
 
     def answering(self, request: Any) -> Self:
         """Return a copy that knows the request it answers (the original may be in a cache)."""
+        return self._copied(request=request)
+
+    def _copied(self, **attributes: Any) -> Self:
         copied = copy(self)
-        copied.request = request
+        vars(copied).update(attributes)
         return copied
 
 
@@ -91,33 +103,11 @@ class TokenScores(_Answer, tuple[float, bool]):
             where a server gives the most probable entries only.
     """
 
-    log_probs: Floats | None
-    large_probs: tuple[Floats, ...] | None
-    vocab_size: int | None
-    temperatures: TemperatureScores | None
-    complete_from: float
-
-    def __new__(
-        cls,
-        pair: tuple[float, bool],
-        *,
-        log_probs: Floats | None = None,
-        large_probs: tuple[Floats, ...] | None = None,
-        vocab_size: int | None = None,
-        temperatures: TemperatureScores | None = None,
-        complete_from: float = MIN_LARGE_PROB,
-        certificate: Mapping[str, Any] | None = None,
-    ) -> Self:
-        """Return the pair with the attributes."""
-        self = super().__new__(cls, pair)
-        self.log_probs = log_probs
-        self.large_probs = large_probs
-        self.vocab_size = vocab_size
-        self.temperatures = temperatures
-        self.complete_from = complete_from
-        self.certificate = certificate or {}
-        self.request = None
-        return self
+    log_probs: Floats | None = None
+    large_probs: tuple[Floats, ...] | None = None
+    vocab_size: int | None = None
+    temperatures: TemperatureScores | None = None
+    complete_from: float = MIN_LARGE_PROB
 
     @property
     def has_distributions(self) -> bool:
@@ -161,27 +151,9 @@ class CorpusScores(_Answer, float):
         vocab_size: entries of each distribution, padding rows included.
     """
 
-    n_tokens: int | None
-    sums: TokenSums | None
-    vocab_size: int | None
-
-    def __new__(
-        cls,
-        log_likelihood: float,
-        *,
-        n_tokens: int | None = None,
-        sums: TokenSums | None = None,
-        vocab_size: int | None = None,
-        certificate: Mapping[str, Any] | None = None,
-    ) -> Self:
-        """Return the number with the attributes."""
-        self = super().__new__(cls, log_likelihood)
-        self.n_tokens = n_tokens
-        self.sums = sums
-        self.vocab_size = vocab_size
-        self.certificate = certificate or {}
-        self.request = None
-        return self
+    n_tokens: int | None = None
+    sums: TokenSums | None = None
+    vocab_size: int | None = None
 
     @property
     def has_distributions(self) -> bool:
@@ -189,7 +161,7 @@ class CorpusScores(_Answer, float):
         return self.sums is not None
 
 
-class GeneratedText(str):
+class GeneratedText(_Answer, str):
     """The text of one generation, as a stock run returns it, plus the probabilities of its tokens.
 
     Attributes:
@@ -197,29 +169,15 @@ class GeneratedText(str):
             model itself (temperature 1, before any processor or warper), or None where the backend gives none. A token
             counts if some of its characters are in the text; the end token and the tokens of a stop string have none.
             A server's are what it gives: ``token_probabilities`` in the certificate says so.
-        certificate: how the numbers were obtained (backend, dtype, whether the tokens were sampled, versions).
         follow_up_answers: to the requests that followed the text up, each None where the backend can't answer such.
     """
 
-    token_log_probs: Floats | None
-    certificate: Mapping[str, Any]
-    follow_up_answers: tuple[Any, ...]
+    token_log_probs: Floats | None = None
+    follow_up_answers: tuple[Any, ...] = ()
 
-    def __new__(
-        cls, text: str, *, token_log_probs: Floats | None = None, certificate: Mapping[str, Any] | None = None
-    ) -> Self:
-        """Return the text with the attributes."""
-        self = super().__new__(cls, text)
-        self.token_log_probs = token_log_probs
-        self.certificate = certificate or {}
-        self.follow_up_answers = ()
-        return self
-
-    def with_follow_up_answers(self, answers: Iterable[Any]) -> "GeneratedText":
+    def with_follow_up_answers(self, answers: Iterable[Any]) -> Self:
         """Return a copy that has these answers (the original may be in a cache)."""
-        copied = copy(self)
-        copied.follow_up_answers = tuple(answers)
-        return copied
+        return self._copied(follow_up_answers=tuple(answers))
 
     @property
     def has_probabilities(self) -> bool:

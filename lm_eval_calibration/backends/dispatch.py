@@ -36,7 +36,7 @@ class RequestType:
     Attributes:
         name: of the method on ``LM``.
         fallback: answers them for a backend that nothing is known of.
-        shortcoming: what the fallback doesn't give, why, and what is missing then.
+        shortcoming: what the fallback doesn't give, what it gives, and what is missing then.
         is_complete: whether a cached answer to a request has all that a supported backend gives.
         is_cached: whether a request is answered from ``--use_cache``.
         cache_key: what an answer depends on, beside the type's name.
@@ -53,14 +53,13 @@ class RequestType:
 TOKEN_SCORES = RequestType(
     SCORING_REQUEST_TYPE,
     fallback.token_scores,
-    (
-        "token distributions",
-        "it returns log-likelihoods only",
-        "full_ece is left out, all other metrics are complete",
-    ),
+    ("token distributions", "log-likelihoods", "full_ece is left out, all other metrics are complete"),
     lambda _, request, answer: (
         is_of_first_token(answer)
-        or (answer.has_distributions and (answer.temperatures is not None or not wants_temperatures(request)))
+        or (
+            answer.has_distributions
+            and (answer.temperatures is not None or not getattr(request, "temperatures", False))
+        )
     ),
 )
 
@@ -68,8 +67,7 @@ GENERATED_TEXTS = RequestType(
     GENERATION_REQUEST_TYPE,
     fallback.generated_texts,
     (
-        "probabilities of the tokens that it writes",
-        "it returns texts only",
+        *("probabilities of the tokens that it writes", "texts"),
         "its answers have no confidence, and the metrics of confidence are left out",
     ),
     # Texts alone are an answer where this backend gave no more.
@@ -81,8 +79,7 @@ CORPUS_SCORES = RequestType(
     CORPUS_REQUEST_TYPE,
     fallback.corpus_scores,
     (
-        "token distributions",
-        "it returns log-likelihoods only",
+        *("token distributions", "log-likelihoods"),
         "full_ece, ece and token_accuracy are left out, perplexities are complete",
     ),
     lambda _, __, answer: answer.has_distributions,
@@ -90,18 +87,14 @@ CORPUS_SCORES = RequestType(
 )
 
 
-def wants_temperatures(request: Any) -> bool:
-    """Whether a scoring request wants its tokens at a grid of temperatures, too."""
-    return bool(getattr(request, "temperatures", False))
-
-
 def answer_of(lm: LM, request_type: RequestType) -> Answer:
     """Return the function that answers requests of a type for a backend; warn where that is the fallback."""
     answer, reason = find(lm, request_type.name)
     if answer is not None:
         return answer
-    missing, unknown_backend, consequence = request_type.shortcoming
-    logger.warning("%s gives no %s (%s): %s.", type(lm).__name__, missing, reason or unknown_backend, consequence)
+    missing, given, consequence = request_type.shortcoming
+    reason = reason or f"it returns {given} only"
+    logger.warning("%s gives no %s (%s): %s.", type(lm).__name__, missing, reason, consequence)
     return request_type.fallback
 
 

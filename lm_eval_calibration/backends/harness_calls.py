@@ -29,13 +29,9 @@ def replaced(lm: Any, **attributes: Any) -> Iterator[None]:
 
 
 def generate_until(lm: Any, requests: Sequence[Any], deliver: Deliver, **methods: Any) -> list[Any]:
-    """Answer generation requests by the backend's ``generate_until``; return the texts.
+    """Answer generation requests by the backend's ``generate_until``, ``methods`` of it replaced; return the texts.
 
-    Args:
-        lm: the backend.
-        requests: all requests of one call.
-        deliver: takes each text as soon as the harness has it, which stores each for its cache.
-        **methods: of the backend, replaced meanwhile.
+    Each is delivered as soon as the harness has it: when it stores it for its cache.
     """
     kinds: dict[Any, Any] = {}
 
@@ -69,11 +65,8 @@ def checked_model_call(lm: Any, read: Callable[[Any, Sequence[Any]], Any]) -> Ca
     """Return a server backend's ``model_call`` that reads each answer too, so that a faulty one is requested again.
 
     The harness retries calls. Where it makes several at a time it reads an answer within the call; where it makes one
-    after the other only afterwards, when a fault ends the run.
-
-    Args:
-        lm: the backend.
-        read: is given the answer and the prompts; raises ValueError where it can't be read.
+    after the other only afterwards, when a fault ends the run. ``read`` is given the answer and the prompts, and raises
+    ValueError where the answer can't be read.
     """
 
     def model_call(messages: Sequence[Any], **options: Any) -> Any:
@@ -87,16 +80,10 @@ def checked_model_call(lm: Any, read: Callable[[Any, Sequence[Any]], Any]) -> Ca
 def loglikelihood(
     lm: Any, requests: Sequence[Any], deliver: Deliver, giving_scores: Callable[[Any], AbstractContextManager[Any]]
 ) -> None:
-    """Answer scoring requests by the backend's ``loglikelihood``.
+    """Answer scoring requests by the backend's ``loglikelihood``, in a context in which it gives scores, not pairs.
 
     Scores that ``--use_cache`` holds from a run that died are not computed again: the harness stores answers as they
     come. (A stock run's pair has no distributions and is no answer.)
-
-    Args:
-        lm: the backend.
-        requests: all requests of one call.
-        deliver: takes each request's scores.
-        giving_scores: a context in which ``loglikelihood`` gives scores instead of pairs.
     """
     known = cached(lm, "loglikelihood", [request.args for request in requests])
     unknown = []

@@ -30,15 +30,13 @@ _OURS = {
 they need the same heavy packages."""
 
 
-class Answerer(NamedTuple):
-    """How one family of backends answers requests of one type; see :func:`register`."""
-
+class _Registered(NamedTuple):
     answer: Answer
     stock_methods: tuple[str, ...]
     reason_unsupported: Callable[[Any], str | None]
 
 
-_ANSWERERS: dict[tuple[str, str], Answerer] = {}
+_REGISTERED: dict[tuple[str, str], _Registered] = {}
 
 
 def register(
@@ -58,8 +56,8 @@ def register(
     """
 
     def add(answer: Answer) -> Answer:
-        answerer = Answerer(answer, tuple(stock_methods), reason_unsupported)
-        _ANSWERERS.update({(name, request_type): answerer for name in class_names})
+        registered = _Registered(answer, tuple(stock_methods), reason_unsupported)
+        _REGISTERED.update({(name, request_type): registered for name in class_names})
         return answer
 
     return add
@@ -73,12 +71,11 @@ def find(lm: Any, request_type: str) -> tuple[Answer | None, str]:
     for cls in type(lm).__mro__:
         for module in _OURS.get(cls.__module__, ()):
             import_module(f"{__package__}.{module}")
-        answerer = _ANSWERERS.get((f"{cls.__module__}.{cls.__qualname__}", request_type))
-        if answerer is None:
-            continue
-        changed = (name for name in answerer.stock_methods if getattr(type(lm), name) is not getattr(cls, name))
-        if name := next(changed, ""):
-            return None, f"it has a {name} of its own"
-        reason = answerer.reason_unsupported(lm)
-        return (answerer.answer, "") if reason is None else (None, reason)
+        registered = _REGISTERED.get((f"{cls.__module__}.{cls.__qualname__}", request_type))
+        if registered is not None:
+            for name in registered.stock_methods:
+                if getattr(type(lm), name) is not getattr(cls, name):
+                    return None, f"it has a {name} of its own"
+            reason = registered.reason_unsupported(lm)
+            return (registered.answer, "") if reason is None else (None, reason)
     return None, ""

@@ -34,8 +34,8 @@ def span_of_ids(
     Args:
         tokens: emitted, by their ids.
         text: what the harness made of them.
-        decode: ids to text; special tokens have none.
-        special: ids that stand for no text.
+        decode: ids to text.
+        special: ids that have no text.
         thinking: the token, or the string, that ends what the harness takes away; None where nothing is.
     """
     if not text:

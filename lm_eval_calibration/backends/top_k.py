@@ -31,21 +31,12 @@ class Position(NamedTuple):
 
 
 def scores_of(
-    continuation: Sequence[Position],
-    k: int,
-    *,
-    are_ids: bool,
-    vocab_size: int | None,
-    certificate: Mapping[str, Any],
+    continuation: Sequence[Position], k: int, *, are_ids: bool, vocab_size: int | None, certificate: Mapping[str, Any]
 ) -> TokenScores:
     """Return a continuation's scores; without distributions where none were given.
 
-    Args:
-        continuation: its tokens.
-        k: how many entries were requested; the token's own may be one more.
-        are_ids: whether tokens that read alike have different names.
-        vocab_size: entries of the whole distribution.
-        certificate: how this was obtained.
+    ``k`` entries were requested (the token's own may be one more); ``are_ids`` says whether tokens that read alike have
+    different names; ``vocab_size`` is the number of entries of the whole distribution.
     """
     log_probs = np.array([position.log_prob for position in continuation], dtype=np.float64)
     if any(not position.top for position in continuation):

@@ -26,22 +26,11 @@ class Probe(NamedTuple):
 
 
 def probe(lm: Any, request: Mapping[str, Any], choices: Sequence[Mapping[str, Any]]) -> Probe:
-    """Request less until the server agrees.
-
-    Args:
-        lm: the harness's backend, which has address, header and timeout.
-        request: a small one of the kind to come.
-        choices: options to send with it, best first.
-    """
+    """Send a small request of the kind to come with each of these options, best first, until the server accepts one."""
     refusal = ""
     for options in choices:
-        response = http.post(
-            lm.base_url,
-            json={**request, **options},
-            headers=lm.header,
-            verify=lm.verify_certificate,
-            timeout=lm.timeout,
-        )
+        how = {"headers": lm.header, "verify": lm.verify_certificate, "timeout": lm.timeout}
+        response = http.post(lm.base_url, json={**request, **options}, **how)
         if response.ok:
             try:
                 return Probe(options, response.json(), refusal)

@@ -20,9 +20,7 @@ from lm_eval_calibration.backends.top_k import K, Position, scores_of
 
 OPTIONS: tuple[Mapping[str, Any], ...] = (
     {"logprobs": K, "return_tokens_as_token_ids": True},
-    {"logprobs": K},
-    {"logprobs": 5},
-    {"logprobs": 1},
+    *({"logprobs": k} for k in (K, 5, 1)),
 )
 """What a server may accept, best first. Ids (vLLM's way) distinguish tokens that read alike."""
 

@@ -45,15 +45,8 @@ def score(
 ) -> None:
     """Score every request's continuation by the k most probable tokens of each position.
 
-    Args:
-        lm: the backend.
-        requests: all requests of one call.
-        deliver: takes each request's scores.
-        package: the engine's.
-        k: how many tokens the engine gives.
-        vocab_size: entries of each distribution.
-        model_generate: the backend's method, requesting k tokens.
-        positions: reads an output: its prompt, itself, and from which position on.
+    ``model_generate`` replaces the backend's method and requests k tokens; ``positions`` reads an output, given the
+    prompt, the output and the position where the continuation begins.
     """
     about = engine_certificate(lm, package, distributions="top_k", k=k)
 
@@ -77,6 +70,12 @@ class _Row(NamedTuple):
     is_sampled: bool
     skips_special: bool
 
+    def span(self, lm: Any, text: str) -> slice | None:
+        """Return the tokens of the text; None where it does not consist of them."""
+        decode = partial(lm.tokenizer.decode, skip_special_tokens=self.skips_special)
+        special = lm.tokenizer.all_special_ids if self.skips_special else ()
+        return span_of_ids(self.tokens, text, decode, special, lm.think_end_token)
+
 
 def generate(
     lm: Any,
@@ -90,15 +89,9 @@ def generate(
 ) -> None:
     """Continue every request's context.
 
-    Args:
-        lm: the backend.
-        requests: all requests of one call.
-        deliver: takes each text.
-        package: the engine's.
-        options_for: given the sampling parameters of a batch, requests log-probabilities: in these, or by the options
-            of the call that it returns.
-        read: reads one output.
-        gives_sampled: whether log-probabilities of sampled tokens are the model's own, too.
+    ``options_for`` is given a batch's sampling parameters and requests log-probabilities, in these or by the options of
+    the call that it returns; ``read`` reads one output; ``gives_sampled`` says whether log-probabilities of sampled
+    tokens are the model's own, too.
     """
     rows: deque[_Row] = deque()
     about = engine_certificate(lm, package, token_probabilities="exact: the model's own at temperature 1")
@@ -115,9 +108,7 @@ def generate(
     def deliver_text(number: int, text: str) -> None:
         nonlocal n_unmatched
         row = rows.popleft()  # the harness stores texts in the order of the batch
-        decode = partial(lm.tokenizer.decode, skip_special_tokens=row.skips_special)
-        special = lm.tokenizer.all_special_ids if row.skips_special else ()
-        span = span_of_ids(row.tokens, text, decode, special, lm.think_end_token)
+        span = row.span(lm, text)
         n_unmatched += span is None
         known = {} if gives_sampled or not row.is_sampled else {"token_probabilities": "none"}
         log_probs = None if span is None or known else row.log_probs[span]

@@ -23,16 +23,8 @@ def score(lm: Any, requests: Sequence[Any], deliver: Deliver) -> None:
     def model_generate(requests: Any, **options: Any) -> Any:
         return type(lm)._model_generate(lm, requests=requests, **{**options, "top_logprobs_num": K})
 
-    calls.score(
-        lm,
-        requests,
-        deliver,
-        package="sglang",
-        k=K,
-        vocab_size=len(lm.tokenizer),
-        model_generate=model_generate,
-        positions=positions,
-    )
+    how: dict[str, Any] = {"package": "sglang", "k": K, "vocab_size": len(lm.tokenizer)}
+    calls.score(lm, requests, deliver, **how, model_generate=model_generate, positions=positions)
 
 
 def positions(tokens: Sequence[int], output: Any, start: int) -> list[Position]:
@@ -58,15 +50,8 @@ def positions(tokens: Sequence[int], output: Any, start: int) -> list[Position]:
 @register(SGLANG, request_type=GENERATION_REQUEST_TYPE, stock_methods=calls.GENERATION_METHODS)
 def generate(lm: Any, requests: Sequence[Any], deliver: Deliver) -> None:
     """Continue every request's context."""
-    calls.generate(
-        lm,
-        requests,
-        deliver,
-        package="sglang",
-        options_for=lambda _: {"return_logprob": True},
-        read=written_tokens,
-        gives_sampled=False,
-    )
+    how: dict[str, Any] = {"package": "sglang", "read": written_tokens, "gives_sampled": False}
+    calls.generate(lm, requests, deliver, **how, options_for=lambda _: {"return_logprob": True})
 
 
 def written_tokens(output: Any) -> calls.Written:

@@ -35,16 +35,8 @@ def score(lm: Any, requests: Sequence[Any], deliver: Deliver) -> None:
 
     engine = getattr(getattr(lm, "model", None), "llm_engine", None)  # it tells of padding rows, too
     size = len(lm.tokenizer) if engine is None else int(engine.model_config.get_vocab_size())
-    calls.score(
-        lm,
-        requests,
-        deliver,
-        package="vllm",
-        k=k,
-        vocab_size=size,
-        model_generate=model_generate,
-        positions=positions,
-    )
+    how: dict[str, Any] = {"package": "vllm", "k": k, "vocab_size": size}
+    calls.score(lm, requests, deliver, **how, model_generate=model_generate, positions=positions)
 
 
 def positions(tokens: Sequence[int], output: Any, start: int) -> list[Position]:

@@ -118,10 +118,8 @@ def one_pass(logits: torch.Tensor, *, fixed_shape: bool | None = None) -> Pass:
     Each block is read from memory once, and nothing of its size outlives it. Entries are found through the sums of
     every 64 neighbours, of which the normaliser is made anyway: at most 101 of those can reach the threshold.
 
-    Args:
-        logits: [n, vocab_size], any float dtype, any device.
-        fixed_shape: open as many of those as could reach it, not as many as do: an accelerator would have to be
-            halted to know. By default everywhere but on a CPU.
+    ``fixed_shape``: open as many of those as could reach it, not as many as do: an accelerator would have to be halted
+    to know. By default everywhere but on a CPU.
     """
     if fixed_shape is None:
         fixed_shape = logits.device.type != "cpu"

@@ -22,8 +22,7 @@ class TemperatureGrid:
 
     Args:
         logits: [n, vocab_size], any float dtype, any device.
-        fixed_shape: keep as many entries as could reach the threshold, not as many as do: an accelerator would have to
-            be halted to know. By default everywhere but on a CPU.
+        fixed_shape: as for :func:`distributions.one_pass`.
     """
 
     def __init__(self, logits: torch.Tensor, *, fixed_shape: bool | None = None) -> None:
