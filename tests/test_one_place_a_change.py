@@ -54,6 +54,7 @@ def generate(lm: Any, requests: Sequence[Any], deliver: Any) -> None:
 
 
 SUMS = {
+    "doc_to_choice": None,
     "output_type": "generate_until",
     "doc_to_text": "{{question}}",
     "doc_to_target": "= {{answer}}",

@@ -21,6 +21,8 @@ from lm_eval.models.openai_completions import LocalChatCompletion
 
 scoring.install()
 
+pytestmark = pytest.mark.usefixtures("no_waits")
+
 QUESTIONS = ["Which letter?", "zz", "one two three", "x" * 30]
 CHOICES = ["A", "B", "C", "D"]
 
@@ -98,8 +100,7 @@ def ask(lm: Any, requests: list[Instance]) -> list[TokenScores]:
     return found
 
 
-@pytest.mark.parametrize("concurrent", [1, 4])
-@pytest.mark.parametrize("drawn", [None, 7])
+@pytest.mark.parametrize(("concurrent", "drawn"), [(1, None), (4, 7)])
 def test_a_server_s_first_token(gpt2_lm: Any, concurrent: int, drawn: int | None) -> None:
     manners = Manners(drawn=drawn)
     with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, manners) as url:
@@ -138,20 +139,25 @@ def test_a_server_is_asked_for_fewer_until_it_grants_them(gpt2_lm: Any) -> None:
     assert len(manners.asked) == 3
 
 
-@pytest.mark.parametrize("fault", ["500", "cut", "few", "nan", "none"])
-def test_a_fault_is_tried_again_and_a_lasting_one_is_an_error(gpt2_lm: Any, fault: str) -> None:
+@pytest.mark.parametrize("concurrent", [1, 2])
+def test_faults_are_tried_again(gpt2_lm: Any, concurrent: int) -> None:
     with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners()) as url:
-        lm = chat(url)
+        lm = chat(url, num_concurrent=concurrent)
         expected = ask(lm, make_requests(lm))
-    for concurrent in (1, 2):
-        with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners(faults=[fault])) as url:
-            lm = chat(url, num_concurrent=concurrent)
-            assert ask(lm, make_requests(lm)) == expected
-    if fault in ("few", "nan", "none"):
-        with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners(faults=[fault] * 9)) as url:
-            lm = chat(url)
-            with pytest.raises(ValueError, match=r"no log-probabilities of its first token|is nan"):
-                ask(lm, make_requests(lm))
+        assert ask(lm, make_requests(lm)) == expected
+    manners = Manners(faults=["500", "cut", "", "few", "nan", "", "none"])
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, manners) as url:
+        lm = chat(url, num_concurrent=concurrent, max_retries=6)
+        assert ask(lm, make_requests(lm)) == expected
+    assert not manners.faults
+
+
+@pytest.mark.parametrize("fault", ["few", "nan", "none"])
+def test_a_lasting_fault_is_an_error(gpt2_lm: Any, fault: str) -> None:
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners(faults=[fault] * 9)) as url:
+        lm = chat(url)
+        with pytest.raises(ValueError, match=r"no log-probabilities of its first token|is nan"):
+            ask(lm, make_requests(lm))
 
 
 def test_what_can_t_be_asked_is_refused_before_anything_is(gpt2_lm: Any) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, CachingLM
+from tiny import scoring_requests
 
 from lm_eval_calibration import backends as scoring
 
@@ -29,7 +30,7 @@ class CountingLM(LM):
 
 
 def make_requests(texts: Sequence[str]) -> list[Instance]:
-    return [Instance("x", {}, ("context", text), i, metadata=("t", i, 1)) for i, text in enumerate(texts)]
+    return scoring_requests(["context"], texts)
 
 
 def test_any_backend_answers_the_request_type(harness_log: pytest.LogCaptureFixture) -> None:

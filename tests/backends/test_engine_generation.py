@@ -3,7 +3,6 @@
 SGLang's answers have their documented form, with vLLM's numbers.
 """
 
-import copy
 import importlib
 import importlib.metadata
 import json
@@ -18,10 +17,11 @@ import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import model_registry
+from tiny import generation_requests
 
 from lm_eval_calibration import backends as scoring
 
-pytestmark = pytest.mark.real_model
+pytestmark = [pytest.mark.real_model, pytest.mark.slow]
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_vllm_texts.json").read_text(encoding="utf-8"))["outputs"]
 SETTINGS = {"until": ["\n\n", ". "], "max_gen_toks": 16, "do_sample": False}
@@ -111,11 +111,7 @@ def lm(request: pytest.FixtureRequest, smollm2_lm: Any) -> Any:
 
 
 def make_requests(**settings: Any) -> list[Instance]:
-    prompts = [recorded["prompt"] for recorded in RECORDED]
-    return [
-        Instance("generate_until", {}, (prompt, {**copy.deepcopy(SETTINGS), **settings}), 0, ("t", i, 1))
-        for i, prompt in enumerate(prompts)
-    ]
+    return generation_requests([recorded["prompt"] for recorded in RECORDED], SETTINGS | settings)
 
 
 def test_texts_are_the_engine_s_and_probabilities_hf_s(lm: Any, smollm2_lm: Any) -> None:

@@ -37,6 +37,7 @@ def sglang_output(recorded: dict[str, Any]) -> tuple[list[int], Any]:
     return prompt, {"meta_info": {"input_token_logprobs": own, "input_top_logprobs": tops}}
 
 
+@pytest.mark.slow
 @pytest.mark.real_model
 @pytest.mark.parametrize("recorded", RECORDED)
 @pytest.mark.parametrize(("output_of", "read"), [(vllm_output, vllm_positions), (sglang_output, sglang_positions)])

@@ -1,7 +1,6 @@
 """Generated tokens: the text of a stock run, and probabilities that are the model's own."""
 
 import copy
-import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,10 +10,10 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, CachingLM
 from lm_eval.models.huggingface import HFLM
-from tiny import make_gpt2
+from tiny import generation_requests, make_gpt2
 
 from lm_eval_calibration import backends as scoring
-from lm_eval_calibration.backends import GENERATION_REQUEST_TYPE, GeneratedText
+from lm_eval_calibration.backends import GENERATION_REQUEST_TYPE
 from lm_eval_calibration.backends.hf import generation as hf_generation
 from lm_eval_calibration.backends.tokens import span_of_ids, span_of_pieces
 
@@ -23,11 +22,7 @@ GREEDY = {"until": ["\n"], "max_gen_toks": 12, "do_sample": False}
 
 
 def make_requests(prompts: Sequence[str] = PROMPTS, kwargs: Any = None) -> list[Instance]:
-    kwargs = GREEDY if kwargs is None else kwargs
-    return [
-        Instance("generate_until", {}, (prompt, copy.deepcopy(kwargs)), 0, ("t", i, 1))
-        for i, prompt in enumerate(prompts)
-    ]
+    return generation_requests(prompts, GREEDY if kwargs is None else kwargs)
 
 
 def emitted_tokens(lm: HFLM, requests: Sequence[Instance], monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], Any]:
@@ -213,16 +208,6 @@ def test_use_cache_is_honoured(byte_tokenizer: Any, tmp_path: Any, monkeypatch: 
     getattr(cached, GENERATION_REQUEST_TYPE)(sampled)
     getattr(cached, GENERATION_REQUEST_TYPE)(sampled)
     assert len(calls) == 4  # one at a time, and never from the cache
-
-
-def test_a_generated_text_is_a_text(gpt2_lm: HFLM) -> None:
-    text = scoring.generated_texts(gpt2_lm, make_requests(["a"]))[0]
-    for other in (pickle.loads(pickle.dumps(text)), copy.deepcopy(text)):
-        assert isinstance(other, GeneratedText)
-        assert other == text
-        np.testing.assert_array_equal(other.token_log_probs, text.token_log_probs)
-        assert other.certificate == text.certificate
-    assert type(text.strip()) is str
 
 
 WORDS = ("<eos>", "one", " two", "\n", " three\nfour", "<think>", "</think>")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from tiny import make_gpt2
+from tiny import make_gpt2, scoring_requests
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lm_eval_calibration import backends as scoring
@@ -68,15 +68,8 @@ def test_what_comes_from_the_device_is_what_was_there() -> None:
 
 def requests(n: int, shared: bool) -> list[Instance]:
     """Two subjects whose questions begin alike."""
-    made = [
-        Instance("loglikelihood", {}, (f"{subject} and again {subject}: {i}", f" {letter}"), 0, metadata=("t", i, 1))
-        for subject in ("art", "biology")
-        for i in range(n)
-        for letter in "ABC"
-    ]
-    for request in made:
-        request.shared_prefixes = shared
-    return made
+    contexts = [f"{subject} and again {subject}: {i}" for subject in ("art", "biology") for i in range(n)]
+    return scoring_requests(contexts, (" A", " B", " C"), shared_prefixes=shared)
 
 
 def on_meta(lm: HFLM, monkeypatch: pytest.MonkeyPatch) -> HFLM:
