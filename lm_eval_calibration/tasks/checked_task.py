@@ -7,8 +7,9 @@ from typing import Any
 
 from lm_eval.api.task import ConfigurableTask
 
+from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.tasks.configuration import Configuration
-from lm_eval_calibration.tasks.options import TaskError, nearest
+from lm_eval_calibration.tasks.options import nearest
 
 
 class CheckedTask(ConfigurableTask):  # type: ignore[misc]

@@ -10,17 +10,18 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import hash_string
 
 from lm_eval_calibration.backends import SCORING_REQUEST_TYPE, TokenScores
-from lm_eval_calibration.harness.log import logger, say_once
+from lm_eval_calibration.errors import TaskError
+from lm_eval_calibration.harness.log import logger, warn_once
+from lm_eval_calibration.harness.pools import Statistic
 from lm_eval_calibration.metrics import CATALOG, answer_changes, position_spread
 from lm_eval_calibration.records.record import Record
-from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
-from lm_eval_calibration.tasks.base import BaseTask, DocResult, doc_hash
+from lm_eval_calibration.tasks.aggregation import MetricStatistic
+from lm_eval_calibration.tasks.base import BaseTask, doc_hash
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.choice_docs import gold_index, problem_of_choices
 from lm_eval_calibration.tasks.confidences.p_true import QueryRequests, judged, query_requests
 from lm_eval_calibration.tasks.configuration import Configuration, order_metrics
 from lm_eval_calibration.tasks.first_token import UNASSIGNED_MASS, fields_of, say_what_is_open
-from lm_eval_calibration.tasks.options import TaskError
 from lm_eval_calibration.tasks.permutation import Slots, are_labels, find_slots, in_own_order, replace_last, rotations
 from lm_eval_calibration.tasks.temperature import on_grid
 from lm_eval_calibration.tasks.views import TABLE, permuted
@@ -48,14 +49,12 @@ class ChoiceTask(BaseTask):
         open_mass = (UNASSIGNED_MASS,) if self._is_of_first_token else ()
         return (*norm, *plain, *order_metrics(self.options), *bounds, *open_mass)
 
-    def _aggregations(self) -> dict[str, Any]:
-        found: dict[str, Any] = {UNASSIGNED_MASS: mean, **self._bound_aggregations()}
-        for name in self.calibration.metrics:
-            metric, view, has_stderr = TABLE[name]
-            found[name] = Aggregation(metric, self.options.n_bins, view)
-            if has_stderr:
-                found[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
-        return found
+    def _statistic(self, name: str) -> Statistic:
+        return MetricStatistic.of(TABLE[name], self.options.n_bins)
+
+    def aggregation(self) -> dict[str, Any]:
+        """Return the harness's aggregations, with one for what first tokens leave open."""
+        return super().aggregation() | {UNASSIGNED_MASS: mean}
 
     def _problem(self, doc: dict[str, Any], *, labels_too: bool) -> str | None:
         return problem_of_choices(self, doc, labels_too=labels_too)
@@ -127,7 +126,7 @@ class ChoiceTask(BaseTask):
                 f"{self.calibration.where}: permute can't tell which fields of a doc hold the texts of its choices "
                 f"({', '.join(asked[0][1])})"
             )
-        say_once(f"{self.task_name}: its docs list no choices, so it is asked in one order and has no order metrics")
+        warn_once(f"{self.task_name}: its docs list no choices, so it is asked in one order and has no order metrics")
         return None
 
     def _check_orders(self) -> None:
@@ -169,7 +168,7 @@ class ChoiceTask(BaseTask):
         as_asked = [answers for (_, rotation), answers in docs.items() if rotation == 0]
         self._is_of_first_token = say_what_is_open(self.task_name, as_asked)
 
-    def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> DocResult:
+    def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """Return the stock task's metrics and, under every calibration metric's name, the doc's record."""
         asked: dict[int, list[Any]] = {}  # by rotation
         queried: dict[int, list[Any]] = {}  # by choice
@@ -187,12 +186,12 @@ class ChoiceTask(BaseTask):
         means = {name: value for name, value in stock.items() if name not in names} | self._order_metrics(record)
         if self._is_of_first_token:
             means[UNASSIGNED_MASS] = record.extra[UNASSIGNED_MASS]
-        ours = {name: TABLE[name].has_stderr for name in names if self._available(name, results, record)}
+        ours = [name for name in names if self._is_available(name, results, record)]
         if record.large_probs is not None and "full_ece" in names and not self._full_ece_is_exact:
-            ours |= dict.fromkeys(BOUNDS, False)
+            ours += BOUNDS
         return self._result(record, means, ours, {})
 
-    def _available(self, name: str, results: Sequence[Any], record: Record) -> bool:
+    def _is_available(self, name: str, results: Sequence[Any], record: Record) -> bool:
         if TABLE[name].view is permuted:
             return record.rotations is not None
         if TABLE[name].metric.kind != "full_vocabulary":

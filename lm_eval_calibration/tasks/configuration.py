@@ -17,14 +17,15 @@ from lm_eval.api.registry import (
 )
 from lm_eval.config.task import TaskConfig
 
+from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.code_eval import ours_instead_of_the_hub_s
-from lm_eval_calibration.harness.log import say_of
+from lm_eval_calibration.harness.log import warn_of_task
 from lm_eval_calibration.harness.stock import is_stock, read_config, read_yaml, stock_path
 from lm_eval_calibration.metrics import CATALOG, CORE, GENERATION_CATALOG, GENERATION_CORE
 from lm_eval_calibration.tasks.confidences.verbalized import SETTINGS, UNPARSED
 from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS
 from lm_eval_calibration.tasks.generation_metrics import GENERATION_TABLE, SAMPLED_ACC, TOKEN_ACCURACY, with_rows
-from lm_eval_calibration.tasks.options import KEY, NAMED_OPTIONS, Options, TaskError, check_metric, merged, nearest
+from lm_eval_calibration.tasks.options import KEY, NAMED_OPTIONS, Options, check_metric, merged, nearest
 from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE, with_views
 
 ROLLING = "loglikelihood_rolling"
@@ -149,7 +150,7 @@ def _say_without_effect(options: Options, task: str, output_type: Any) -> None:
     given = [name for name in names if getattr(options, name) != getattr(Options, name)]
     if given:
         plural = "options" if len(given) > 1 else "option"
-        say_of(task, f"calibration {plural} {', '.join(given)}: without effect on {what}")
+        warn_of_task(task, f"calibration {plural} {', '.join(given)}: without effect on {what}")
 
 
 def why_not(config: Mapping[str, Any]) -> str | None:

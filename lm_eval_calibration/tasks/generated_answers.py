@@ -18,12 +18,14 @@ from lm_eval_calibration.backends import (
     TokenScores,
     can_score_texts,
 )
+from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.code_eval import CODE_EVAL
-from lm_eval_calibration.harness.log import say_once
+from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.pools import Statistic
 from lm_eval_calibration.records.generation import Generation, Sample
 from lm_eval_calibration.records.record import OTHER_FILTER, RECORD_KEY, Record
-from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
-from lm_eval_calibration.tasks.base import BaseTask, DocResult
+from lm_eval_calibration.tasks.aggregation import MetricStatistic
+from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.confidences.follow_up import FollowUp
 from lm_eval_calibration.tasks.confidences.p_true import QueryRequests, judged
@@ -35,9 +37,8 @@ from lm_eval_calibration.tasks.generation_metrics import (
     SELF_CONSISTENCY,
     TOKEN_ACCURACY,
     TokenAccuracy,
-    TokenAccuracyStderr,
 )
-from lm_eval_calibration.tasks.options import TaskError, nearest
+from lm_eval_calibration.tasks.options import nearest
 from lm_eval_calibration.tasks.views import P_TRUE, VERBALIZED
 
 _REFERENCE = 1
@@ -82,14 +83,12 @@ class GeneratedAnswerTask(BaseTask):
         reference = (TOKEN_ACCURACY,) if self._has_reference else ()
         return ("acc", *self.calibration.metrics, *reference, *((UNPARSED,) if self.options.verbalized else ()))
 
-    def _aggregations(self) -> dict[str, Any]:
-        found: dict[str, Any] = self._bound_aggregations()
-        for name in self.calibration.metrics:
-            metric, view, has_stderr = GENERATION_TABLE[name]
-            found[name] = Aggregation(metric, self.options.n_bins, view)
-            if has_stderr:
-                found[f"{name}_stderr"] = StderrAggregation(metric, self.options.n_bins, view)
-        return found | {TOKEN_ACCURACY: TokenAccuracy(), f"{TOKEN_ACCURACY}_stderr": TokenAccuracyStderr()}
+    def _statistic(self, name: str) -> Statistic:
+        return (
+            TokenAccuracy()
+            if name == TOKEN_ACCURACY
+            else MetricStatistic.of(GENERATION_TABLE[name], self.options.n_bins)
+        )
 
     # --- docs --------------------------------------------------------------------------------------------------------
 
@@ -112,7 +111,7 @@ class GeneratedAnswerTask(BaseTask):
         self._has_reference = self._reference(self.task_docs[0]) is not None
         if self._has_reference and lm is not None and not can_score_texts(lm):
             self._has_reference = False
-            say_once(
+            warn_once(
                 f"{self.task_name}: the backend scores no text that it is given: full_ece and token_accuracy of the "
                 "reference answers are left out"
             )
@@ -257,12 +256,12 @@ class GeneratedAnswerTask(BaseTask):
         answers = [(request.doc, request.filtered_resps[self.judged_filter].plain()) for request in requests]
         return [self._correct(self._stock_results(doc, answer)) for doc, answer in answers]
 
-    def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> DocResult:
+    def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """Return the stock task's metrics and, for the filter that is judged, the doc's record under ours."""
         answer: _Text | _Texts = results[0]
         stock = {"bypass": None} if self._predicts_only else self._stock_results(doc, answer.plain())
         if answer.filter != self.judged_filter:
-            return DocResult({**stock, RECORD_KEY: f"{OTHER_FILTER}{self.judged_filter}"}, stock)
+            return {**stock, **self._only_logged({RECORD_KEY: f"{OTHER_FILTER}{self.judged_filter}"})}
         scores = results[_REFERENCE] if len(results) > 1 else None
         record = self._answer_record(doc, answer.instance, stock, scores)
         logged: dict[str, Any] = {}
@@ -271,11 +270,11 @@ class GeneratedAnswerTask(BaseTask):
         if self._predicts_only:
             return self._predicted(record, logged)
         names = self.calibration.metrics
-        ours = {name: GENERATION_TABLE[name].has_stderr for name in names if self._is_available(name)}
+        ours = [name for name in names if self._is_available(name)]
         if self._has_reference and self._has_distributions:
-            ours[TOKEN_ACCURACY] = True
+            ours.append(TOKEN_ACCURACY)
             if "full_ece" in names and not self._full_ece_is_exact:
-                ours |= dict.fromkeys(BOUNDS, False)
+                ours += BOUNDS
         logged[TOKEN_ACCURACY] = "unavailable"
         return self._result(record, {**stock, **self._means(record, stock)}, ours, logged)
 

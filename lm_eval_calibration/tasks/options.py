@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from lm_eval_calibration import __version__
 from lm_eval_calibration.backends import MAX_BINS
-from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.records.record import DEFINITION_VERSION
 from lm_eval_calibration.tasks.confidences.p_true_query import QUERIES
@@ -28,10 +28,6 @@ MAX_SAMPLES = 10_000
 
 _STATED = ("definition_version", "version")
 """What results state beside the options; a configuration taken from results may hold it."""
-
-
-class TaskError(UserError, ValueError):
-    """A task, its data or its options can't be used; the message says which and what to do."""
 
 
 @dataclass(frozen=True)

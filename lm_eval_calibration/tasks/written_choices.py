@@ -9,13 +9,13 @@ from typing import Any
 from lm_eval.api.instance import Instance
 
 from lm_eval_calibration.backends import TokenScores
+from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.records.record import Record
 from lm_eval_calibration.records.stated import Asked
 from lm_eval_calibration.tasks.choice_docs import bad_choices, gold_index, problem_of_choices
 from lm_eval_calibration.tasks.confidences.verbalized import WORDING
 from lm_eval_calibration.tasks.configuration import Configuration
 from lm_eval_calibration.tasks.generated_answers import GeneratedAnswerTask
-from lm_eval_calibration.tasks.options import TaskError
 from lm_eval_calibration.tasks.permutation import are_labels
 
 

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import lm_eval.evaluator
 import yaml
 from completions_server import Manners, chat_url, completions_server
 from datasets import Dataset
@@ -35,7 +34,6 @@ LETTERS = {"doc_to_choice": ["A", "B", "C", "D"], "doc_to_target": "{{answer % 4
 def evaluate(lm: Any, tasks: list[Any], folder: Path | None = None, **options: Any) -> Run:
     where = None if folder is None else str(folder)
     manager = CalibrationTaskManager(include_path=where, include_defaults=False, metadata=options.get("metadata"))
-    lm_eval.evaluator.add_env_info = lambda _: None  # asks pip and git for seconds
     names = [name for name in tasks if isinstance(name, str)]
     tasks = [*(manager.match_tasks(names) if names else ()), *(t for t in tasks if not isinstance(t, str))]
     results = simple_evaluate(model=lm, tasks=tasks, task_manager=manager, **options)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lm_eval_calibration.tasks.options import TaskError
+from lm_eval_calibration.errors import TaskError
 
 _ANSWER = "ANSWER-OF-THE-MODEL"
 """Stands for an answer where a chat template shows what it puts after one."""
