@@ -4,6 +4,7 @@ import json
 import math
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -558,7 +559,7 @@ def test_somebody_s_bug_is_not_taken_for_a_reason(monkeypatch: pytest.MonkeyPatc
 
     record = Record("t", 0, "", "", "multiple_choice", (-1.0, -2.0), 0)
     with pytest.warns(RuntimeWarning, match="divide by zero"):
-        MetricStatistic(metrics.CATALOG["ece"]._replace(value=buggy))([record])
+        MetricStatistic(replace(metrics.CATALOG["ece"], value=buggy))([record])
 
 
 @pytest.mark.parametrize(
