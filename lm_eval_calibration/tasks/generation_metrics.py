@@ -6,7 +6,7 @@ answer is right.
 
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -37,7 +37,7 @@ GENERATION_TABLE = {
     **{name: TableMetric(metric) for name, metric in GENERATION_CATALOG.items()},
     **trust_rows(GENERATION_CATALOG),
     **{
-        f"{name}{SELF_CONSISTENCY}": TableMetric(metric._replace(name=f"{name}{SELF_CONSISTENCY}"), self_consistent)
+        f"{name}{SELF_CONSISTENCY}": TableMetric(replace(metric, name=f"{name}{SELF_CONSISTENCY}"), self_consistent)
         for name, metric in GENERATION_CATALOG.items()
         if metric.kind == "top_label"
     },

@@ -11,7 +11,7 @@ Every row has a name of its own, a metric's name with a suffix, so that it is ne
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -77,7 +77,7 @@ class TableMetric(NamedTuple):
 def _seen(suffix: str) -> dict[str, TableMetric]:
     of_choices = [metric for metric in CATALOG.values() if metric.kind in ("top_label", "choices")]
     names = {f"{metric.name}{suffix}": metric for metric in of_choices}
-    return {name: TableMetric(metric._replace(name=name), _VIEWS[suffix]) for name, metric in names.items()}
+    return {name: TableMetric(replace(metric, name=name), _VIEWS[suffix]) for name, metric in names.items()}
 
 
 def trust_rows(catalog: Mapping[str, Metric], view: View | None = None) -> dict[str, TableMetric]:
@@ -89,7 +89,7 @@ def trust_rows(catalog: Mapping[str, Metric], view: View | None = None) -> dict[
     """
     return {
         f"{name}{suffix}": TableMetric(
-            metric._replace(name=f"{name}{suffix}", value=Part(getattr(metric, whole), index), higher_is_better=None),
+            replace(metric, name=f"{name}{suffix}", value=Part(getattr(metric, whole), index), higher_is_better=None),
             view,
             has_stderr=False,
         )
@@ -111,7 +111,7 @@ _NULL = {"_null": ("null", 1), "_p": ("null", 3)}
 def _asked(suffix: str) -> dict[str, TableMetric]:
     view = partial(asked, how=suffix[1:])
     of_one_confidence = [metric for metric in GENERATION_CATALOG.values() if metric.kind == "top_label"]
-    catalog = {f"{m.name}{suffix}": m._replace(name=f"{m.name}{suffix}") for m in of_one_confidence}
+    catalog = {f"{m.name}{suffix}": replace(m, name=f"{m.name}{suffix}") for m in of_one_confidence}
     return {name: TableMetric(metric, view) for name, metric in catalog.items()} | trust_rows(catalog, view)
 
 
@@ -126,7 +126,7 @@ TABLE = {
     **trust_rows(CATALOG),
     **ASKED,
     TEMPERATURE: TableMetric(
-        CATALOG["nll"]._replace(name=TEMPERATURE, value=fitted_temperature, higher_is_better=None), has_stderr=False
+        replace(CATALOG["nll"], name=TEMPERATURE, value=fitted_temperature, higher_is_better=None), has_stderr=False
     ),
 }
 """Every metric that a table can show, by name."""
