@@ -51,11 +51,11 @@ def _generate(lm: Any, questions: Sequence[Any]) -> list[str]:
     """The text that the model writes to each question."""
     from transformers import set_seed
 
-    from lm_eval_calibration.backends import generated_tokens
+    from lm_eval_calibration.backends import generated_texts
 
     set_seed(HARNESS_SEED)  # for answers that are sampled
     requests = [question.request for question in questions]
-    return [str(text) for text in (generated_tokens(lm, requests) if requests else ())]
+    return [str(text) for text in (generated_texts(lm, requests) if requests else ())]
 
 
 def _score(questions: Sequence[Any], texts: Sequence[str]) -> list[dict[str, Any]]:
