@@ -1,13 +1,13 @@
 """The quiz: our own questions as tasks of the harness."""
 
-import json
 from collections.abc import Mapping
-from importlib.resources import files
+from importlib.resources import as_file, files
 from typing import Any
 
 from lm_eval.api.group import Group
 
 from lm_eval_calibration.metrics import CORE
+from lm_eval_calibration.records import jsonl
 from lm_eval_calibration.tasks import CalibratedTask
 
 PARTS = {"general": "general knowledge", "medicine": "medicine", "code": "code"}
@@ -17,8 +17,8 @@ def load_quiz(part: str, **_: Any) -> Mapping[str, Any]:
     """Return a part's questions as the harness's ``custom_dataset`` wants them: splits of rows."""
     from datasets import Dataset
 
-    text = (files(__package__) / "quiz" / f"{part}.jsonl").read_text(encoding="utf-8")
-    return {"test": Dataset.from_list([json.loads(line) for line in text.splitlines()])}
+    with as_file(files(__package__) / "quiz" / f"{part}.jsonl") as path:
+        return {"test": Dataset.from_list(list(jsonl.read(path)))}
 
 
 def quiz_group(n_bins: int = 10) -> Group:

@@ -49,7 +49,7 @@ def before_after(
     before: Forecasts,
     after: Forecasts,
     *,
-    names: Collection[str] = tuple(CATALOG),
+    names: Collection[str] | None = None,
     n_bins: int = 10,
     seed: int = 0,
 ) -> list[Change]:
@@ -62,7 +62,7 @@ def before_after(
     Args:
         before: of the docs.
         after: of the same docs in the same order.
-        names: metrics to compare by.
+        names: metrics to compare by; all of ``metrics.CATALOG`` if not given.
         n_bins: bins of the binned metrics.
         seed: of what is simulated.
 
@@ -75,7 +75,8 @@ def before_after(
     if not np.array_equal(before.labels, after.labels) or not np.array_equal(before.correct, after.correct):
         raise ValueError("before and after are not forecasts of the same docs with the same answers")
     accuracy = float(before.correct.mean())
-    metrics = [CATALOG[name] for name in names if before.has(CATALOG[name]) and after.has(CATALOG[name])]
+    wanted = tuple(CATALOG) if names is None else names
+    metrics = [CATALOG[name] for name in wanted if before.has(CATALOG[name]) and after.has(CATALOG[name])]
     changes = [Change("acc", accuracy, accuracy, 0.0, 0.0, True, 1.0)]
     if before.equals(after):
         return changes + [_unchanged(metric, before, n_bins) for metric in metrics]

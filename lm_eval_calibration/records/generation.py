@@ -157,9 +157,9 @@ class GenerationRecord(AnswerRecord):
         return ScoredAnswer(self.task, self.doc_id, *self.generation.majority)
 
     @classmethod
-    def _from_json(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        generation = {**data["generation"], "correct": data.get("correct")}
-        return super()._from_json({**data, "generation": generation})
+    def _read_fields(cls, values: dict[str, Any], data: Mapping[str, Any]) -> None:
+        values["generation"] = {**data["generation"], "correct": data.get("correct")}
+        super()._read_fields(values, data)
 
 
 def _check_log_probs(log_probs: Sequence[float] | None) -> None:

@@ -1,8 +1,7 @@
-"""JSON lines: every file of them is read and written here."""
+"""Reading JSON lines, with the file and line in every error."""
 
 import json
-from collections.abc import Iterable, Iterator
-from io import BytesIO
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -48,14 +47,6 @@ def read_from(path: str | Path, start: int = 0) -> Iterator[tuple[int, int, Any]
                 raise ValueError(f"{path}, line {number}: not JSON{what} ({error.__cause__})") from error
             yield number, start, value
             start += len(text)
-
-
-def to_bytes(values: Iterable[Any]) -> bytes:
-    """Return the content of a file that has a line for each of the values."""
-    content = BytesIO()
-    with jsonlines.Writer(content, dumps=orjson.dumps) as writer:
-        writer.write_all(values)
-    return content.getvalue()
 
 
 def _loads(text: str | bytes) -> Any:

@@ -142,8 +142,9 @@ class Record:
             raise ValueError(f"definition version {data.get('definitions')!r} is not {DEFINITION_VERSION}")
         cls = _KINDS.get(data.get("kind", ""), Record)
         form = _form(cls)
-        missing = [name for name in form.required if data.get(name) is None]
-        if missing := sorted(name for name in missing if name not in _NULLABLE or name not in data):
+        if None in map(data.get, form.required) or not form.nullable <= data.keys():
+            missing = [name for name in form.required if data.get(name) is None]
+            missing = sorted({*missing, *(form.nullable - data.keys())})
             raise ValueError(f"record of {data.get('task')} doc {data.get('doc_id')}: no {', '.join(missing)}")
         if cls is Record:
             raise ValueError(f"kind is {data['kind']!r}; there is {', '.join(_KINDS)}")
@@ -155,14 +156,17 @@ class Record:
             extra = _unknown({name: values.pop(name) for name in values.keys() - form.names}, cls.kind)
             extra = {name: extra[name] for name in data if name in extra}  # in the order in which they came
         record = cls.__new__(cls)  # the generated __init__ of a frozen class takes twice as long
-        record.__dict__.update(values | cls._from_json(data), extra=extra)
+        cls._read_fields(values, data)
+        record.__dict__.update(values, extra=extra)
         record.__post_init__()
         return record
 
     @classmethod
-    def _from_json(cls, data: Mapping[str, Any]) -> dict[str, Any]:
-        """Those fields that have another form in JSON."""
-        return {name: read(data[name]) for name, read in _form(cls).read.items() if data.get(name) is not None}
+    def _read_fields(cls, values: dict[str, Any], data: Mapping[str, Any]) -> None:
+        """Set those values that have another form in JSON."""
+        for name, read in _form(cls).read:
+            if values[name] is not None:
+                values[name] = read(values[name])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,11 +207,11 @@ class AnswerRecord(Record):
         return super()._to_json() | own | {"stated": stated or None}
 
     @classmethod
-    def _from_json(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+    def _read_fields(cls, values: dict[str, Any], data: Mapping[str, Any]) -> None:
+        super()._read_fields(values, data)
         stated = {source: data[source] for source in OWN_KEYS if data.get(source) is not None}
         stated |= data.get("stated") or {}
-        read = {source: StatedConfidence.from_dict(confidence) for source, confidence in stated.items()}
-        return super()._from_json(data) | {"stated": read}
+        values["stated"] = {source: StatedConfidence.from_dict(confidence) for source, confidence in stated.items()}
 
 
 _KINDS: dict[str, type[Record]] = {}
@@ -220,15 +224,17 @@ class _Form(NamedTuple):
     Attributes:
         names: of all fields but ``extra``.
         required: those that JSON must hold, and the kind.
+        nullable: those that JSON must hold, if only as null.
         defaults: of the others.
-        read: name to what makes the value of its JSON form, where the two differ.
+        read: name and what makes the value of its JSON form, where the two differ.
         write: name to what makes the JSON form.
     """
 
     names: Set[str]
     required: Set[str]
+    nullable: Set[str]
     defaults: dict[str, Any]
-    read: dict[str, Callable[[Any], Any]]
+    read: list[tuple[str, Callable[[Any], Any]]]
     write: dict[str, Callable[[Any], Any]]
 
 
@@ -253,9 +259,10 @@ def _form_of(cls: type[Record]) -> _Form:
     special = {name: f.metadata for name, f in names.items() if f.metadata}
     return _Form(
         names=names.keys(),
-        required={*names, "kind"} - defaults.keys(),
+        required={*names, "kind"} - defaults.keys() - _NULLABLE,
+        nullable=(names.keys() & _NULLABLE) - defaults.keys(),
         defaults=defaults,
-        read={name: form["read"] for name, form in special.items()},
+        read=[(name, form["read"]) for name, form in special.items()],
         write={name: form["write"] for name, form in special.items()},
     )
 
@@ -263,7 +270,7 @@ def _form_of(cls: type[Record]) -> _Form:
 def _unknown(others: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Fields that a kind does not have, less empty ones of other kinds; ValueError where they make it another kind."""
     for other in _KINDS.values():
-        for name in _form(other).required - _form(Record).required:
+        for name in (_form(other).required | _form(other).nullable) - _form(Record).required:
             if others.get(name) not in (None, [], ()):
                 raise ValueError(f"a record of kind {kind} has {name}, as if it were of kind {other.kind}")
     known = {name for other in _KINDS.values() for name in _form(other).names}

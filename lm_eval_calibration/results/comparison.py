@@ -21,7 +21,7 @@ def compare_runs(
     a: Iterable[Record],
     b: Iterable[Record],
     *,
-    names: Collection[str] = tuple(METRICS),
+    names: Collection[str] | None = None,
     n_bins: int = 10,
     level: float = 0.95,
     seed: int = 0,
@@ -35,7 +35,7 @@ def compare_runs(
     Args:
         a: records of one run; of any number of tasks.
         b: records of the other.
-        names: metrics to compare by, of ``METRICS``.
+        names: metrics to compare by; all of ``metrics.CATALOG`` and ``acc`` if not given.
         n_bins: bins of the binned metrics.
         level: level of each interval.
         seed: of what is simulated.
@@ -44,6 +44,7 @@ def compare_runs(
         ValueError: no task in common, no doc that can be judged in either run's share of one, the same doc
             twice in one run, a task of two kinds, or a metric that is unknown.
     """
+    names = tuple(METRICS) if names is None else names
     if unknown := [name for name in names if name not in METRICS]:
         raise ValueError(f"{unknown[0]!r} is no metric; there are {', '.join(METRICS)}")
     one, other = _by_task(a), _by_task(b)

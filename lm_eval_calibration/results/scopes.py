@@ -1,9 +1,7 @@
 """What a run's numbers can be of: its groups, its tasks, and the docs of all of them."""
 
+from lm_eval_calibration.results.differences import POOLED
 from lm_eval_calibration.results.run import Run
-
-POOLED = "all"
-"""Name of the docs of all tasks."""
 
 
 def scopes(run: Run) -> dict[str, tuple[str, ...]]:
