@@ -25,7 +25,7 @@ from lm_eval_calibration.harness.log import say_collected, say_once
 from lm_eval_calibration.tasks.base import NO_FILTER, BaseTask
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.first_token import UNASSIGNED_MASS
-from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
+from lm_eval_calibration.tasks.views import means, rows
 
 
 def apply() -> None:
@@ -73,7 +73,7 @@ def _metrics_of_the_tasks(aggregate_groups: Callable[[Any], Any]) -> Callable[[A
 
 def _drop_empty_stderrs(results: Any) -> None:
     for metrics in results.metrics.values():
-        for name, row in TABLE.items():
+        for name, row in rows("choices").items():
             if not row.has_stderr:
                 metrics.pop(f"{name}_stderr,none", None)
 
@@ -113,7 +113,7 @@ def _metric_list(
     kept = []
     for entry in entries:
         without = [task for task, metrics in have.items() if entry.metric not in metrics]
-        if entry.metric not in {*TABLE, *ORDER_METRICS, *BOUNDS, UNASSIGNED_MASS} or not without:
+        if entry.metric not in {*rows("choices"), *means("choices"), *BOUNDS, UNASSIGNED_MASS} or not without:
             kept.append(entry)
         elif len(without) < len(tasks):
             say_once(f"{group}: {entry.metric} is left out, since not all of its tasks have it ({without[0]}, ...)")

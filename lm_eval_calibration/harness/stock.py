@@ -11,7 +11,7 @@ import lm_eval.tasks
 import yaml
 from lm_eval.tasks._yaml_loader import load_yaml
 
-from lm_eval_calibration.tasks.options import TaskError
+from lm_eval_calibration.errors import TaskError
 
 STOCK = Path(lm_eval.tasks.__file__).parent
 """The harness's own task directory."""

@@ -12,7 +12,8 @@ from lm_eval_calibration.harness.pooling import PooledStderr, PooledValue
 from lm_eval_calibration.metrics import CATALOG, Metric
 from lm_eval_calibration.records.columns import Columns
 from lm_eval_calibration.records.record import Record
-from lm_eval_calibration.tasks.views import Part, View
+from lm_eval_calibration.tasks.confidences.registry import sources
+from lm_eval_calibration.tasks.confidences.table_rows import Part, View
 
 _TOO_FEW = (
     "too few docs to tell the model from a calibrated one by ece, or ece is mostly noise; the larger a group of tasks, "
@@ -145,18 +146,10 @@ def _say_left_out(records: Sequence[Record]) -> None:
             f"{_tasks(records)}: {len(empty)} of {len(records)} generated answers are empty ({_docs(empty)}) and have "
             "no confidence; they count in acc and in no metric of confidence"
         )
-    undecided = [record for record in records if record.p_true and record.p_true.confidence is None]
-    if undecided:
-        say_once(
-            f"{_tasks(records)}: of {len(undecided)} of {len(records)} answers the model says neither that they are "
-            f"right nor that they are wrong ({_docs(undecided)}); they are in no metric of P(true)"
-        )
-    unread = [record for record in records if record.verbalized and record.verbalized.confidence is None]
-    if unread:
-        say_once(
-            f"{_tasks(records)}: {len(unread)} of {len(records)} replies can't be read ({_docs(unread)}); they count "
-            "in acc and unparsed, and in no metric of verbalized confidence"
-        )
+    for source in sources():
+        if left_out := [record for record in records if record.corpus is None and source.left_out(record)]:
+            message = source.left_out_message.format(n=len(left_out), total=len(records), docs=_docs(left_out))
+            say_once(f"{_tasks(records)}: {message}")
 
 
 def _docs(records: Sequence[Record]) -> str:

@@ -11,12 +11,12 @@ from typing import Any
 from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
 from lm_eval.tasks._index import Entry, Kind
 
+from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.stock import is_stock, read_yaml
 from lm_eval_calibration.harness.task_configs import task_configs
 from lm_eval_calibration.metrics import CORE
 from lm_eval_calibration.tasks.configuration import ROLLING, why_not
 from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS
-from lm_eval_calibration.tasks.options import TaskError
 
 SUFFIX = "_calibration"
 

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Any
 
+from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.stock import read_yaml
 from lm_eval_calibration.tasks.any_task import SUFFIX
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
-from lm_eval_calibration.tasks.options import KEY, TaskError
+from lm_eval_calibration.tasks.options import KEY
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 
 

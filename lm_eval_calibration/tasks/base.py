@@ -1,21 +1,24 @@
 """What all kinds of calibrated tasks share: the harness's hooks, the run's settings, and which doc an answer is to."""
 
-import json
 import sys
 from abc import abstractmethod
 from collections.abc import ItemsView, Iterable, Mapping
 from typing import Any
 
-from lm_eval.utils import handle_non_serializable, hash_string
-
 from lm_eval_calibration.backends import CorpusScores, TokenScores, set_shared_prefixes, set_temperatures
+from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.log import collect, new_run, say_once
 from lm_eval_calibration.harness.ranks import docs_or_borrowed, gather_what_is_there
 from lm_eval_calibration.records.record import KEPT_PROB, RECORD_KEY, Record
+from lm_eval_calibration.tasks import registration
+from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
 from lm_eval_calibration.tasks.bounds import BOUNDS, BoundAggregation
 from lm_eval_calibration.tasks.checked_task import CheckedTask
+from lm_eval_calibration.tasks.confidences.registry import requested
+from lm_eval_calibration.tasks.confidences.source import Table
 from lm_eval_calibration.tasks.configuration import Configuration
-from lm_eval_calibration.tasks.options import TaskError
+from lm_eval_calibration.tasks.docs import doc_hash
+from lm_eval_calibration.tasks.views import requested_means, rows
 
 NO_FILTER = "none"
 """What the harness calls the filter of a task that has none."""
@@ -44,15 +47,25 @@ class BaseTask(CheckedTask):
     Attributes:
         calibration: the configuration that it was made of.
         options: what the user set.
+        table: which confidence sources and rows it may have; None for a corpus, whose texts are no answers.
         judged_filter: the filter under which its calibration metrics stand.
+        sources: the confidence sources that the options switch on.
+        rows: its rows of metrics of confidence, by name.
+        elicitations: the sources that add requests to those of the run.
     """
 
+    table: Table | None = None
     judged_filter = NO_FILTER
 
     def __init__(self, calibration: Configuration) -> None:
         new_run()
+        registration.register()  # what was defined since
         super().__init__(calibration)
         self.options = calibration.options
+        self.sources = requested(self.options, self.table) if self.table else []
+        known = rows(self.table) if self.table else {}
+        self.rows = {name: known[name] for name in calibration.metrics if name in known}
+        self.elicitations: list[Any] = []
         self._aggregation_list |= self._aggregations()
         self._with_stderr = True
         self._full_ece_is_exact = True
@@ -64,12 +77,20 @@ class BaseTask(CheckedTask):
     def requested_metrics(self) -> tuple[str, ...]:
         """Names of the metrics that the options add, which a group's file can't know."""
 
-    @abstractmethod
+    @property
+    def requested_means(self) -> dict[str, bool]:
+        """The rows that are means over docs which the options add, and whether higher is better."""
+        return requested_means(self.options, self.table) if self.table else {}
+
     def _aggregations(self) -> dict[str, Any]:
         """Return our aggregations by name: with this task's n_bins, even where the harness owns the name."""
-
-    def _bound_aggregations(self) -> dict[str, Any]:
-        return {name: BoundAggregation(bound, self.options.n_bins) for name, bound in BOUNDS.items()}
+        n_bins = self.options.n_bins
+        found: dict[str, Any] = {name: BoundAggregation(bound, n_bins) for name, bound in BOUNDS.items()}
+        for name, (metric, _, view, has_stderr) in self.rows.items():
+            found[name] = Aggregation(metric, n_bins, view)
+            if has_stderr:
+                found[f"{name}_stderr"] = StderrAggregation(metric, n_bins, view)
+        return found
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
@@ -103,6 +124,8 @@ class BaseTask(CheckedTask):
 
     def _prepare(self, lm: Any) -> None:
         """Get ready for a run, whose backend this is (None outside a run): requests are built next."""
+        started = [source.start(self, lm, self._chat_template) for source in self.sources]
+        self.elicitations = [elicitation for elicitation in started if elicitation is not None]
 
     def _check_cached_requests(self) -> None:
         """Raise TaskError where ``--cache_requests`` kept requests of a run with other options."""
@@ -156,6 +179,11 @@ class BaseTask(CheckedTask):
         entries = {n: f"see {RECORD_KEY}" if n in available else "unavailable" for n in self.calibration.metrics}
         return DocResult({**means, **entries, **logged, RECORD_KEY: record.to_dict()}, aggregated)
 
+    def _means_of(self, record: Record) -> dict[str, float]:
+        """Return a doc's values of the means that confidence sources add."""
+        present = [source for source in self.sources if source.is_in(record)]
+        return {name: value for s in present for name, value in s.means_of(record, self.options).items()}
+
     def _predicted(self, record: Record, logged: Mapping[str, Any]) -> DocResult:
         """Return what the harness logs of a doc where nothing is to be judged."""
         return DocResult({**logged, RECORD_KEY: record.to_dict(), "bypass": None}, {"bypass": None})
@@ -186,12 +214,6 @@ class BaseTask(CheckedTask):
 
     def _true_doc_id(self, doc_id: int) -> int:
         return self._sample_ids[doc_id] if self._sample_ids else doc_id
-
-
-def doc_hash(doc: Any) -> str:
-    """Return the harness's own hash of a doc."""
-    text = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
-    return str(hash_string(text))
 
 
 def evaluate_arguments() -> Mapping[str, Any]:

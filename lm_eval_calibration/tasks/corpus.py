@@ -7,12 +7,11 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import hash_string
 
 from lm_eval_calibration.backends import CORPUS_REQUEST_TYPE, CorpusScores
-from lm_eval_calibration.harness.log import say_once
+from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.records.corpus import Corpus
 from lm_eval_calibration.records.record import Record
 from lm_eval_calibration.tasks.base import BaseTask, DocResult
 from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusAggregation, CorpusStderr
-from lm_eval_calibration.tasks.options import TaskError, nearest
 
 
 class CorpusTask(BaseTask):
@@ -27,7 +26,7 @@ class CorpusTask(BaseTask):
         return ()
 
     def _aggregations(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {}  # a corpus has no answers
         for name in self.calibration.metrics:
             found[name] = CorpusAggregation(CORPUS_METRICS[name], self.options.n_bins)
             found[f"{name}_stderr"] = CorpusStderr(CORPUS_METRICS[name], self.options.n_bins)
@@ -48,10 +47,6 @@ class CorpusTask(BaseTask):
             )
 
     # --- requests ----------------------------------------------------------------------------------------------------
-
-    def _prepare(self, lm: Any) -> None:
-        if self.options.permute or self.options.metrics:
-            say_once(f"{self.task_name}: permute and metrics are for questions; a corpus takes n_bins only")
 
     def _make_ours(self, request: Any) -> None:
         request.request_type, request.n_bins = CORPUS_REQUEST_TYPE, self.options.n_bins

@@ -8,12 +8,13 @@ import yaml
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Entry, Kind
 
+from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.task_configs import task_configs
 from lm_eval_calibration.tasks.any_task import SUFFIX, calibrated, entry_of
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
 from lm_eval_calibration.tasks.configuration import CLASS, why_not
-from lm_eval_calibration.tasks.options import KEY, NAMED_OPTIONS, TaskError, merged, nearest
+from lm_eval_calibration.tasks.options import KEY, NAMED_OPTIONS, merged
 from lm_eval_calibration.tasks.variants import base_of, variant
 
 _KINDS = {Kind.TASK: "task", Kind.PY_TASK: "task", Kind.GROUP: "group", Kind.TAG: "tag"}

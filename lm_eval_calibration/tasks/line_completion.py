@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lm_eval_calibration.tasks.options import TaskError
+from lm_eval_calibration.errors import TaskError
 
 
 def lines(dataset: Any) -> Any:

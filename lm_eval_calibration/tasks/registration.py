@@ -20,10 +20,9 @@ from lm_eval.api.registry import (
 )
 
 from lm_eval_calibration.tasks.aggregation import Aggregation
-from lm_eval_calibration.tasks.confidences.verbalized import UNPARSED
 from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusAggregation
-from lm_eval_calibration.tasks.generation_metrics import GENERATION_TABLE, SAMPLED_ACC, TOKEN_ACCURACY, TokenAccuracy
-from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
+from lm_eval_calibration.tasks.generation_metrics import TOKEN_ACCURACY, TokenAccuracy
+from lm_eval_calibration.tasks.views import means, rows
 
 
 def _passthrough(name: str) -> Callable[[Any], Any]:
@@ -35,22 +34,30 @@ def _passthrough(name: str) -> Callable[[Any], Any]:
     return metric
 
 
-_ROWS = GENERATION_TABLE | TABLE  # of the same names with the metric of choices: tasks have aggregations of their own
-_MEANS = {**ORDER_METRICS, SAMPLED_ACC: True, UNPARSED: False}
-METRICS = {name: _passthrough(name) for name in [*CORPUS_METRICS, *_ROWS, *_MEANS, TOKEN_ACCURACY]}
-AGGREGATIONS = {
-    **{name: CorpusAggregation(metric) for name, metric in CORPUS_METRICS.items()},
-    **{name: Aggregation(row.metric, view=row.view) for name, row in _ROWS.items()},
-    **{name: get_aggregation("mean") for name in _MEANS},
-    TOKEN_ACCURACY: TokenAccuracy(),
-}
-_DIRECTIONS: dict[str, bool | None] = {name: metric.higher_is_better for name, metric in CORPUS_METRICS.items()}
-_DIRECTIONS |= {name: row.metric.higher_is_better for name, row in _ROWS.items()} | _MEANS | {TOKEN_ACCURACY: True}
+METRICS: dict[str, Callable[[Any], Any]] = {}
+AGGREGATIONS: dict[str, Any] = {}
+"""Ours by name, also those whose name the harness owns."""
+
+
+def _definitions() -> dict[str, tuple[Any, bool | None]]:
+    """Return aggregation and direction of every metric and row that is defined now.
+
+    Rows of generated answers that have the names of rows of choices give way: tasks have aggregations of their own.
+    """
+    found: dict[str, tuple[Any, bool | None]] = {
+        name: (CorpusAggregation(metric), metric.higher_is_better) for name, metric in CORPUS_METRICS.items()
+    }
+    for name, row in (rows("generation") | rows("choices")).items():
+        found[name] = (Aggregation(row.metric, view=row.view), row.metric.higher_is_better)
+    found |= {name: (get_aggregation("mean"), better) for name, better in means().items()}
+    return found | {TOKEN_ACCURACY: (TokenAccuracy(), True)}
 
 
 def register() -> None:
-    """Put every metric with its aggregation and direction where nobody else is registered under its name."""
-    for name, higher_is_better in _DIRECTIONS.items():
+    """Put what is new with its aggregation and direction where nobody else is registered under its name."""
+    for name, (aggregation, higher_is_better) in _definitions().items():
+        METRICS.setdefault(name, _passthrough(name))
+        AGGREGATIONS.setdefault(name, aggregation)
         for registry, target in (
             (aggregation_registry, AGGREGATIONS[name]),
             (metric_registry, METRICS[name]),

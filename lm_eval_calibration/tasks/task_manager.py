@@ -9,13 +9,14 @@ from typing import Any
 from lm_eval.tasks import TaskManager
 from lm_eval.tasks._index import Entry, Kind
 
+from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.stock import find_stock_path, read_config, read_yaml
 from lm_eval_calibration.harness.task_configs import task_configs
 from lm_eval_calibration.tasks.any_task import SUFFIX, Calibrated, calibrated, entry_of, is_users_own
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
 from lm_eval_calibration.tasks.configuration import why_not
-from lm_eval_calibration.tasks.options import Options, TaskError
+from lm_eval_calibration.tasks.options import Options
 from lm_eval_calibration.tasks.variants import base_of, variant
 
 
