@@ -1,4 +1,4 @@
-"""Errors that a user can mend; the command prints their message and no traceback."""
+"""What every room may raise for the command to print in one line."""
 
 import difflib
 from collections.abc import Iterable

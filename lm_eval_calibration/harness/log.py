@@ -1,61 +1,72 @@
-"""Lines in the log that are worth saying once in a run; what many tasks have in common is one line for all of them."""
+"""Warnings that are worth one line in a run, also where many of its tasks have the same reason for them."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
 
-NAMED = 3
-"""Tasks that a line for many of them names."""
-
-_said: set[str] = set()
-_waiting: dict[str, dict[str, str]] = {}  # topic: task: message
-_collects = False
+N_NAMED = 3
+"""Tasks that a line about many of them names."""
 
 
-def say_once(message: str) -> None:
-    """Warn, unless this run has said so already."""
-    if message not in _said:
-        _said.add(message)
-        logger.warning(message)
+class RunLog:
+    """What one run has warned of, and what waits for its end."""
+
+    def __init__(self) -> None:
+        self._warned: set[str] = set()
+        self._waiting: dict[str, dict[str, str]] = {}  # summary: task: message
+
+    def warn_once(self, message: str) -> None:
+        """Warn, unless this run has done so already."""
+        if message not in self._warned:
+            self._warned.add(message)
+            logger.warning(message)
+
+    def warn_at_the_end(self, task: str, message: str, summary: str) -> None:
+        """Keep a message about a task until it is known which tasks share its summary."""
+        self._waiting.setdefault(summary, {}).setdefault(task, message)
+
+    def flush(self) -> None:
+        """Warn of what has waited: one line for each summary."""
+        for summary, messages in self._waiting.items():
+            tasks = list(messages)
+            if len(tasks) == 1:
+                self.warn_once(f"{tasks[0]}: {messages[tasks[0]]}")
+            else:
+                more = ", ..." if len(tasks) > N_NAMED else ""
+                self.warn_once(f"{len(tasks)} tasks ({', '.join(tasks[:N_NAMED])}{more}): {summary}")
+        self._waiting.clear()
 
 
-def say_of(task: str, message: str, topic: str = "") -> None:
-    """Warn of something that a task shares with others: at the end of the run, in one line for all of them.
+_LOG: ContextVar[RunLog | None] = ContextVar("lm_eval_calibration_log", default=None)
+
+
+@contextmanager
+def run_log() -> Iterator[RunLog]:
+    """Let the warnings of a run go to a log of its own."""
+    token = _LOG.set(log := RunLog())
+    try:
+        yield log
+    finally:
+        _LOG.reset(token)
+
+
+def warn_once(message: str) -> None:
+    """Warn; within a run, unless it has done so already."""
+    (_LOG.get() or RunLog()).warn_once(message)
+
+
+def warn_of_task(task: str, message: str, summary: str = "") -> None:
+    """Warn of something that a task may share with others: within a run at its end, in one line for all of them.
 
     Args:
         task: its name.
-        message: what is to be said of this task alone.
-        topic: what is to be said of several, if not the same.
+        message: about this task alone.
+        summary: about several tasks, where that is another text.
     """
-    if _collects:
-        _waiting.setdefault(topic or message, {}).setdefault(task, message)
+    if (log := _LOG.get()) is None:
+        warn_once(f"{task}: {message}")
     else:
-        say_once(f"{task}: {message}")
-
-
-def collect() -> None:
-    """Let :func:`say_of` wait for the end of the run."""
-    global _collects  # noqa: PLW0603  (a run is a state of the process: the harness gives tasks no object of it)
-    _collects = True
-
-
-def say_collected() -> None:
-    """Say what was waiting: the run has all its numbers."""
-    global _collects  # noqa: PLW0603  (see above)
-    _collects = False
-    for topic, messages in _waiting.items():
-        tasks = list(messages)
-        if len(tasks) == 1:
-            say_once(f"{tasks[0]}: {messages[tasks[0]]}")
-        else:
-            more = ", ..." if len(tasks) > NAMED else ""
-            say_once(f"{len(tasks)} tasks ({', '.join(tasks[:NAMED])}{more}): {topic}")
-    _waiting.clear()
-
-
-def new_run() -> None:
-    """Forget what was said: the next run says it again."""
-    global _collects  # noqa: PLW0603  (see above)
-    _collects = False
-    _said.clear()
-    _waiting.clear()
+        log.warn_at_the_end(task, message, summary or message)

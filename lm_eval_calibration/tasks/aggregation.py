@@ -2,18 +2,17 @@
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.harness.log import say_of, say_once
-from lm_eval_calibration.harness.pooling import PooledStderr, PooledValue
-from lm_eval_calibration.metrics import CATALOG, Metric
-from lm_eval_calibration.records.columns import Columns
+from lm_eval_calibration.harness.log import warn_of_task, warn_once
+from lm_eval_calibration.harness.pools import DocPool, Statistic
+from lm_eval_calibration.metrics import Metric
 from lm_eval_calibration.records.record import Record
 from lm_eval_calibration.tasks.confidences.registry import sources
-from lm_eval_calibration.tasks.confidences.table_rows import Part, View
+from lm_eval_calibration.tasks.confidences.table_rows import Part, TableMetric, View
 
 _TOO_FEW = (
     "too few docs to tell the model from a calibrated one by ece, or ece is mostly noise; the larger a group of tasks, "
@@ -22,55 +21,67 @@ _TOO_FEW = (
 
 
 @dataclass(frozen=True)
-class Aggregation:
-    """The harness's aggregation of one metric: records in, value out; groups pool it over all their docs."""
+class MetricStatistic(Statistic):
+    """A metric of confidences or distributions in a table."""
 
     metric: Metric
     n_bins: int = 10
     view: View | None = None  # how the metric sees the records; None: as they are
+    has_stderr: bool = True
 
-    def __call__(self, records: Sequence[Record]) -> PooledValue:
+    @classmethod
+    def of(cls, row: TableMetric, n_bins: int) -> Self:
+        """Return a row of the table in some number of bins."""
+        return cls(row.metric, n_bins, row.view, row.has_stderr)
+
+    def value(self, pool: DocPool) -> float:
         """Return the metric over the records, ``nan`` where it is undefined."""
-        return PooledValue(self.value(records), self, records)
-
-    def value(self, records: Sequence[Record]) -> float:
-        """Return the metric as a plain float."""
-        _say_left_out(records)
-        value = self._compute(self.metric.value, records)
-        if self.metric is CATALOG["ece"] and not math.isnan(value):
-            self._say_too_few(records)
+        pool.once("left out", lambda: _warn_of_left_out(pool))
+        value = self._compute(self.metric.value, pool)
+        if self.metric.name == "ece" and not math.isnan(value):
+            self._warn_of_too_few(pool)
         return value
 
-    def _say_too_few(self, records: Sequence[Record]) -> None:
-        """Say where there are too few docs to tell the model from a calibrated one."""
-        kept = _kept(records, self.view, self.n_bins)
-        n_docs = len(kept.columns.arrays(self.metric.kind)[1])
-        null = kept.whole(self.metric.null, self.metric.kind, n_bins=self.n_bins)
-        if sentence := metrics.too_few_to_tell("ece", metrics.Null(*null), n_docs):
-            say_of(_tasks(records), sentence, topic=_TOO_FEW)
+    def stderr(self, pool: DocPool) -> float:
+        """Return its standard error."""
+        return self._compute(self.metric.stderr, pool)
 
-    def _compute(self, function: Any, records: Sequence[Record]) -> float:
-        options = {"n_bins": self.n_bins} if self.metric.takes_n_bins else {}
+    def _warn_of_too_few(self, pool: DocPool) -> None:
+        """Warn where there are too few docs to tell the model from a calibrated one."""
+        n_docs = len(pool.columns(self.view, self.n_bins).arrays(self.metric.kind)[1])
+        null = self._parts(self.metric.null, pool)
+        if sentence := metrics.too_few_to_tell("ece", metrics.Null(*null), n_docs):
+            warn_of_task(pool.tasks, sentence, summary=_TOO_FEW)
+
+    def _parts(self, function: Any, pool: DocPool) -> tuple[float, ...]:
+        """Return an interval or a null, of which a table shows several numbers."""
+        options: dict[str, Any] = {"n_bins": self.n_bins} if self.metric.takes_n_bins else {}
+        columns = pool.columns(self.view, self.n_bins)
+        key = function, self.view, self.n_bins
+        parts: tuple[float, ...] = pool.once(key, lambda: function(*columns.arrays(self.metric.kind), **options))
+        return parts
+
+    def _compute(self, function: Callable[..., float], pool: DocPool) -> float:
+        options: dict[str, Any] = {"n_bins": self.n_bins} if self.metric.takes_n_bins else {}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            kept = _kept(records, self.view, self.n_bins)
-            arrays = kept.columns.arrays(self.metric.kind)
+            arrays = pool.columns(self.view, self.n_bins).arrays(self.metric.kind)
             if not len(arrays[1]):
-                say_once(f"{_tasks(records)}: {self.metric.name} is undefined: {self._why_none(records)}")
+                warn_once(f"{pool.tasks}: {self.metric.name} is undefined: {self._why_none(pool)}")
                 return float("nan")
             if isinstance(function, Part):
-                value = float(kept.whole(function.whole, self.metric.kind, **options)[function.index])
+                value = float(self._parts(function.whole, pool)[function.index])
             else:
                 value = float(function(*arrays, **options))
         for warning in caught:
             if not issubclass(warning.category, UserWarning):  # not a metric's reason but somebody's bug
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
             else:
-                say_of(_tasks(records), str(warning.message))
+                warn_of_task(pool.tasks, str(warning.message))
         return value
 
-    def _why_none(self, records: Sequence[Record]) -> str:
-        seen = records if self.view is None else list(self.view(records))
+    def _why_none(self, pool: DocPool) -> str:
+        seen = pool.records if self.view is None else list(self.view(pool.records))
         if any(doc.kind == "multiple_choice" for doc in seen):
             return "no doc has a sound gold label"
         if self.metric.kind != "top_label":
@@ -79,83 +90,20 @@ class Aggregation:
             return "no doc has a confidence"
         return "no doc has an answer that is right or wrong"
 
-    def not_pooled(self, other: Any) -> float:
-        """Say that tasks computed otherwise can't be pooled with these, and return nan."""
-        bins = f"n_bins {self.n_bins} and {other.n_bins}"
-        say_once(f"a group mixes tasks with {bins}: its {self.metric.name} is undefined. Give its tasks equal n_bins")
-        return float("nan")
+
+_LEFT_OUT: dict[str, Callable[[Record], bool]] = {
+    "{n} of {total} docs have a gold label outside their choices ({docs}); they count in acc and in no calibration "
+    "metric": lambda record: record.generation is None and record.gold is None,
+    "{n} of {total} generated answers are empty ({docs}) and have no confidence; they count in acc and in no metric of "
+    "confidence": lambda record: record.generation is not None and record.generation.token_log_probs == (),
+}
+"""What is said of docs that metrics leave out, and which docs these are."""
 
 
-@dataclass(frozen=True)
-class StderrAggregation(Aggregation):
-    """The same for the metric's standard error; "N/A" for a single doc, as the harness has it."""
-
-    def __call__(self, records: Sequence[Record]) -> Any:
-        """Return the standard error over the records."""
-        if len(records) < 2:
-            return "N/A"
-        return PooledStderr(self.value(records), self, records)
-
-    def value(self, records: Sequence[Record]) -> float:
-        """Return the standard error as a plain float."""
-        return self._compute(self.metric.stderr, records)
-
-
-class _Kept:
-    """What was computed of some records that other metrics of a table need as well.
-
-    Attributes:
-        records: these; they are kept, since an id is a record's own only while it lives.
-        columns: their columns, as a view sees them.
-    """
-
-    def __init__(self, records: Sequence[Record], view: View | None, n_bins: int) -> None:
-        self.records = tuple(records)
-        self.columns = Columns.of(records if view is None else view(records), n_bins)
-        self._wholes: dict[Any, Sequence[float]] = {}
-
-    def whole(self, function: Any, kind: str, **options: Any) -> Sequence[float]:
-        """Return an interval or a null, of which a table shows several numbers."""
-        if function not in self._wholes:
-            self._wholes[function] = function(*self.columns.arrays(kind), **options)
-        return self._wholes[function]
-
-
-_KEPT: dict[Any, _Kept] = {}
-
-
-def _kept(records: Sequence[Record], view: View | None, n_bins: int) -> _Kept:
-    """Return what is kept of these records: the last ones, since a table asks for one metric after another of them."""
-    key = view, n_bins, tuple(map(id, records))
-    if key not in _KEPT:
-        _KEPT.clear()
-        _KEPT[key] = _Kept(records, view, n_bins)
-    return _KEPT[key]
-
-
-def _say_left_out(records: Sequence[Record]) -> None:
-    broken = [record for record in records if record.generation is None and record.gold is None]
-    if broken:
-        say_once(
-            f"{_tasks(records)}: {len(broken)} of {len(records)} docs have a gold label outside their choices "
-            f"({_docs(broken)}); they count in acc and in no calibration metric"
-        )
-    empty = [record for record in records if record.generation and record.generation.token_log_probs == ()]
-    if empty:
-        say_once(
-            f"{_tasks(records)}: {len(empty)} of {len(records)} generated answers are empty ({_docs(empty)}) and have "
-            "no confidence; they count in acc and in no metric of confidence"
-        )
-    for source in sources():
-        if left_out := [record for record in records if record.corpus is None and source.left_out(record)]:
-            message = source.left_out_message.format(n=len(left_out), total=len(records), docs=_docs(left_out))
-            say_once(f"{_tasks(records)}: {message}")
-
-
-def _docs(records: Sequence[Record]) -> str:
-    return f"docs {', '.join(str(record.doc_id) for record in records[:10])}{', ...' if len(records) > 10 else ''}"
-
-
-def _tasks(records: Sequence[Record]) -> str:
-    names = sorted({record.task for record in records})
-    return names[0] if len(names) == 1 else f"{len(names)} tasks ({names[0]}, ...)"
+def _warn_of_left_out(pool: DocPool) -> None:
+    of_sources = {source.left_out_message: source.left_out for source in sources() if source.left_out_message}
+    for message, is_left_out in (_LEFT_OUT | of_sources).items():
+        if left_out := [record for record in pool.records if is_left_out(record)]:
+            docs = ", ".join(str(record.doc_id) for record in left_out[:10])
+            shown = f"docs {docs}{', ...' if len(left_out) > 10 else ''}"
+            warn_once(f"{pool.tasks}: {message.format(n=len(left_out), total=len(pool.records), docs=shown)}")

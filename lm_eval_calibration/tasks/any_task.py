@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lm_eval.api.registry import DEFAULT_METRIC_REGISTRY
-from lm_eval.tasks._index import Entry, Kind
 
 from lm_eval_calibration.errors import TaskError
+from lm_eval_calibration.harness.index import Index, kind_of, members_of
 from lm_eval_calibration.harness.stock import is_stock, read_yaml
 from lm_eval_calibration.harness.task_configs import task_configs
 from lm_eval_calibration.metrics import CORE
@@ -19,8 +19,6 @@ from lm_eval_calibration.tasks.configuration import ROLLING, why_not
 from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS
 
 SUFFIX = "_calibration"
-
-Index = Mapping[str, Entry]
 
 
 @dataclass
@@ -50,16 +48,19 @@ def calibrated(name: str, index: Index) -> Calibrated:
             harness pools (a pool of fewer tasks is another number); it names tasks and reasons.
     """
     result = Calibrated()
-    entry = index[name]
-    if entry.kind is Kind.TAG:
-        _add_tag(entry, index, result)
+    if kind_of(index[name]) == "tag":
+        _add_tag(name, index, result)
     else:
         _add(name, index, result)
     if name + SUFFIX not in result.configs:
-        reasons = "; ".join(f"{task}: {reason}" for task, reason in list(result.left_out.items())[:3])
-        more = f"; and {len(result.left_out) - 3} more" if len(result.left_out) > 3 else ""
-        raise TaskError(f"{name} can't be calibrated: {reasons.removeprefix(f'{name}: ')}{more}")
+        reasons = _first_reasons(result.left_out).removeprefix(f"{name}: ")
+        raise TaskError(f"{name} can't be calibrated: {reasons}")
     return result
+
+
+def _first_reasons(left_out: Mapping[str, str]) -> str:
+    reasons = [f"{task}: {reason}" for task, reason in left_out.items()]
+    return "; ".join([*reasons[:3], *([f"and {len(reasons) - 3} more"] if len(reasons) > 3 else ())])
 
 
 def is_users_own(name: str, index: Index) -> bool:
@@ -75,13 +76,6 @@ def is_users_own(name: str, index: Index) -> bool:
     )
 
 
-def entry_of(config: Mapping[str, Any], task_class: type) -> Entry:
-    """Return a calibrated configuration as an entry of the harness's index."""
-    if "group" in config:
-        return Entry(config["group"], Kind.GROUP, None, dict(config))
-    return Entry(config["task"], Kind.PY_TASK, None, {**config, "class": task_class})
-
-
 def _add(name: str, index: Index, result: Calibrated) -> bool:
     """Add a task or a group; say whether it can be calibrated."""
     if name + SUFFIX in result.configs:
@@ -91,7 +85,7 @@ def _add(name: str, index: Index, result: Calibrated) -> bool:
         result.configs[name + SUFFIX] = dict(index[name + SUFFIX].cfg or {})
         return True
     entry = index[name]
-    if entry.kind is Kind.GROUP:
+    if kind_of(entry) == "group":
         config = read_yaml(entry.yaml_path, resolve=True) if entry.yaml_path else dict(entry.cfg or {})
         return _add_group(config, index, result)
     if reason := why_not(entry.cfg or {}):
@@ -105,16 +99,13 @@ def _add(name: str, index: Index, result: Calibrated) -> bool:
 def _add_group(config: Mapping[str, Any], index: Index, result: Calibrated) -> bool:
     before, result.left_out = result.left_out, {}  # what another group left out is missing here as well
     renamed = _group(config, index, result)
-    lost = list(result.left_out)
-    result.left_out_of[renamed["group"]] = result.left_out
-    result.left_out = before | result.left_out
+    lost = result.left_out_of[renamed["group"]] = result.left_out
+    result.left_out = before | lost
     if lost and renamed["task"] and config.get("aggregate_metric_list"):
-        reasons = "; ".join(f"{task}: {result.left_out[task]}" for task in lost[:3])
-        more = f"; and {len(lost) - 3} more" if len(lost) > 3 else ""
         names = ",".join(child if isinstance(child, str) else next(iter(child.values())) for child in renamed["task"])
         raise TaskError(
             f"{config['group']} pools its tasks' numbers, and {len(lost)} of its tasks can't be calibrated "
-            f"({reasons}{more}). These can: --tasks {names}"
+            f"({_first_reasons(lost)}). These can: --tasks {names}"
         )
     if not renamed["task"]:
         return False
@@ -157,15 +148,14 @@ def _children(group: str, member: Any, index: Index, result: Calibrated) -> Iter
         return
     if name not in index:
         raise TaskError(f"the group {group} names a task {name!r} that has no file of its own: give it one")
-    entry = index[name]
-    for child in sorted(entry.tags) if entry.kind is Kind.TAG else [name]:
+    for child in members_of(index[name]) if kind_of(index[name]) == "tag" else [name]:
         if _add(child, index, result):
-            key = "group" if index[child].kind is Kind.GROUP else "task"
+            key = "group" if kind_of(index[child]) == "group" else "task"
             yield {key: child + SUFFIX, **overrides} if overrides else child + SUFFIX
 
 
-def _add_tag(entry: Entry, index: Index, result: Calibrated) -> None:
-    tasks = [task for task in sorted(entry.tags) if task in index and _add(task, index, result)]
+def _add_tag(tag: str, index: Index, result: Calibrated) -> None:
+    tasks = [task for task in members_of(index[tag]) if task in index and _add(task, index, result)]
     corpora = [task for task in tasks if _is_corpus(task, index)]
     if 0 < len(corpora) < len(tasks):
         tasks = [task for task in tasks if task not in corpora]
@@ -175,7 +165,7 @@ def _add_tag(entry: Entry, index: Index, result: Calibrated) -> None:
     if tasks:
         shared = ["acc_norm"] if all("acc_norm" in _listed(index[task].cfg or {}) for task in tasks) else []
         metrics = list(CORPUS_METRICS) if _is_corpus(tasks[0], index) else ["acc", *shared, *CORE]
-        name = entry.name + SUFFIX
+        name = tag + SUFFIX
         result.configs[name] = {
             "group": name,
             "task": [task + SUFFIX for task in tasks],

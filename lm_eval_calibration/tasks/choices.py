@@ -13,7 +13,7 @@ from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.records.record import Record
 from lm_eval_calibration.records.stated import Asked
-from lm_eval_calibration.tasks.base import BaseTask, DocResult
+from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.confidences.elicitation import FollowUpElicitation, ScoredChoices
 from lm_eval_calibration.tasks.configuration import Configuration
@@ -48,8 +48,9 @@ class ChoiceTask(BaseTask):
         open_mass = (UNASSIGNED_MASS,) if self._is_of_first_token else ()
         return (*beside, *plain, *self.requested_means, *bounds, *open_mass)
 
-    def _aggregations(self) -> dict[str, Any]:
-        return {UNASSIGNED_MASS: mean, **super()._aggregations()}
+    def aggregation(self) -> dict[str, Any]:
+        """Return the harness's aggregations, with one for what first tokens leave open."""
+        return super().aggregation() | {UNASSIGNED_MASS: mean}
 
     def _problem(self, doc: dict[str, Any], *, labels_too: bool) -> str | None:
         return problem_of_choices(self, doc, labels_too=labels_too)
@@ -117,7 +118,7 @@ class ChoiceTask(BaseTask):
         follow_ups = [e.name for e in self.elicitations if isinstance(e, FollowUpElicitation)]
         return added_by is not None and added_by[0] in follow_ups
 
-    def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> DocResult:
+    def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """Return the stock task's metrics and, under every calibration metric's name, the doc's record."""
         answers, replies = self._sorted(results)
         record = self._record(doc, answers, replies)
@@ -129,14 +130,14 @@ class ChoiceTask(BaseTask):
         if self._is_of_first_token:
             means[UNASSIGNED_MASS] = record.extra[UNASSIGNED_MASS]
         has_distributions = all(isinstance(answer, TokenScores) and answer.has_distributions for answer in answers)
-        ours = {
-            name: row.has_stderr
+        ours = [
+            name
             for name, row in self.rows.items()
             if row.source.is_in(record)
             and (row.metric.kind != "full_vocabulary" or (has_distributions and self._full_ece_is_exact))
-        }
+        ]
         if record.large_probs is not None and "full_ece" in names and not self._full_ece_is_exact:
-            ours |= dict.fromkeys(BOUNDS, False)
+            ours += BOUNDS
         return self._result(record, means, ours, {})
 
     def _sorted(self, results: Sequence[Any]) -> tuple[list[Any], Replies]:

@@ -8,10 +8,11 @@ from lm_eval.utils import hash_string
 
 from lm_eval_calibration.backends import CORPUS_REQUEST_TYPE, CorpusScores
 from lm_eval_calibration.errors import TaskError, nearest
+from lm_eval_calibration.harness.pools import Statistic
 from lm_eval_calibration.records.corpus import Corpus
 from lm_eval_calibration.records.record import Record
-from lm_eval_calibration.tasks.base import BaseTask, DocResult
-from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusAggregation, CorpusStderr
+from lm_eval_calibration.tasks.base import BaseTask
+from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusStatistic
 
 
 class CorpusTask(BaseTask):
@@ -25,12 +26,8 @@ class CorpusTask(BaseTask):
         """Names of the metrics that the options add: a corpus has the same always."""
         return ()
 
-    def _aggregations(self) -> dict[str, Any]:
-        found: dict[str, Any] = {}  # a corpus has no answers
-        for name in self.calibration.metrics:
-            found[name] = CorpusAggregation(CORPUS_METRICS[name], self.options.n_bins)
-            found[f"{name}_stderr"] = CorpusStderr(CORPUS_METRICS[name], self.options.n_bins)
-        return found
+    def _statistic(self, name: str) -> Statistic:
+        return CorpusStatistic(CORPUS_METRICS[name], self.options.n_bins)
 
     # --- docs --------------------------------------------------------------------------------------------------------
 
@@ -53,7 +50,7 @@ class CorpusTask(BaseTask):
 
     # --- results -----------------------------------------------------------------------------------------------------
 
-    def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> DocResult:
+    def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """Return the stock task's perplexities and, under every metric of the tokens, the text's record."""
         scores: CorpusScores = results[0]
         if self._predicts_only:
@@ -61,7 +58,7 @@ class CorpusTask(BaseTask):
         stock = ConfigurableTask.process_results(self, doc, [float(scores)])
         names = self.calibration.metrics
         means = {name: value for name, value in stock.items() if name not in names}
-        ours = dict.fromkeys(names if scores.has_distributions else (), True)
+        ours = names if scores.has_distributions else ()
         return self._result(self._text_record(doc, scores, stock), means, ours, {})
 
     def _text_record(self, doc: dict[str, Any], scores: CorpusScores, stock: dict[str, Any]) -> Record:

@@ -1,17 +1,17 @@
 """The metrics of a corpus: of every token of all texts, from the sums that the records hold."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.harness.log import say_once
-from lm_eval_calibration.harness.pooling import PooledStderr, PooledValue
+from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.records.corpus import Corpus
-from lm_eval_calibration.records.record import Record, ordered
+from lm_eval_calibration.records.record import ordered
 
 
 class CorpusMetric(NamedTuple):
@@ -55,48 +55,29 @@ CORPUS_METRICS = {metric.name: metric for metric in _METRICS}
 
 
 @dataclass(frozen=True)
-class CorpusAggregation:
-    """The harness's aggregation of one metric: records in, value out; groups pool it over all their texts."""
+class CorpusStatistic(Statistic):
+    """One of these metrics in a table."""
 
     metric: CorpusMetric
     n_bins: int = 10
 
-    def __call__(self, records: Sequence[Record]) -> Any:
+    def value(self, pool: DocPool) -> float:
         """Return the metric over the records, ``nan`` where it is undefined."""
-        return PooledValue(self.value(records), self, records)
+        return self._compute(self.metric.value, pool)
 
-    def value(self, records: Sequence[Record]) -> float:
-        """Return the metric as a plain float."""
-        return self._compute(self.metric.value, records)
+    def stderr(self, pool: DocPool) -> float:
+        """Return its standard error."""
+        return self._compute(self.metric.stderr, pool)
 
-    def _compute(self, function: Callable[[Any, Any], float], records: Sequence[Record]) -> float:
-        texts = [record.corpus for record in ordered(records) if record.corpus is not None and record.corpus.n_tokens]
+    def _compute(self, function: Callable[[Any, Any], float], pool: DocPool) -> float:
+        texts = [record.corpus for record in ordered(pool.records) if record.corpus and record.corpus.n_tokens]
         if not texts:
-            say_once(f"{records[0].task}: {self.metric.name} is undefined: no text has a token")
+            warn_once(f"{pool.tasks}: {self.metric.name} is undefined: no text has a token")
             return float("nan")
         sums, n_tokens = np.array([self.metric.sums(text) for text in texts]), [text.n_tokens for text in texts]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             value = float(function(sums, n_tokens))
         for warning in caught:
-            say_once(f"{records[0].task}: {warning.message}")
+            warn_once(f"{pool.tasks}: {warning.message}")
         return value
-
-    def not_pooled(self, other: Any) -> float:
-        """Say that tasks computed otherwise can't be pooled with these, and return nan."""
-        kind = f"n_bins {self.n_bins} and {other.n_bins}" if isinstance(other, CorpusAggregation) else "other docs"
-        say_once(f"a group mixes corpora with {kind}: its {self.metric.name} is undefined")
-        return float("nan")
-
-
-@dataclass(frozen=True)
-class CorpusStderr(CorpusAggregation):
-    """The same for the metric's standard error; "N/A" for a single text, as the harness has it."""
-
-    def __call__(self, records: Sequence[Record]) -> Any:
-        """Return the standard error over the records."""
-        return "N/A" if len(records) < 2 else PooledStderr(self.value(records), self, records)
-
-    def value(self, records: Sequence[Record]) -> float:
-        """Return the standard error as a plain float."""
-        return self._compute(self.metric.stderr, records)

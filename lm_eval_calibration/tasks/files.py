@@ -5,19 +5,16 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from lm_eval.tasks import TaskManager
-from lm_eval.tasks._index import Entry, Kind
 
 from lm_eval_calibration.errors import TaskError, nearest
+from lm_eval_calibration.harness.index import Index, entry_of, kind_of, read_index
 from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.task_configs import task_configs
-from lm_eval_calibration.tasks.any_task import SUFFIX, calibrated, entry_of
+from lm_eval_calibration.tasks.any_task import SUFFIX, calibrated
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
 from lm_eval_calibration.tasks.configuration import CLASS, why_not
 from lm_eval_calibration.tasks.options import KEY, NAMED_OPTIONS, merged
 from lm_eval_calibration.tasks.variants import base_of, variant
-
-_KINDS = {Kind.TASK: "task", Kind.PY_TASK: "task", Kind.GROUP: "group", Kind.TAG: "tag"}
 
 
 def write_files(names: Iterable[str], directory: Path, include_path: Path | None = None) -> list[Path]:
@@ -35,13 +32,13 @@ def write_files(names: Iterable[str], directory: Path, include_path: Path | None
     Raises:
         TaskError: naming a task that is not there or can't be calibrated; then nothing is written.
     """
-    index = _index(include_path)
+    index = read_index(include_path)
     configs: dict[str, dict[str, Any]] = {}
     for name in names:
         base, infix = name.removesuffix(SUFFIX), None
         if base not in index and (split := base_of(base + SUFFIX)):
             base, infix = split[0].removesuffix(SUFFIX), split[1]
-        if base not in index and base + SUFFIX in (ours := _ours()):
+        if base not in index and base + SUFFIX in (ours := read_index(task_configs(), include_defaults=False)):
             if infix is None:
                 command = 'lm_eval run --include_path "$(lm-eval-calibration tasks)"'
                 raise TaskError(f"{base}{SUFFIX} has a file already, one of ours: {command} finds it")
@@ -65,28 +62,18 @@ def write_files(names: Iterable[str], directory: Path, include_path: Path | None
 
 def what_can_be_calibrated(include_path: Path | None = None) -> Iterator[tuple[str, str, str | None]]:
     """Yield name, kind (task, group, tag) and, where it can't be calibrated, the reason."""
-    index = _index(include_path)
+    index = read_index(include_path)
     for name, entry in sorted(index.items()):
-        reason = why_not(entry.cfg or {}) if _KINDS[entry.kind] == "task" else _why_no_group(name, index)
-        yield name, _KINDS[entry.kind], reason
+        reason = why_not(entry.cfg or {}) if kind_of(entry) == "task" else _why_no_group(name, index)
+        yield name, kind_of(entry), reason
 
 
-def _why_no_group(name: str, index: Mapping[str, Entry]) -> str | None:
+def _why_no_group(name: str, index: Index) -> str | None:
     try:
         calibrated(name, index)
     except TaskError as error:
         return str(error).removeprefix(f"{name} can't be calibrated: ")
     return None
-
-
-def _index(include_path: Path | None) -> dict[str, Entry]:
-    index: dict[str, Entry] = TaskManager(include_path=include_path and str(include_path)).task_index
-    return index
-
-
-def _ours() -> dict[str, Entry]:
-    index: dict[str, Entry] = TaskManager(include_path=str(task_configs()), include_defaults=False).task_index
-    return index
 
 
 class _Dumper(yaml.SafeDumper):  # type: ignore[misc]

@@ -20,14 +20,15 @@ from lm_eval_calibration.backends import (
 )
 from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.code_eval import CODE_EVAL
-from lm_eval_calibration.harness.log import say_once
+from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.pools import Statistic
 from lm_eval_calibration.records.generation import Generation, Sample
 from lm_eval_calibration.records.record import OTHER_FILTER, RECORD_KEY, Record
-from lm_eval_calibration.tasks.base import BaseTask, DocResult
+from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.configuration import Configuration
 from lm_eval_calibration.tasks.filtered_answers import FilteredText, FilteredTexts, knowing_request
-from lm_eval_calibration.tasks.generation_metrics import TOKEN_ACCURACY, TokenAccuracy, TokenAccuracyStderr
+from lm_eval_calibration.tasks.generation_metrics import TOKEN_ACCURACY, TokenAccuracy
 from lm_eval_calibration.tasks.views import means
 
 _REFERENCE = 1
@@ -69,9 +70,8 @@ class GeneratedAnswerTask(BaseTask):
         reference = (TOKEN_ACCURACY,) if self._has_reference else ()
         return ("acc", *self.calibration.metrics, *reference, *self.requested_means)
 
-    def _aggregations(self) -> dict[str, Any]:
-        stderr = f"{TOKEN_ACCURACY}_stderr"
-        return {**super()._aggregations(), TOKEN_ACCURACY: TokenAccuracy(), stderr: TokenAccuracyStderr()}
+    def _statistic(self, name: str) -> Statistic:
+        return TokenAccuracy() if name == TOKEN_ACCURACY else super()._statistic(name)
 
     def _reference(self, doc: dict[str, Any]) -> str | None:
         """Return the text whose tokens are scored, delimiter included; None where the task has none."""
@@ -93,7 +93,7 @@ class GeneratedAnswerTask(BaseTask):
         self._has_reference = self._reference(self.task_docs[0]) is not None
         if self._has_reference and lm is not None and not scores_texts(lm):
             self._has_reference = False
-            say_once(
+            warn_once(
                 f"{self.task_name}: the backend scores no text that it is given: full_ece and token_accuracy of the "
                 "reference answers are left out"
             )
@@ -194,23 +194,23 @@ class GeneratedAnswerTask(BaseTask):
 
     # --- results -----------------------------------------------------------------------------------------------------
 
-    def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> DocResult:
+    def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """Return the stock task's metrics and, for the filter whose answers are scored, the doc's record."""
         answer: FilteredText | FilteredTexts = results[0]
         stock = {"bypass": None} if self._predicts_only else self._stock_results(doc, answer.plain())
         if answer.filter != self.judged_filter:
-            return DocResult({**stock, RECORD_KEY: f"{OTHER_FILTER}{self.judged_filter}"}, stock)
+            return {**stock, **self._only_logged({RECORD_KEY: f"{OTHER_FILTER}{self.judged_filter}"})}
         record = self._answer_record(doc, answer.instance, stock, results[_REFERENCE] if len(results) > 1 else None)
         logged: dict[str, Any] = {}
         for elicitation in self._answered_elicitations():
             logged |= elicitation.logged(self._replies(answer.instance.resps[0])[elicitation.name])
         if self._predicts_only:
             return self._predicted(record, logged)
-        ours = {name: row.has_stderr for name, row in self.rows.items() if self._is_available(row, record)}
+        ours = [name for name, row in self.rows.items() if self._is_available(row, record)]
         if self._has_reference and self._has_distributions:
-            ours[TOKEN_ACCURACY] = True
+            ours.append(TOKEN_ACCURACY)
             if "full_ece" in self.calibration.metrics and not self._full_ece_is_exact:
-                ours |= dict.fromkeys(BOUNDS, False)
+                ours += BOUNDS
         acc = {"acc": self._accuracy(record, stock)} if self.calibration.adds_acc else {}
         logged[TOKEN_ACCURACY] = "unavailable"
         return self._result(record, {**stock, **acc, **self._means_of(record)}, ours, logged)

@@ -1,15 +1,14 @@
 """How many tokens of the reference answers are the most probable ones."""
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.harness.log import say_once
-from lm_eval_calibration.harness.pooling import PooledStderr, PooledValue
+from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.records.record import Record, ordered
 
 TOKEN_ACCURACY = "token_accuracy"
@@ -28,42 +27,22 @@ def token_hits(record: Record) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
-class TokenAccuracy:
-    """Share of all reference tokens that are the most probable ones; groups pool it over all their docs."""
+class TokenAccuracy(Statistic):
+    """Share of all reference tokens that are the most probable ones."""
 
-    name: str = TOKEN_ACCURACY
-
-    def __call__(self, records: Sequence[Record]) -> PooledValue:
+    def value(self, pool: DocPool) -> float:
         """Return the share over the records, ``nan`` where there is no token."""
-        return PooledValue(self.value(records), self, records)
+        return self._compute(metrics.token_accuracy, pool)
 
-    def value(self, records: Sequence[Record]) -> float:
-        """Return the share as a plain float."""
-        return self._compute(metrics.token_accuracy, records)
+    def stderr(self, pool: DocPool) -> float:
+        """Return its standard error, a bootstrap over docs."""
+        return self._compute(metrics.token_accuracy_stderr, pool)
 
-    def _compute(self, function: Callable[..., float], records: Sequence[Record]) -> float:
-        counts = [token_hits(record) for record in ordered(records) if record.log_probs]
+    def _compute(self, function: Callable[..., float], pool: DocPool) -> float:
+        counts = [token_hits(record) for record in ordered(pool.records) if record.log_probs]
         if not counts:
-            say_once(f"{records[0].task}: {self.name} is undefined: no doc has a token of a reference answer")
+            warn_once(f"{pool.tasks}: {TOKEN_ACCURACY} is undefined: no doc has a token of a reference answer")
             return float("nan")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # one doc alone has no error
             return float(function(*np.transpose(counts)))
-
-    def not_pooled(self, other: Any) -> float:
-        """Say that the tasks can't be pooled, and return nan."""
-        say_once(f"a group mixes {self.name} of two kinds: it is undefined")
-        return float("nan")
-
-
-@dataclass(frozen=True)
-class TokenAccuracyStderr(TokenAccuracy):
-    """The same for its standard error, a bootstrap over docs; "N/A" for a single doc, as the harness has it."""
-
-    def __call__(self, records: Sequence[Record]) -> Any:
-        """Return the standard error over the records."""
-        return "N/A" if len(records) < 2 else PooledStderr(self.value(records), self, records)
-
-    def value(self, records: Sequence[Record]) -> float:
-        """Return the standard error as a plain float."""
-        return self._compute(metrics.token_accuracy_stderr, records)

@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lm_eval.tasks._index import Entry, Kind
-
+from lm_eval_calibration.harness.index import Index, kind_of, members_of
 from lm_eval_calibration.harness.stock import read_yaml
-from lm_eval_calibration.tasks.any_task import SUFFIX, Calibrated, Index
+from lm_eval_calibration.tasks.any_task import SUFFIX, Calibrated
 from lm_eval_calibration.tasks.confidences.registry import sources
 from lm_eval_calibration.tasks.options import KEY, NAMED_OPTIONS
 
@@ -68,13 +67,13 @@ def _children(group: Mapping[str, Any], infix: str, index: Index, result: Calibr
             inner = {"group": f"{name}{infix}", "task": _children(overrides, infix, index, result)}
             children.append({**overrides, **inner})
             continue
-        for base in sorted(index[name].tags) if index[name].kind is Kind.TAG else [name]:
+        for base in members_of(index[name]) if kind_of(index[name]) == "tag" else [name]:
             child = _add(base, infix, index, result)
             children.append({**overrides, key: child} if overrides else child)
     return children
 
 
-def _config(entry: Entry) -> dict[str, Any]:
+def _config(entry: Any) -> dict[str, Any]:
     """Return the keys of a calibrated task or group; a path in them as seen from anywhere."""
     if entry.yaml_path is None:
         return dict(entry.cfg or {})

@@ -9,7 +9,7 @@ import numpy as np
 from lm_eval.api.instance import Instance
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.tasks.choice_docs import gold_index
+from lm_eval_calibration.tasks.docs import gold_index
 from lm_eval_calibration.tasks.generation import GenerationTask
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 from lm_eval_calibration.tuning.settings import Grading

@@ -7,10 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lm_eval_calibration.harness.pools import DocPool
 from lm_eval_calibration.metrics import CATALOG, CORE
 from lm_eval_calibration.records.columns import Columns
 from lm_eval_calibration.records.record import Record, metric_arrays
-from lm_eval_calibration.tasks.aggregation import Aggregation, StderrAggregation
+from lm_eval_calibration.tasks.aggregation import MetricStatistic
 
 
 def make_records(n: int) -> list[Record]:
@@ -48,29 +49,29 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_all_metrics_of_a_task_take_one_pass(passes: list[int]) -> None:
-    records = make_records(40)
-    found = {}
-    for name in CORE:  # the harness hands each metric a list of its own
-        found[name] = Aggregation(CATALOG[name])(list(records)), StderrAggregation(CATALOG[name])(list(records))
+    pool = DocPool(make_records(40))
+    statistics = {name: MetricStatistic(CATALOG[name]) for name in CORE}
+    found = {name: (statistic.value(pool), statistic.stderr(pool)) for name, statistic in statistics.items()}
     assert passes == [40]
     for name, (value, error) in found.items():
-        arrays = metric_arrays(records, CATALOG[name].kind, 10)
+        arrays = metric_arrays(pool.records, CATALOG[name].kind, 10)
         assert value == pytest.approx(CATALOG[name].value(*arrays), abs=1e-12)
         assert error == pytest.approx(CATALOG[name].stderr(*arrays), abs=1e-12)
 
 
 def test_other_docs_bins_or_views_take_another_pass(passes: list[int]) -> None:
     records, ece = make_records(40), CATALOG["ece"]
+    pool = DocPool(records[:30])
 
     def surer(records: Iterable[Record]) -> list[Record]:
         return [replace(r, log_likelihoods=tuple(3 * x for x in r.log_likelihoods)) for r in records]
 
     values = [
-        Aggregation(ece).value(records),
-        Aggregation(ece).value(records[:30]),
-        Aggregation(ece, n_bins=15).value(records[:30]),
-        Aggregation(ece, n_bins=15, view=surer).value(records[:30]),
-        Aggregation(ece, n_bins=15, view=surer).value([replace(r, gold=0) for r in records[:30]]),
+        MetricStatistic(ece)(records),
+        MetricStatistic(ece).value(pool),
+        MetricStatistic(ece, n_bins=15).value(pool),
+        MetricStatistic(ece, n_bins=15, view=surer).value(pool),
+        MetricStatistic(ece, n_bins=15, view=surer)([replace(r, gold=0) for r in records[:30]]),
     ]
     assert len(passes) == len(set(values)) == len(values)
     again = surer(records[:30])

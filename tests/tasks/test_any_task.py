@@ -210,7 +210,7 @@ def test_patterns_match_calibrated_names(folder: Path) -> None:
 def test_a_stock_task_s_name_needs_no_stock_index() -> None:
     manager = CalibrationTaskManager()
     assert manager.match_tasks(["hellaswag_calibration"]) == ["hellaswag_calibration"]
-    assert manager._stock_index_is_due
+    assert manager.stock_index_is_due
     assert manager.task_index["hellaswag_calibration"].cfg["stock_task"] == "hellaswag"
 
 

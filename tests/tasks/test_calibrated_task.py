@@ -551,14 +551,14 @@ def test_standard_errors_use_the_task_s_bins(gpt2_lm: Any) -> None:
 
 
 def test_somebody_s_bug_is_not_taken_for_a_reason(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lm_eval_calibration.tasks.aggregation import Aggregation
+    from lm_eval_calibration.tasks.aggregation import MetricStatistic
 
     def buggy(confidence: Any, correct: Any, n_bins: int) -> float:
         return float(np.log(np.zeros(1))[0])
 
     record = Record("t", 0, "", "", "multiple_choice", (-1.0, -2.0), 0)
     with pytest.warns(RuntimeWarning, match="divide by zero"):
-        Aggregation(metrics.CATALOG["ece"]._replace(value=buggy)).value([record])
+        MetricStatistic(metrics.CATALOG["ece"]._replace(value=buggy))([record])
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lm_eval import evaluator_utils
 from lm_eval.api.group import Group
-from lm_eval.api.metrics import aggregate_subtask_metrics, pooled_sample_stderr, unweighted_mean_stderr
 from lm_eval.utils import make_table
 from sklearn.exceptions import UndefinedMetricWarning
 from tiny import make_config, make_rows, run_tasks
 
-from lm_eval_calibration.harness.pooling import PooledStderr, PooledValue
 from lm_eval_calibration.metrics import CATALOG, CORE
 from lm_eval_calibration.records.record import RECORD_KEY, Record, metric_arrays
 from lm_eval_calibration.tasks import CalibratedTask
@@ -169,23 +166,6 @@ def test_a_group_may_ask_for_the_unweighted_mean(gpt2_lm: Any) -> None:
     assert results["mean_calibration"]["ece_stderr,none"] == pytest.approx(np.sqrt((errors**2).sum()) / 3, abs=1e-12)
 
 
-class Wrong:
-    """An aggregation that must not be asked."""
-
-    def value(self, records: Any) -> float:
-        raise AssertionError("pooled what can't be pooled")
-
-
-def test_mixed_with_plain_numbers_it_is_the_harness_s_own_mean() -> None:
-    value, error = PooledValue(0.5, Wrong(), [None] * 4), PooledStderr(0.1, Wrong(), [None] * 4)
-    assert aggregate_subtask_metrics([value, 0.25], [4, 12]) == pytest.approx((0.5 * 4 + 0.25 * 12) / 16)
-    assert aggregate_subtask_metrics([0.25, value], [12, 4]) == pytest.approx((0.5 * 4 + 0.25 * 12) / 16)
-    plain = pooled_sample_stderr([0.1, 0.2], [4, 12])
-    assert pooled_sample_stderr([error, 0.2], [4, 12]) == pytest.approx(plain)
-    assert pooled_sample_stderr([0.2, error], [12, 4]) == pytest.approx(plain)
-    assert unweighted_mean_stderr([error, error]) == pytest.approx(np.sqrt(0.02) / 2)
-
-
 @pytest.mark.parametrize("bins", [(10, 15), (50, 10)])
 def test_tasks_of_different_bins_have_no_pooled_value(
     bins: tuple[int, int], gpt2_lm: Any, harness_log: pytest.LogCaptureFixture
@@ -218,35 +198,3 @@ def test_a_group_s_list_is_respected_and_stock_groups_are_left_alone(gpt2_lm: An
     names = {group: {key.split(",")[0] for key in rows[group] if "," in key} for group in ("few_calibration", "stock")}
     assert names["few_calibration"] == {"acc", "acc_stderr", "ece", "ece_stderr"}
     assert names["stock"] == {"acc", "acc_stderr"}
-
-
-@pytest.mark.parametrize("name", ["_propagate_higher_is_better", "_propagate_num_fewshot"])
-def test_upstream_still_needs_the_patch_for_nested_groups(name: str) -> None:
-    """Fails when the harness hands arrows and shots up by itself: then delete the patch."""
-    patched = getattr(evaluator_utils, name)
-    stock = patched.__wrapped__
-    leaf = {"acc": True} if "higher" in name else 0
-    results = {}
-    for function in (stock, patched):
-        low, top = Group("low"), Group("top")
-        low._children["task"] = None  # type: ignore[assignment]
-        top._children["low"] = low
-        results[function] = {"task": leaf}
-        function([top, low], results[function])
-    assert "top" not in results[stock]
-    assert results[patched] == {"task": leaf, "low": leaf, "top": leaf}
-
-
-def test_upstream_still_needs_the_patch_for_asked_metrics() -> None:
-    """Fails when the harness aggregates what is not in a group's list, or cleans up after itself."""
-    stock = evaluator_utils.aggregate_groups.__wrapped__
-    (task,) = make_tasks({"t": 3}, metadata={"calibration": {"metrics": ["mce"]}})
-    results = evaluator_utils.EvalAcc()
-    results.metrics["t"] = {"ece,none": 0.5, "mce,none": 0.5, "ece_stderr_stderr,none": "N/A", "sample_len": 3}
-    results.groups["g"] = make_group("g", [task], [{"metric": "ece"}])
-    stock(results)
-    assert "mce,none" not in results.metrics["g"]
-    assert "ece_stderr_stderr,none" in results.metrics["t"]
-    evaluator_utils.aggregate_groups(results)
-    assert results.metrics["g"]["mce,none"] == 0.5
-    assert "ece_stderr_stderr,none" not in results.metrics["t"]

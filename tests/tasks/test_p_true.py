@@ -19,7 +19,7 @@ from lm_eval_calibration import calibrated, metrics
 from lm_eval_calibration.records.record import Record, read_columns, read_records
 from lm_eval_calibration.records.stated import Asked
 from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError, files
-from lm_eval_calibration.tasks.aggregation import Aggregation
+from lm_eval_calibration.tasks.aggregation import MetricStatistic
 from lm_eval_calibration.tasks.confidences.p_true_query import KADAVATH, KAPOOR
 from lm_eval_calibration.tasks.views import rows
 
@@ -399,7 +399,6 @@ def test_answers_that_the_model_says_nothing_of_are_counted(harness_log: pytest.
         Record("t", i, f"d{i}", "p", "multiple_choice", (0.0, -1.0), gold=i % 2, stated={"p_true": asked})
         for i, asked in enumerate(said)
     ]
-    metric, _, view, _ = rows("choices")["ece_p_true"]
-    value = Aggregation(metric, 10, view)(records)
+    value = MetricStatistic.of(rows("choices")["ece_p_true"], 10)(records)
     assert value == pytest.approx(metrics.ece([0.8, 0.3], [1, 1]), abs=1e-12)
     assert "t: of 1 of 3 answers the model says neither that they are right nor" in harness_log.text

@@ -32,7 +32,7 @@ def test_every_contract_name_is_there(manager: CalibrationTaskManager) -> None:
     assert set(tasks) == {f"{name}_calibration" for name in [*subjects, *medical, *code, *open_answers, "wikitext"]}
     assert set(groups) == {f"{name}_calibration" for name in [*GROUPS, "medical", "code"]}
     assert set(groups) | set(tasks) <= set(manager.all_tasks)
-    assert manager._stock_index_is_due  # looking at our own tasks read no stock index
+    assert manager.stock_index_is_due  # looking at our own tasks read no stock index
 
 
 @pytest.mark.parametrize("path", sorted(task_configs().rglob("[!_]*.yaml")), ids=lambda p: p.stem)

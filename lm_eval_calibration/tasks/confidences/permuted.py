@@ -53,7 +53,7 @@ def _slots(task: Any) -> Any:
     """Return where the docs hold the texts of their choices; None where their order can't be changed."""
     from lm_eval.api.task import ConfigurableTask
 
-    from lm_eval_calibration.harness.log import logger, say_once
+    from lm_eval_calibration.harness.log import logger, warn_once
     from lm_eval_calibration.tasks.confidences.choice_slots import are_labels, find_slots
 
     docs = task.eval_docs
@@ -75,7 +75,7 @@ def _slots(task: Any) -> Any:
             f"{where}: permute can't tell which fields of a doc hold the texts of its choices "
             f"({', '.join(shown[0][1])})"
         )
-    say_once(f"{task.task_name}: its docs list no choices, so it is asked in one order and has no order metrics")
+    warn_once(f"{task.task_name}: its docs list no choices, so it is asked in one order and has no order metrics")
     return None
 
 
