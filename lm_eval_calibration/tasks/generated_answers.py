@@ -22,8 +22,7 @@ from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.code_eval import CODE_EVAL
 from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pools import Statistic
-from lm_eval_calibration.records.generation import Generation, Sample
-from lm_eval_calibration.records.record import OTHER_FILTER, RECORD_KEY, Record
+from lm_eval_calibration.records import OTHER_FILTER, RECORD_KEY, Generation, GenerationRecord, Sample
 from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.configuration import Configuration
@@ -218,14 +217,14 @@ class GeneratedAnswerTask(BaseTask):
     def _answered_elicitations(self) -> Iterator[Any]:
         return (elicitation for elicitation in self.elicitations if elicitation.name in self._answered)
 
-    def _is_available(self, row: Any, record: Record) -> bool:
+    def _is_available(self, row: Any, record: GenerationRecord) -> bool:
         if row.source.suffix:
             return bool(row.source.is_in(record))
         if row.metric.kind != "full_vocabulary":
             return self._has_probabilities
         return self._has_reference and self._has_distributions and self._full_ece_is_exact
 
-    def _accuracy(self, record: Record, stock: Mapping[str, Any]) -> float:
+    def _accuracy(self, record: GenerationRecord, stock: Mapping[str, Any]) -> float:
         return float(stock[self._correct_metric(stock)] if record.correct is None else record.correct)
 
     def outcomes(self, requests: Sequence[Instance], texts: Sequence[str]) -> list[int | None]:
@@ -276,7 +275,7 @@ class GeneratedAnswerTask(BaseTask):
 
     def _answer_record(
         self, doc: dict[str, Any], request: Instance, stock: Mapping[str, Any], scores: TokenScores | None
-    ) -> Record:
+    ) -> GenerationRecord:
         identity = self._identity(doc, request)
         samples = () if self._predicts_only else self._samples(doc, request)
         correct = None if self._predicts_only else samples[0].correct if samples else self._correct(stock)
@@ -289,10 +288,9 @@ class GeneratedAnswerTask(BaseTask):
         elif self._has_reference and self._has_distributions:  # no token of a reference
             fields = {"log_probs": (), "large_probs": ()}
         replies = self._replies(text)
-        return Record(
+        return GenerationRecord(
             **identity,
             prompt_hash=hash_string(request.arguments[0]),
-            kind="generation",
             generation=Generation(
                 text_hash=hash_string(str(text)),
                 metric="" if self._predicts_only else self._correct_metric(stock),

@@ -9,12 +9,12 @@ import numpy as np
 from lm_eval_calibration import metrics
 from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pools import DocPool, Statistic
-from lm_eval_calibration.records.record import Record, ordered
+from lm_eval_calibration.records import AnswerRecord, ordered
 
 TOKEN_ACCURACY = "token_accuracy"
 
 
-def token_hits(record: Record) -> tuple[int, int]:
+def token_hits(record: AnswerRecord) -> tuple[int, int]:
     """Return how many of the reference's tokens are the most probable ones at their positions, and how many there are.
 
     A token is told by its probability; where no entry reaches the least probability that is recorded, it counts as a
@@ -39,7 +39,7 @@ class TokenAccuracy(Statistic):
         return self._compute(metrics.token_accuracy_stderr, pool)
 
     def _compute(self, function: Callable[..., float], pool: DocPool) -> float:
-        counts = [token_hits(record) for record in ordered(pool.records) if record.log_probs]
+        counts = [token_hits(r) for r in ordered(pool.records) if isinstance(r, AnswerRecord) and r.log_probs]
         if not counts:
             warn_once(f"{pool.tasks}: {TOKEN_ACCURACY} is undefined: no doc has a token of a reference answer")
             return float("nan")

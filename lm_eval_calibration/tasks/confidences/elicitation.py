@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from lm_eval_calibration.records.stated import Asked
+from lm_eval_calibration.records import StatedConfidence
 
 if TYPE_CHECKING:
     from lm_eval.api.instance import Instance
@@ -77,7 +77,7 @@ class FollowUpElicitation(Elicitation):
         """
         raise NotImplementedError
 
-    def read(self, replies: Sequence[Any]) -> Asked:
+    def read(self, replies: Sequence[Any]) -> StatedConfidence:
         """Return the confidence that the replies state."""
         raise NotImplementedError
 

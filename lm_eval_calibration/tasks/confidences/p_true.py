@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from lm_eval_calibration.records.stated import Asked
+from lm_eval_calibration.records import StatedConfidence
 from lm_eval_calibration.tasks.confidences.elicitation import FollowUpElicitation, Request
 from lm_eval_calibration.tasks.confidences.follow_up import FollowUp
 from lm_eval_calibration.tasks.confidences.option import one_of
@@ -60,15 +60,15 @@ class PTrueQueries(FollowUpElicitation):
         prompt = self._follow_up.prompt(context, answer)
         return [(REQUEST_TYPE, (prompt, continuation)) for continuation in self.continuations]
 
-    def read(self, replies: Sequence[Any]) -> Asked:
+    def read(self, replies: Sequence[Any]) -> StatedConfidence:
         """Return P(true); None where the model says neither, or a chat server tells neither's probability."""
         from lm_eval_calibration.backends import TokenScores
         from lm_eval_calibration.backends.api.first_token import is_of_first_token, is_read
 
         if all(isinstance(r, TokenScores) and is_of_first_token(r) and not is_read(r) for r in replies):
-            return Asked(self.setting, None)
+            return StatedConfidence(self.setting, None)
         p_true = self.query.p_true([float(reply[0]) for reply in replies], nested=self.is_nested)
-        return Asked(self.setting, None if math.isnan(p_true) else p_true)
+        return StatedConfidence(self.setting, None if math.isnan(p_true) else p_true)
 
 
 P_TRUE = PTrue()

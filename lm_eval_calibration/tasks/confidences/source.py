@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 from lm_eval_calibration.metrics import CATALOG, GENERATION_CATALOG, Metric
+from lm_eval_calibration.records import AnswerRecord
 from lm_eval_calibration.tasks.confidences.option import Option
 from lm_eval_calibration.tasks.confidences.table_rows import INTERVAL, NULL, TableMetric, trust_rows
 
@@ -130,11 +131,11 @@ class StatedSource(ConfidenceSource):
 
     def view(self, records: Sequence[Any]) -> Iterable[Any]:
         """Return the docs with the confidences that the model stated."""
-        return (record.asked(self.name) for record in records)
+        return (record.with_stated_confidence(self.name) for record in records)
 
     def is_in(self, record: Any) -> bool:
         """Whether the model was questioned."""
-        return self.name in record.stated
+        return isinstance(record, AnswerRecord) and self.name in record.stated
 
     def left_out(self, record: Any) -> bool:
         """Whether its reply is no confidence."""
