@@ -119,8 +119,9 @@ def check_metric(name: Any, location: str, others: Iterable[str] = ()) -> None:
     """
     if not isinstance(name, str) or name not in CATALOG:
         raise TaskError(f"{location} has {name!r}{nearest(name, [*CATALOG, *others])}; there are {', '.join(CATALOG)}")
-    if name == "smece" and find_spec("relplot") is None:
-        raise TaskError(f"{location} has smece, which needs: pip install 'lm-eval-calibration[smece]'")
+    requires = CATALOG[name].requires
+    if requires is not None and find_spec(requires) is None:
+        raise TaskError(f"{location} has {name}, which needs: pip install 'lm-eval-calibration[{name}]'")
 
 
 def merged(*metadata: Mapping[str, Any] | None) -> dict[str, Any]:

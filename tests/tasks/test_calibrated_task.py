@@ -4,6 +4,7 @@ import json
 import math
 import pickle
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -555,7 +556,7 @@ def test_somebody_s_bug_is_not_taken_for_a_reason(monkeypatch: pytest.MonkeyPatc
 
     record = ChoicesRecord(task="t", doc_id=0, doc_hash="", prompt_hash="", log_likelihoods=(-1.0, -2.0), gold=0)
     with pytest.warns(RuntimeWarning, match="divide by zero"):
-        MetricStatistic(metrics.CATALOG["ece"]._replace(value=buggy))([record])
+        MetricStatistic(replace(metrics.CATALOG["ece"], value=buggy))([record])
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ confidence, and what its metrics compute from a record. Tables, options, tasks a
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from lm_eval_calibration.metrics import CATALOG, GENERATION_CATALOG, Metric
@@ -63,7 +64,7 @@ class ConfidenceSource:
     def rows(self, table: Table) -> dict[str, TableMetric]:
         """Return its rows of a table by name."""
         metrics = {f"{name}{self.suffix}": metric for name, metric in self.metrics(table).items()}
-        rows = {n: TableMetric(metric._replace(name=n), self, self.view) for n, metric in metrics.items()}
+        rows = {n: TableMetric(replace(metric, name=n), self, self.view) for n, metric in metrics.items()}
         return rows | (trust_rows(rows) if self.has_trust_rows else {})
 
     def shown(self, names: Sequence[str], options: Any, table: Table) -> list[str]:
@@ -126,8 +127,8 @@ class StatedSource(ConfidenceSource):
 
     def shown(self, names: Sequence[str], options: Any, table: Table) -> list[str]:
         """Return the rows beside these metrics, the Brier score of one confidence in place of that of all choices."""
-        of_one_confidence = ["brier_top_label" if name == "brier_score" else name for name in names]
-        return super().shown(list(dict.fromkeys(of_one_confidence)), options, table)
+        of_one_confidence = {m.in_place_of: name for name, m in GENERATION_CATALOG.items() if m.in_place_of}
+        return super().shown(list(dict.fromkeys(of_one_confidence.get(n, n) for n in names)), options, table)
 
     def view(self, records: Sequence[Any]) -> Iterable[Any]:
         """Return the docs with the confidences that the model stated."""

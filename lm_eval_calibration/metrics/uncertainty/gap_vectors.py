@@ -37,7 +37,7 @@ class GapVector(NamedTuple):
         return covariance
 
 
-def equal_width_gaps(conf: FloatArray, hit: FloatArray, n_bins: int) -> GapVector:
+def equal_width_gaps(conf: FloatArray, hit: FloatArray, *, n_bins: int) -> GapVector:
     """Gaps of ``ece``: (n_m / N) (acc_m - conf_m)."""
     return _binned(conf, hit, bin_index(conf, n_bins), n_bins)
 
@@ -52,18 +52,18 @@ def root_gaps(conf: FloatArray, hit: FloatArray, index: IntArray, n_bins: int) -
     return GapVector(gaps / np.sqrt(size), influence, variance / size)
 
 
-def top_label_range_gaps(conf: FloatArray, hit: FloatArray, n_bins: int) -> GapVector:
+def top_label_range_gaps(conf: FloatArray, hit: FloatArray, *, n_bins: int) -> GapVector:
     """Gaps of ``ace_top_label``: (n_r / N) (acc_r - conf_r) over equal-mass ranges."""
     n_docs = len(conf)
     return _ranges(conf, hit, np.full(n_bins, 1 / n_docs))
 
 
-def one_class_range_gaps(conf: FloatArray, hit: FloatArray, n_bins: int) -> GapVector:
+def one_class_range_gaps(conf: FloatArray, hit: FloatArray, *, n_bins: int) -> GapVector:
     """Gaps of ``ace_one_class``: (acc_r - conf_r) / R over the R ranges that hold a doc."""
     return _ranges(conf, hit, range_scale(len(conf), n_bins))
 
 
-def class_range_gaps(choices: Choices, n_bins: int) -> GapVector:
+def class_range_gaps(choices: Choices, *, n_bins: int) -> GapVector:
     """Gaps of ``ace``: (acc(r, k) - conf(r, k)) / (K R), classes side by side."""
     n_docs, n_classes = len(choices.n_choices), int(choices.n_choices.max())
     vectors, influence = [], np.zeros((n_docs, n_classes * n_bins))
@@ -77,11 +77,11 @@ def class_range_gaps(choices: Choices, n_bins: int) -> GapVector:
     return GapVector(np.concatenate(gaps), influence, np.concatenate(variance))
 
 
-def class_bin_gaps(choices: Choices, n_bins: int) -> GapVector:
+def class_bin_gaps(choices: Choices, *, n_bins: int) -> GapVector:
     """Gaps of ``sce``: (n_mk / N_k) (acc(m, k) - conf(m, k)) / K, classes side by side."""
     n_docs, n_classes = len(choices.n_choices), int(choices.n_choices.max())
     cell = choices.position * n_bins + bin_index(choices.probs, n_bins)
-    sums = _doc_sums(choices, cell, n_classes * n_bins)
+    sums = doc_sums(choices, cell, n_classes * n_bins)
     present = np.repeat(np.arange(n_classes) < choices.n_choices[:, None], n_bins, axis=1)
     scale = 1 / (present.sum(axis=0) * n_classes)
     gaps = sums.sum(axis=0) * scale
@@ -90,15 +90,15 @@ def class_bin_gaps(choices: Choices, n_bins: int) -> GapVector:
     return GapVector(gaps, centred * scale * n_docs, variance)
 
 
-def choices_gaps(choices: Choices, n_bins: int) -> GapVector:
+def choices_gaps(choices: Choices, *, n_bins: int) -> GapVector:
     """Gaps of ``full_ece_choices``: sum of (1[y_i = k] - p_ik) in each bin / N."""
     n_docs, cell = len(choices.n_choices), bin_index(choices.probs, n_bins)
-    sums = _doc_sums(choices, cell, n_bins)
+    sums = doc_sums(choices, cell, n_bins)
     variance = _mean_variance(cell, choices.probs, n_bins) / n_docs**2
     return GapVector(sums.mean(axis=0), sums - sums.mean(axis=0), variance)
 
 
-def vocabulary_gaps(gap_sums: FloatArray, n_positions: IntArray) -> GapVector:
+def ratio_gaps(gap_sums: FloatArray, n_positions: IntArray) -> GapVector:
     """Gaps of ``full_ece``: the ratio sum_i gap_im / sum_i n_i, docs kept whole.
 
     In a position with one forecast p in a bin, |gap| (1 - |gap|) is p (1 - p), hit or miss: that is the
@@ -173,7 +173,7 @@ def range_scale(n_forecasts: int, n_bins: int) -> FloatArray:
     return np.where(sizes > 0, 1 / (np.maximum(sizes, 1) * np.count_nonzero(sizes)), 0.0)
 
 
-def _doc_sums(choices: Choices, cell: IntArray, n_cells: int) -> FloatArray:
+def doc_sums(choices: Choices, cell: IntArray, n_cells: int) -> FloatArray:
     """Sum of (outcome - forecast) of each doc in each cell, [N, n_cells]."""
     n_docs = len(choices.n_choices)
     flat = choices.doc * n_cells + cell

@@ -14,14 +14,15 @@ Because that vector is estimated, the tests are made a little stricter than the 
 """
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.special import erf
 
-from lm_eval_calibration.metrics.gap_vectors import GapVector
-from lm_eval_calibration.metrics.resampling import covariance_root
-from lm_eval_calibration.metrics.validation import FloatArray, undefined
+from lm_eval_calibration.metrics.uncertainty.gap_vectors import GapVector
+from lm_eval_calibration.metrics.uncertainty.intervals import Estimate, too_few_docs, undefined_estimate
+from lm_eval_calibration.metrics.uncertainty.resampling import covariance_root
+from lm_eval_calibration.metrics.validation import FloatArray
 
 DRAWS = 2000
 """Draws of the noise, the same ones for every theta_0."""
@@ -36,21 +37,13 @@ STEPS = 36
 Norm = Literal["sum", "root"]
 
 
-class Estimate(NamedTuple):
-    """An estimate with its interval.
+def inverted_tests(gaps: Callable[..., GapVector], norm: Norm = "sum", largest: float = 1.0) -> Callable[..., Estimate]:
+    """The :func:`error_estimate` of the gaps, as a function of the arrays and options of which these are one."""
 
-    Attributes:
-        value: Estimate of the population's value, of a binned error that of which the observed one would be
-            the median; within the interval.
-        low: Lower end of the interval.
-        high: Upper end of the interval.
-        influence: [N] first-order effect of each doc on the value.
-    """
+    def estimate(*arrays: Any, level: float, seed: int, **options: Any) -> Estimate:
+        return error_estimate(gaps(*arrays, **options), norm, level=level, seed=seed, largest=largest)
 
-    value: float
-    low: float
-    high: float
-    influence: FloatArray
+    return estimate
 
 
 def error_estimate(vector: GapVector, norm: Norm, *, level: float, seed: int, largest: float = 1.0) -> Estimate:
@@ -64,9 +57,8 @@ def error_estimate(vector: GapVector, norm: Norm, *, level: float, seed: int, la
         largest: Greatest possible value of the error.
     """
     gaps, influence = vector.gaps, vector.influence
-    if len(influence) < 2:
-        nan = undefined("an interval needs at least two docs")
-        return Estimate(nan, nan, nan, influence[:, 0])
+    if reason := too_few_docs(len(influence)):
+        return undefined_estimate(len(influence), reason)
     covariance = vector.covariance()
     variance = np.diag(covariance)
     noise = _draw(covariance, seed)
