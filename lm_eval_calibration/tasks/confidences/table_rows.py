@@ -44,17 +44,10 @@ class TableMetric(NamedTuple):
 
 def trust_rows(rows: Mapping[str, TableMetric]) -> dict[str, TableMetric]:
     """Return, by name, a row for each number of the interval and of the null of the metrics that have one."""
-    return {
-        f"{name}{suffix}": row._replace(
-            metric=replace(
-                row.metric,
-                name=f"{name}{suffix}",
-                value=Part(getattr(row.metric, function), index),
-                higher_is_better=None,
-            ),
-            has_stderr=False,
-        )
-        for suffix, (function, index) in (INTERVAL | NULL).items()
-        for name, row in rows.items()
-        if getattr(row.metric, function) is not None
-    }
+    found = {}
+    for suffix, (function, index) in (INTERVAL | NULL).items():
+        for name, row in rows.items():
+            if (whole := getattr(row.metric, function)) is not None:
+                metric = replace(row.metric, name=name + suffix, value=Part(whole, index), higher_is_better=None)
+                found[name + suffix] = row._replace(metric=metric, has_stderr=False)
+    return found
