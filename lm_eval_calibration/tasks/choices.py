@@ -8,7 +8,7 @@ from lm_eval.api.metrics import mean
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import hash_string
 
-from lm_eval_calibration.backends import GENERATION_REQUEST_TYPE, REQUEST_TYPE, TokenScores
+from lm_eval_calibration.backends import GENERATION_REQUEST_TYPE, SCORING_REQUEST_TYPE, TokenScores
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.records import ChoicesRecord, StatedConfidence
@@ -84,7 +84,7 @@ class ChoiceTask(BaseTask):
 
     def _make_ours(self, request: Any) -> None:
         is_written = isinstance(request.args[1], Mapping)  # settings of a generation, in place of a continuation
-        request.request_type = GENERATION_REQUEST_TYPE if is_written else REQUEST_TYPE
+        request.request_type = GENERATION_REQUEST_TYPE if is_written else SCORING_REQUEST_TYPE
 
     def _check_cached_requests(self) -> None:
         for request in self._instances:

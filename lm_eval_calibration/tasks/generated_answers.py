@@ -9,12 +9,12 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import apply_template, hash_string
 
 from lm_eval_calibration.backends import (
-    FOLLOWED_UP_REQUEST_TYPE,
+    FOLLOW_UP_REQUEST_TYPE,
     GENERATION_REQUEST_TYPE,
-    REQUEST_TYPE,
+    SCORING_REQUEST_TYPE,
     GeneratedText,
     TokenScores,
-    scores_texts,
+    can_score_texts,
 )
 from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.code_eval import CODE_EVAL
@@ -93,7 +93,7 @@ class GeneratedAnswerTask(BaseTask):
     def _prepare(self, lm: Any) -> None:
         super()._prepare(lm)
         self._has_reference = self._reference(self.task_docs[0]) is not None
-        if self._has_reference and lm is not None and not scores_texts(lm):
+        if self._has_reference and lm is not None and not can_score_texts(lm):
             self._has_reference = False
             warn_once(
                 f"{self.task_name}: the backend scores no text that it is given: full_ece and token_accuracy of the "
@@ -116,9 +116,9 @@ class GeneratedAnswerTask(BaseTask):
 
     def _make_ours(self, request: Any) -> None:
         if request.idx == _REFERENCE:
-            request.request_type = REQUEST_TYPE
+            request.request_type = SCORING_REQUEST_TYPE
         elif self.elicitations:
-            request.request_type = FOLLOWED_UP_REQUEST_TYPE
+            request.request_type = FOLLOW_UP_REQUEST_TYPE
             request.follow_ups = partial(self._follow_ups, request)
         else:
             request.request_type = GENERATION_REQUEST_TYPE
@@ -126,14 +126,17 @@ class GeneratedAnswerTask(BaseTask):
     def _follow_ups(self, request: Instance, text: str) -> list[Instance]:
         """Return the requests that question an answer, those of one source after those of another."""
         found = [pair for elicitation in self.elicitations for pair in elicitation.about(request.args[0], text)]
-        return [
+        follow_ups = [
             Instance(request_type, request.doc, arguments, number, request.metadata)
             for number, (request_type, arguments) in enumerate(found)
         ]
+        for follow_up in follow_ups:
+            self._set_wishes(follow_up)
+        return follow_ups
 
     def _replies(self, text: Any) -> dict[str, Sequence[Any]]:
         """Return the replies to the questions about a text, by source; none of a text from a file."""
-        replies, found = getattr(text, "asked", ()), {}
+        replies, found = getattr(text, "follow_up_answers", ()), {}
         for elicitation in self.elicitations if replies else ():
             found[elicitation.name] = replies[: elicitation.n_requests]
             replies = replies[elicitation.n_requests :]
@@ -193,7 +196,9 @@ class GeneratedAnswerTask(BaseTask):
                 ours += BOUNDS
         means = stock | self._means_of(record)
         if self.calibration.adds_acc:
-            means["acc"] = float(stock[self._correct_metric(stock)] if record.correct is None else record.correct)
+            means["acc"] = float(stock[self._correct_metric(stock)])
+            if record.correct is not None:
+                means["acc"] = float(record.correct)
         return self._result(record, means, ours, {**logged, TOKEN_ACCURACY: "unavailable"})
 
     def _answered_elicitations(self) -> Iterator[Any]:
