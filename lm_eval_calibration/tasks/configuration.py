@@ -63,7 +63,7 @@ class Configuration:
 
     @property
     def where(self) -> str:
-        """The place that an error names: a user's file and task, or the task alone."""
+        """What an error names: a user's file and task, or the task alone."""
         name = str(self.full["task"])
         return name if self.path is None or is_stock(self.path) else f"{self.path}: {name}"
 
@@ -104,7 +104,7 @@ def configuration(config: Mapping[str, Any] | None) -> Configuration:
         options = replace(options, reference="")  # a chat server scores no text that it did not write
     metadata[KEY] = options.to_metadata()
     full = {**stock, **given, "metadata": metadata}
-    if reason := why_not(full):
+    if reason := reason_unsupported(full):
         raise TaskError(f"{where} can't be calibrated: {reason}")
     _check_keys(full, where)
     is_written &= output_type == "multiple_choice"
@@ -152,8 +152,8 @@ def _samples(full: Mapping[str, Any], options: Options) -> dict[str, Any]:
     return {"repeats": repeats, "generation_kwargs": dict(settings)}
 
 
-def why_not(config: Mapping[str, Any]) -> str | None:
-    """Say why a task can't be calibrated, as far as its configuration tells (None: it can).
+def reason_unsupported(config: Mapping[str, Any]) -> str | None:
+    """Return why a task can't be calibrated, as far as its configuration tells; None where it can.
 
     Args:
         config: keys of a task YAML, with or without its functions resolved.
@@ -179,7 +179,7 @@ def why_not(config: Mapping[str, Any]) -> str | None:
 
 
 def _no_yes_or_no(config: Mapping[str, Any]) -> str:
-    """Say why the first metric of a generation task calls no answer right or wrong ("": it may)."""
+    """Return why the first metric of a generation task calls no answer right or wrong; "" where it may."""
     entries = config.get("metric_list") or ()
     first = next((e for e in entries if isinstance(e, Mapping) and e.get("metric") not in rows("generation")), {})
     metadata = config.get("metadata")
@@ -197,7 +197,7 @@ def _is_ours(task_class: Any) -> bool:
 
 
 def _stock_config(path: Path) -> dict[str, Any]:
-    """Read the task that ours is made of; where it runs programs, with our judge in the place of the hub's."""
+    """Read the task that ours is made of; where it runs programs, with our code judge instead of the hub's."""
     if not read_config(path, resolve=False).get("unsafe_code"):
         return read_config(path)
     with ours_instead_of_the_hub_s(path.parent):
