@@ -63,7 +63,9 @@ class BaseTask(CheckedTask):
     @property
     def optional_metrics(self) -> tuple[str, ...]:
         """Names of the metrics that a group shows only if all its calibrated tasks have them."""
-        return (*rows(self.table), *means(self.table), *BOUNDS, UNASSIGNED_MASS) if self.table else ()
+        if self.table is None:
+            return self.calibration.metrics
+        return (*rows(self.table), *means(self.table), *BOUNDS, UNASSIGNED_MASS)
 
     @property
     def requested_means(self) -> dict[str, bool]:

@@ -107,16 +107,22 @@ def configuration(config: Mapping[str, Any] | None) -> Configuration:
     if reason := reason_unsupported(full):
         raise TaskError(f"{where} can't be calibrated: {reason}")
     _check_keys(full, where)
-    is_written &= output_type == "multiple_choice"
-    if is_written:
-        stock = {"metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]}
+    if is_written and output_type == "multiple_choice":
+        acc = {"metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]}
         full |= {"output_type": GENERATION, "generation_kwargs": dict(ONE_LINE), "filter_list": None}
-    _warn_without_effect(options, str(name), full.get("output_type"))
+        return Configuration(*_with_metrics(full, acc, given, options, where), options, path, in_words=True)
+    return Configuration(*_with_metrics(full, stock, given, options, where), options, path)
+
+
+def _with_metrics(
+    full: dict[str, Any], stock: Mapping[str, Any], given: Mapping[str, Any], options: Options, where: str
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the configuration with its metrics and samples, and the names of the metrics that are ours."""
+    _warn_without_effect(options, str(full["task"]), full.get("output_type"))
     make_list = _METRIC_LISTS.get(str(full.get("output_type")), metrics_of_choices)
-    full["metric_list"], ours = make_list(stock, given, options, where)
-    if make_list is metrics_of_generation:
-        full |= _samples(full, options)
-    return Configuration(full, tuple(ours), options, path, is_written)
+    metric_list, ours = make_list(stock, given, options, where)
+    samples = _samples(full, options) if make_list is metrics_of_generation else {}
+    return {**full, "metric_list": metric_list, **samples}, tuple(ours)
 
 
 _METRIC_LISTS = {ROLLING: metrics_of_corpus, GENERATION: metrics_of_generation}
