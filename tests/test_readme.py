@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -149,7 +148,7 @@ def test_options_are_those_we_read() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", section("Options"), re.MULTILINE)
     defaults = {
         name: str(value) if isinstance(value, bool) else str(value or "none")
-        for name, value in asdict(Options()).items()
+        for name, value in Options().to_dict().items()
     }
     assert dict(rows) == defaults | {"permute": "0"}
 

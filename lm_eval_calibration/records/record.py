@@ -34,6 +34,9 @@ RECORD_KEY = "calibration"
 OTHER_FILTER = "see the line of filter "
 """Begins what stands there in lines of a task's other filters: a doc has one record."""
 
+OWN_KEYS = ("p_true", "verbalized")
+"""Sources of stated confidences that have a key of their own in JSON; those of all others are in ``stated``."""
+
 KINDS = ("multiple_choice", "generation", "corpus")
 
 KEPT_PROB = columns.KEPT_PROB
@@ -62,8 +65,7 @@ class Record:
         rotations: by how many places the choices were rotated in each order in which they were asked; 0 first.
         rotated_log_likelihoods: of the choices under each of these orders, in the doc's own order of choices.
         temperatures: the doc's tokens at a grid of temperatures, where the run asked for it.
-        p_true: the probability with which the model calls its answer right, where the run asked for it.
-        verbalized: the probability that it states in words, likewise.
+        stated: the confidences that the model stated, by their source, such as ``p_true`` or ``verbalized``.
         generation: what the model wrote; for the kind ``generation`` only.
         corpus: sums over the tokens of a text; for the kind ``corpus`` only.
         extra: optional fields that this version does not know.
@@ -85,8 +87,7 @@ class Record:
     rotations: tuple[int, ...] | None = None
     rotated_log_likelihoods: tuple[tuple[float, ...], ...] | None = None
     temperatures: TokenTemperatures | None = None
-    p_true: Asked | None = None
-    verbalized: Asked | None = None
+    stated: Mapping[str, Asked] = field(default_factory=dict)
     generation: Generation | None = None
     corpus: Corpus | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -177,10 +178,9 @@ class Record:
 
     def asked(self, how: str) -> Judged:
         """Return the doc with the confidence that the model stated when asked (``p_true`` or ``verbalized``)."""
-        answer: Asked | None = getattr(self, how)
-        if answer is None:
+        if how not in self.stated:
             raise ValueError(f"{self.task} doc {self.doc_id}: the model was not asked for {how}")
-        return Judged(self.task, self.doc_id, answer.confidence, self.correct)
+        return Judged(self.task, self.doc_id, self.stated[how].confidence, self.correct)
 
     def gap_sums(self, n_bins: int) -> NDArray[np.float64]:
         """[n_bins] hits minus probability mass of each Full-ECE bin, summed over the reference's positions."""
@@ -207,7 +207,8 @@ class Record:
             data["rotated_log_likelihoods"] = [[_finite(x) for x in order] for order in self.rotated_log_likelihoods]
         if self.temperatures is not None:
             data["temperatures"] = self.temperatures.to_dict()
-        data |= {how: asked.to_dict() for how in ("p_true", "verbalized") if (asked := getattr(self, how)) is not None}
+        stated = {source: asked.to_dict() for source, asked in self.stated.items()}
+        data |= {source: stated.pop(source) for source in OWN_KEYS if source in stated} | {"stated": stated or None}
         data |= {"confidence": self.confidence, "correct": self.correct}
         return {key: value for key, value in data.items() if value is not None or key in keep} | dict(self.extra)
 
@@ -218,6 +219,7 @@ class Record:
             raise ValueError(f"record version {data.get('version')!r} is not {RECORD_VERSION}")
         if data.get("definitions") != DEFINITION_VERSION:
             raise ValueError(f"definition version {data.get('definitions')!r} is not {DEFINITION_VERSION}")
+        stated = {source: data[source] for source in OWN_KEYS if data.get(source)} | (data.get("stated") or {})
         known = {**_DEFAULTS, **({} if data.get("kind") == "multiple_choice" else _NO_CHOICES), **data}
         for name in _NOT_FIELDS:
             known.pop(name, None)
@@ -226,6 +228,7 @@ class Record:
             extra = {name: known.pop(name) for name in known.keys() - _FIELDS}
             if missing := sorted(_FIELDS - known.keys()):
                 raise ValueError(f"record of {data.get('task')} doc {data.get('doc_id')}: no {', '.join(missing)}")
+        known["stated"] = {source: Asked.from_dict(asked) for source, asked in stated.items()}
         for name, parse in _PARSE.items():
             if known[name] is not None:
                 known[name] = parse(known[name])
@@ -250,9 +253,9 @@ def _tuples(values: Iterable[Iterable[float]]) -> tuple[tuple[float, ...], ...]:
 
 
 _FIELDS = frozenset(f.name for f in fields(Record)) - {"extra"}
-_NOT_FIELDS = ("version", "definitions", "confidence", "correct")
+_NOT_FIELDS = ("version", "definitions", "confidence", "correct", *OWN_KEYS)
 _DEFAULTS = {f.name: f.default for f in fields(Record) if f.default is not MISSING}
-_DEFAULTS |= {"doc_id": None, "certificate": {}}
+_DEFAULTS |= {"doc_id": None, "certificate": {}, "stated": {}}
 _NO_CHOICES = {name: _DEFAULTS.pop(name) for name in ("log_likelihoods", "gold")}  # which other kinds lack
 _PARSE: Mapping[str, Callable[[Any], Any]] = {
     "log_likelihoods": _floats,
@@ -262,8 +265,6 @@ _PARSE: Mapping[str, Callable[[Any], Any]] = {
     "rotations": tuple,
     "rotated_log_likelihoods": lambda orders: tuple(map(_floats, orders)),
     "temperatures": TokenTemperatures.from_dict,
-    "p_true": Asked.from_dict,
-    "verbalized": Asked.from_dict,
 }
 
 

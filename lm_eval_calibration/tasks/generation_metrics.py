@@ -1,11 +1,7 @@
-"""The metrics of the table for generated answers.
-
-``<metric>_self_consistency`` takes the share of the most frequent of several answers for confidence, and whether that
-answer is right.
-"""
+"""How many tokens of the reference answers are the most probable ones."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,46 +9,9 @@ import numpy as np
 from lm_eval_calibration import metrics
 from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pools import DocPool, Statistic
-from lm_eval_calibration.metrics import GENERATION_CATALOG
-from lm_eval_calibration.records.columns import Judged
 from lm_eval_calibration.records.record import Record, ordered
-from lm_eval_calibration.tasks.options import Options
-from lm_eval_calibration.tasks.views import ASKED, TableMetric, asked_rows, trust_rows, trust_suffixes
-
-SELF_CONSISTENCY = "_self_consistency"
-
-SELF_CONSISTENCY_CORE = ("brier_top_label", "ece", "ace", "auroc")
-"""Metrics that several samples add, beside ``acc_self_consistency``."""
-
-SAMPLED_ACC = f"acc{SELF_CONSISTENCY}"
 
 TOKEN_ACCURACY = "token_accuracy"
-
-
-def self_consistent(records: Sequence[Record]) -> Iterable[Judged]:
-    """Return the docs as their samples answer them."""
-    return map(Record.self_consistent, records)
-
-
-GENERATION_TABLE = {
-    **{name: TableMetric(metric) for name, metric in GENERATION_CATALOG.items()},
-    **trust_rows(GENERATION_CATALOG),
-    **{
-        f"{name}{SELF_CONSISTENCY}": TableMetric(metric._replace(name=f"{name}{SELF_CONSISTENCY}"), self_consistent)
-        for name, metric in GENERATION_CATALOG.items()
-        if metric.kind == "top_label"
-    },
-    **ASKED,
-}
-"""Every metric of confidence that the table of a generation task can show, by name."""
-
-
-def with_rows(names: Iterable[str], options: Options) -> list[str]:
-    """Return the metrics, and after them the rows beside them that the options ask for."""
-    plain = list(names)
-    trust = [name + suffix for suffix in trust_suffixes(options) for name in plain if name + suffix in GENERATION_TABLE]
-    of_samples = [f"{name}{SELF_CONSISTENCY}" for name in plain if name in SELF_CONSISTENCY_CORE]
-    return [*plain, *trust, *asked_rows(plain, options), *(of_samples if options.repeats > 1 else ())]
 
 
 def token_hits(record: Record) -> tuple[int, int]:

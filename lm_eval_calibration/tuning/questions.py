@@ -9,7 +9,7 @@ import numpy as np
 from lm_eval.api.instance import Instance
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.tasks.choice_docs import gold_index
+from lm_eval_calibration.tasks.docs import gold_index
 from lm_eval_calibration.tasks.generation import GenerationTask
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 from lm_eval_calibration.tuning.settings import Grading
@@ -71,7 +71,7 @@ class OpenQuestion(NamedTuple):
 
     def query(self, text: str) -> tuple[tuple[str, str], ...]:
         """Contexts and continuations of the query about an answer."""
-        return _pairs(self.asked_by.queries_about(self.request, text))
+        return _pairs(self.request.follow_ups(text))
 
 
 class TaskQuestions(NamedTuple):
@@ -206,7 +206,8 @@ def _question(task: Any, which: tuple[str, int, str, bool], instances: Sequence[
     if gold is None:
         return None
     queries = tuple(
-        _pairs([i for i in instances if getattr(i, "queried", ("", None))[1] == number]) for number in range(len(texts))
+        _pairs([i for i in instances if getattr(i, "added_by", None) == ("p_true", number)])
+        for number in range(len(texts))
     )
     return Question(*which, _pairs(instances[: len(texts)]), queries, gold)
 

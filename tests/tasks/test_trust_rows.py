@@ -17,7 +17,7 @@ from lm_eval_calibration.metrics import CATALOG, CORE
 from lm_eval_calibration.recalibration import Docs, cross_fit
 from lm_eval_calibration.records.record import RECORD_KEY, Record, metric_arrays
 from lm_eval_calibration.tasks import CalibratedTask, TaskError
-from lm_eval_calibration.tasks.temperature import fitted_temperature
+from lm_eval_calibration.tasks.confidences.temperature import fitted_temperature
 
 TASKS = {"one_calibration": 26, "two_calibration": 34}
 ASKED = {"calibration": {"intervals": True, "nulls": True, "temperature": True}}

@@ -16,6 +16,7 @@ from lm_eval_calibration.recalibration import cross_fit
 from lm_eval_calibration.records.record import Record, ordered
 from lm_eval_calibration.results import Measured, Run
 from lm_eval_calibration.results.measured import accuracy, measure
+from lm_eval_calibration.tasks.confidences.registry import sources
 
 METRICS = ("ece", "auroc", "brier_top_label", "overconfidence")
 """Beside accuracy."""
@@ -23,9 +24,6 @@ METRICS = ("ece", "auroc", "brier_top_label", "overconfidence")
 COMPARED = ("acc", "ece", "auroc", "brier_top_label")
 
 PLAIN, SCALED = "probability of the answer", "after temperature scaling"
-
-ASKED = {"p_true": "P(true)", "verbalized": "in words"}
-"""Field of a record to what it is called."""
 
 FEWEST = 20
 """Docs below which no temperature is fitted."""
@@ -148,10 +146,10 @@ def kinds_of(label: str, run: Run, task: str, records: Sequence[Record]) -> list
             scaled = cross_fit("temperature", run.recalibration_docs(task)).forecasts  # which have the same order
         pairs = list(zip(scaled.confidence.tolist(), scaled.correct.tolist(), strict=True))
         found.append(_stated(label, SCALED, names, pairs))
-    for field, kind in ASKED.items():
-        if records and all(getattr(record, field) is not None for record in records):
-            pairs = [(getattr(record, field).confidence, record.correct) for record in records]
-            found.append(_stated(label, kind, names, pairs))
+    for source in sources():
+        if source.suffix and source.report_name and records and all(map(source.is_in, records)):
+            pairs = [(doc.confidence, doc.correct) for doc in source.view(records)]
+            found.append(_stated(label, source.report_name, names, pairs))
     return [one for one in found if len(one.docs)]
 
 
