@@ -31,12 +31,12 @@ from test_real_generation import PROMPTS
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.backends.api.first_token import choice_scores
-from lm_eval_calibration.records.columns import Columns
-from lm_eval_calibration.records.record import Record, read_records
+from lm_eval_calibration.records import Columns, Record, read_records
 
 PLACE = os.environ.get("LM_EVAL_CALIBRATION_VLLM", "")
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.real_model,
     pytest.mark.skipif(not PLACE, reason="vLLM needs a venv of its own (set LM_EVAL_CALIBRATION_VLLM, see the file)"),
 ]

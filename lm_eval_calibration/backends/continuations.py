@@ -16,3 +16,9 @@ def begins(lm: Any, context: str, first: str, second: str) -> bool:
         return False
     (_, short), (_, long) = encode(context, first), encode(context, second)
     return bool(len(short) < len(long) and list(long[: len(short)]) == list(short))
+
+
+def encode_pair(lm: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Return the tokens of a prompt and of its continuation as the harness makes them."""
+    tokens: tuple[list[int], list[int]] = lm._encode_pair(context, continuation)
+    return tokens

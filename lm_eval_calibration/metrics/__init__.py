@@ -5,144 +5,78 @@ that only rank docs, a null ``<name>_null``: what a calibrated model would show.
 
 Needs NumPy, SciPy and scikit-learn only. Top-label metrics take ``(confidence, correct)``, classwise ones
 ``(probs, labels)``, full-vocabulary ones ``(probs, targets)`` or mergeable gap sums. :data:`CATALOG` lists
-them all.
+them all; how to add one is told in :mod:`~lm_eval_calibration.metrics.registry`.
 """
 
+from typing import Any
+
 from lm_eval_calibration.metrics.binning import bin_edges, bin_index
-from lm_eval_calibration.metrics.catalog import ACC, CATALOG, CORE, GENERATION_CATALOG, GENERATION_CORE, Metric
-from lm_eval_calibration.metrics.classwise import (
-    ace,
-    ace_one_class,
-    ace_one_class_stderr,
-    ace_stderr,
-    full_ece_choices,
-    full_ece_choices_stderr,
-    sce,
-    sce_stderr,
-)
+from lm_eval_calibration.metrics.classwise import ace, ace_one_class, full_ece_choices, sce
 from lm_eval_calibration.metrics.comparison import RUN_FIELDS, Comparison, Run, compare, holm
-from lm_eval_calibration.metrics.corpora import token_accuracy, token_accuracy_stderr, token_ece, token_ece_stderr
-from lm_eval_calibration.metrics.decompositions import NllDecomposition, nll_decomposition
-from lm_eval_calibration.metrics.full_vocabulary import (
-    check_kept_from,
-    full_ece,
-    full_ece_from_gap_sums,
-    full_ece_from_gap_sums_stderr,
-    full_ece_stderr,
-    gap_sums,
-    gap_sums_of_positions,
-    position_gap_sums,
-)
-from lm_eval_calibration.metrics.intervals import (
-    acc_interval,
-    ace_interval,
-    ace_one_class_interval,
-    ace_top_label_interval,
-    augrc_interval,
-    auprc_interval,
-    aurc_interval,
-    auroc_interval,
-    brier_score_interval,
-    brier_top_label_interval,
-    ce_l2_debiased_interval,
-    confident_error_rate_interval,
-    ece_debiased_interval,
-    ece_interval,
-    full_ece_choices_interval,
-    full_ece_from_gap_sums_interval,
-    full_ece_interval,
-    mce_interval,
-    nll_interval,
-    overconfidence_interval,
-    rms_ce_interval,
-    sce_interval,
-    skill_score_interval,
-    smece_interval,
-)
-from lm_eval_calibration.metrics.nulls import (
-    Null,
-    ace_null,
-    ace_one_class_null,
-    ace_top_label_null,
-    auroc_null,
-    brier_score_null,
-    brier_top_label_null,
-    ce_l2_debiased_null,
-    confident_error_rate_null,
-    ece_debiased_null,
-    ece_null,
-    full_ece_choices_null,
-    full_ece_from_gap_sums_null,
-    full_ece_null,
-    mce_null,
-    nll_null,
-    overconfidence_null,
-    rms_ce_null,
-    sce_null,
-    skill_score_null,
-    smece_null,
-    too_few_to_tell,
-)
-from lm_eval_calibration.metrics.positions import answer_changes, position_spread
-from lm_eval_calibration.metrics.proper_scores import (
+from lm_eval_calibration.metrics.corpora import token_accuracy, token_ece
+from lm_eval_calibration.metrics.decompositions import (
     CorpDecomposition,
-    brier_score,
-    brier_score_stderr,
-    brier_top_label,
-    brier_top_label_stderr,
+    NllDecomposition,
     corp_decomposition,
     corp_decomposition_stderr,
-    nll,
-    nll_stderr,
-    skill_score,
-    skill_score_stderr,
+    nll_decomposition,
 )
-from lm_eval_calibration.metrics.ranking import (
-    augrc,
-    augrc_stderr,
-    auprc,
-    auprc_stderr,
-    aurc,
-    aurc_stderr,
-    auroc,
-    auroc_stderr,
+from lm_eval_calibration.metrics.full_vocabulary import (
+    full_ece,
+    full_ece_from_gap_sums,
+    full_ece_interval,
+    full_ece_null,
+    full_ece_stderr,
 )
-from lm_eval_calibration.metrics.resampling import bootstrap_stderr
+from lm_eval_calibration.metrics.positions import answer_changes, position_spread
+from lm_eval_calibration.metrics.proper_scores import brier_score, brier_top_label, nll, skill_score
+from lm_eval_calibration.metrics.ranking import augrc, auprc, aurc, auroc
+from lm_eval_calibration.metrics.registry import (
+    CATALOG,
+    COMPARED,
+    CORE,
+    CORPUS_CATALOG,
+    GENERATION_CATALOG,
+    GENERATION_CORE,
+    Metric,
+    function_of,
+    functions,
+)
 from lm_eval_calibration.metrics.selective import (
     RiskCoverageCurve,
+    acc,
+    confident_error_rate,
     risk_coverage_curve,
     selective_accuracy,
     selective_accuracy_interval,
 )
 from lm_eval_calibration.metrics.strata import StratumMetric, by_stratum
+from lm_eval_calibration.metrics.token_sums import (
+    check_kept_from,
+    gap_sums,
+    gap_sums_of_positions,
+    position_gap_sums,
+)
 from lm_eval_calibration.metrics.top_k import full_ece_bounds
-from lm_eval_calibration.metrics.top_label import (
-    acc,
-    acc_stderr,
+from lm_eval_calibration.metrics.top_label_errors import (
     ace_top_label,
-    ace_top_label_stderr,
     ce_l2_debiased,
-    ce_l2_debiased_stderr,
-    confident_error_rate,
-    confident_error_rate_stderr,
     ece,
     ece_debiased,
-    ece_debiased_stderr,
-    ece_stderr,
     mce,
-    mce_stderr,
     overconfidence,
-    overconfidence_stderr,
     rms_ce,
-    rms_ce_stderr,
     smece,
-    smece_stderr,
 )
+from lm_eval_calibration.metrics.uncertainty.nulls import Null, too_few_to_tell
+from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_stderr
 
 __all__ = [
     "ACC",
     "CATALOG",
+    "COMPARED",
     "CORE",
+    "CORPUS_CATALOG",
     "GENERATION_CATALOG",
     "GENERATION_CORE",
     "RUN_FIELDS",
@@ -155,76 +89,32 @@ __all__ = [
     "Run",
     "StratumMetric",
     "acc",
-    "acc_interval",
-    "acc_stderr",
     "ace",
-    "ace_interval",
-    "ace_null",
     "ace_one_class",
-    "ace_one_class_interval",
-    "ace_one_class_null",
-    "ace_one_class_stderr",
-    "ace_stderr",
     "ace_top_label",
-    "ace_top_label_interval",
-    "ace_top_label_null",
-    "ace_top_label_stderr",
     "answer_changes",
     "augrc",
-    "augrc_interval",
-    "augrc_stderr",
     "auprc",
-    "auprc_interval",
-    "auprc_stderr",
     "aurc",
-    "aurc_interval",
-    "aurc_stderr",
     "auroc",
-    "auroc_interval",
-    "auroc_null",
-    "auroc_stderr",
     "bin_edges",
     "bin_index",
     "bootstrap_stderr",
     "brier_score",
-    "brier_score_interval",
-    "brier_score_null",
-    "brier_score_stderr",
     "brier_top_label",
-    "brier_top_label_interval",
-    "brier_top_label_null",
-    "brier_top_label_stderr",
     "by_stratum",
     "ce_l2_debiased",
-    "ce_l2_debiased_interval",
-    "ce_l2_debiased_null",
-    "ce_l2_debiased_stderr",
     "check_kept_from",
     "compare",
     "confident_error_rate",
-    "confident_error_rate_interval",
-    "confident_error_rate_null",
-    "confident_error_rate_stderr",
     "corp_decomposition",
     "corp_decomposition_stderr",
     "ece",
     "ece_debiased",
-    "ece_debiased_interval",
-    "ece_debiased_null",
-    "ece_debiased_stderr",
-    "ece_interval",
-    "ece_null",
-    "ece_stderr",
     "full_ece",
     "full_ece_bounds",
     "full_ece_choices",
-    "full_ece_choices_interval",
-    "full_ece_choices_null",
-    "full_ece_choices_stderr",
     "full_ece_from_gap_sums",
-    "full_ece_from_gap_sums_interval",
-    "full_ece_from_gap_sums_null",
-    "full_ece_from_gap_sums_stderr",
     "full_ece_interval",
     "full_ece_null",
     "full_ece_stderr",
@@ -232,42 +122,35 @@ __all__ = [
     "gap_sums_of_positions",
     "holm",
     "mce",
-    "mce_interval",
-    "mce_null",
-    "mce_stderr",
     "nll",
     "nll_decomposition",
-    "nll_interval",
-    "nll_null",
-    "nll_stderr",
     "overconfidence",
-    "overconfidence_interval",
-    "overconfidence_null",
-    "overconfidence_stderr",
     "position_gap_sums",
     "position_spread",
     "risk_coverage_curve",
     "rms_ce",
-    "rms_ce_interval",
-    "rms_ce_null",
-    "rms_ce_stderr",
     "sce",
-    "sce_interval",
-    "sce_null",
-    "sce_stderr",
     "selective_accuracy",
     "selective_accuracy_interval",
     "skill_score",
-    "skill_score_interval",
-    "skill_score_null",
-    "skill_score_stderr",
     "smece",
-    "smece_interval",
-    "smece_null",
-    "smece_stderr",
     "token_accuracy",
-    "token_accuracy_stderr",
     "token_ece",
-    "token_ece_stderr",
     "too_few_to_tell",
 ]
+__all__ += functions()  # noqa: PLE0605 - a star import gets what the registry makes, too
+
+ACC = COMPARED["acc"]
+"""Accuracy. Not in ``CATALOG``: tables have it already, from the stock task."""
+
+
+def __getattr__(name: str) -> Any:
+    """The functions of every registered metric: ``ece_stderr``, ``ece_interval``, ``ece_null``."""
+    function = function_of(name)
+    if function is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return function
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *functions()})

@@ -2,23 +2,35 @@
 
 Every function takes ``probs``, an [N, K] array or a list of N vectors whose lengths K_i may differ, and
 ``labels`` [N], the integer position of the gold choice. A class is a choice position; there are K = max K_i,
-and class k is judged on the docs that have it. ValueError names the first bad row and its value. Standard
-errors are bootstraps over docs, see :mod:`~lm_eval_calibration.metrics.resampling`.
+and class k counts the docs that have it. ValueError names the first bad row and its value.
 """
 
 import warnings
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.sparse import csr_array
 
 from lm_eval_calibration.metrics.binning import bin_index, bin_sums, equal_mass_gaps
-from lm_eval_calibration.metrics.resampling import (
-    SortedForecasts,
-    resampled_ranges,
-    sort_forecasts,
-    spread,
-    sums_stderr,
+from lm_eval_calibration.metrics.registry import metric
+from lm_eval_calibration.metrics.uncertainty.gap_vectors import (
+    choices_gaps,
+    class_bin_gaps,
+    class_range_gaps,
+    doc_sums,
+    one_class_range_gaps,
+    range_scale,
 )
+from lm_eval_calibration.metrics.uncertainty.inversion import inverted_tests
+from lm_eval_calibration.metrics.uncertainty.nulls import (
+    bins_membership,
+    drawn_errors,
+    forecasts_of_choices,
+    forecasts_of_docs,
+    ranges_membership,
+)
+from lm_eval_calibration.metrics.uncertainty.ranges import ranges_stderr, sort_forecasts
+from lm_eval_calibration.metrics.uncertainty.resampling import binned_stderr, sums_stderr
 from lm_eval_calibration.metrics.validation import (
     Choices,
     FloatArray,
@@ -29,7 +41,55 @@ from lm_eval_calibration.metrics.validation import (
     check_top_label,
 )
 
+# The formulas take gaps [..., K, n_bins]: one sample, or all draws at once. A class without docs is left out.
 
+
+def _ace(gaps: FloatArray, sizes: IntArray) -> FloatArray:
+    """``sizes`` [..., K, R]: docs in each range."""
+    errors = np.abs(gaps) / np.maximum(sizes, 1)
+    per_class = errors.sum(axis=-1) / np.maximum((sizes > 0).sum(axis=-1), 1)
+    return np.asarray(per_class.sum(axis=-1) / (sizes.sum(axis=-1) > 0).sum(axis=-1))
+
+
+def _sce(gaps: FloatArray, n_docs: FloatArray | IntArray) -> FloatArray:
+    """``n_docs`` [..., K]: docs that have the class."""
+    per_class = np.abs(gaps).sum(axis=-1) / np.maximum(n_docs, 1)
+    return np.asarray(per_class.sum(axis=-1) / (n_docs > 0).sum(axis=-1))
+
+
+def _classes(choices: Choices) -> list[IntArray]:
+    """The forecasts of each class."""
+    order = np.argsort(choices.position, kind="stable")
+    return np.split(order, np.cumsum(np.bincount(choices.position))[:-1])
+
+
+def _ace_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int) -> float:
+    classes = [sort_forecasts(choices.doc[k], choices.probs[k], choices.hits[k]) for k in _classes(choices)]
+    return ranges_stderr(_ace, classes, len(choices.n_choices), n_bins=n_bins, draws=draws, seed=seed)
+
+
+def _ace_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
+    classes, rows, columns, shares = _classes(choices), [], [], []
+    for k, member in enumerate(classes):
+        scale = range_scale(len(member), n_bins) / len(classes)
+        ranges = ranges_membership(choices.probs[member], scale).tocoo()
+        rows.append(member[ranges.row])
+        columns.append(ranges.col + k * n_bins)
+        shares.append(ranges.data)
+    entries = (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns)))
+    membership = csr_array(entries, shape=(len(choices.probs), len(classes) * n_bins))
+    return drawn_errors(forecasts_of_choices(choices), membership, seed)
+
+
+@metric(
+    "choices",
+    higher_is_better=False,
+    core=("choices",),
+    order=3,
+    stderr=_ace_stderr,
+    estimate=inverted_tests(class_range_gaps),
+    null=_ace_null,
+)
 def ace(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
     """Adaptive calibration error: 1 / (K R) sum_k sum_r |acc(r, k) - conf(r, k)| over equal-mass ranges.
 
@@ -61,17 +121,31 @@ def ace(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
     return float(_ace(np.array(gaps), np.array(sizes)))
 
 
-def ace_stderr(probs: Probs, labels: ArrayLike, *, n_bins: int = 10, draws: int = 1000, seed: int = 0) -> float:
-    """Standard error of :func:`ace`: bootstrap over docs; nan for one doc."""
-    choices = check_choices(probs, labels)
-    classes = [sort_forecasts(choices.doc[k], choices.probs[k], choices.hits[k]) for k in _classes(choices)]
-    return _ace_stderr(classes, len(choices.n_choices), n_bins=n_bins, draws=draws, seed=seed)
+def _one_class_stderr(conf: FloatArray, hit: FloatArray, *, n_bins: int, draws: int, seed: int) -> float:
+    ranked = sort_forecasts(np.arange(len(conf)), conf, hit)
+    return ranges_stderr(_ace, [ranked], len(conf), n_bins=n_bins, draws=draws, seed=seed)
 
 
+def _one_class_null(conf: FloatArray, hit: FloatArray, *, n_bins: int, seed: int) -> FloatArray:
+    membership = ranges_membership(conf, range_scale(len(conf), n_bins))
+    return drawn_errors(forecasts_of_docs(conf), membership, seed)
+
+
+@metric(
+    "top_label",
+    name="ace",
+    higher_is_better=False,
+    tables=("generation",),
+    core=("generation",),
+    order=3,
+    stderr=_one_class_stderr,
+    estimate=inverted_tests(one_class_range_gaps),
+    null=_one_class_null,
+)
 def ace_one_class(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10) -> float:
     """:func:`ace` of a generation, which has one class (K = 1): 1 / R sum_r |acc_r - conf_r|.
 
-    Unlike :func:`~lm_eval_calibration.metrics.top_label.ace_top_label` all ranges count alike, which differs
+    Unlike :func:`~lm_eval_calibration.metrics.ace_top_label` all ranges count alike, which differs
     where N is no multiple of n_bins.
 
     Args:
@@ -92,15 +166,38 @@ def ace_one_class(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10
     return float(_ace(gaps[None], sizes[None]))
 
 
-def ace_one_class_stderr(
-    confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10, draws: int = 1000, seed: int = 0
-) -> float:
-    """Standard error of :func:`ace_one_class`: bootstrap over docs; nan for one doc."""
-    conf, hit = check_top_label(confidence, correct)
-    ranked = sort_forecasts(np.arange(len(conf)), conf, hit)
-    return _ace_stderr([ranked], len(conf), n_bins=n_bins, draws=draws, seed=seed)
+def _class_cells(choices: Choices, n_bins: int) -> tuple[IntArray, int]:
+    """The (class, equal-width bin) of each forecast, and the number of classes."""
+    return choices.position * n_bins + bin_index(choices.probs, n_bins), int(choices.n_choices.max())
 
 
+def _sce_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int) -> float:
+    cell, n_classes = _class_cells(choices, n_bins)
+    present = (np.arange(n_classes) < choices.n_choices[:, None]).astype(np.float64)
+    return binned_stderr(
+        lambda gaps, docs: _sce(gaps.reshape(-1, n_classes, n_bins), np.rint(docs)),
+        doc_sums(choices, cell, n_classes * n_bins),
+        present,
+        draws=draws,
+        seed=seed,
+        strata=choices.n_choices,
+    )
+
+
+def _sce_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
+    cell, n_classes = _class_cells(choices, n_bins)
+    scale = 1 / (np.bincount(choices.position)[choices.position] * n_classes)
+    return drawn_errors(forecasts_of_choices(choices), bins_membership(cell, n_classes * n_bins, scale), seed)
+
+
+@metric(
+    "choices",
+    higher_is_better=False,
+    order=11,
+    stderr=_sce_stderr,
+    estimate=inverted_tests(class_bin_gaps),
+    null=_sce_null,
+)
 def sce(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
     """Static calibration error: 1 / K sum_k sum_m (n_mk / N_k) |acc(m, k) - conf(m, k)|, equal-width bins.
 
@@ -117,29 +214,30 @@ def sce(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
 
     Source: Nixon et al. 2019, arXiv:1904.01685.
     """
-    choices = check_choices(probs, labels)
-    n_bins, n_classes = check_n_bins(n_bins), choices.n_choices.max()
-    cell = choices.position * n_bins + bin_index(choices.probs, n_bins)
+    choices, n_bins = check_choices(probs, labels), check_n_bins(n_bins)
+    cell, n_classes = _class_cells(choices, n_bins)
     gaps = bin_sums(cell, choices.hits - choices.probs, n_classes * n_bins)
     return float(_sce(gaps.reshape(n_classes, n_bins), np.bincount(choices.position)))
 
 
-def sce_stderr(probs: Probs, labels: ArrayLike, *, n_bins: int = 10, draws: int = 1000, seed: int = 0) -> float:
-    """Standard error of :func:`sce`: bootstrap over docs; nan for one doc."""
-    choices = check_choices(probs, labels)
-    n_bins, n_classes = check_n_bins(n_bins), int(choices.n_choices.max())
-    cell = choices.position * n_bins + bin_index(choices.probs, n_bins)
-    gaps = _doc_sums(choices, cell, choices.hits - choices.probs, n_classes * n_bins)
-    present = (np.arange(n_classes) < choices.n_choices[:, None]).astype(np.float64)
-
-    def formula(totals: FloatArray) -> FloatArray:
-        gap, docs = np.split(totals, [n_classes * n_bins], axis=1)
-        return _sce(gap.reshape(-1, n_classes, n_bins), np.rint(docs))
-
-    sums = np.concatenate([gaps, present], axis=1)
-    return sums_stderr(formula, sums, draws=draws, seed=seed, strata=choices.n_choices)
+def _pooled_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int) -> float:
+    n_docs, gaps = len(choices.n_choices), doc_sums(choices, bin_index(choices.probs, n_bins), n_bins)
+    return sums_stderr(lambda t: np.abs(t).sum(axis=1) / n_docs, gaps, draws=draws, seed=seed)
 
 
+def _pooled_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
+    membership = bins_membership(bin_index(choices.probs, n_bins), n_bins, 1 / len(choices.n_choices))
+    return drawn_errors(forecasts_of_choices(choices), membership, seed)
+
+
+@metric(
+    "choices",
+    higher_is_better=False,
+    order=12,
+    stderr=_pooled_stderr,
+    estimate=inverted_tests(choices_gaps, largest=2.0),
+    null=_pooled_null,
+)
 def full_ece_choices(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
     """All forecasts of all choices pooled: (1 / N) sum_m |sum_{(i, k) in m} (1[y_i = k] - p_ik)|.
 
@@ -162,47 +260,3 @@ def full_ece_choices(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> fl
     index = bin_index(choices.probs, check_n_bins(n_bins))
     gaps = bin_sums(index, choices.hits - choices.probs, n_bins)
     return float(np.abs(gaps).sum() / len(choices.n_choices))
-
-
-def full_ece_choices_stderr(
-    probs: Probs, labels: ArrayLike, *, n_bins: int = 10, draws: int = 1000, seed: int = 0
-) -> float:
-    """Standard error of :func:`full_ece_choices`: bootstrap over docs; nan for one doc."""
-    choices = check_choices(probs, labels)
-    n_bins, n_docs = check_n_bins(n_bins), len(choices.n_choices)
-    gaps = _doc_sums(choices, bin_index(choices.probs, n_bins), choices.hits - choices.probs, n_bins)
-    return sums_stderr(lambda t: np.abs(t).sum(axis=1) / n_docs, gaps, draws=draws, seed=seed)
-
-
-def _classes(choices: Choices) -> list[IntArray]:
-    """The forecasts of each class."""
-    order = np.argsort(choices.position, kind="stable")
-    return np.split(order, np.cumsum(np.bincount(choices.position))[:-1])
-
-
-def _doc_sums(choices: Choices, cell: IntArray, values: FloatArray, n_cells: int) -> FloatArray:
-    """Sum of the values of each doc in each cell, [N, n_cells]."""
-    n_docs = len(choices.n_choices)
-    flat = choices.doc * n_cells + cell
-    return bin_sums(flat, values, n_docs * n_cells).reshape(n_docs, n_cells)
-
-
-def _ace_stderr(classes: list[SortedForecasts], n_docs: int, *, n_bins: int, draws: int, seed: int) -> float:
-    gaps, sizes = resampled_ranges(classes, n_docs, n_bins=check_n_bins(n_bins), draws=draws, seed=seed)
-    return spread(_ace(gaps, sizes), n_docs=n_docs)
-
-
-# The formulas take gaps [..., K, n_bins]: one sample, or all draws at once. A class without docs is left out.
-
-
-def _ace(gaps: FloatArray, sizes: IntArray) -> FloatArray:
-    """``sizes`` [..., K, R]: docs in each range."""
-    errors = np.abs(gaps) / np.maximum(sizes, 1)
-    per_class = errors.sum(axis=-1) / np.maximum((sizes > 0).sum(axis=-1), 1)
-    return np.asarray(per_class.sum(axis=-1) / (sizes.sum(axis=-1) > 0).sum(axis=-1))
-
-
-def _sce(gaps: FloatArray, n_docs: FloatArray | IntArray) -> FloatArray:
-    """``n_docs`` [..., K]: docs that have the class."""
-    per_class = np.abs(gaps).sum(axis=-1) / np.maximum(n_docs, 1)
-    return np.asarray(per_class.sum(axis=-1) / (n_docs > 0).sum(axis=-1))

@@ -1,36 +1,27 @@
 """Two runs compared: the difference of every metric, with an interval and a p-value.
 
-Each run's interval holds its own level, near calibration too. The interval of the difference puts the two
-together by MOVER: with estimates v_a, v_b, ends l, u and the correlation r of the estimates,
-low = (v_b - v_a) - sqrt((v_b - l_b)^2 + (u_a - v_a)^2 - 2 r (v_b - l_b) (u_a - v_a)), and high likewise. For
-means that is the t interval of the paired differences. r is that of the docs' influences where both runs
-answered the same docs, 0 where they didn't. v of a binned error is not the plug-in error but that of which the
-plug-in one would be the median, else the run with less error would look too bad.
+Each run's interval holds its own level, near calibration too; how two are put together is told in
+:mod:`~lm_eval_calibration.metrics.uncertainty.differences`.
 
 Source: Zou & Donner 2008 (MOVER); Holm 1979.
 """
 
 from collections.abc import Sequence
 from importlib.util import find_spec
-from inspect import signature
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import ndtr, ndtri
 
-from lm_eval_calibration.metrics import estimates
-from lm_eval_calibration.metrics.catalog import ACC, CATALOG, Kind
-from lm_eval_calibration.metrics.full_vocabulary import check_gap_sums
-from lm_eval_calibration.metrics.intervals import check_level
-from lm_eval_calibration.metrics.inversion import Estimate
+from lm_eval_calibration.metrics.kinds import KINDS, KindName
+from lm_eval_calibration.metrics.registry import COMPARED, Metric
+from lm_eval_calibration.metrics.uncertainty.differences import difference_of
+from lm_eval_calibration.metrics.uncertainty.intervals import check_level
 from lm_eval_calibration.metrics.validation import (
     FloatArray,
     Probs,
-    check_choices,
     check_n_bins,
     check_probability_vector,
-    check_top_label,
     undefined,
 )
 
@@ -110,25 +101,24 @@ def compare(
         ValueError: Bad input; a name that is unknown or whose arrays are missing; ``full_ece`` asked for by
             name for different or unnamed tokenizers; paired runs of different length.
     """
-    check_n_bins(n_bins)
-    check_level(level)
+    options = {"n_bins": check_n_bins(n_bins), "level": check_level(level), "seed": seed}
     comparisons = {}
     for name in comparable(a, b) if names is None else names:
-        _check_asked_for(name, a, b)
-        refusal = _refusal(a, b) if name == "full_ece" else None
+        metric = _metric(name, a, b)
+        refusal = _refusal(name, a, b) if metric.kind == "full_vocabulary" else None
         if refusal and names is not None:
             raise ValueError(refusal)
-        metric = METRICS[name]
         one, other = (_arrays(run, metric.kind) for run in (a, b))
         if paired and len(one[1]) != len(other[1]):
             raise ValueError(f"{name}: paired runs have the same docs, but a has {len(one[1])} and b {len(other[1])}")
-        options = {"n_bins": n_bins} if metric.takes_n_bins else {}
-        values = metric.value(*one, **options), metric.value(*other, **options)
+        own = {key: option for key, option in options.items() if key != "n_bins" or metric.takes_n_bins}
+        bins = {"n_bins": n_bins} if metric.takes_n_bins else {}
+        values = metric.value(*one, **bins), metric.value(*other, **bins)
         if refusal:
             comparisons[name] = Comparison(*values, *[undefined(refusal)] * 4)
             continue
-        estimated = (_estimate(name, *pair, n_bins=n_bins, level=level, seed=seed) for pair in (one, other))
-        comparisons[name] = Comparison(*values, *_difference(*estimated, paired=paired, level=level))
+        estimates = metric.estimate(*one, **own), metric.estimate(*other, **own)
+        comparisons[name] = Comparison(*values, *difference_of(*estimates, paired=paired, level=level))
     return comparisons
 
 
@@ -158,98 +148,46 @@ def holm(p_values: ArrayLike) -> FloatArray:
     return adjusted
 
 
-RUN_FIELDS: dict[Kind, tuple[str, str]] = {
-    "top_label": ("confidence", "correct"),
-    "choices": ("probs", "labels"),
-    "full_vocabulary": ("gap_sums", "n_positions"),
+RUN_FIELDS: dict[KindName, tuple[str, str]] = {
+    name: kind.arrays for name, kind in KINDS.items() if set(kind.arrays) <= set(Run._fields)
 }
 """Fields of a run that hold the two arrays of each kind of metric."""
 
-METRICS = {"acc": ACC, **CATALOG}
-"""What is compared: accuracy, and every metric."""
+
+def comparable(a: Run, b: Run) -> list[str]:
+    """Names of the metrics whose arrays both runs have, and whose package is installed."""
+    return [
+        name
+        for name, metric in COMPARED.items()
+        if _has(a, metric.kind) and _has(b, metric.kind)
+        if metric.requires is None or find_spec(metric.requires) is not None
+    ]
 
 
-def _arrays(run: Run, kind: Kind) -> tuple[Any, Any]:
+def _arrays(run: Run, kind: KindName) -> tuple[Any, Any]:
     """The two arrays of a kind; None where missing."""
     first, second = RUN_FIELDS[kind]
     return getattr(run, first), getattr(run, second)
 
 
-def _has(run: Run, kind: Kind) -> bool:
+def _has(run: Run, kind: KindName) -> bool:
     return all(array is not None for array in _arrays(run, kind))
 
 
-def comparable(a: Run, b: Run) -> list[str]:
-    """Names of the metrics whose arrays both runs have, and whose package is installed."""
-    names = [name for name, metric in METRICS.items() if _has(a, metric.kind) and _has(b, metric.kind)]
-    return [name for name in names if name != "smece" or find_spec("relplot") is not None]
+def _metric(name: str, a: Run, b: Run) -> Metric:
+    """The metric of a name, of which both runs must have the arrays."""
+    if name not in COMPARED:
+        raise ValueError(f"{name!r} is no metric; there are {', '.join(COMPARED)}")
+    metric = COMPARED[name]
+    if not (_has(a, metric.kind) and _has(b, metric.kind)):
+        raise ValueError(f"{name} needs the arrays {' and '.join(RUN_FIELDS[metric.kind])} of both runs")
+    return metric
 
 
-def _check_asked_for(name: str, a: Run, b: Run) -> None:
-    if name not in METRICS:
-        raise ValueError(f"{name!r} is no metric; there are {', '.join(METRICS)}")
-    kind = METRICS[name].kind
-    if not (_has(a, kind) and _has(b, kind)):
-        raise ValueError(f"{name} needs the arrays {' and '.join(RUN_FIELDS[kind])} of both runs")
-
-
-def _refusal(a: Run, b: Run) -> str | None:
+def _refusal(name: str, a: Run, b: Run) -> str | None:
+    """Why a metric of the vocabulary is not compared between these runs."""
     if a.tokenizer is None or b.tokenizer is None:
-        return "full_ece is compared within one tokenizer only: name the tokenizer of both runs"
+        return f"{name} is compared within one tokenizer only: name the tokenizer of both runs"
     if a.tokenizer != b.tokenizer:
-        return f"full_ece is compared within one tokenizer only, not between {a.tokenizer!r} and {b.tokenizer!r}"
+        return f"{name} is compared within one tokenizer only, not between {a.tokenizer!r} and {b.tokenizer!r}"
     return None
-
-
-def _estimate(name: str, first: ArrayLike, second: ArrayLike, *, n_bins: int, level: float, seed: int) -> Estimate:
-    """The estimate behind a metric, from unchecked arrays."""
-    function = getattr(estimates, "ece_estimate" if name == "ece_debiased" else f"{name}_estimate")
-    options = {"n_bins": n_bins, "level": level, "seed": seed, "threshold": 0.9}
-    taken = {key: value for key, value in options.items() if key in signature(function).parameters}
-    kind = METRICS[name].kind
-    if kind == "choices":
-        estimate: Estimate = function(check_choices(first, second), **taken)
-    else:
-        check = check_top_label if kind == "top_label" else check_gap_sums
-        estimate = function(*check(first, second), **taken)
-    return estimate
-
-
-def _difference(a: Estimate, b: Estimate, *, paired: bool, level: float) -> tuple[float, float, float, float]:
-    """Difference b - a, the ends of its interval, and its p-value."""
-    if np.isnan(a.value) or np.isnan(b.value):
-        nan = float("nan")
-        return nan, nan, nan, nan
-    correlation = _correlation(a.influence, b.influence) if paired else 0.0
-    if 0 in (a.low, b.low):  # what each doc does to an error near 0 is mostly noise: no gain is taken from it
-        correlation = min(correlation, 0.0)
-    difference = b.value - a.value
-    below = _combined(a.high - a.value, b, correlation)
-    above = _combined(b.high - b.value, a, correlation)
-    towards_0 = below if difference > 0 else above
-    if towards_0 == 0:
-        p_value = float(difference == 0)
-    else:
-        p_value = float(2 * ndtr(ndtri((1 - level) / 2) * abs(difference) / towards_0))
-    return difference, difference - below, difference + above, p_value
-
-
-def _combined(upward: float, other: Estimate, correlation: float) -> float:
-    """How far the difference may be off: one estimate too low by ``upward``, the other too high.
-
-    An interval that ends at 0 because nothing is below says little about how far its estimate may be off. Then
-    that is taken to be as far as upwards, or the two errors add up, whichever is less.
-    """
-    downward = other.value - other.low
-    if other.low != 0:
-        return _root_sum(upward, downward, correlation)
-    return min(upward + downward, _root_sum(upward, max(downward, other.high - other.value), correlation))
-
-
-def _root_sum(one: float, other: float, correlation: float) -> float:
-    return float(np.sqrt(max(0.0, one**2 + other**2 - 2 * correlation * one * other)))
-
-
-def _correlation(a: FloatArray, b: FloatArray) -> float:
-    spread = float(np.sqrt(np.sum(a**2) * np.sum(b**2)))
-    return float(np.clip(np.sum(a * b) / spread, -1, 1)) if spread > 0 else 0.0

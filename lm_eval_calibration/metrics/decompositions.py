@@ -1,7 +1,4 @@
-"""The log loss taken apart: what recalibration would gain, and what no temperature can.
-
-The Brier score's parts are ``corp_decomposition`` in :mod:`~lm_eval_calibration.metrics.proper_scores`.
-"""
+"""Proper scores taken apart: what recalibration would gain, and how well the model tells docs apart."""
 
 from typing import NamedTuple
 
@@ -9,7 +6,29 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lm_eval_calibration.metrics.binning import bin_sums
-from lm_eval_calibration.metrics.validation import FloatArray, Probs, check_choices, undefined
+from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_estimates, spread
+from lm_eval_calibration.metrics.validation import (
+    FloatArray,
+    Probs,
+    check_choices,
+    check_positive_integer,
+    check_top_label,
+    undefined,
+)
+
+
+class CorpDecomposition(NamedTuple):
+    """The three parts of the Brier score: miscalibration - discrimination + uncertainty.
+
+    Attributes:
+        miscalibration: What recalibration would gain, 0 (best) to 1.
+        discrimination: What the recalibrated confidence gains over always saying the accuracy, at least 0.
+        uncertainty: a (1 - a), the Brier score of always saying the accuracy a; no merit of the model.
+    """
+
+    miscalibration: float
+    discrimination: float
+    uncertainty: float
 
 
 class NllDecomposition(NamedTuple):
@@ -24,6 +43,38 @@ class NllDecomposition(NamedTuple):
     calibration: float
     refinement: float
     temperature: float
+
+
+def corp_decomposition(confidence: ArrayLike, correct: ArrayLike) -> CorpDecomposition:
+    """CORP decomposition of ``brier_top_label`` by isotonic regression x of correct on confidence.
+
+    miscalibration = S(c) - S(x), discrimination = S(a) - S(x), uncertainty = S(a), where S is the mean
+    squared distance from correct, and a the accuracy. Then
+    brier_top_label = miscalibration - discrimination + uncertainty.
+
+    Args:
+        confidence: [N] confidence of each doc, in [0, 1].
+        correct: [N] 0 or 1.
+
+    Returns:
+        The three parts, squared probabilities, each at least 0.
+
+    Raises:
+        ValueError: Bad input; the message names the row and the value.
+
+    Source: Dimitriadis, Gneiting & Jordan 2021, arXiv:2008.03033.
+    """
+    return CorpDecomposition(*_corp(*check_top_label(confidence, correct)))
+
+
+def corp_decomposition_stderr(
+    confidence: ArrayLike, correct: ArrayLike, *, draws: int = 1000, seed: int = 0
+) -> CorpDecomposition:
+    """Standard errors of the parts of :func:`corp_decomposition`: bootstrap over docs; nan for one doc."""
+    conf, hit = check_top_label(confidence, correct)
+    check_positive_integer("draws", draws, at_least=2)
+    estimates = bootstrap_estimates(_corp, conf, hit, draws=draws, seed=seed)
+    return CorpDecomposition(*(spread(part, n_docs=len(conf)) for part in estimates.T))
 
 
 def nll_decomposition(probs: Probs, labels: ArrayLike) -> NllDecomposition:
@@ -67,3 +118,15 @@ def nll_decomposition(probs: Probs, labels: ArrayLike) -> NllDecomposition:
     best = minimize_scalar(loss, bounds=(-np.log(1e3), np.log(1e3)), method="bounded", options={"xatol": 1e-9})
     refinement = min(here, float(best.fun))
     return NllDecomposition(here - refinement, refinement, float(np.exp(-best.x)))
+
+
+def _corp(conf: FloatArray, hit: FloatArray) -> tuple[float, float, float]:
+    from sklearn.isotonic import isotonic_regression
+
+    _, group, size = np.unique(conf, return_inverse=True, return_counts=True)
+    mean_hit = bin_sums(group, hit, len(size)) / size
+    recalibrated = isotonic_regression(mean_hit, sample_weight=size)[group]
+    of_model, of_recalibrated, of_accuracy = (
+        float(np.mean((forecast - hit) ** 2)) for forecast in (conf, recalibrated, hit.mean())
+    )
+    return max(0.0, of_model - of_recalibrated), max(0.0, of_accuracy - of_recalibrated), of_accuracy

@@ -1,42 +1,60 @@
-"""Proper scoring rules, and what they are made of: calibration and the power to tell docs apart.
+"""Proper scoring rules: calibration and the power to tell docs apart in one number.
 
-``brier_score`` and ``nll`` judge all choices: ``probs`` is an [N, K] array or a list of N vectors whose
-lengths may differ, ``labels`` [N] the integer position of the gold choice. The others judge the confidence:
+``brier_score`` and ``nll`` score all choices: ``probs`` is an [N, K] array or a list of N vectors whose
+lengths may differ, ``labels`` [N] the integer position of the gold choice. The others score the confidence:
 [N] numbers in [0, 1], and ``correct`` [N], 0 or 1. ValueError names the first bad row and its value.
 """
-
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lm_eval_calibration.metrics.binning import bin_sums
-from lm_eval_calibration.metrics.resampling import bootstrap_estimates, bootstrap_stderr, mean_stderr, spread
+from lm_eval_calibration.metrics.registry import metric
+from lm_eval_calibration.metrics.uncertainty.gap_vectors import calibrated_variance
+from lm_eval_calibration.metrics.uncertainty.intervals import (
+    Estimate,
+    mean_estimate,
+    t_interval,
+    t_quantile,
+    undefined_estimate,
+)
+from lm_eval_calibration.metrics.uncertainty.nulls import drawn_totals, forecasts_of_choices, forecasts_of_docs
+from lm_eval_calibration.metrics.uncertainty.resampling import mean_of
 from lm_eval_calibration.metrics.validation import (
     Choices,
     FloatArray,
     Probs,
     check_choices,
-    check_positive_integer,
     check_top_label,
     undefined,
 )
 
 
-class CorpDecomposition(NamedTuple):
-    """The three parts of the Brier score: miscalibration - discrimination + uncertainty.
-
-    Attributes:
-        miscalibration: What recalibration would gain, 0 (best) to 1.
-        discrimination: What the recalibrated confidence gains over always saying the accuracy, at least 0.
-        uncertainty: a (1 - a), the Brier score of always saying the accuracy a; no merit of the model.
-    """
-
-    miscalibration: float
-    discrimination: float
-    uncertainty: float
+def _doc_brier(choices: Choices) -> FloatArray:
+    return bin_sums(choices.doc, (choices.probs - choices.hits) ** 2, len(choices.n_choices))
 
 
+def _brier_variance(choices: Choices) -> FloatArray:
+    """Variance of each doc's score, were it calibrated."""
+    n_docs, p = len(choices.n_choices), choices.probs
+    square, cube = bin_sums(choices.doc, p**2, n_docs), bin_sums(choices.doc, p**3, n_docs)
+    return 4 * (cube - square**2)
+
+
+def _brier_null(choices: Choices, *, seed: int) -> FloatArray:
+    gold = drawn_totals(forecasts_of_choices(choices), choices.probs, seed)
+    return np.asarray(1 + (np.sum(choices.probs**2) - 2 * gold) / len(choices.n_choices))
+
+
+@metric(
+    "choices",
+    higher_is_better=False,
+    core=("choices",),
+    order=1,
+    stderr=mean_of(_doc_brier),
+    estimate=t_interval(_doc_brier, _brier_variance, limits=(0, 2)),
+    null=_brier_null,
+)
 def brier_score(probs: Probs, labels: ArrayLike) -> float:
     """Brier score over all choices: mean_i sum_k (p_ik - 1[y_i = k])^2, the harness's own convention.
 
@@ -55,11 +73,27 @@ def brier_score(probs: Probs, labels: ArrayLike) -> float:
     return float(np.mean(_doc_brier(check_choices(probs, labels))))
 
 
-def brier_score_stderr(probs: Probs, labels: ArrayLike) -> float:
-    """Standard error of :func:`brier_score`: sd over docs (ddof=1) / sqrt(N); nan for one doc."""
-    return mean_stderr(_doc_brier(check_choices(probs, labels)))
+def _doc_nll(choices: Choices) -> FloatArray:
+    gold = choices.probs[choices.hits == 1]
+    with np.errstate(divide="ignore"):
+        return np.asarray(-np.log(gold) + 0.0)  # + 0.0: a certain model has 0, not -0
 
 
+def _nll_estimate(choices: Choices, *, level: float) -> Estimate:
+    n_docs, p, values = len(choices.n_choices), choices.probs, _doc_nll(choices)
+    if not np.isfinite(values).all():
+        return undefined_estimate(n_docs, "an interval of nll needs finite values: some gold choice has probability 0")
+    log_p = np.log(np.maximum(p, 1e-300))
+    entropy, square = bin_sums(choices.doc, p * log_p, n_docs), bin_sums(choices.doc, p * log_p**2, n_docs)
+    return mean_estimate(values, square - entropy**2, level=level, limits=(0, np.inf))
+
+
+def _nll_null(choices: Choices, *, seed: int) -> FloatArray:
+    loss = -np.log(np.maximum(choices.probs, 1e-300))
+    return drawn_totals(forecasts_of_choices(choices), loss, seed) / len(choices.n_choices)
+
+
+@metric("choices", higher_is_better=False, order=8, stderr=mean_of(_doc_nll), estimate=_nll_estimate, null=_nll_null)
 def nll(probs: Probs, labels: ArrayLike) -> float:
     """Negative log-likelihood of the gold choice: mean_i -log p_{i, y_i}.
 
@@ -76,11 +110,30 @@ def nll(probs: Probs, labels: ArrayLike) -> float:
     return float(np.mean(_doc_nll(check_choices(probs, labels))))
 
 
-def nll_stderr(probs: Probs, labels: ArrayLike) -> float:
-    """Standard error of :func:`nll`: sd over docs (ddof=1) / sqrt(N); nan for one doc or an infinite one."""
-    return mean_stderr(_doc_nll(check_choices(probs, labels)))
+def _squares(conf: FloatArray, hit: FloatArray) -> FloatArray:
+    return np.asarray((conf - hit) ** 2)
 
 
+def _squares_variance(conf: FloatArray, hit: FloatArray) -> FloatArray:
+    """Variance of each doc's square, were it calibrated."""
+    return np.asarray(calibrated_variance(conf, len(conf)) * (1 - 2 * conf) ** 2)
+
+
+def _squares_null(conf: FloatArray, hit: FloatArray, *, seed: int) -> FloatArray:
+    totals = drawn_totals(forecasts_of_docs(conf), 1 - 2 * conf, seed)
+    return np.asarray((np.sum(conf**2) + totals) / len(conf))
+
+
+@metric(
+    "top_label",
+    higher_is_better=False,
+    core=("generation",),
+    in_place_of="brier_score",
+    order=7,
+    stderr=mean_of(_squares),
+    estimate=t_interval(_squares, _squares_variance, limits=(0, 1)),
+    null=_squares_null,
+)
 def brier_top_label(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Brier score of the confidence: mean_i (c_i - h_i)^2.
 
@@ -94,16 +147,42 @@ def brier_top_label(confidence: ArrayLike, correct: ArrayLike) -> float:
     Raises:
         ValueError: Bad input; the message names the row and the value.
     """
-    conf, hit = check_top_label(confidence, correct)
-    return float(np.mean((conf - hit) ** 2))
+    return float(np.mean(_squares(*check_top_label(confidence, correct))))
 
 
-def brier_top_label_stderr(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Standard error of :func:`brier_top_label`: sd over docs (ddof=1) / sqrt(N); nan for one doc."""
-    conf, hit = check_top_label(confidence, correct)
-    return mean_stderr((conf - hit) ** 2)
+def _no_skill(hit: FloatArray) -> str | None:
+    return "skill_score is undefined: accuracy is 0 or 1" if hit.mean() in (0, 1) else None
 
 
+def _skill_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
+    """Delta method on the means of (c - h)^2 and h, with a t quantile."""
+    if reason := _no_skill(hit):
+        return undefined_estimate(len(conf), reason)
+    accuracy, square = hit.mean(), _squares(conf, hit)
+    spread = accuracy * (1 - accuracy)
+    value = 1 - square.mean() / spread
+    influence = -(square - square.mean()) / spread + square.mean() * (1 - 2 * accuracy) * (hit - accuracy) / spread**2
+    half = t_quantile(level, len(conf)) * np.std(influence, ddof=1) / np.sqrt(len(conf))
+    return Estimate(float(value), float(value - half), float(min(1, value + half)), influence)
+
+
+def _skill_null(conf: FloatArray, hit: FloatArray, *, seed: int) -> FloatArray:
+    weights = np.column_stack([1 - 2 * conf, np.ones(len(conf))])
+    squares, accuracy = drawn_totals(forecasts_of_docs(conf), weights, seed).T / len(conf)
+    spread = accuracy * (1 - accuracy)
+    ratio = np.full(len(spread), np.nan)
+    np.divide(np.mean(conf**2) + squares, spread, out=ratio, where=spread > 1e-12)
+    return np.asarray(1 - ratio)
+
+
+@metric(
+    "top_label",
+    higher_is_better=True,
+    core=("generation",),
+    order=21,
+    estimate=_skill_estimate,
+    null=_skill_null,
+)
 def skill_score(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Brier skill: 1 - mean_i (c_i - h_i)^2 / (a (1 - a)), a the accuracy.
 
@@ -120,74 +199,8 @@ def skill_score(confidence: ArrayLike, correct: ArrayLike) -> float:
 
     Source: Murphy 1973.
     """
-    value = _skill_score(*check_top_label(confidence, correct))
-    return undefined("skill_score is undefined: accuracy is 0 or 1") if np.isnan(value) else value
-
-
-def skill_score_stderr(confidence: ArrayLike, correct: ArrayLike, *, draws: int = 1000, seed: int = 0) -> float:
-    """Standard error of :func:`skill_score`: bootstrap over docs; nan where accuracy is 0 or 1."""
     conf, hit = check_top_label(confidence, correct)
-    if np.isnan(_skill_score(conf, hit)):
-        return undefined("skill_score is undefined: accuracy is 0 or 1")
-    return bootstrap_stderr(_skill_score, conf, hit, draws=draws, seed=seed)
-
-
-def corp_decomposition(confidence: ArrayLike, correct: ArrayLike) -> CorpDecomposition:
-    """CORP decomposition of :func:`brier_top_label` by isotonic regression x of correct on confidence.
-
-    miscalibration = S(c) - S(x), discrimination = S(a) - S(x), uncertainty = S(a), where S is the mean
-    squared distance from correct, and a the accuracy. Then
-    brier_top_label = miscalibration - discrimination + uncertainty.
-
-    Args:
-        confidence: [N] confidence of each doc, in [0, 1].
-        correct: [N] 0 or 1.
-
-    Returns:
-        The three parts, squared probabilities, each at least 0.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
-
-    Source: Dimitriadis, Gneiting & Jordan 2021, arXiv:2008.03033.
-    """
-    return CorpDecomposition(*_corp(*check_top_label(confidence, correct)))
-
-
-def corp_decomposition_stderr(
-    confidence: ArrayLike, correct: ArrayLike, *, draws: int = 1000, seed: int = 0
-) -> CorpDecomposition:
-    """Standard errors of the parts of :func:`corp_decomposition`: bootstrap over docs; nan for one doc."""
-    conf, hit = check_top_label(confidence, correct)
-    check_positive_integer("draws", draws, at_least=2)
-    estimates = bootstrap_estimates(_corp, conf, hit, draws=draws, seed=seed)
-    return CorpDecomposition(*(spread(part, n_docs=len(conf)) for part in estimates.T))
-
-
-def _doc_brier(choices: Choices) -> FloatArray:
-    return bin_sums(choices.doc, (choices.probs - choices.hits) ** 2, len(choices.n_choices))
-
-
-def _doc_nll(choices: Choices) -> FloatArray:
-    gold = choices.probs[choices.hits == 1]
-    with np.errstate(divide="ignore"):
-        return np.asarray(-np.log(gold) + 0.0)  # + 0.0: a certain model has 0, not -0
-
-
-def _skill_score(conf: FloatArray, hit: FloatArray) -> float:
+    if reason := _no_skill(hit):
+        return undefined(reason)
     accuracy = hit.mean()
-    if accuracy in (0, 1):
-        return float("nan")
     return float(1 - np.mean((conf - hit) ** 2) / (accuracy * (1 - accuracy)))
-
-
-def _corp(conf: FloatArray, hit: FloatArray) -> tuple[float, float, float]:
-    from sklearn.isotonic import isotonic_regression
-
-    _, group, size = np.unique(conf, return_inverse=True, return_counts=True)
-    mean_hit = bin_sums(group, hit, len(size)) / size
-    recalibrated = isotonic_regression(mean_hit, sample_weight=size)[group]
-    of_model, of_recalibrated, of_accuracy = (
-        float(np.mean((forecast - hit) ** 2)) for forecast in (conf, recalibrated, hit.mean())
-    )
-    return max(0.0, of_model - of_recalibrated), max(0.0, of_accuracy - of_recalibrated), of_accuracy

@@ -6,12 +6,121 @@ ValueError that names the first bad row and its value. Tied docs count as the me
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import xlogy
 
 from lm_eval_calibration.metrics.binning import bin_sums, tie_means
-from lm_eval_calibration.metrics.resampling import bootstrap_stderr
+from lm_eval_calibration.metrics.registry import metric
+from lm_eval_calibration.metrics.uncertainty.intervals import (
+    Estimate,
+    area_estimate,
+    logit_interval,
+    t_quantile,
+    undefined_estimate,
+    z_quantile,
+)
+from lm_eval_calibration.metrics.uncertainty.nulls import drawn_totals, forecasts_of_docs
 from lm_eval_calibration.metrics.validation import FloatArray, check_top_label, undefined
 
 
+def _one_class(hit: FloatArray) -> str | None:
+    reason = f"auroc is undefined: every doc is {'correct' if hit[0] else 'wrong'}"
+    return reason if hit.min() == hit.max() else None
+
+
+def _midranks(values: FloatArray) -> FloatArray:
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(values))
+
+
+def _placements(conf: FloatArray, hit: FloatArray) -> FloatArray:
+    """Share of the docs of the other class that each correct doc beats, or that beat each wrong doc (ties half)."""
+    rank, right = _midranks(conf), hit == 1
+    placements = np.empty(len(conf))
+    placements[right] = (rank[right] - _midranks(conf[right])) / np.count_nonzero(~right)
+    placements[~right] = 1 - (rank[~right] - _midranks(conf[~right])) / np.count_nonzero(right)
+    return placements
+
+
+def _delong_variance(placements: FloatArray, hit: FloatArray) -> float:
+    """var(V10) / m + var(V01) / n over the m correct and the n wrong docs, at least two of each."""
+    v10, v01 = placements[hit == 1], placements[hit == 0]
+    return float(np.var(v10, ddof=1) / len(v10) + np.var(v01, ddof=1) / len(v01))
+
+
+def _auroc_stderr(conf: FloatArray, hit: FloatArray) -> float:
+    """DeLong's, with midranks; nan where auroc is undefined, 0 or 1, or one doc alone is correct or wrong.
+
+    Source: DeLong et al. 1988; by midranks as in Sun & Xu 2014.
+    """
+    if reason := _one_class(hit):
+        return undefined(reason)
+    placements = _placements(conf, hit)
+    if placements[hit == 1].mean() in (0, 1):
+        return undefined("auroc_stderr is undefined: confidence separates correct from wrong docs completely")
+    if min(hit.sum(), len(hit) - hit.sum()) < 2:
+        return undefined("auroc_stderr is undefined: it needs two correct and two wrong docs")
+    return float(np.sqrt(_delong_variance(placements, hit)))
+
+
+def _auroc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
+    """DeLong's standard error on the logit scale; Newcombe's interval where there is none.
+
+    Complete separation, one confidence for all, or one doc of a class leave DeLong without a variance. In
+    Newcombe's interval it is Hanley and McNeil's at the hypothesised value.
+    """
+    if reason := _one_class(hit):
+        return undefined_estimate(len(conf), reason)
+    placements = _placements(conf, hit)
+    n_right, n_wrong = int(hit.sum()), int(len(hit) - hit.sum())
+    value = float(placements[hit == 1].mean())
+    influence = (placements - value) * len(conf) / np.where(hit == 1, n_right, n_wrong)
+    if min(n_right, n_wrong) > 1:
+        variance = _delong_variance(placements, hit)
+        if variance > 0 and 0 < value < 1:
+            quantile = t_quantile(level, 2 * min(n_right, n_wrong))
+            return Estimate(value, *logit_interval(value, float(np.sqrt(variance)), quantile), influence)
+    return Estimate(value, *_newcombe(value, n_right, n_wrong, z_quantile(level)), influence)
+
+
+def _newcombe(value: float, n_right: int, n_wrong: int, z: float) -> tuple[float, float]:
+    """Areas whose own standard error puts the observed one z of them away (Newcombe 2006, method 5)."""
+    from scipy.optimize import brentq
+
+    n = (n_right + n_wrong) / 2 - 1
+
+    def distance(area: float) -> float:
+        spread = 1 + n * (1 - area) / (2 - area) + n * area / (1 + area)
+        return (value - area) ** 2 - z**2 * area * (1 - area) * spread / (n_right * n_wrong)
+
+    edge = 1e-12  # distance is 0 at 0 and 1 itself where that is the value
+    low = brentq(distance, 0, min(value, 1 - edge)) if value > 0 else 0.0
+    high = brentq(distance, max(value, edge), 1) if value < 1 else 1.0
+    return float(low), float(high)
+
+
+def _auroc_null(conf: FloatArray, hit: FloatArray, *, seed: int) -> FloatArray:
+    """How well the confidence of a calibrated model would rank.
+
+    A low p-value says that confidence tells right from wrong answers less well than its own values promise.
+    """
+    weights = np.column_stack([_midranks(conf), np.ones(len(conf))])
+    rank_sum, right = drawn_totals(forecasts_of_docs(conf), weights, seed).T
+    pairs = right * (len(conf) - right)
+    drawn = np.full(len(pairs), np.nan)
+    np.divide(rank_sum - right * (right + 1) / 2, pairs, out=drawn, where=pairs > 0.5)
+    return drawn
+
+
+@metric(
+    "top_label",
+    higher_is_better=True,
+    core=("choices", "generation"),
+    order=5,
+    stderr=_auroc_stderr,
+    estimate=_auroc_estimate,
+    null=_auroc_null,
+)
 def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Area under the ROC curve: P(c of a correct doc > c of a wrong one) + 1/2 P(they are equal).
 
@@ -27,44 +136,37 @@ def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
         ValueError: Bad input; the message names the row and the value.
     """
     conf, hit = check_top_label(confidence, correct)
-    if hit.min() == hit.max():
-        return undefined(_one_class(hit))
-    return _auroc(conf, hit)
+    if reason := _one_class(hit):
+        return undefined(reason)
+    return float(_placements(conf, hit)[hit == 1].mean())
 
 
-def auroc_stderr(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Standard error of :func:`auroc` by DeLong, with midranks: sqrt(var(V10) / m + var(V01) / n).
+def _errors_by_confidence(conf: FloatArray, hit: FloatArray) -> FloatArray:
+    """Errors of the docs, most confident first; tied docs have their mean error."""
+    order = np.argsort(-conf, kind="stable")
+    return tie_means(conf, 1 - hit)[order]
 
-    V10_i is the share of the n wrong docs that correct doc i beats (ties half), V01_j the share of the m
-    correct docs that beat wrong doc j; variances with ddof=1.
 
-    Args:
-        confidence: [N] confidence of each doc, in [0, 1].
-        correct: [N] 0 or 1.
+def _aurc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
+    """E[wrong_i L_i], L_i the mean of -log u over the shares a < u < b that doc i and its ties take.
 
-    Returns:
-        In the unit of auroc; nan with UndefinedMetricWarning where auroc is undefined, 0 or 1, or where only
-        one doc is correct or only one is wrong.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
-
-    Source: DeLong et al. 1988; by midranks as in Sun & Xu 2014.
+    One more doc above a group of ties moves both of its ends up, one more doc in it moves b.
     """
-    conf, hit = check_top_label(confidence, correct)
-    if hit.min() == hit.max():
-        return undefined(_one_class(hit))
-    if _auroc(conf, hit) in (0, 1):
-        return undefined("auroc_stderr is undefined: confidence separates correct from wrong docs completely")
-    right, wrong = conf[hit == 1], conf[hit == 0]
-    if min(len(right), len(wrong)) < 2:
-        return undefined("auroc_stderr is undefined: it needs two correct and two wrong docs")
-    rank = midranks(conf)
-    v10 = (rank[hit == 1] - midranks(right)) / len(wrong)
-    v01 = 1 - (rank[hit == 0] - midranks(wrong)) / len(right)
-    return float(np.sqrt(np.var(v10, ddof=1) / len(right) + np.var(v01, ddof=1) / len(wrong)))
+    wrong = 1 - hit
+    _, group, size = np.unique(-conf, return_inverse=True, return_counts=True)
+    n_docs, b = len(conf), np.cumsum(size) / len(conf)
+    a = np.append(0, b[:-1])
+    mean_log = (b - xlogy(b, b) - a + xlogy(a, a)) * n_docs / size
+    mass = bin_sums(group, wrong, len(size)) / size  # per share of docs
+    by_b = -mass * (np.log(b) + mean_log)
+    by_a = mass * (np.log(a, out=np.zeros(len(a)), where=a > 0) + mean_log) * (a > 0)
+    at_or_below = np.cumsum(by_b[::-1])[::-1]
+    below = np.cumsum(by_a[::-1])[::-1] - by_a
+    influence = wrong * mean_log[group] + (at_or_below + below)[group]
+    return area_estimate(aurc(conf, hit), influence, level=level, largest=1)
 
 
+@metric("top_label", higher_is_better=False, order=16, has_null=False, estimate=_aurc_estimate)
 def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Area under the risk-coverage curve: mean over n = 1..N of the error rate of the n most confident docs.
 
@@ -80,14 +182,30 @@ def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
 
     Source: Geifman & El-Yaniv 2017, arXiv:1705.08500.
     """
-    return _aurc(*check_top_label(confidence, correct))
+    errors = np.cumsum(_errors_by_confidence(*check_top_label(confidence, correct)))
+    return float(np.mean(errors / np.arange(1, len(errors) + 1)))
 
 
-def aurc_stderr(confidence: ArrayLike, correct: ArrayLike, *, draws: int = 1000, seed: int = 0) -> float:
-    """Standard error of :func:`aurc`: bootstrap over docs; nan for one doc."""
-    return bootstrap_stderr(_aurc, *check_top_label(confidence, correct), draws=draws, seed=seed)
+def _mean_below(conf: FloatArray, values: FloatArray) -> FloatArray:
+    """For each doc i the mean over j of values_j where c_j < c_i, half of it where c_j = c_i."""
+    _, group = np.unique(conf, return_inverse=True)
+    totals = bin_sums(group, values, int(group.max()) + 1)
+    return np.asarray((np.cumsum(totals) - totals / 2)[group] / len(conf))
 
 
+def _mean_above(conf: FloatArray, values: FloatArray) -> FloatArray:
+    """For each doc i the mean over j of values_j where c_j > c_i, half of it where c_j = c_i."""
+    return np.asarray(values.mean() - _mean_below(conf, values))
+
+
+def _augrc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
+    """E[wrong_i (1 - u_i)], u_i the share of docs above doc i (ties half)."""
+    wrong = 1 - hit
+    influence = wrong * _mean_below(conf, np.ones(len(conf))) + _mean_above(conf, wrong)
+    return area_estimate(augrc(conf, hit), influence, level=level, largest=0.5)
+
+
+@metric("top_label", higher_is_better=False, order=17, has_null=False, estimate=_augrc_estimate)
 def augrc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Area under the generalized risk-coverage curve: (share of docs both answered and wrong) over coverage.
 
@@ -105,14 +223,30 @@ def augrc(confidence: ArrayLike, correct: ArrayLike) -> float:
 
     Source: Traub et al. 2024, arXiv:2407.01032.
     """
-    return _augrc(*check_top_label(confidence, correct))
+    errors = _errors_by_confidence(*check_top_label(confidence, correct))
+    half_way = np.cumsum(errors) - errors / 2  # trapezium between one doc and the next
+    return float(half_way.sum() / len(errors) ** 2)
 
 
-def augrc_stderr(confidence: ArrayLike, correct: ArrayLike, *, draws: int = 1000, seed: int = 0) -> float:
-    """Standard error of :func:`augrc`: bootstrap over docs; nan for one doc."""
-    return bootstrap_stderr(_augrc, *check_top_label(confidence, correct), draws=draws, seed=seed)
+def _none_correct(hit: FloatArray) -> str | None:
+    return None if hit.any() else "auprc is undefined: no doc is correct"
 
 
+def _auprc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
+    """E[h_i r_i / u_i] / E[h], r_i the share of docs that are correct and above doc i (ties half)."""
+    if reason := _none_correct(hit):
+        return undefined_estimate(len(conf), reason)
+    value, above, right = auprc(conf, hit), _mean_above(conf, np.ones(len(conf))), _mean_above(conf, hit)
+    influence = (
+        hit * right / above
+        + hit * _mean_below(conf, hit / above)
+        - _mean_below(conf, hit * right / above**2)
+        - value * hit
+    ) / hit.mean()
+    return area_estimate(value, influence, level=level, largest=1)
+
+
+@metric("top_label", higher_is_better=True, order=18, has_null=False, estimate=_auprc_estimate)
 def auprc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Area under the precision-recall curve: mean over correct docs of the accuracy down to their rank.
 
@@ -129,57 +263,18 @@ def auprc(confidence: ArrayLike, correct: ArrayLike) -> float:
     Raises:
         ValueError: Bad input; the message names the row and the value.
     """
-    value = _auprc(*check_top_label(confidence, correct))
-    return undefined("auprc is undefined: no doc is correct") if np.isnan(value) else value
-
-
-def auprc_stderr(confidence: ArrayLike, correct: ArrayLike, *, draws: int = 1000, seed: int = 0) -> float:
-    """Standard error of :func:`auprc`: bootstrap over docs; nan for one doc or where none is correct."""
     conf, hit = check_top_label(confidence, correct)
-    if not hit.any():
-        return undefined("auprc is undefined: no doc is correct")
-    return bootstrap_stderr(_auprc, conf, hit, draws=draws, seed=seed)
+    if reason := _none_correct(hit):
+        return undefined(reason)
+    return _mean_precision(conf, hit)
 
 
-def midranks(values: FloatArray) -> FloatArray:
-    """Ranks 1..N in ascending order; equal values share the mean of their ranks."""
-    _, group, size = np.unique(values, return_inverse=True, return_counts=True)
-    middle: FloatArray = np.cumsum(size) - (size - 1) / 2
-    return middle[group]
-
-
-def _auroc(conf: FloatArray, hit: FloatArray) -> float:
-    n_right = hit.sum()
-    n_wrong = len(hit) - n_right
-    rank_sum = midranks(conf)[hit == 1].sum()
-    return float((rank_sum - n_right * (n_right + 1) / 2) / (n_right * n_wrong))
-
-
-def _errors_by_confidence(conf: FloatArray, hit: FloatArray) -> FloatArray:
-    """Errors of the docs, most confident first; tied docs have their mean error."""
-    order = np.argsort(-conf, kind="stable")
-    return tie_means(conf, 1 - hit)[order]
-
-
-def _aurc(conf: FloatArray, hit: FloatArray) -> float:
-    errors = np.cumsum(_errors_by_confidence(conf, hit))
-    return float(np.mean(errors / np.arange(1, len(errors) + 1)))
-
-
-def _augrc(conf: FloatArray, hit: FloatArray) -> float:
-    errors = _errors_by_confidence(conf, hit)
-    half_way = np.cumsum(errors) - errors / 2  # trapezium between one doc and the next
-    return float(half_way.sum() / len(errors) ** 2)
-
-
-def _auprc(conf: FloatArray, hit: FloatArray) -> float:
+def _mean_precision(conf: FloatArray, hit: FloatArray) -> float:
     """Mean over the orders of tied docs.
 
     Of a group of g tied docs, q of them correct, after n docs with r correct, the j-th is correct with
     probability q / g, and then r + 1 + (j - 1) (q - 1) / (g - 1) of the first n + j are, on average.
     """
-    if not hit.any():
-        return float("nan")
     _, group, size = np.unique(-conf, return_inverse=True, return_counts=True)
     right = bin_sums(group, hit, len(size))
     before, right_before = np.cumsum(size) - size, np.cumsum(right) - right
@@ -187,7 +282,3 @@ def _auprc(conf: FloatArray, hit: FloatArray) -> float:
     n, g = np.arange(len(hit)), np.repeat(np.arange(len(size)), size)
     expected_right = right_before[g] + 1 + (n - before[g]) * others[g]
     return float(np.sum((right / size)[g] * expected_right / (n + 1)) / hit.sum())
-
-
-def _one_class(hit: FloatArray) -> str:
-    return f"auroc is undefined: every doc is {'correct' if hit[0] else 'wrong'}"

@@ -1,18 +1,27 @@
-"""Answering only where confident enough: accuracy at a coverage, and the whole risk-coverage curve.
+"""Answering only where confident enough: accuracy with and without a threshold, at a coverage, and the whole curve.
 
 Every function takes ``confidence`` [N], numbers in [0, 1], and ``correct`` [N], 0 or 1 (bool too), and raises
 ValueError that names the first bad row and its value. Tied docs count as the mean over their orders.
 """
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
-from scipy.special import ndtri
+from numpy.typing import ArrayLike, NDArray
 
 from lm_eval_calibration.metrics.binning import tie_means
-from lm_eval_calibration.metrics.intervals import Interval, check_level
-from lm_eval_calibration.metrics.validation import FloatArray, check_probability, check_top_label
+from lm_eval_calibration.metrics.registry import metric
+from lm_eval_calibration.metrics.uncertainty.intervals import (
+    Estimate,
+    Interval,
+    check_level,
+    undefined_estimate,
+    wilson_interval,
+)
+from lm_eval_calibration.metrics.uncertainty.nulls import drawn_totals, forecasts_of_docs
+from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_stderr, mean_stderr
+from lm_eval_calibration.metrics.validation import FloatArray, check_probability, check_top_label, undefined
 
 
 class RiskCoverageCurve(NamedTuple):
@@ -27,6 +36,100 @@ class RiskCoverageCurve(NamedTuple):
     coverage: FloatArray
     risk: FloatArray
     threshold: FloatArray
+
+
+def _acc_stderr(conf: FloatArray, hit: FloatArray) -> float:
+    return mean_stderr(hit)
+
+
+def _acc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
+    rate = float(hit.mean())
+    return Estimate(rate, *wilson_interval(rate, len(conf), level), hit - rate)
+
+
+@metric(
+    "top_label",
+    higher_is_better=True,
+    tables=(),
+    order=0,
+    has_null=False,
+    stderr=_acc_stderr,
+    estimate=_acc_estimate,
+)
+def acc(confidence: ArrayLike, correct: ArrayLike) -> float:
+    """Accuracy, mean of h_i: what the other metrics stand beside. The confidences have no influence.
+
+    Args:
+        confidence: [N] confidence of each doc, in [0, 1].
+        correct: [N] 0 or 1.
+
+    Returns:
+        A share, 0 to 1 (best). Of multiple-choice docs it is the harness's ``acc``.
+
+    Raises:
+        ValueError: Bad input; the message names the row and the value.
+    """
+    return float(np.mean(check_top_label(confidence, correct)[1]))
+
+
+def _confident(conf: FloatArray, threshold: float) -> tuple[NDArray[np.bool_], str | None]:
+    """The docs that reach the threshold, and why the metric is undefined where none does."""
+    member = conf >= check_probability("threshold", threshold)
+    reason = f"confident_error_rate is undefined: no doc has confidence >= {threshold}"
+    return member, None if member.any() else reason
+
+
+def _confident_stderr(conf: FloatArray, hit: FloatArray, *, threshold: float, draws: int, seed: int) -> float:
+    """A bootstrap; nan where fewer than two docs reach the threshold."""
+    if np.count_nonzero(_confident(conf, threshold)[0]) < 2:
+        return undefined(f"a standard error needs at least two docs with confidence >= {threshold}")
+    return bootstrap_stderr(partial(_error_rate, threshold=threshold), conf, hit, draws=draws, seed=seed)
+
+
+def _confident_estimate(conf: FloatArray, hit: FloatArray, *, threshold: float, level: float) -> Estimate:
+    member, reason = _confident(conf, threshold)
+    if reason:
+        return undefined_estimate(len(conf), reason)
+    n, rate = int(np.count_nonzero(member)), float(np.mean(1 - hit[member]))
+    return Estimate(rate, *wilson_interval(rate, n, level), member * (1 - hit - rate) * len(conf) / n)
+
+
+def _confident_null(conf: FloatArray, hit: FloatArray, *, threshold: float, seed: int) -> FloatArray:
+    member = (conf >= threshold).astype(np.float64)
+    return np.asarray(1 - drawn_totals(forecasts_of_docs(conf), member, seed) / member.sum())
+
+
+def _error_rate(conf: FloatArray, hit: FloatArray, threshold: float) -> float:
+    confident = hit[conf >= threshold]
+    return float(np.mean(1 - confident)) if confident.size else float("nan")
+
+
+@metric(
+    "top_label",
+    higher_is_better=False,
+    order=20,
+    stderr=_confident_stderr,
+    estimate=_confident_estimate,
+    null=_confident_null,
+)
+def confident_error_rate(confidence: ArrayLike, correct: ArrayLike, *, threshold: float = 0.9) -> float:
+    """Error rate among the docs answered with confidence: mean of 1 - h_i over c_i >= threshold.
+
+    Args:
+        confidence: [N] confidence of each doc, in [0, 1].
+        correct: [N] 0 or 1.
+        threshold: Confidence from which a doc counts, in [0, 1].
+
+    Returns:
+        A rate, 0 (best) to 1; nan with UndefinedMetricWarning where no doc reaches the threshold. For a
+        calibrated model it is at most 1 - threshold on average.
+
+    Raises:
+        ValueError: Bad input; the message names the row and the value.
+    """
+    conf, hit = check_top_label(confidence, correct)
+    _, reason = _confident(conf, threshold)
+    return undefined(reason) if reason else _error_rate(conf, hit, threshold)
 
 
 def risk_coverage_curve(confidence: ArrayLike, correct: ArrayLike) -> RiskCoverageCurve:
@@ -76,10 +179,7 @@ def selective_accuracy_interval(
     """Interval of :func:`selective_accuracy` in the population's most confident share: Wilson's."""
     answered = _n_answered(coverage, len(np.atleast_1d(np.asarray(confidence))))
     rate = selective_accuracy(confidence, correct, coverage=coverage)
-    square = float(ndtri((1 - check_level(level)) / 2)) ** 2
-    middle = (rate + square / (2 * answered)) / (1 + square / answered)
-    half = np.sqrt(square * (rate * (1 - rate) / answered + square / (4 * answered**2))) / (1 + square / answered)
-    return float(max(0, min(rate, middle - half))), float(min(1, max(rate, middle + half)))
+    return wilson_interval(rate, answered, check_level(level))
 
 
 def _n_answered(coverage: float, n_docs: int) -> int:

@@ -7,7 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from lm_eval_calibration.metrics.comparison import METRICS, RUN_FIELDS, Run, comparable, compare, holm
+from lm_eval_calibration.metrics.comparison import RUN_FIELDS, Run, comparable, compare, holm
+from lm_eval_calibration.metrics.registry import COMPARED
 from lm_eval_calibration.metrics.validation import IntArray
 
 
@@ -84,7 +85,7 @@ def by_stratum(
 
 
 def _with_interval(run: Run, name: str, options: dict[str, Any]) -> tuple[float, float, float]:
-    metric = METRICS[name]
+    metric = COMPARED[name]
     arrays = [getattr(run, field) for field in RUN_FIELDS[metric.kind]]
     bins = {"n_bins": options["n_bins"]} if metric.takes_n_bins else {}
     with warnings.catch_warnings():

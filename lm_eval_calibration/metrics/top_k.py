@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lm_eval_calibration.metrics.binning import bin_index
-from lm_eval_calibration.metrics.full_vocabulary import gap_sums_of_positions
+from lm_eval_calibration.metrics.token_sums import gap_sums_of_positions
 from lm_eval_calibration.metrics.validation import SUM_TOLERANCE, FloatArray, check_n_bins, check_probability_vector
 
 

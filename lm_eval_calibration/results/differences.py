@@ -6,7 +6,7 @@ from typing import NamedTuple
 from lm_eval_calibration import metrics
 from lm_eval_calibration.results.provenance import Unlike
 
-METRICS = {"acc": metrics.ACC, **metrics.CATALOG}
+METRICS = metrics.COMPARED
 """Metrics that are compared, accuracy first."""
 
 POOLED = "all"

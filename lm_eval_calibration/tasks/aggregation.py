@@ -10,7 +10,7 @@ from lm_eval_calibration import metrics
 from lm_eval_calibration.harness.log import warn_of_task, warn_once
 from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.metrics import Metric
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import ChoicesRecord, GenerationRecord, Record
 from lm_eval_calibration.tasks.confidences.registry import sources
 from lm_eval_calibration.tasks.confidences.table_rows import Part, TableMetric, View
 
@@ -82,7 +82,7 @@ class MetricStatistic(Statistic):
 
     def _why_none(self, pool: DocPool) -> str:
         seen = pool.records if self.view is None else list(self.view(pool.records))
-        if any(doc.kind == "multiple_choice" for doc in seen):
+        if any(isinstance(doc, ChoicesRecord) for doc in seen):
             return "no doc has a sound gold label"
         if self.metric.kind != "top_label":
             return "no doc has a token of a reference answer"
@@ -93,9 +93,9 @@ class MetricStatistic(Statistic):
 
 _LEFT_OUT: dict[str, Callable[[Record], bool]] = {
     "{n} of {total} docs have a gold label outside their choices ({docs}); they count in acc and in no calibration "
-    "metric": lambda record: record.generation is None and record.gold is None,
+    "metric": lambda record: isinstance(record, ChoicesRecord) and record.gold is None,
     "{n} of {total} generated answers are empty ({docs}) and have no confidence; they count in acc and in no metric of "
-    "confidence": lambda record: record.generation is not None and record.generation.token_log_probs == (),
+    "confidence": lambda record: isinstance(record, GenerationRecord) and record.generation.token_log_probs == (),
 }
 """What is said of docs that metrics leave out, and which docs these are."""
 

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
 
-from lm_eval_calibration.backends import CorpusScores, TokenScores, set_shared_prefixes, set_temperatures
+from lm_eval_calibration.backends import CorpusScores, TokenScores
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.aggregation import Logged
 from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pools import NO_FILTER, Statistic
 from lm_eval_calibration.harness.ranks import tolerate_missing_metrics, with_borrowed_doc
 from lm_eval_calibration.harness.run import current_run
-from lm_eval_calibration.records.record import KEPT_PROB, RECORD_KEY, Record
+from lm_eval_calibration.records import KEPT_PROB, RECORD_KEY, Record
 from lm_eval_calibration.tasks import registration
 from lm_eval_calibration.tasks.aggregation import MetricStatistic
 from lm_eval_calibration.tasks.bounds import BOUNDS, Bound
@@ -94,12 +94,8 @@ class BaseTask(CheckedTask):
                 "Samples are not logged: the table is complete, but no metric can be computed again (with other bins, "
                 "say), compared doc by doc or recalibrated from this run. Add --log_samples --output_path DIR."
             )
-        if run.lm is not None:  # one forward serves several tasks: if one of them shares nothing, none does
-            tasks = [task for task in run.tasks.values() if isinstance(task, BaseTask)]
-            set_shared_prefixes(run.lm, all(task.options.shared_prefixes for task in tasks))
-            set_temperatures(run.lm, any(task.options.temperatures for task in tasks))
-            if kwargs.get("world_size", 1) > 1:
-                tolerate_missing_metrics(run.lm)
+        if run.lm is not None and kwargs.get("world_size", 1) > 1:
+            tolerate_missing_metrics(run.lm)
         self._available, self._logged = {}, set()
         # With --samples the harness numbers the chosen docs from 0, in the data set's order.
         self._sample_ids = sorted(set(kwargs.get("samples") or ()))
@@ -109,6 +105,7 @@ class BaseTask(CheckedTask):
         self._check_cached_requests()
         for request in self._instances:  # here, since --cache_requests may have kept them for another version
             self._make_ours(request)
+            self._set_wishes(request)
 
     def _prepare(self, lm: Any) -> None:
         """Get ready for a run, whose backend this is (None outside a run): requests are built next."""
@@ -121,6 +118,10 @@ class BaseTask(CheckedTask):
     @abstractmethod
     def _make_ours(self, request: Any) -> None:
         """Make a request one of our types."""
+
+    def _set_wishes(self, request: Any) -> None:
+        """Let a request tell the backend what this task's options ask of it."""
+        request.shared_prefixes, request.temperatures = self.options.shared_prefixes, self.options.temperatures
 
     # --- results -----------------------------------------------------------------------------------------------------
 

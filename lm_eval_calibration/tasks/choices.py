@@ -8,11 +8,10 @@ from lm_eval.api.metrics import mean
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import hash_string
 
-from lm_eval_calibration.backends import GENERATION_REQUEST_TYPE, REQUEST_TYPE, TokenScores
+from lm_eval_calibration.backends import GENERATION_REQUEST_TYPE, SCORING_REQUEST_TYPE, TokenScores
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.metrics import CATALOG
-from lm_eval_calibration.records.record import Record
-from lm_eval_calibration.records.stated import Asked
+from lm_eval_calibration.records import ChoicesRecord, StatedConfidence
 from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.confidences.elicitation import FollowUpElicitation, ScoredChoices
@@ -85,7 +84,7 @@ class ChoiceTask(BaseTask):
 
     def _make_ours(self, request: Any) -> None:
         is_written = isinstance(request.args[1], Mapping)  # settings of a generation, in place of a continuation
-        request.request_type = GENERATION_REQUEST_TYPE if is_written else REQUEST_TYPE
+        request.request_type = GENERATION_REQUEST_TYPE if is_written else SCORING_REQUEST_TYPE
 
     def _check_cached_requests(self) -> None:
         for request in self._instances:
@@ -153,7 +152,7 @@ class ChoiceTask(BaseTask):
                 replies.setdefault(added_by[0], {}).setdefault(added_by[1], []).append(result)
         return answers, replies
 
-    def _record(self, doc: dict[str, Any], results: Sequence[Any], replies: Replies) -> Record:
+    def _record(self, doc: dict[str, Any], results: Sequence[Any], replies: Replies) -> ChoicesRecord:
         choices = self.doc_to_choice(doc)
         gold = gold_index(self.doc_to_text(doc) if self.multiple_input else self.doc_to_target(doc), choices)
         answers = results[: len(choices)]  # acc_mutual_info asks for unconditional ones too, after these
@@ -167,10 +166,9 @@ class ChoiceTask(BaseTask):
             fields |= self._distributions(scores)
             if self.options.temperatures:
                 fields["temperatures"] = on_grid(answers, gold, self.options.n_bins)
-        return Record(
+        return ChoicesRecord(
             **identity,
             prompt_hash=hash_string(request.arguments[0]) if request else "",
-            kind="multiple_choice",
             log_likelihoods=log_likelihoods,
             gold=gold,
             choice_lengths=tuple(len(choice) for choice in choices),
@@ -182,7 +180,7 @@ class ChoiceTask(BaseTask):
         """Return the record's fields that confidence sources read in the replies to their requests."""
         answer = int(np.argmax(scored.log_likelihoods))  # the first of equals, as the harness counts
         fields: dict[str, Any] = {}
-        stated: dict[str, Asked] = {}
+        stated: dict[str, StatedConfidence] = {}
         for elicitation in self.elicitations:
             of_source = replies.get(elicitation.name, {})
             if not isinstance(elicitation, FollowUpElicitation):

@@ -1,9 +1,7 @@
 """Answers that the model writes: how sure of their tokens it is, and whether they are right."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 from lm_eval.api.instance import Instance
@@ -11,25 +9,24 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import apply_template, hash_string
 
 from lm_eval_calibration.backends import (
-    FOLLOWED_UP_REQUEST_TYPE,
+    FOLLOW_UP_REQUEST_TYPE,
     GENERATION_REQUEST_TYPE,
-    REQUEST_TYPE,
+    SCORING_REQUEST_TYPE,
     GeneratedText,
     TokenScores,
-    scores_texts,
+    can_score_texts,
 )
 from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.code_eval import CODE_EVAL
 from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pools import Statistic
-from lm_eval_calibration.records.generation import Generation, Sample
-from lm_eval_calibration.records.record import OTHER_FILTER, RECORD_KEY, Record
+from lm_eval_calibration.records import OTHER_FILTER, RECORD_KEY, Generation, GenerationRecord, Sample
+from lm_eval_calibration.tasks import views
 from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.configuration import Configuration
-from lm_eval_calibration.tasks.filtered_answers import FilteredText, FilteredTexts, knowing_request
-from lm_eval_calibration.tasks.generation_metrics import TOKEN_ACCURACY, TokenAccuracy
-from lm_eval_calibration.tasks.views import means
+from lm_eval_calibration.tasks.filtered_answers import FilteredText, FilteredTexts, answers_of_samples, knowing_request
+from lm_eval_calibration.tasks.token_metrics import TOKEN_ACCURACY, accuracy_of_references
 
 _REFERENCE = 1
 """Number of a doc's request that scores the reference answer; the one that generates is 0."""
@@ -50,7 +47,12 @@ class GeneratedAnswerTask(BaseTask):
 
     def __init__(self, calibration: Configuration) -> None:
         super().__init__(calibration)
-        ours = {*self.calibration.metrics, *means(), TOKEN_ACCURACY, *(["acc"] if self.calibration.adds_acc else [])}
+        ours = {
+            *self.calibration.metrics,
+            *views.means(),
+            TOKEN_ACCURACY,
+            *(["acc"] if self.calibration.adds_acc else []),
+        }
         self._stock_metrics = {name: fn for name, fn in self._metric_fn_list.items() if name not in ours}
         names = [ensemble.name for ensemble in self._filters]
         self.judged_filter = self.options.filter or names[0]
@@ -71,7 +73,7 @@ class GeneratedAnswerTask(BaseTask):
         return ("acc", *self.calibration.metrics, *reference, *self.requested_means)
 
     def _statistic(self, name: str) -> Statistic:
-        return TokenAccuracy() if name == TOKEN_ACCURACY else super()._statistic(name)
+        return accuracy_of_references() if name == TOKEN_ACCURACY else super()._statistic(name)
 
     def _reference(self, doc: dict[str, Any]) -> str | None:
         """Return the text whose tokens are scored, delimiter included; None where the task has none."""
@@ -91,7 +93,7 @@ class GeneratedAnswerTask(BaseTask):
     def _prepare(self, lm: Any) -> None:
         super()._prepare(lm)
         self._has_reference = self._reference(self.task_docs[0]) is not None
-        if self._has_reference and lm is not None and not scores_texts(lm):
+        if self._has_reference and lm is not None and not can_score_texts(lm):
             self._has_reference = False
             warn_once(
                 f"{self.task_name}: the backend scores no text that it is given: full_ece and token_accuracy of the "
@@ -114,9 +116,9 @@ class GeneratedAnswerTask(BaseTask):
 
     def _make_ours(self, request: Any) -> None:
         if request.idx == _REFERENCE:
-            request.request_type = REQUEST_TYPE
+            request.request_type = SCORING_REQUEST_TYPE
         elif self.elicitations:
-            request.request_type = FOLLOWED_UP_REQUEST_TYPE
+            request.request_type = FOLLOW_UP_REQUEST_TYPE
             request.follow_ups = partial(self._follow_ups, request)
         else:
             request.request_type = GENERATION_REQUEST_TYPE
@@ -124,14 +126,17 @@ class GeneratedAnswerTask(BaseTask):
     def _follow_ups(self, request: Instance, text: str) -> list[Instance]:
         """Return the requests that question an answer, those of one source after those of another."""
         found = [pair for elicitation in self.elicitations for pair in elicitation.about(request.args[0], text)]
-        return [
+        follow_ups = [
             Instance(request_type, request.doc, arguments, number, request.metadata)
             for number, (request_type, arguments) in enumerate(found)
         ]
+        for follow_up in follow_ups:
+            self._set_wishes(follow_up)
+        return follow_ups
 
     def _replies(self, text: Any) -> dict[str, Sequence[Any]]:
         """Return the replies to the questions about a text, by source; none of a text from a file."""
-        replies, found = getattr(text, "asked", ()), {}
+        replies, found = getattr(text, "follow_up_answers", ()), {}
         for elicitation in self.elicitations if replies else ():
             found[elicitation.name] = replies[: elicitation.n_requests]
             replies = replies[elicitation.n_requests :]
@@ -152,7 +157,8 @@ class GeneratedAnswerTask(BaseTask):
                 instance.filtered_resps[ensemble.name] = known
             for instance in references:
                 instance.filtered_resps[ensemble.name] = instance.resps[0]
-        self._sample_answers = self._answers_of_samples(written)
+        ensemble = next(ensemble for ensemble in self._filters if ensemble.name == self.judged_filter)
+        self._sample_answers = answers_of_samples(written, ensemble, self.calibration.where)
         if getattr(self, "UNSAFE_CODE", False) and not self._predicts_only:
             with CODE_EVAL.collecting():
                 for instance in written:
@@ -168,29 +174,6 @@ class GeneratedAnswerTask(BaseTask):
         scores = [answer for answer in references if isinstance(answer, TokenScores)]
         self._has_distributions = len(scores) == len(references) and all(score.has_distributions for score in scores)
         self._full_ece_is_exact = self._settles_full_ece(scores)
-
-    def _answers_of_samples(self, written: Sequence[Instance]) -> dict[int, list[Any]]:
-        """Return what the filter makes of each sample of a doc alone, where there are several."""
-        alone = [
-            SimpleNamespace(resps=[text], doc=instance.doc, filtered_resps={}, doc_id=instance.doc_id)
-            for instance in written
-            if len(instance.resps) > 1
-            for text in instance.resps
-        ]
-        if not alone:
-            return {}
-        ensemble = next(ensemble for ensemble in self._filters if ensemble.name == self.judged_filter)
-        try:
-            ensemble.apply(alone)
-        except AssertionError as error:  # take_first_k wants k samples
-            raise TaskError(
-                f"{self.calibration.where}: the filter {self.judged_filter} can't make an answer of one sample alone "
-                f"({error}); name another with metadata.calibration.filter"
-            ) from error
-        answers: dict[int, list[Any]] = {}
-        for sample in alone:
-            answers.setdefault(sample.doc_id, []).append(sample.filtered_resps[self.judged_filter])
-        return answers
 
     # --- results -----------------------------------------------------------------------------------------------------
 
@@ -211,22 +194,22 @@ class GeneratedAnswerTask(BaseTask):
             ours.append(TOKEN_ACCURACY)
             if "full_ece" in self.calibration.metrics and not self._full_ece_is_exact:
                 ours += BOUNDS
-        acc = {"acc": self._accuracy(record, stock)} if self.calibration.adds_acc else {}
-        logged[TOKEN_ACCURACY] = "unavailable"
-        return self._result(record, {**stock, **acc, **self._means_of(record)}, ours, logged)
+        means = stock | self._means_of(record)
+        if self.calibration.adds_acc:
+            means["acc"] = float(stock[self._correct_metric(stock)])
+            if record.correct is not None:
+                means["acc"] = float(record.correct)
+        return self._result(record, means, ours, {**logged, TOKEN_ACCURACY: "unavailable"})
 
     def _answered_elicitations(self) -> Iterator[Any]:
         return (elicitation for elicitation in self.elicitations if elicitation.name in self._answered)
 
-    def _is_available(self, row: Any, record: Record) -> bool:
+    def _is_available(self, row: Any, record: GenerationRecord) -> bool:
         if row.source.suffix:
             return bool(row.source.is_in(record))
         if row.metric.kind != "full_vocabulary":
             return self._has_probabilities
         return self._has_reference and self._has_distributions and self._full_ece_is_exact
-
-    def _accuracy(self, record: Record, stock: Mapping[str, Any]) -> float:
-        return float(stock[self._correct_metric(stock)] if record.correct is None else record.correct)
 
     def outcomes(self, requests: Sequence[Instance], texts: Sequence[str]) -> list[int | None]:
         """Return whether answers are right, by the filter and the metric that score them: 1 or 0.
@@ -244,18 +227,13 @@ class GeneratedAnswerTask(BaseTask):
         answers = [(request.doc, request.filtered_resps[self.judged_filter].plain()) for request in requests]
         return [self._correct(self._stock_results(doc, answer)) for doc, answer in answers]
 
-    @contextmanager
-    def _only_stock_metrics(self) -> Iterator[None]:
-        """The harness computes every listed metric of an answer; ours are none of one answer alone."""
+    def _stock_results(self, doc: dict[str, Any], answer: Any) -> dict[str, Any]:
+        # The harness computes every listed metric of an answer; ours are none of one answer alone.
         listed, self._metric_fn_list = self._metric_fn_list, self._stock_metrics
         try:
-            yield
+            results: dict[str, Any] = ConfigurableTask.process_results(self, doc, [answer])
         finally:
             self._metric_fn_list = listed
-
-    def _stock_results(self, doc: dict[str, Any], answer: Any) -> dict[str, Any]:
-        with self._only_stock_metrics():
-            results: dict[str, Any] = ConfigurableTask.process_results(self, doc, [answer])
         return results
 
     def _correct_metric(self, stock: Mapping[str, Any]) -> str:
@@ -276,7 +254,7 @@ class GeneratedAnswerTask(BaseTask):
 
     def _answer_record(
         self, doc: dict[str, Any], request: Instance, stock: Mapping[str, Any], scores: TokenScores | None
-    ) -> Record:
+    ) -> GenerationRecord:
         identity = self._identity(doc, request)
         samples = () if self._predicts_only else self._samples(doc, request)
         correct = None if self._predicts_only else samples[0].correct if samples else self._correct(stock)
@@ -289,10 +267,9 @@ class GeneratedAnswerTask(BaseTask):
         elif self._has_reference and self._has_distributions:  # no token of a reference
             fields = {"log_probs": (), "large_probs": ()}
         replies = self._replies(text)
-        return Record(
+        return GenerationRecord(
             **identity,
             prompt_hash=hash_string(request.arguments[0]),
-            kind="generation",
             generation=Generation(
                 text_hash=hash_string(str(text)),
                 metric="" if self._predicts_only else self._correct_metric(stock),

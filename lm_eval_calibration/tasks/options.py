@@ -9,7 +9,7 @@ from lm_eval_calibration import __version__
 from lm_eval_calibration.backends import MAX_BINS
 from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.metrics import CATALOG
-from lm_eval_calibration.records.record import DEFINITION_VERSION
+from lm_eval_calibration.records import DEFINITION_VERSION
 from lm_eval_calibration.tasks.confidences.option import Option, flag, text, whole_number
 from lm_eval_calibration.tasks.confidences.registry import sources
 
@@ -119,8 +119,9 @@ def check_metric(name: Any, location: str, others: Iterable[str] = ()) -> None:
     """
     if not isinstance(name, str) or name not in CATALOG:
         raise TaskError(f"{location} has {name!r}{nearest(name, [*CATALOG, *others])}; there are {', '.join(CATALOG)}")
-    if name == "smece" and find_spec("relplot") is None:
-        raise TaskError(f"{location} has smece, which needs: pip install 'lm-eval-calibration[smece]'")
+    requires = CATALOG[name].requires
+    if requires is not None and find_spec(requires) is None:
+        raise TaskError(f"{location} has {name}, which needs: pip install 'lm-eval-calibration[{name}]'")
 
 
 def merged(*metadata: Mapping[str, Any] | None) -> dict[str, Any]:

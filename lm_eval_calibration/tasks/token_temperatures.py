@@ -7,7 +7,7 @@ import numpy as np
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.backends import TEMPERATURES, TokenScores
-from lm_eval_calibration.records.temperature_grid import TokenTemperatures
+from lm_eval_calibration.records import TokenTemperatures
 
 
 def on_grid(answers: Sequence[Any], gold: int, n_bins: int) -> TokenTemperatures | None:

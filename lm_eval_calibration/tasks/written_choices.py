@@ -10,7 +10,7 @@ from lm_eval.api.instance import Instance
 
 from lm_eval_calibration.backends import TokenScores
 from lm_eval_calibration.errors import TaskError
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import GenerationRecord
 from lm_eval_calibration.tasks.confidences.choice_slots import are_labels
 from lm_eval_calibration.tasks.configuration import Configuration
 from lm_eval_calibration.tasks.docs import bad_choices, gold_index, problem_of_choices
@@ -77,7 +77,7 @@ class WrittenChoiceTask(GeneratedAnswerTask):
 
     def _answer_record(
         self, doc: dict[str, Any], request: Instance, stock: Mapping[str, Any], scores: TokenScores | None
-    ) -> Record:
+    ) -> GenerationRecord:
         record = super()._answer_record(doc, request, stock, scores)
         if self._named(doc, str(request.resps[0])) is None:
             undefined = {source.name for source in self.sources if source.needs_named_choice}
@@ -88,7 +88,7 @@ class WrittenChoiceTask(GeneratedAnswerTask):
                     for name, stated in record.stated.items()
                 },
             )
-        if record.generation is not None and gold_index(self.doc_to_target(doc), self.doc_to_choice(doc)) is None:
+        if gold_index(self.doc_to_target(doc), self.doc_to_choice(doc)) is None:
             record = replace(record, generation=replace(record.generation, correct=None))  # a broken label
         return record
 

@@ -9,19 +9,18 @@ from typer.testing import CliRunner
 from lm_eval_calibration.cli import app
 from lm_eval_calibration.demo.check import compare, verdict
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import ChoicesRecord
 
 runner = CliRunner()
 
 
-def make_records(n: int = 4) -> list[Record]:
+def make_records(n: int = 4) -> list[ChoicesRecord]:
     return [
-        Record(
+        ChoicesRecord(
             task="t_calibration",
             doc_id=i,
             doc_hash=f"doc {i}",
             prompt_hash=f"prompt {i}",
-            kind="multiple_choice",
             log_likelihoods=(-1.0, -2.0 - i, -3.0),
             gold=i % 3,
         )
@@ -71,7 +70,10 @@ def test_a_suspect_backend_never_agrees() -> None:
     assert verdict(compare(records, make_records())) == "shifted"
 
 
-@pytest.mark.parametrize(("shifted", "exit_code", "said"), [(False, 0, "they agree"), (True, 1, "THEY DISAGREE")])
+@pytest.mark.parametrize(
+    ("shifted", "exit_code", "said"),
+    [(False, 0, "they agree"), pytest.param(True, 1, "THEY DISAGREE", marks=pytest.mark.slow)],
+)
 def test_check_of_a_server(gpt2_lm: Any, tmp_path: Path, shifted: bool, exit_code: int, said: str) -> None:
     pytest.importorskip("aiohttp", reason="servers need `pip install 'lm-eval[api]'`")
     gpt2_lm.tokenizer.save_pretrained(tmp_path)

@@ -18,6 +18,10 @@ TOP_LABEL = sorted(m.name for m in metrics.CATALOG.values() if m.kind == "top_la
 CHOICES = sorted(m.name for m in metrics.CATALOG.values() if m.kind == "choices")
 
 
+def value_and_stderr(name):
+    return metrics.CATALOG[name].value, metrics.CATALOG[name].stderr
+
+
 # Bins
 
 
@@ -240,7 +244,7 @@ BAD_TOP_LABEL = [
 
 @pytest.mark.parametrize(("confidence", "correct", "message"), BAD_TOP_LABEL)
 def test_bad_top_label(confidence, correct, message):
-    functions = [f for name in TOP_LABEL for f in metrics.CATALOG[name][3:5]]
+    functions = [f for name in TOP_LABEL for f in value_and_stderr(name)]
     functions += [metrics.corp_decomposition, metrics.corp_decomposition_stderr]
     functions += [metrics.ace_one_class, metrics.ace_one_class_stderr]
     for function in functions:
@@ -282,7 +286,7 @@ BAD_CHOICES = [
 @pytest.mark.parametrize(("probs", "labels", "message"), BAD_CHOICES)
 def test_bad_choices(probs, labels, message):
     for name in CHOICES:
-        for function in metrics.CATALOG[name][3:5]:
+        for function in value_and_stderr(name):
             with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
                 function(probs, labels)
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.metrics import full_vocabulary
+from lm_eval_calibration.metrics import token_sums
 
 EXACT = {"abs": 1e-12, "rel": 0}
 
@@ -60,7 +60,7 @@ def test_gap_sums_by_hand():
 def test_blocks_of_rows_do_not_matter(block, monkeypatch):
     probs, targets = token_probs(50, 500)
     whole = metrics.position_gap_sums(probs, targets)
-    monkeypatch.setattr(full_vocabulary, "BLOCK", block)
+    monkeypatch.setattr(token_sums, "BLOCK", block)
     assert np.array_equal(whole, metrics.position_gap_sums(probs, targets))
     probs[33, 4] = np.nan
     with pytest.raises(ValueError, match=re.escape("probs[33][4] is nan")):

@@ -8,7 +8,8 @@ from scipy import stats
 from sklearn.exceptions import UndefinedMetricWarning
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.metrics import CATALOG, estimates, gap_vectors, inversion
+from lm_eval_calibration.metrics import CATALOG
+from lm_eval_calibration.metrics.uncertainty import gap_vectors, inversion
 from lm_eval_calibration.metrics.validation import check_choices, check_top_label
 
 EXACT = {"abs": 1e-12, "rel": 0}
@@ -47,8 +48,8 @@ def vector_of(sample, name, n_bins=10):
     function, _ = VECTORS[name]
     data = arrays(sample, name)
     if len(data[0]) and name in ("ece", "ace_top_label", "ace_one_class"):
-        return function(*check_top_label(*data), n_bins)
-    return function(check_choices(*data), n_bins)
+        return function(*check_top_label(*data), n_bins=n_bins)
+    return function(check_choices(*data), n_bins=n_bins)
 
 
 @pytest.mark.parametrize("name", VECTORS)
@@ -65,7 +66,7 @@ def test_root_gaps_add_up_to_rms_ce_and_full_ece_gaps_to_full_ece(make_sample):
     assert np.sqrt(np.sum(root.gaps**2)) == pytest.approx(metrics.rms_ce(conf, hit), **EXACT)
     gaps, n = arrays(sample, "full_ece")
     doc_gaps, doc_n = gaps.reshape(100, 3, -1).sum(axis=1), n.reshape(100, 3).sum(axis=1)
-    vector = gap_vectors.vocabulary_gaps(doc_gaps, doc_n)
+    vector = gap_vectors.ratio_gaps(doc_gaps, doc_n)
     value = metrics.full_ece_from_gap_sums(doc_gaps, doc_n)
     assert np.abs(vector.gaps).sum() == pytest.approx(value, **EXACT)
 
@@ -79,8 +80,8 @@ def test_the_influence_gives_the_covariance_that_the_bootstrap_gives(make_sample
         if name == "rms_ce":
             return gap_vectors.root_gaps(conf, hit, metrics.bin_index(conf, 5), 5)
         if name in ("ece", "ace_top_label", "ace_one_class"):
-            return VECTORS[name][0](conf, hit, 5)
-        return VECTORS[name][0](check_choices([sample.probs[i] for i in rows], sample.labels[rows]), 5)
+            return VECTORS[name][0](conf, hit, n_bins=5)
+        return VECTORS[name][0](check_choices([sample.probs[i] for i in rows], sample.labels[rows]), n_bins=5)
 
     rng = np.random.default_rng(0)
     here = vector(np.arange(3000))
@@ -105,7 +106,7 @@ def test_range_membership_is_fractional_in_a_tie_and_one_hot_elsewhere():
 def test_influence_functions_are_the_derivative_in_the_weight_of_a_doc(make_sample, name):
     sample = make_sample(200, seed=9, ties=True)
     conf, hit = check_top_label(sample.confidence, sample.correct)
-    influence = getattr(estimates, f"{name}_estimate")(conf, hit, level=0.95).influence
+    influence = CATALOG[name].estimate(conf, hit).influence
     assert abs(influence.mean()) < 1e-12
     copies, n = 200, len(conf)
     conf_many, hit_many = np.repeat(conf, copies), np.repeat(hit, copies)

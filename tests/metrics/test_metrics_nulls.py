@@ -7,7 +7,8 @@ import pytest
 from sklearn.exceptions import UndefinedMetricWarning
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.metrics import CATALOG, Null, nulls, too_few_to_tell
+from lm_eval_calibration.metrics import CATALOG, Null, full_vocabulary, too_few_to_tell
+from lm_eval_calibration.metrics.uncertainty import nulls, resampling
 
 WITH_NULL = [name for name in CATALOG if CATALOG[name].null is not None]
 
@@ -65,7 +66,7 @@ def test_the_null_of_ece_is_what_the_definitions_say():
 def test_above_the_limit_the_normal_draws_agree_with_the_exact_ones(make_sample, monkeypatch, name):
     sample = make_sample(1500, k=5, ragged=name in ("ace", "sce", "brier_score"))
     exact = CATALOG[name].null(*arrays(sample, name))
-    monkeypatch.setattr(nulls, "EXACT_DOCS", 100)
+    monkeypatch.setattr(resampling, "EXACT_DOCS", 100)
     normal = CATALOG[name].null(*arrays(sample, name))
     assert normal != exact
     assert normal.mean == pytest.approx(exact.mean, rel=0.05)
@@ -99,7 +100,7 @@ def test_bins_of_single_positions_are_read_off_their_gap_sums(make_sample):
     row = np.repeat(np.arange(200), 12)
     cell = row * 10 + metrics.bin_index(sample.probs.ravel(), 10)
     masses = np.bincount(cell, sample.probs.ravel(), 2000).reshape(200, 10)
-    found = nulls._bin_masses(gaps)
+    found = full_vocabulary._bin_masses(gaps)
     one_bin = masses.max(axis=1) > 1 - 1e-9
     assert found[one_bin] == pytest.approx(0)
     assert found[~one_bin] == pytest.approx(masses[~one_bin], abs=1e-12)

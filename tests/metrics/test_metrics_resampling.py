@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lm_eval_calibration.metrics import resampling
+from lm_eval_calibration.metrics.uncertainty import ranges, resampling
 
 
 def test_sums_up_to_a_few_stops():
@@ -13,15 +13,15 @@ def test_sums_up_to_a_few_stops():
     stops[0], stops[1], stops[2, :5] = 0, 40, 17  # nothing, everything, the same several times
     stops[-1, :2] = 40, 0
     expected = [[row[:stop].sum() for stop in row_stops] for row, row_stops in zip(values, stops, strict=True)]
-    np.testing.assert_allclose(resampling._sums_up_to(values, stops), expected, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(ranges._sums_up_to(values, stops), expected, rtol=0, atol=1e-13)
 
 
 @pytest.mark.parametrize("levels", [5, 40, 10**9], ids=["ties", "few ties", "no ties"])
 def test_ranges_of_weighted_docs_are_those_of_the_repeated_docs(levels):
     rng = np.random.default_rng(1)
     forecasts, outcomes = rng.integers(0, levels, 60) / levels, rng.integers(0, 2, 60).astype(float)
-    ranked = resampling.sort_forecasts(np.arange(60), forecasts, outcomes)
-    gaps, sizes = resampling.exact_ranges([ranked], 60, n_bins=7, draws=30, seed=3)
+    ranked = ranges.sort_forecasts(np.arange(60), forecasts, outcomes)
+    gaps, sizes = ranges.exact_ranges([ranked], 60, n_bins=7, draws=30, seed=3)
     weights = np.concatenate(list(resampling.resampling_weights(60, 30, 3)))
     for draw, weight in enumerate(weights):
         repeated = np.repeat(np.arange(60), weight)
@@ -58,19 +58,17 @@ def test_moments_of_cells_are_those_of_their_indicators():
     n_docs, n_cells = 200, 5
     members = [np.arange(n_docs), rng.permutation(n_docs), rng.permutation(n_docs)[:150]]
     classes = [
-        resampling.sort_forecasts(
-            docs, rng.integers(0, 30, len(docs)) / 30, rng.integers(0, 2, len(docs)).astype(float)
-        )
+        ranges.sort_forecasts(docs, rng.integers(0, 30, len(docs)) / 30, rng.integers(0, 2, len(docs)).astype(float))
         for docs in members
     ]
     features = []
     for forecasts in classes:
-        cells = resampling._cells(forecasts, n_cells)
+        cells = ranges._cells(forecasts, n_cells)
         counts, gaps = np.zeros((2, n_docs, cells.max() + 1))
         counts[forecasts.docs, cells], gaps[forecasts.docs, cells] = 1, forecasts.gaps
         features += [counts, gaps]
     matrix = np.concatenate(features, axis=1)
-    totals, covariance, starts = resampling._cell_moments(classes, n_docs, n_cells)
+    totals, covariance, starts = ranges._cell_moments(classes, n_docs, n_cells)
     np.testing.assert_allclose(totals, matrix.sum(axis=0), rtol=0, atol=1e-12)
     np.testing.assert_allclose(covariance, n_docs * np.cov(matrix, rowvar=False, ddof=0), rtol=0, atol=1e-11)
     assert starts == np.cumsum([0, *(2 * counts.shape[1] for counts in features[::2])]).tolist()

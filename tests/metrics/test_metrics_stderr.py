@@ -7,7 +7,7 @@ import pytest
 from sklearn.exceptions import UndefinedMetricWarning
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.metrics import resampling
+from lm_eval_calibration.metrics.uncertainty import ranges, resampling
 from lm_eval_calibration.metrics.validation import check_choices
 
 EXACT = {"abs": 1e-12, "rel": 0}
@@ -219,12 +219,12 @@ def test_normal_ranges_agree_with_the_exact_bootstrap(large):
     n_docs, n_bins = len(large.labels), 10
     choices = check_choices(large.probs, large.labels)
     classes = [
-        resampling.sort_forecasts(choices.doc[k], choices.probs[k], choices.hits[k])
+        ranges.sort_forecasts(choices.doc[k], choices.probs[k], choices.hits[k])
         for k in (np.flatnonzero(choices.position == k) for k in range(choices.n_choices.max()))
     ]
-    exact = resampling.exact_ranges(classes, n_docs, n_bins=n_bins, draws=1000, seed=0)
-    for per_range in (resampling.MIN_CELLS_PER_RANGE, resampling.CELLS_PER_RANGE):
-        drawn = resampling.normal_ranges(classes, n_docs, n_bins=n_bins, n_cells=per_range * n_bins, draws=1000, seed=0)
+    exact = ranges.exact_ranges(classes, n_docs, n_bins=n_bins, draws=1000, seed=0)
+    for per_range in (ranges.MIN_CELLS_PER_RANGE, ranges.CELLS_PER_RANGE):
+        drawn = ranges.normal_ranges(classes, n_docs, n_bins=n_bins, n_cells=per_range * n_bins, draws=1000, seed=0)
         aces = [(np.abs(gaps) / sizes).mean(axis=(1, 2)) for gaps, sizes in (exact, drawn)]
         assert_same_distribution(*aces)
         for k, class_docs in enumerate(classes):  # sizes vary where a class is not in every doc
@@ -238,7 +238,7 @@ def test_ace_above_the_limit(large, monkeypatch):
     exact = metrics.ace_stderr(large.probs, large.labels)
     exact_top = metrics.ace_top_label_stderr(large.confidence, large.correct)
     monkeypatch.setattr(resampling, "EXACT_DOCS", 5_000)
-    monkeypatch.setattr(resampling, "MIN_DOCS_PER_CELL", 10)
+    monkeypatch.setattr(ranges, "MIN_DOCS_PER_CELL", 10)
     drawn = metrics.ace_stderr(large.probs, large.labels)
     drawn_top = metrics.ace_top_label_stderr(large.confidence, large.correct)
     assert exact != drawn == pytest.approx(exact, rel=0.1)
@@ -251,7 +251,7 @@ def test_ace_with_a_rare_class_or_many_ranges_draws_every_doc(make_sample, monke
     exact = metrics.ace_stderr(rare, sample.labels, draws=50)
     many = metrics.ace_stderr(sample.probs, sample.labels, n_bins=300, draws=50)
     monkeypatch.setattr(resampling, "EXACT_DOCS", 1_000)
-    monkeypatch.setattr(resampling, "MIN_DOCS_PER_CELL", 3)
+    monkeypatch.setattr(ranges, "MIN_DOCS_PER_CELL", 3)
     assert metrics.ace_stderr(rare, sample.labels, draws=50) == exact
     assert metrics.ace_stderr(sample.probs, sample.labels, n_bins=300, draws=50) == many
 

@@ -16,8 +16,7 @@ from tiny import make_config, make_gpt2, make_rows, make_tokenizer, run_tasks
 from users_tasks import SHAPES, write_task
 
 from lm_eval_calibration import calibrated, metrics
-from lm_eval_calibration.records.record import Record, read_columns, read_records
-from lm_eval_calibration.records.stated import Asked
+from lm_eval_calibration.records import ChoicesRecord, Record, StatedConfidence, read_columns, read_records
 from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError, files
 from lm_eval_calibration.tasks.aggregation import MetricStatistic
 from lm_eval_calibration.tasks.confidences.p_true_query import KADAVATH, KAPOOR
@@ -378,7 +377,7 @@ def test_records_keep_it(tmp_path: Path) -> None:
         "confidence": records[0].stated["p_true"].confidence,
     }
     assert len(read_columns(path)) == 8
-    with pytest.raises(ValueError, match=r"confidence that it answered the query kapoor with is 1\.5"):
+    with pytest.raises(ValueError, match=r"confidence stated in reply to the query kapoor is 1\.5"):
         Record.from_dict({**samples[0]["calibration"], "p_true": {"query": "kapoor", "confidence": 1.5}})
 
 
@@ -394,9 +393,17 @@ def test_cached_requests_of_another_query_are_refused(tmp_path: Path, monkeypatc
 
 
 def test_answers_that_the_model_says_nothing_of_are_counted(harness_log: pytest.LogCaptureFixture) -> None:
-    said = [Asked("kapoor", p) for p in (0.8, None, 0.3)]
+    said = [StatedConfidence("kapoor", p) for p in (0.8, None, 0.3)]
     records = [
-        Record("t", i, f"d{i}", "p", "multiple_choice", (0.0, -1.0), gold=i % 2, stated={"p_true": asked})
+        ChoicesRecord(
+            task="t",
+            doc_id=i,
+            doc_hash=f"d{i}",
+            prompt_hash="p",
+            log_likelihoods=(0.0, -1.0),
+            gold=i % 2,
+            stated={"p_true": asked},
+        )
         for i, asked in enumerate(said)
     ]
     value = MetricStatistic.of(rows("choices")["ece_p_true"], 10)(records)

@@ -18,7 +18,7 @@ from tiny import run_tasks
 from users_tasks import SHAPES, make_rows, write_task
 
 from lm_eval_calibration import calibrated, metrics
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import Record
 from lm_eval_calibration.tasks import CalibrationTaskManager, TaskError
 from lm_eval_calibration.tasks.confidences.verbalized import QUESTION, stated_probability
 from lm_eval_calibration.tasks.written_choices import WrittenChoiceTask
@@ -225,8 +225,9 @@ def test_names_and_pooled_groups(tmp_path: Path) -> None:
     assert {type(manager.load([task])["tasks"][task]) for task in tasks} == {WrittenChoiceTask}
     lines = [line for task in tasks for line in results["samples"][task]]
     records = [Record.from_dict(line["calibration"]) for line in lines]
-    stated = [(r.stated["verbalized"].confidence, r.correct) for r in records]
-    read = [(confidence, correct) for confidence, correct in stated if confidence is not None]
+    read = [
+        (r.stated["verbalized"].confidence, r.correct) for r in records if r.stated["verbalized"].confidence is not None
+    ]
     row = results["groups"]["trees_verbalized_calibration"]
     assert 0 < len(read) < 32
     assert row["unparsed,none"] == pytest.approx(1 - len(read) / 32)

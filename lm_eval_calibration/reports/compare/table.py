@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import Record
 from lm_eval_calibration.results import Run, RunComparison, TaskComparison, compare_runs
 from lm_eval_calibration.results.differences import METRICS, POOLED
 

@@ -13,7 +13,7 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import CATALOG, Comparison
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 from lm_eval_calibration.recalibration import cross_fit
-from lm_eval_calibration.records.record import Record, ordered
+from lm_eval_calibration.records import Record, ordered
 from lm_eval_calibration.results import Measured, Run
 from lm_eval_calibration.results.measured import accuracy, measure
 from lm_eval_calibration.tasks.confidences.registry import sources

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lm_eval_calibration import __version__
-from lm_eval_calibration.records.record import DEFINITION_VERSION
+from lm_eval_calibration.records import DEFINITION_VERSION
 from lm_eval_calibration.results import REPORTED, Measured, Run
 from lm_eval_calibration.results.differences import METRICS
 from lm_eval_calibration.results.identity import date_of, files_of, sha256

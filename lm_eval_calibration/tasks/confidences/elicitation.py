@@ -1,12 +1,9 @@
 """A confidence source at work in one run of one task: the requests that it adds, and how their replies are read."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from lm_eval_calibration.records.stated import Asked
-
-if TYPE_CHECKING:
-    from lm_eval.api.instance import Instance
+from lm_eval_calibration.records import StatedConfidence
 
 Request = tuple[str, tuple[Any, ...]]
 """A request type and the arguments of a request."""
@@ -37,8 +34,8 @@ class Elicitation:
         self.name, self.setting = name, setting
 
     def requests(
-        self, doc: dict[str, Any], prompt: Any, choices: "Sequence[Instance]", **options: Any
-    ) -> "list[tuple[Any, Instance]]":
+        self, doc: dict[str, Any], prompt: Any, choices: Sequence[Any], **options: Any
+    ) -> list[tuple[Any, Any]]:
         """Return the requests that it adds to those of a doc's choices, each with what tells it from the others.
 
         Args:
@@ -77,7 +74,7 @@ class FollowUpElicitation(Elicitation):
         """
         raise NotImplementedError
 
-    def read(self, replies: Sequence[Any]) -> Asked:
+    def read(self, replies: Sequence[Any]) -> StatedConfidence:
         """Return the confidence that the replies state."""
         raise NotImplementedError
 
@@ -86,8 +83,8 @@ class FollowUpElicitation(Elicitation):
         return {}
 
     def requests(
-        self, doc: dict[str, Any], prompt: Any, choices: "Sequence[Instance]", **options: Any
-    ) -> "list[tuple[Any, Instance]]":
+        self, doc: dict[str, Any], prompt: Any, choices: Sequence[Any], **options: Any
+    ) -> list[tuple[Any, Any]]:
         """Return the requests that question every choice."""
         from lm_eval.api.instance import Instance
 

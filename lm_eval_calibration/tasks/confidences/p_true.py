@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from lm_eval_calibration.records.stated import Asked
+from lm_eval_calibration.records import StatedConfidence
 from lm_eval_calibration.tasks.confidences.elicitation import FollowUpElicitation, Request
 from lm_eval_calibration.tasks.confidences.follow_up import FollowUp
 from lm_eval_calibration.tasks.confidences.option import one_of
@@ -42,7 +42,7 @@ class PTrueQueries(FollowUpElicitation):
     n_requests = 2
 
     def __init__(self, task: Any, lm: Any, chat_template: Any) -> None:
-        from lm_eval_calibration.backends import begins
+        from lm_eval_calibration.backends import is_token_prefix
 
         super().__init__(P_TRUE.name, task.options["p_true"])
         self.query = QUERIES[self.setting]
@@ -51,24 +51,26 @@ class PTrueQueries(FollowUpElicitation):
         self._follow_up = FollowUp(self.query.question, chat_template, task.calibration.where)
         true = self.query.true
         context = self._follow_up.prompt("Question", "Answer")  # the tokens at its end are those of every query
-        self.is_nested = lm is not None and begins(lm, context, self.continuations[1 - true], self.continuations[true])
+        self.is_nested = lm is not None and is_token_prefix(
+            lm, context, self.continuations[1 - true], self.continuations[true]
+        )
 
     def about(self, context: Any, answer: str) -> list[Request]:
         """Return the requests that score the two things that may be said of an answer."""
-        from lm_eval_calibration.backends import REQUEST_TYPE
+        from lm_eval_calibration.backends import SCORING_REQUEST_TYPE
 
         prompt = self._follow_up.prompt(context, answer)
-        return [(REQUEST_TYPE, (prompt, continuation)) for continuation in self.continuations]
+        return [(SCORING_REQUEST_TYPE, (prompt, continuation)) for continuation in self.continuations]
 
-    def read(self, replies: Sequence[Any]) -> Asked:
+    def read(self, replies: Sequence[Any]) -> StatedConfidence:
         """Return P(true); None where the model says neither, or a chat server tells neither's probability."""
         from lm_eval_calibration.backends import TokenScores
-        from lm_eval_calibration.backends.api.first_token import is_of_first_token, is_read
+        from lm_eval_calibration.backends.api.first_token import is_listed, is_of_first_token
 
-        if all(isinstance(r, TokenScores) and is_of_first_token(r) and not is_read(r) for r in replies):
-            return Asked(self.setting, None)
+        if all(isinstance(r, TokenScores) and is_of_first_token(r) and not is_listed(r) for r in replies):
+            return StatedConfidence(self.setting, None)
         p_true = self.query.p_true([float(reply[0]) for reply in replies], nested=self.is_nested)
-        return Asked(self.setting, None if math.isnan(p_true) else p_true)
+        return StatedConfidence(self.setting, None if math.isnan(p_true) else p_true)
 
 
 P_TRUE = PTrue()

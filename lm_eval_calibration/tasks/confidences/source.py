@@ -5,9 +5,11 @@ confidence, and what its metrics compute from a record. Tables, options, tasks a
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 from lm_eval_calibration.metrics import CATALOG, GENERATION_CATALOG, Metric
+from lm_eval_calibration.records import AnswerRecord
 from lm_eval_calibration.tasks.confidences.option import Option
 from lm_eval_calibration.tasks.confidences.table_rows import INTERVAL, NULL, TableMetric, trust_rows
 
@@ -62,7 +64,7 @@ class ConfidenceSource:
     def rows(self, table: Table) -> dict[str, TableMetric]:
         """Return its rows of a table by name."""
         metrics = {f"{name}{self.suffix}": metric for name, metric in self.metrics(table).items()}
-        rows = {n: TableMetric(metric._replace(name=n), self, self.view) for n, metric in metrics.items()}
+        rows = {n: TableMetric(replace(metric, name=n), self, self.view) for n, metric in metrics.items()}
         return rows | (trust_rows(rows) if self.has_trust_rows else {})
 
     def shown(self, names: Sequence[str], options: Any, table: Table) -> list[str]:
@@ -125,16 +127,16 @@ class StatedSource(ConfidenceSource):
 
     def shown(self, names: Sequence[str], options: Any, table: Table) -> list[str]:
         """Return the rows beside these metrics, the Brier score of one confidence in place of that of all choices."""
-        of_one_confidence = ["brier_top_label" if name == "brier_score" else name for name in names]
-        return super().shown(list(dict.fromkeys(of_one_confidence)), options, table)
+        of_one_confidence = {m.in_place_of: name for name, m in GENERATION_CATALOG.items() if m.in_place_of}
+        return super().shown(list(dict.fromkeys(of_one_confidence.get(n, n) for n in names)), options, table)
 
     def view(self, records: Sequence[Any]) -> Iterable[Any]:
         """Return the docs with the confidences that the model stated."""
-        return (record.asked(self.name) for record in records)
+        return (record.with_stated_confidence(self.name) for record in records)
 
     def is_in(self, record: Any) -> bool:
         """Whether the model was questioned."""
-        return self.name in record.stated
+        return isinstance(record, AnswerRecord) and self.name in record.stated
 
     def left_out(self, record: Any) -> bool:
         """Whether its reply is no confidence."""

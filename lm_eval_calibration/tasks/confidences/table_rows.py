@@ -1,7 +1,7 @@
 """A metric under the name that a table shows, and the rows beside it that say how far to trust it."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 from lm_eval_calibration.metrics import Metric
@@ -44,14 +44,10 @@ class TableMetric(NamedTuple):
 
 def trust_rows(rows: Mapping[str, TableMetric]) -> dict[str, TableMetric]:
     """Return, by name, a row for each number of the interval and of the null of the metrics that have one."""
-    return {
-        f"{name}{suffix}": row._replace(
-            metric=row.metric._replace(
-                name=f"{name}{suffix}", value=Part(getattr(row.metric, function), index), higher_is_better=None
-            ),
-            has_stderr=False,
-        )
-        for suffix, (function, index) in (INTERVAL | NULL).items()
-        for name, row in rows.items()
-        if getattr(row.metric, function) is not None
-    }
+    found = {}
+    for suffix, (function, index) in (INTERVAL | NULL).items():
+        for name, row in rows.items():
+            if (whole := getattr(row.metric, function)) is not None:
+                metric = replace(row.metric, name=name + suffix, value=Part(whole, index), higher_is_better=None)
+                found[name + suffix] = row._replace(metric=metric, has_stderr=False)
+    return found

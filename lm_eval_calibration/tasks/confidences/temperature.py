@@ -24,7 +24,7 @@ class TemperatureScaled(ConfidenceSource):
 
     def rows(self, table: Table) -> dict[str, TableMetric]:
         """Return its metrics, and the temperature of all docs."""
-        fitted = CATALOG["nll"]._replace(name=TEMPERATURE, value=fitted_temperature, higher_is_better=None)
+        fitted = replace(CATALOG["nll"], name=TEMPERATURE, value=fitted_temperature, higher_is_better=None)
         return {TEMPERATURE: TableMetric(fitted, self, has_stderr=False), **super().rows(table)}
 
     def shown(self, names: Sequence[str], options: Any, table: Table) -> list[str]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from lm_eval_calibration.records.stated import Asked
+from lm_eval_calibration.records import StatedConfidence
 from lm_eval_calibration.tasks.confidences.elicitation import FollowUpElicitation, Request
 from lm_eval_calibration.tasks.confidences.follow_up import ONE_LINE, FollowUp
 from lm_eval_calibration.tasks.confidences.option import flag
@@ -69,9 +69,9 @@ class VerbalizedQuestion(FollowUpElicitation):
 
         return [(GENERATION_REQUEST_TYPE, (self._follow_up.prompt(context, answer), dict(ONE_LINE)))]
 
-    def read(self, replies: Sequence[Any]) -> Asked:
+    def read(self, replies: Sequence[Any]) -> StatedConfidence:
         """Return the probability that the reply states."""
-        return Asked(WORDING, stated_probability(str(replies[0])))
+        return StatedConfidence(WORDING, stated_probability(str(replies[0])))
 
     def logged(self, replies: Sequence[Any]) -> dict[str, str]:
         """Return the reply."""

@@ -1,0 +1,1 @@
+"""Standard errors, intervals and nulls of whatever metric: nothing here names one."""

@@ -1,0 +1,192 @@
+"""Calibration errors as a size of a vector of signed gaps, with what each doc adds to every gap.
+
+Every binned error is a norm of signed gaps, one a cell (a bin, a range, a class x range). The gaps themselves
+are smooth functions of means over docs, so their joint distribution is near to normal, with a covariance that
+the docs give: Cov = influence.T @ influence / N^2. Only the norm has a kink, where a gap is 0.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from lm_eval_calibration.metrics.binning import bin_index, bin_sums, range_sizes
+from lm_eval_calibration.metrics.validation import Choices, FloatArray, IntArray
+
+PSEUDO_DOCS = 2
+"""Calibrated docs by which the variance of each cell is made to err upwards: two docs that happen to be right
+say nothing about the variance, and the interval must not take their silence for certainty."""
+
+
+class GapVector(NamedTuple):
+    """Signed gaps and their sampling noise.
+
+    Attributes:
+        gaps: [F] (outcome - forecast) in each cell, scaled so that the error is their norm.
+        influence: [N, F] first-order effect of each doc on each gap, mean 0 over docs.
+        calibrated_variance: [F] what one more doc would add to the variance of the gap, were it calibrated.
+    """
+
+    gaps: FloatArray
+    influence: FloatArray
+    calibrated_variance: FloatArray
+
+    def covariance(self) -> FloatArray:
+        """Covariance of the gaps, [F, F]."""
+        covariance = self.influence.T @ self.influence / len(self.influence) ** 2
+        covariance[np.diag_indices(len(self.gaps))] += PSEUDO_DOCS * self.calibrated_variance
+        return covariance
+
+
+def equal_width_gaps(conf: FloatArray, hit: FloatArray, *, n_bins: int) -> GapVector:
+    """Gaps of ``ece``: (n_m / N) (acc_m - conf_m)."""
+    return _binned(conf, hit, bin_index(conf, n_bins), n_bins)
+
+
+def root_gaps(conf: FloatArray, hit: FloatArray, index: IntArray, n_bins: int) -> GapVector:
+    """Gaps of ``rms_ce``, whose squares add up: sqrt(n_m / N) (acc_m - conf_m) in the bins ``index``."""
+    gaps, influence, variance = _binned(conf, hit, index, n_bins)
+    share = np.bincount(index, minlength=n_bins) / len(conf)
+    size = np.where(share > 0, share, 1)
+    membership = index[:, None] == np.arange(n_bins)
+    influence = influence / np.sqrt(size) - gaps * (membership - share) / (2 * size**1.5)
+    return GapVector(gaps / np.sqrt(size), influence, variance / size)
+
+
+def top_label_range_gaps(conf: FloatArray, hit: FloatArray, *, n_bins: int) -> GapVector:
+    """Gaps of ``ace_top_label``: (n_r / N) (acc_r - conf_r) over equal-mass ranges."""
+    n_docs = len(conf)
+    return _ranges(conf, hit, np.full(n_bins, 1 / n_docs))
+
+
+def one_class_range_gaps(conf: FloatArray, hit: FloatArray, *, n_bins: int) -> GapVector:
+    """Gaps of ``ace_one_class``: (acc_r - conf_r) / R over the R ranges that hold a doc."""
+    return _ranges(conf, hit, range_scale(len(conf), n_bins))
+
+
+def class_range_gaps(choices: Choices, *, n_bins: int) -> GapVector:
+    """Gaps of ``ace``: (acc(r, k) - conf(r, k)) / (K R), classes side by side."""
+    n_docs, n_classes = len(choices.n_choices), int(choices.n_choices.max())
+    vectors, influence = [], np.zeros((n_docs, n_classes * n_bins))
+    for k in range(n_classes):
+        member = choices.position == k
+        probs, hits, docs = choices.probs[member], choices.hits[member], choices.doc[member]
+        vector = _ranges(probs, hits, range_scale(len(docs), n_bins) / n_classes)
+        influence[docs, k * n_bins : (k + 1) * n_bins] = vector.influence * (n_docs / len(docs))
+        vectors.append(vector)
+    gaps, _, variance = zip(*vectors, strict=True)
+    return GapVector(np.concatenate(gaps), influence, np.concatenate(variance))
+
+
+def class_bin_gaps(choices: Choices, *, n_bins: int) -> GapVector:
+    """Gaps of ``sce``: (n_mk / N_k) (acc(m, k) - conf(m, k)) / K, classes side by side."""
+    n_docs, n_classes = len(choices.n_choices), int(choices.n_choices.max())
+    cell = choices.position * n_bins + bin_index(choices.probs, n_bins)
+    sums = doc_sums(choices, cell, n_classes * n_bins)
+    present = np.repeat(np.arange(n_classes) < choices.n_choices[:, None], n_bins, axis=1)
+    scale = 1 / (present.sum(axis=0) * n_classes)
+    gaps = sums.sum(axis=0) * scale
+    centred = sums - present * (sums.sum(axis=0) / present.sum(axis=0))
+    variance = _mean_variance(cell, choices.probs, n_classes * n_bins) * scale**2
+    return GapVector(gaps, centred * scale * n_docs, variance)
+
+
+def choices_gaps(choices: Choices, *, n_bins: int) -> GapVector:
+    """Gaps of ``full_ece_choices``: sum of (1[y_i = k] - p_ik) in each bin / N."""
+    n_docs, cell = len(choices.n_choices), bin_index(choices.probs, n_bins)
+    sums = doc_sums(choices, cell, n_bins)
+    variance = _mean_variance(cell, choices.probs, n_bins) / n_docs**2
+    return GapVector(sums.mean(axis=0), sums - sums.mean(axis=0), variance)
+
+
+def ratio_gaps(gap_sums: FloatArray, n_positions: IntArray) -> GapVector:
+    """Gaps of ``full_ece``: the ratio sum_i gap_im / sum_i n_i, docs kept whole.
+
+    In a position with one forecast p in a bin, |gap| (1 - |gap|) is p (1 - p), hit or miss: that is the
+    calibrated variance. Docs of several positions have no such identity; theirs is gap^2.
+    """
+    n_docs, gaps = len(gap_sums), gap_sums.sum(axis=0) / n_positions.sum()
+    size = np.abs(gap_sums)
+    one = (gap_sums != 0) * calibrated_variance(np.minimum(size, 1), n_docs)
+    spread = np.where(n_positions[:, None] == 1, one, size**2)
+    touched = np.maximum((gap_sums != 0).sum(axis=0), 1)
+    influence = (gap_sums - n_positions[:, None] * gaps) / n_positions.mean()
+    return GapVector(gaps, influence, spread.sum(axis=0) / touched / n_positions.mean() ** 2 / n_docs**2)
+
+
+def smoothed_gaps(conf: FloatArray, hit: FloatArray, bandwidth: float, n_points: int) -> GapVector:
+    """Gaps smoothed by a Gaussian kernel that is reflected at 0 and 1, at points of [0, 1]."""
+    points = (np.arange(n_points) + 0.5) / n_points
+    kernel = np.zeros((len(conf), n_points))
+    for mirrored in (conf, -conf, 2 - conf):
+        kernel += np.exp(-0.5 * ((points - mirrored[:, None]) / bandwidth) ** 2)
+    kernel /= kernel.sum(axis=1, keepdims=True)
+    sums = kernel * (hit - conf)[:, None]
+    mass = kernel.sum(axis=0)
+    variance = (kernel.T @ calibrated_variance(conf, len(conf))) / np.maximum(mass, 1e-300) / len(conf) ** 2 / n_points
+    return GapVector(sums.mean(axis=0), sums - sums.mean(axis=0), variance)
+
+
+def range_membership(forecasts: FloatArray, n_bins: int) -> FloatArray:
+    """Share of each forecast below each cut of the equal-mass ranges, [n, n_bins + 1].
+
+    A group of equal forecasts that a cut divides lies on both sides with the same shares for all its docs,
+    which is what giving ties their mean outcome comes to.
+    """
+    _, group, size = np.unique(forecasts, return_inverse=True, return_counts=True)
+    before = np.cumsum(size) - size
+    cuts = np.concatenate([[0], np.cumsum(range_sizes(len(forecasts), n_bins))])
+    below = np.clip((cuts - before[:, None]) / size[:, None], 0, 1)
+    return np.asarray(below[group])
+
+
+def _binned(conf: FloatArray, hit: FloatArray, index: IntArray, n_bins: int) -> GapVector:
+    n_docs = len(conf)
+    sums = np.zeros((n_docs, n_bins))
+    sums[np.arange(n_docs), index] = hit - conf
+    gaps = sums.mean(axis=0)
+    return GapVector(gaps, sums - gaps, _mean_variance(index, conf, n_bins) / n_docs**2)
+
+
+def _ranges(forecasts: FloatArray, outcomes: FloatArray, scale: FloatArray) -> GapVector:
+    """Gap sums of equal-mass ranges times ``scale``, as estimates of those at the population's quantiles.
+
+    A cut that lies too high by a mass d moves m d of gap from one range to the next, m the gap at the cut,
+    taken as the mean of the two ranges' gaps: the influence of sample quantiles.
+    """
+    n_bins = len(scale)
+    below = range_membership(forecasts, n_bins)
+    gap = (outcomes - forecasts)[:, None]
+    member = np.diff(below, axis=1)
+    totals, sizes = (member * gap).sum(axis=0), member.sum(axis=0)
+    mean_gap = totals / np.maximum(sizes, 1)
+    at_cut = np.concatenate([[0], (mean_gap[1:] + mean_gap[:-1]) / 2, [0]])
+    influence = np.diff(below * (gap - at_cut), axis=1)
+    influence = (influence - influence.mean(axis=0)) * scale * len(forecasts)
+    spread = calibrated_variance(forecasts, max(1, len(forecasts) // n_bins))
+    variance = spread @ member / np.maximum(sizes, 1)
+    return GapVector(totals * scale, influence, variance * scale**2)
+
+
+def range_scale(n_forecasts: int, n_bins: int) -> FloatArray:
+    """1 / (size of the range x number of ranges that hold a doc)."""
+    sizes = range_sizes(n_forecasts, n_bins)
+    return np.where(sizes > 0, 1 / (np.maximum(sizes, 1) * np.count_nonzero(sizes)), 0.0)
+
+
+def doc_sums(choices: Choices, cell: IntArray, n_cells: int) -> FloatArray:
+    """Sum of (outcome - forecast) of each doc in each cell, [N, n_cells]."""
+    n_docs = len(choices.n_choices)
+    flat = choices.doc * n_cells + cell
+    return bin_sums(flat, choices.hits - choices.probs, n_docs * n_cells).reshape(n_docs, n_cells)
+
+
+def _mean_variance(cell: IntArray, forecasts: FloatArray, n_cells: int) -> FloatArray:
+    """Mean variance of one calibrated outcome in each cell."""
+    counts = np.bincount(cell, minlength=n_cells)
+    return bin_sums(cell, calibrated_variance(forecasts, counts[cell]), n_cells) / np.maximum(counts, 1)
+
+
+def calibrated_variance(forecasts: FloatArray, n: IntArray | int) -> FloatArray:
+    """P (1 - p) of each forecast, which no forecast is so certain as to bring below that of 1 / (n + 2)."""
+    doubted = np.clip(forecasts, 1 / (n + 2), 1 - 1 / (n + 2))
+    return np.asarray(doubted * (1 - doubted))
