@@ -166,7 +166,8 @@ class BaseTask(CheckedTask):
     def _means_of(self, record: Record) -> dict[str, float]:
         """Return a doc's values of the means that confidence sources add."""
         present = [source for source in self.sources if source.is_in(record)]
-        return {name: value for s in present for name, value in s.means_of(record, self.options).items()}
+        values = {name: value for s in present for name, value in s.means_of(record, self.options).items()}
+        return {name: values[name] for name in self.requested_means if name in values}
 
     def _predicted(self, record: Record, logged: Mapping[str, Any]) -> dict[str, Any]:
         """Return what the harness logs of a doc where nothing is to be judged."""

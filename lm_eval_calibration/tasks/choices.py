@@ -66,10 +66,10 @@ class ChoiceTask(BaseTask):
         return requests
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Any]:
-        """Return the stock task's requests, and after them those that confidence sources add."""
+        """Return the stock task's requests, and after them those that confidence sources add, questions first."""
         requests = self.stock_requests(doc, ctx, **kwargs)
         choices = requests[: len(self.doc_to_choice(doc))]  # acc_mutual_info has others after these
-        for elicitation in self.elicitations:
+        for elicitation in sorted(self.elicitations, key=lambda e: not isinstance(e, FollowUpElicitation)):
             for key, request in elicitation.requests(doc, ctx, choices, **kwargs):
                 request.idx, request.added_by = len(requests), (elicitation.name, key)
                 requests.append(request)

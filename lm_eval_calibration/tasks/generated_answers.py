@@ -194,12 +194,12 @@ class GeneratedAnswerTask(BaseTask):
             ours.append(TOKEN_ACCURACY)
             if "full_ece" in self.calibration.metrics and not self._full_ece_is_exact:
                 ours += BOUNDS
-        means = stock | self._means_of(record)
+        acc: dict[str, Any] = {}
         if self.calibration.adds_acc:
-            means["acc"] = float(stock[self._correct_metric(stock)])
-            if record.correct is not None:
-                means["acc"] = float(record.correct)
-        return self._result(record, means, ours, {**logged, TOKEN_ACCURACY: "unavailable"})
+            correct: Any = record.correct
+            acc["acc"] = float(stock[self._correct_metric(stock)] if correct is None else correct)
+        result = self._result(record, {**stock, **acc, **self._means_of(record)}, ours, {TOKEN_ACCURACY: "unavailable"})
+        return result | self._only_logged(logged)
 
     def _answered_elicitations(self) -> Iterator[Any]:
         return (elicitation for elicitation in self.elicitations if elicitation.name in self._answered)

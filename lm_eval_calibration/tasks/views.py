@@ -20,7 +20,10 @@ def rows(table: Table) -> dict[str, TableMetric]:
 
 def shown(names: Sequence[str], options: Any, table: Table) -> list[str]:
     """Return these metrics of the default confidence, and the rows beside them that the options ask for."""
-    return [name for source in requested(options, table) for name in source.shown(names, options, table)]
+    found = requested(options, table)
+    single = [name for source in found for name in source.single_rows]
+    beside = [name for source in found for name in source.shown(names, options, table)]
+    return list(dict.fromkeys([*names, *single, *beside]))
 
 
 def means(table: Table | None = None) -> dict[str, bool]:
@@ -29,6 +32,6 @@ def means(table: Table | None = None) -> dict[str, bool]:
 
 
 def requested_means(options: Any, table: Table) -> dict[str, bool]:
-    """Return those that the options ask for."""
-    found = requested(options, table)
-    return {name: better for source in found for name, better in source.requested_means(options).items()}
+    """Return those that the options ask for, accuracies first."""
+    found = [pair for source in requested(options, table) for pair in source.requested_means(options).items()]
+    return dict(sorted(found, key=lambda pair: not pair[1]))

@@ -1,4 +1,4 @@
-"""Every source of confidence, in the order in which tables and requests have them."""
+"""Every source of confidence, in the order in which tables have them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +14,7 @@ from lm_eval_calibration.tasks.confidences.temperature import TEMPERATURE_SCALED
 from lm_eval_calibration.tasks.confidences.verbalized import VERBALIZED
 
 _SOURCES: list[ConfidenceSource] = [
-    *(SEQUENCE, LENGTH_NORMALIZED, TEMPERATURE_SCALED, P_TRUE, VERBALIZED, PERMUTED, SELF_CONSISTENCY)
+    *(SEQUENCE, LENGTH_NORMALIZED, PERMUTED, TEMPERATURE_SCALED, P_TRUE, VERBALIZED, SELF_CONSISTENCY)
 ]
 
 

@@ -27,6 +27,7 @@ class ConfidenceSource:
         tables: the tasks that it is for.
         option: the option that switches it on; None for a source that is always on.
         report_name: what ``lm-eval-calibration confidences`` calls it; None where that does not show it.
+        single_rows: rows that are no metric's, such as a fitted number.
         means: rows that are means over docs, and whether higher is better.
         stock_metrics: metrics of the harness that stand beside its own.
         variant: options that the task name ``<task>_<name>_calibration`` stands for; None where there is no such name.
@@ -39,6 +40,7 @@ class ConfidenceSource:
     tables: tuple[Table, ...] = ("choices", "generation")
     option: Option | None = None
     report_name: str | None = None
+    single_rows: tuple[str, ...] = ()
     means: ClassVar[Mapping[str, bool]] = {}
     stock_metrics: tuple[str, ...] = ()
     variant: ClassVar[Mapping[str, Any] | None] = None

@@ -21,15 +21,12 @@ class TemperatureScaled(ConfidenceSource):
     name = "temperature"
     tables = ("choices",)
     option = flag("temperature")
+    single_rows = (TEMPERATURE,)
 
     def rows(self, table: Table) -> dict[str, TableMetric]:
         """Return its metrics, and the temperature of all docs."""
         fitted = replace(CATALOG["nll"], name=TEMPERATURE, value=fitted_temperature, higher_is_better=None)
         return {TEMPERATURE: TableMetric(fitted, self, has_stderr=False), **super().rows(table)}
-
-    def shown(self, names: Sequence[str], options: Any, table: Table) -> list[str]:
-        """Return its rows beside these metrics, and the temperature."""
-        return [TEMPERATURE, *super().shown(names, options, table)]
 
     def view(self, records: Sequence[Any]) -> Iterable[Any]:
         """Return the records with log-likelihoods divided by a temperature fitted on the other folds of docs.
