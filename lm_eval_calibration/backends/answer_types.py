@@ -29,17 +29,11 @@ TEMPERATURES = tuple(STEPS / k for k in range(4, 25))
 
 @dataclass(frozen=True)
 class TemperatureScores:
-    """Tokens at every temperature of the grid: softmax(z / T). x is a logit less the largest of its position.
+    """Tokens at every temperature of the grid: softmax(z / T). x is a logit less the largest of its position."""
 
-    Attributes:
-        targets: [n_tokens] x of each reference token.
-        log_sums: [n_tokens, n_temperatures] log of the sum of exp(x / T) over the vocabulary.
-        near: for each position, x of every entry whose probability is at least 0.01 at some T.
-    """
-
-    targets: Floats
-    log_sums: Floats
-    near: tuple[Floats, ...]
+    targets: Floats  # [n_tokens] x of each reference token
+    log_sums: Floats  # [n_tokens, n_temperatures] log of the sum of exp(x / T) over the vocabulary
+    near: tuple[Floats, ...]  # for each position, x of every entry whose probability is at least 0.01 at some T
 
     @property
     def log_probs(self) -> Floats:
@@ -116,19 +110,12 @@ class TokenScores(_Answer, tuple[float, bool]):
 
 
 class TokenSums(NamedTuple):
-    """Sums over the tokens of a text; those of several texts add up.
+    """Sums over the tokens of a text; those of several texts add up."""
 
-    Attributes:
-        gap_sums: [n_bins] hits - probability mass of each Full-ECE bin, over every (position, vocabulary entry).
-        top_count: [n_bins] positions whose most probable token has its probability in the bin.
-        top_confidence: [n_bins] sum of those probabilities.
-        top_correct: [n_bins] at how many of these positions that token is the text's own.
-    """
-
-    gap_sums: Floats
-    top_count: NDArray[np.int64]
-    top_confidence: Floats
-    top_correct: NDArray[np.int64]
+    gap_sums: Floats  # [n_bins] hits - probability mass of each Full-ECE bin, over every (position, vocabulary entry)
+    top_count: NDArray[np.int64]  # [n_bins] positions whose most probable token has its probability in the bin
+    top_confidence: Floats  # [n_bins] sum of those probabilities
+    top_correct: NDArray[np.int64]  # [n_bins] at how many of these positions that token is the text's own
 
     @classmethod
     def zeros(cls, n_bins: int) -> Self:

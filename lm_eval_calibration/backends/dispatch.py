@@ -31,23 +31,14 @@ from lm_eval_calibration.backends.registry import (
 
 @dataclass(frozen=True)
 class RequestType:
-    """What holds for requests of a type, whatever the backend.
+    """What holds for requests of a type, whatever the backend."""
 
-    Attributes:
-        name: of the method on ``LM``.
-        fallback: answers them for a backend that nothing is known of.
-        shortcoming: what the fallback doesn't give, what it gives, and what is missing then.
-        is_complete: whether a cached answer to a request has all that a supported backend gives.
-        is_cached: whether a request is answered from ``--use_cache``.
-        cache_key: what an answer depends on, beside the type's name.
-    """
-
-    name: str
-    fallback: Answer
-    shortcoming: tuple[str, str, str]
-    is_complete: Callable[[LM, Any, Any], bool]
-    is_cached: Callable[[Any], bool] = lambda _: True
-    cache_key: Callable[[Any], Any] = lambda request: request.args
+    name: str  # of the method on `LM`
+    fallback: Answer  # for a backend that nothing is known of
+    shortcoming: tuple[str, str, str]  # what the fallback doesn't give, what it gives, and what is missing then
+    is_complete: Callable[[LM, Any, Any], bool]  # whether a cached answer to a request has all that can be had
+    is_cached: Callable[[Any], bool] = lambda _: True  # whether a request is answered from --use_cache
+    cache_key: Callable[[Any], Any] = lambda request: request.args  # what an answer depends on
 
 
 TOKEN_SCORES = RequestType(

@@ -9,6 +9,12 @@ from lm_eval.api.model import CachingLM
 Decode = Callable[[list[int]], str]
 
 
+def encode_pair(lm: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Return the tokens of a prompt and of its continuation as the harness makes them."""
+    tokens: tuple[list[int], list[int]] = lm._encode_pair(context, continuation)
+    return tokens
+
+
 def is_token_prefix(lm: Any, context: str, first: str, second: str) -> bool:
     """Whether the second continuation's tokens begin with all of the first's.
 

@@ -17,17 +17,11 @@ default limit."""
 
 
 class Position(NamedTuple):
-    """One token of a prompt.
+    """One token of a prompt."""
 
-    Attributes:
-        token: its id, or as a server writes it.
-        log_prob: its natural-log probability, given the tokens before it.
-        top: the most probable tokens there with theirs, this one perhaps among them; empty where none are given.
-    """
-
-    token: Hashable
-    log_prob: float
-    top: Mapping[Any, float]
+    token: Hashable  # its id, or as a server writes it
+    log_prob: float  # natural-log probability, given the tokens before it
+    top: Mapping[Any, float]  # the most probable tokens there, this one perhaps among them; empty: none are given
 
 
 def scores_of(

@@ -7,7 +7,6 @@ line of ``samples_*.jsonl``, and one of the kinds :class:`~lm_eval_calibration.r
 
 from collections.abc import Callable, Mapping, Set
 from dataclasses import MISSING, dataclass, field, fields
-from functools import cache
 from typing import Any, ClassVar, NamedTuple
 
 from lm_eval_calibration.records.numbers import log_from_json, log_to_json
@@ -234,8 +233,17 @@ class _Form(NamedTuple):
     write: dict[str, Callable[[Any], Any]]
 
 
-@cache
-def _form(cls: type[Any]) -> _Form:
+_FORMS: dict[type[Record], _Form] = {}
+
+
+def _form(cls: type[Record]) -> _Form:
+    """The fields of a kind, looked up once."""
+    if cls not in _FORMS:
+        _FORMS[cls] = _form_of(cls)
+    return _FORMS[cls]
+
+
+def _form_of(cls: type[Record]) -> _Form:
     names = {f.name: f for f in fields(cls) if f.name != "extra"}
     defaults: dict[str, Any] = {"doc_id": None}
     for name, f in names.items():

@@ -180,7 +180,7 @@ class GeneratedAnswerTask(BaseTask):
     def process_results(self, doc: dict[str, Any], results: Sequence[Any]) -> dict[str, Any]:
         """Return the stock task's metrics and, for the filter whose answers are scored, the doc's record."""
         answer: FilteredText | FilteredTexts = results[0]
-        stock = {"bypass": None} if self._predicts_only else self._stock_results(doc, answer.plain())
+        stock: dict[str, Any] = {"bypass": None} if self._predicts_only else self._stock_results(doc, answer.plain())
         if answer.filter != self.judged_filter:
             return {**stock, **self._only_logged({RECORD_KEY: f"{OTHER_FILTER}{self.judged_filter}"})}
         record = self._answer_record(doc, answer.instance, stock, results[_REFERENCE] if len(results) > 1 else None)
@@ -196,8 +196,8 @@ class GeneratedAnswerTask(BaseTask):
                 ours += BOUNDS
         acc: dict[str, Any] = {}
         if self.calibration.adds_acc:
-            correct: Any = record.correct
-            acc["acc"] = float(stock[self._correct_metric(stock)] if correct is None else correct)
+            value = stock[self._correct_metric(stock)]
+            acc["acc"] = float(value if record.correct is None else record.correct)
         result = self._result(record, {**stock, **acc, **self._means_of(record)}, ours, {TOKEN_ACCURACY: "unavailable"})
         return result | self._only_logged(logged)
 

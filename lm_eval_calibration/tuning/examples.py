@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.nn.utils.rnn import pad_sequence
 
-from lm_eval_calibration.backends.continuations import encode_pair
+from lm_eval_calibration.backends.tokens import encode_pair
 from lm_eval_calibration.tasks.confidences.p_true_query import Query
 from lm_eval_calibration.tuning.questions import Answer
 

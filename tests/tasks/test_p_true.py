@@ -327,8 +327,8 @@ def test_the_name_stands_for_the_option_and_metadata_for_the_wording(tmp_path: P
     ):
         manager = CalibrationTaskManager(include_path=str(tmp_path), include_defaults=False, metadata=given)
         task = manager.load(["letters_p_true_calibration"])["tasks"]["letters_p_true_calibration"]
-        assert (task.options.p_true, task.options.n_bins, task.options.metrics) == (wording, n_bins, ("mce",))
-    assert calibrated("letters_p_true", include_path=tmp_path).options.p_true == "kapoor"
+        assert (task.options["p_true"], task.options.n_bins, task.options.metrics) == (wording, n_bins, ("mce",))
+    assert calibrated("letters_p_true", include_path=tmp_path).options["p_true"] == "kapoor"
     with pytest.raises(
         TaskError, match=r"p_true is 'kapor' \(did you mean kapoor\?\); the wordings are kapoor, kadavath"
     ):
@@ -352,7 +352,7 @@ def test_patterns_and_files_for_the_stock_command_know_the_names(
     metadata = {"calibration": {"n_bins": 5}}
     manager = CalibrationTaskManager(include_path=str(tmp_path / "out"), include_defaults=False, metadata=metadata)
     task = manager.load(names[:1])["tasks"][names[0]]
-    assert (task.options.p_true, task.options.n_bins) == ("kapoor", 5)
+    assert (task.options["p_true"], task.options.n_bins) == ("kapoor", 5)
 
 
 def test_a_corpus_has_no_answers_to_ask_about(tmp_path: Path, harness_log: pytest.LogCaptureFixture) -> None:

@@ -10,19 +10,12 @@ PROBE = "One and two"
 
 
 class Probe(NamedTuple):
-    """The result of a capability probe.
+    """The result of a capability probe."""
 
-    Attributes:
-        options: the first that the server accepted; None where it accepted none, or the probe was inconclusive.
-        answer: to the request with these.
-        refusal: in the server's words, why it rejected earlier ones; "" where it accepted the first.
-        is_inconclusive: whether the server failed, as the real requests may; the harness's retries are for that.
-    """
-
-    options: Mapping[str, Any] | None
-    answer: Mapping[str, Any]
-    refusal: str
-    is_inconclusive: bool = False
+    options: Mapping[str, Any] | None  # the first that the server accepted; None: none, or the probe was inconclusive
+    answer: Mapping[str, Any]  # to the request with these
+    refusal: str  # in the server's words, why it rejected earlier ones; "" where it accepted the first
+    is_inconclusive: bool = False  # it failed, as the real requests may: the harness's retries are for that
 
 
 def probe(lm: Any, request: Mapping[str, Any], choices: Sequence[Mapping[str, Any]]) -> Probe:

@@ -25,37 +25,22 @@ MAX_LARGE = math.floor(math.exp(-LOG_THRESHOLD))
 
 
 class Distributions(NamedTuple):
-    """What is kept of n next-token distributions, m reference tokens looked up in them.
+    """What is kept of n next-token distributions, m reference tokens looked up in them."""
 
-    Attributes:
-        target_log_probs: [m] natural logs, float64, in the same arithmetic as ``large_probs``.
-        target_stock_log_probs: [m] those that a stock run computes, for the harness's log-likelihood.
-        target_is_greedy: [m] whether the reference token is the most probable one.
-        top_log_probs: [n] natural log of the most probable token's probability, float64.
-        large_probs: n arrays with every probability of at least ``MIN_LARGE_PROB``, float64.
-        log_normalizers: [n] log-sum-exp of each row, float64; not finite where the logits are broken.
-    """
-
-    target_log_probs: Floats
-    target_stock_log_probs: Floats
-    target_is_greedy: NDArray[np.bool_]
-    top_log_probs: Floats
-    large_probs: list[Floats]
-    log_normalizers: Floats
+    target_log_probs: Floats  # [m] natural logs, in the same arithmetic as `large_probs`
+    target_stock_log_probs: Floats  # [m] as a stock run computes them, for the harness's log-likelihood
+    target_is_greedy: NDArray[np.bool_]  # [m] whether the reference token is the most probable one
+    top_log_probs: Floats  # [n] natural log of the most probable token's probability
+    large_probs: list[Floats]  # n arrays with every probability of at least `MIN_LARGE_PROB`
+    log_normalizers: Floats  # [n] log-sum-exp of each row; not finite where the logits are broken
 
 
 class Pass(NamedTuple):
-    """One pass over logits [n, vocab_size], on their device; everything Full-ECE needs of a distribution.
+    """One pass over logits [n, vocab_size], on their device; everything Full-ECE needs of a distribution."""
 
-    Attributes:
-        top: [n] largest logit.
-        log_sum: [n] log of the sum of exp(z - top), float64 (float32 on MPS).
-        large: [n, k] logits of the entries that may be large, in no order, -inf where there are fewer than k.
-    """
-
-    top: torch.Tensor
-    log_sum: torch.Tensor
-    large: torch.Tensor
+    top: torch.Tensor  # [n] largest logit
+    log_sum: torch.Tensor  # [n] log of the sum of exp(z - top), float64 (float32 on MPS)
+    large: torch.Tensor  # [n, k] logits of entries that may be large, in no order, -inf where there are fewer than k
 
 
 def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) -> Distributions:

@@ -14,17 +14,11 @@ from lm_eval_calibration.backends.hf.transfer import to_device
 
 
 class Row(NamedTuple):
-    """One line of a batch.
+    """One line of a batch."""
 
-    Attributes:
-        inputs: what the decoder (causal) or the encoder (seq2seq) reads.
-        labels: seq2seq: a continuation; causal: empty.
-        n_scored: positions needed: the last ones (causal) or all of the labels (seq2seq).
-    """
-
-    inputs: Tokens
-    labels: Tokens
-    n_scored: int
+    inputs: Tokens  # what the decoder (causal) or the encoder (seq2seq) reads
+    labels: Tokens  # seq2seq: a continuation; causal: empty
+    n_scored: int  # positions needed: the last ones (causal) or all of the labels (seq2seq)
 
 
 class Forward:

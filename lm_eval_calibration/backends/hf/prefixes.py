@@ -29,21 +29,13 @@ else the pack in which they meet others would cost them their place in the cache
 
 
 class Step(NamedTuple):
-    """One call of the model: tokens laid one after the other behind ``base`` tokens that are in the cache.
+    """One call of the model: tokens laid one after the other behind ``base`` tokens that are in the cache."""
 
-    Attributes:
-        base: how many of the cached tokens stay; all new tokens see them.
-        tokens: the new tokens' ids.
-        positions: each new token's position in its own row.
-        ends: for each new token the last index of those that continue it: i is seen by i .. ends[i].
-        rows: the rows that are scored here, each with the indices of its scored tokens.
-    """
-
-    base: int
-    tokens: list[int]
-    positions: list[int]
-    ends: list[int]
-    rows: list[tuple[int, list[int]]]
+    base: int  # how many of the cached tokens stay; all new tokens see them
+    tokens: list[int]  # the new tokens' ids
+    positions: list[int]  # each new token's position in its own row
+    ends: list[int]  # for each new token the last index of those that continue it: i is seen by i .. ends[i]
+    rows: list[tuple[int, list[int]]]  # the rows that are scored here, each with the indices of its scored tokens
 
 
 class Plan:
