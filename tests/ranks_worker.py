@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import tiny
 from scripted import TextsOnly
 
-from lm_eval_calibration.backends.hf.lockstep import is_sharded
+from lm_eval_calibration.backends.hf.sharded import is_sharded
 from lm_eval_calibration.metrics import CORE
 from lm_eval_calibration.tasks import CalibratedTask
 

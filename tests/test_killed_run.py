@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 import tiny
 
 N_DOCS = 60
@@ -73,6 +74,7 @@ def numbers(folder: Path) -> tuple[Any, Any]:
     return json.loads(results.read_text(encoding="utf-8"))["results"], [line["calibration"] for line in lines]
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes_with_the_same_numbers(tmp_path: Path) -> None:
     write_task(tmp_path)
     write_model(tmp_path)

@@ -23,6 +23,7 @@ import pytest
 PYTHON = os.environ.get("LM_EVAL_CALIBRATION_LLAMA", "")
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.real_model,
     pytest.mark.skipif(not PYTHON, reason="llama-cpp-python is built in a venv (set LM_EVAL_CALIBRATION_LLAMA)"),
 ]

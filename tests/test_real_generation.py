@@ -1,6 +1,5 @@
 """What the real SmolLM2-135M writes: the stock run's text, and probabilities that a second look confirms."""
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -8,10 +7,11 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
+from tiny import generation_requests
 
 from lm_eval_calibration import backends as scoring
 
-pytestmark = pytest.mark.real_model
+pytestmark = [pytest.mark.slow, pytest.mark.real_model]
 
 PROMPTS = [
     f"{'Here is some context that makes the prompt longer. ' * (i % 4)}Question {i}: {question}\nAnswer:"
@@ -28,11 +28,7 @@ PROMPTS = [
 
 
 def make_requests() -> list[Instance]:
-    settings = {"until": ["\n\n", ". "], "max_gen_toks": 8, "do_sample": False}
-    return [
-        Instance("generate_until", {}, (prompt, copy.deepcopy(settings)), 0, ("t", i, 1))
-        for i, prompt in enumerate(PROMPTS)
-    ]
+    return generation_requests(PROMPTS, {"until": ["\n\n", ". "], "max_gen_toks": 8, "do_sample": False})
 
 
 @pytest.mark.parametrize("batch_size", [1, 4])
@@ -52,7 +48,7 @@ def test_texts_are_stock_s_and_ptot_is_rescored(
     assert len(PROMPTS) == 30
     stock = smollm2_lm.generate_until(make_requests())
     monkeypatch.setattr(smollm2_lm.model, "generate", watched)
-    found = scoring.generated_tokens(smollm2_lm, make_requests())
+    found = scoring.generated_texts(smollm2_lm, make_requests())
     assert list(map(str, found)) == stock
     assert len(set(map(len, found))) > 5
     for prompt, text in list(zip(PROMPTS, found, strict=True))[:: 1 if batch_size == 4 else 5]:

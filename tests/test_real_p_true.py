@@ -11,7 +11,7 @@ from lm_eval_calibration import calibrated
 from lm_eval_calibration.records.record import RECORD_KEY
 from lm_eval_calibration.tasks.confidences.p_true_query import KAPOOR
 
-pytestmark = [pytest.mark.real_model, pytest.mark.real_data]
+pytestmark = [pytest.mark.slow, pytest.mark.real_model, pytest.mark.real_data]
 
 
 @pytest.mark.parametrize("chat", [False, True])

@@ -37,6 +37,7 @@ from lm_eval_calibration.records.record import Record, read_records
 PLACE = os.environ.get("LM_EVAL_CALIBRATION_VLLM", "")
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.real_model,
     pytest.mark.skipif(not PLACE, reason="vLLM needs a venv of its own (set LM_EVAL_CALIBRATION_VLLM, see the file)"),
 ]

@@ -1,5 +1,7 @@
 """Tiny models, docs and runs that the tests share."""
 
+import copy
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -63,6 +65,31 @@ def make_t5(tokenizer: Any) -> Any:
         tie_word_embeddings=False,
     )
     return _peaked(T5ForConditionalGeneration(config), 1.0)
+
+
+def scoring_requests(contexts: Iterable[str], continuations: Iterable[str], **attributes: Any) -> list[Any]:
+    """Every continuation of every context; what a run wants is an attribute."""
+    from lm_eval.api.instance import Instance
+
+    continuations = list(continuations)
+    requests = [
+        Instance("loglikelihood", {}, (context, continuation), i, metadata=("a_task", doc, 1))
+        for doc, context in enumerate(contexts)
+        for i, continuation in enumerate(continuations)
+    ]
+    for request in requests:
+        vars(request).update(attributes)
+    return requests
+
+
+def generation_requests(contexts: Iterable[Any], settings: dict[str, Any]) -> list[Any]:
+    """One request for each context, with its own copy of the settings."""
+    from lm_eval.api.instance import Instance
+
+    return [
+        Instance("generate_until", {}, (context, copy.deepcopy(settings)), 0, ("t", i, 1))
+        for i, context in enumerate(contexts)
+    ]
 
 
 QUESTION = "Which letter comes after {}?"

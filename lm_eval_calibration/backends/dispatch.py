@@ -2,141 +2,91 @@
 
 The evaluator calls ``getattr(lm, request_type)(requests)``, so a new method on ``LM`` reaches every backend and
 replaces nothing. ``token_scores_v1`` scores a continuation; the number of bins is no argument of it: backends return
-what every n_bins up to 100 needs. ``generated_tokens_v1`` goes on from a prompt as ``generate_until`` does.
-``corpus_scores_v1`` scores every token of a text, and returns sums over the bins that the request asks for.
+what every n_bins up to 100 needs. ``generated_tokens_v1`` continues a prompt as ``generate_until`` does.
+``corpus_scores_v1`` scores every token of a text, and returns sums over the bins that the request wants.
 ``followed_up_tokens_v1`` is ``generated_tokens_v1`` and after it requests about what was generated.
 """
 
-import importlib
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, cast
+from typing import Any
 
 from lm_eval.api.model import LM, CachingLM, TemplateLM, hash_args
 
+from lm_eval_calibration.backends import fallback
+from lm_eval_calibration.backends.answer_types import CorpusScores, GeneratedText, TokenScores
 from lm_eval_calibration.backends.api.first_token import is_of_first_token
-from lm_eval_calibration.backends.corpus_scores import CorpusScores
-from lm_eval_calibration.backends.fallback import (
-    corpus as plain_corpus,
+from lm_eval_calibration.backends.cache import cached, database
+from lm_eval_calibration.backends.certificate import logger
+from lm_eval_calibration.backends.follow_ups import with_follow_ups
+from lm_eval_calibration.backends.registry import (
+    CORPUS_REQUEST_TYPE,
+    FOLLOW_UP_REQUEST_TYPE,
+    GENERATION_REQUEST_TYPE,
+    SCORING_REQUEST_TYPE,
+    Answer,
+    find,
 )
-from lm_eval_calibration.backends.fallback import (
-    generation as plain_generation,
-)
-from lm_eval_calibration.backends.fallback import (
-    log_likelihood as plain,
-)
-from lm_eval_calibration.backends.follow_ups import answers_with_follow_ups
-from lm_eval_calibration.backends.generated_text import GeneratedText
-from lm_eval_calibration.backends.switch import wants_temperatures
-from lm_eval_calibration.backends.token_scores import TokenScores
-
-logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
-
-REQUEST_TYPE = "token_scores_v1"
-GENERATION_REQUEST_TYPE = "generated_tokens_v1"
-CORPUS_REQUEST_TYPE = "corpus_scores_v1"
-FOLLOWED_UP_REQUEST_TYPE = "followed_up_tokens_v1"
-
-Keep = Callable[[int, Any], None]
-
-
-class Scorer(Protocol):
-    """A module of this package that answers requests of one type for one family of backends."""
-
-    def refusal(self, lm: LM) -> str | None:
-        """Why this scorer must not be used for ``lm`` (None: it may)."""
-
-    def answer(self, lm: LM, requests: Sequence[Any], keep: Keep) -> None:
-        """Answer every request; call ``keep(index, answer)`` as soon as each is known."""
 
 
 @dataclass(frozen=True)
 class RequestType:
-    """How requests of a type are answered.
+    """What holds for requests of a type, whatever the backend."""
 
-    Attributes:
-        name: of the method on ``LM``.
-        scorers: modules by the backend's class. By name: a backend's module is imported by the harness when it is
-            used, never by us.
-        fallback: the module for all other backends.
-        gives: what a scorer knows that the fallback does not, and what is missing without it.
-        is_complete: whether an answer has it, and what else a run asks the backend for.
-        is_cached: whether a request is answered from ``--use_cache``.
-        cached_by: what of a request, beside the type's name, the answer depends on.
-    """
-
-    name: str
-    scorers: Mapping[str, str]
-    fallback: Any
-    gives: tuple[str, str]
-    is_complete: Callable[[LM, Any], bool]
-    is_cached: Callable[[Any], bool] = lambda _: True
-    cached_by: Callable[[Any], Any] = lambda request: request.args
+    name: str  # of the method on `LM`
+    fallback: Answer  # for a backend that nothing is known of
+    shortcoming: tuple[str, str, str]  # what the fallback doesn't give, what it gives, and what is missing then
+    is_complete: Callable[[LM, Any, Any], bool]  # whether a cached answer to a request has all that can be had
+    is_cached: Callable[[Any], bool] = lambda _: True  # whether a request is answered from --use_cache
+    cache_key: Callable[[Any], Any] = lambda request: request.args  # what an answer depends on
 
 
 TOKEN_SCORES = RequestType(
-    REQUEST_TYPE,
-    {
-        "lm_eval.models.huggingface.HFLM": "lm_eval_calibration.backends.hf.log_likelihood",
-        "lm_eval.models.openai_completions.LocalChatCompletion": "lm_eval_calibration.backends.api.chat",
-        "lm_eval.models.openai_completions.LocalCompletionsAPI": "lm_eval_calibration.backends.api.completions",
-        "lm_eval.models.vllm_causallms.VLLM": "lm_eval_calibration.backends.engines.log_likelihood",
-        "lm_eval.models.sglang_causallms.SGLangLM": "lm_eval_calibration.backends.engines.log_likelihood",
-    },
-    plain,
-    ("token distributions", "full_ece is left out, all other metrics are complete"),
-    lambda lm, answer: (
+    SCORING_REQUEST_TYPE,
+    fallback.token_scores,
+    ("token distributions", "log-likelihoods", "full_ece is left out, all other metrics are complete"),
+    lambda _, request, answer: (
         is_of_first_token(answer)
-        or (answer.has_distributions and (answer.temperatures is not None or not wants_temperatures(lm)))
+        or (
+            answer.has_distributions
+            and (answer.temperatures is not None or not getattr(request, "temperatures", False))
+        )
     ),
 )
 
-GENERATED_TOKENS = RequestType(
+GENERATED_TEXTS = RequestType(
     GENERATION_REQUEST_TYPE,
-    {
-        "lm_eval.models.huggingface.HFLM": "lm_eval_calibration.backends.hf.generation",
-        "lm_eval.models.openai_completions.LocalCompletionsAPI": "lm_eval_calibration.backends.api.generation",
-        "lm_eval.models.vllm_causallms.VLLM": "lm_eval_calibration.backends.engines.generation",
-        "lm_eval.models.sglang_causallms.SGLangLM": "lm_eval_calibration.backends.engines.generation",
-    },
-    plain_generation,
+    fallback.generated_texts,
     (
-        "probabilities of the tokens that it writes",
+        *("probabilities of the tokens that it writes", "texts"),
         "its answers have no confidence, and the metrics of confidence are left out",
     ),
     # Texts alone are an answer where this backend gave no more.
-    lambda lm, answer: answer.has_probabilities or answer.certificate.get("backend") == type(lm).__name__,
-    # As in a stock run: else all samples of a prompt would be the first one.
-    lambda request: not request.args[1].get("do_sample", False),
+    lambda lm, _, answer: answer.has_probabilities or answer.certificate.get("backend") == type(lm).__name__,
+    is_cached=lambda request: not fallback.is_sampled(request),
 )
 
 CORPUS_SCORES = RequestType(
     CORPUS_REQUEST_TYPE,
-    {"lm_eval.models.huggingface.HFLM": "lm_eval_calibration.backends.hf.corpus"},
-    plain_corpus,
-    ("token distributions", "full_ece, ece and token_accuracy are left out, perplexities are complete"),
-    lambda _, answer: answer.has_distributions,
-    cached_by=lambda request: (*request.args, request.n_bins),
+    fallback.corpus_scores,
+    (
+        *("token distributions", "log-likelihoods"),
+        "full_ece, ece and token_accuracy are left out, perplexities are complete",
+    ),
+    lambda _, __, answer: answer.has_distributions,
+    cache_key=lambda request: (*request.args, request.n_bins),
 )
 
 
-def scorer_for(lm: LM, request_type: RequestType = TOKEN_SCORES) -> Scorer:
-    """Return the scorer of the backend's class or of the nearest base class that has one, else the fallback."""
-    for cls in type(lm).__mro__:
-        module = request_type.scorers.get(f"{cls.__module__}.{cls.__qualname__}")
-        if module is None:
-            continue
-        scorer = cast(Scorer, importlib.import_module(module))
-        reason = scorer.refusal(lm)
-        if reason is None:
-            return scorer
-        break
-    else:
-        reason = request_type.fallback.REASON
-    known, missing = request_type.gives
-    logger.warning("%s gives no %s (%s): %s.", type(lm).__name__, known, reason, missing)
-    return cast(Scorer, request_type.fallback)
+def answer_of(lm: LM, request_type: RequestType) -> Answer:
+    """Return the function that answers requests of a type for a backend; warn where that is the fallback."""
+    answer, reason = find(lm, request_type.name)
+    if answer is not None:
+        return answer
+    missing, given, consequence = request_type.shortcoming
+    reason = reason or f"it returns {given} only"
+    logger.warning("%s gives no %s (%s): %s.", type(lm).__name__, missing, reason, consequence)
+    return request_type.fallback
 
 
 def answers(lm: LM, requests: Sequence[Any], request_type: RequestType) -> list[Any]:
@@ -144,43 +94,37 @@ def answers(lm: LM, requests: Sequence[Any], request_type: RequestType) -> list[
 
     With ``--use_cache`` every answer is stored as soon as it is known, and known answers are not computed again.
     """
-    cache = getattr(getattr(lm, "cache_hook", None), "dbdict", None)
-    found: list[Any] = [None] * len(requests)
-    is_cached = cache is not None and request_type.is_cached
-    keys = [
-        hash_args(request_type.name, request_type.cached_by(request)) if is_cached and is_cached(request) else None
-        for request in requests
-    ]
-    scorer = scorer_for(lm, request_type)
-    for i, key in enumerate(keys):
-        cached = None if cache is None or key is None else cache.get(key)
-        # What another backend left incomplete is no answer where a complete one can be had.
-        if cached is not None and (scorer is request_type.fallback or request_type.is_complete(lm, cached)):
-            found[i] = cached
-    todo = [i for i, answer in enumerate(found) if answer is None]
+    answer, cache = answer_of(lm, request_type), database(lm)
+    keys = [request_type.cache_key(request) if request_type.is_cached(request) else None for request in requests]
+    found = cached(lm, request_type.name, keys)
+    if answer is not request_type.fallback:  # what another backend left incomplete is no answer here
+        found = [
+            None if known is None or not request_type.is_complete(lm, request, known) else known
+            for request, known in zip(requests, found, strict=True)
+        ]
+    open_requests = [i for i, known in enumerate(found) if known is None]
 
-    def keep(index: int, answer: Any) -> None:
-        found[todo[index]] = answer
-        key = keys[todo[index]]
-        if cache is not None and key is not None:
-            cache[key] = answer
+    def deliver(number: int, known: Any) -> None:
+        i = open_requests[number]
+        found[i] = known
+        if cache is not None and keys[i] is not None:
+            cache[hash_args(request_type.name, keys[i])] = known
 
-    if todo or lm.world_size > 1:  # other ranks may need this one's help with theirs
-        scorer.answer(lm, [requests[i] for i in todo], keep)
-    missing = [i for i, answer in enumerate(found) if answer is None]
-    if missing:
-        raise RuntimeError(f"{type(lm).__name__} left {len(missing)} of {len(requests)} requests unanswered")
+    if open_requests or lm.world_size > 1:  # other ranks may need this one's help with theirs
+        answer(lm, [requests[i] for i in open_requests], deliver)
+    if missing := sum(known is None for known in found):
+        raise RuntimeError(f"{type(lm).__name__} left {missing} of {len(requests)} requests unanswered")
     return found
 
 
-def scores_texts(lm: LM) -> bool:
-    """Whether a backend can score a text that it is given: a chat server can't, nor some that see pictures."""
+def can_score_texts(lm: LM) -> bool:
+    """Whether a backend can score a given text: a chat server can't, nor can some that see pictures."""
     backend = lm.lm if isinstance(lm, CachingLM) else lm
-    has_own = getattr(type(backend), REQUEST_TYPE, token_scores) is not token_scores
+    has_own = getattr(type(backend), SCORING_REQUEST_TYPE, token_scores) is not token_scores
     if has_own or type(backend).loglikelihood is TemplateLM.loglikelihood:
         return True
     try:
-        backend.loglikelihood([])  # those that can't say so before they look at a request
+        backend.loglikelihood([])  # those that can't raise before they look at a request
     except (NotImplementedError, ValueError, AssertionError):
         return False
     return True
@@ -191,7 +135,10 @@ def token_scores(lm: LM, requests: Sequence[Any]) -> list[TokenScores]:
 
     Args:
         lm: any backend of the harness.
-        requests: instances whose ``args`` are ``(context, continuation)``.
+        requests: instances whose ``args`` are ``(context, continuation)``. Two attributes are optional:
+            ``shared_prefixes`` (default True): whether prompts that begin alike may share that computation; one
+            request of a call that may not keeps all of them from it, since one forward serves several tasks.
+            ``temperatures`` (default False): whether the scores are wanted at a grid of temperatures, too.
 
     Returns:
         One :class:`TokenScores` for each request, in the requests' order.
@@ -199,8 +146,8 @@ def token_scores(lm: LM, requests: Sequence[Any]) -> list[TokenScores]:
     return answers(lm, requests, TOKEN_SCORES)
 
 
-def generated_tokens(lm: LM, requests: Sequence[Any]) -> list[GeneratedText]:
-    """Go on from each request's context, exactly as ``generate_until`` does.
+def generated_texts(lm: LM, requests: Sequence[Any]) -> list[GeneratedText]:
+    """Continue each request's context, exactly as ``generate_until`` does.
 
     Args:
         lm: any backend of the harness.
@@ -209,7 +156,7 @@ def generated_tokens(lm: LM, requests: Sequence[Any]) -> list[GeneratedText]:
     Returns:
         One :class:`GeneratedText` for each request, in the requests' order.
     """
-    return answers(lm, requests, GENERATED_TOKENS)
+    return answers(lm, requests, GENERATED_TEXTS)
 
 
 def corpus_scores(lm: LM, requests: Sequence[Any]) -> list[CorpusScores]:
@@ -225,23 +172,9 @@ def corpus_scores(lm: LM, requests: Sequence[Any]) -> list[CorpusScores]:
     return answers(lm, requests, CORPUS_SCORES)
 
 
-def followed_up_tokens(lm: LM, requests: Sequence[Any]) -> list[GeneratedText]:
-    """Go on from each request's context, then answer the requests that each text leads to.
-
-    Args:
-        lm: any backend of the harness.
-        requests: as for :func:`generated_tokens`, each with the attribute ``follow_ups``: what makes, of the text,
-            instances of other request types.
-
-    Returns:
-        One :class:`GeneratedText` for each request, in the requests' order, the answers in its ``asked``.
-    """
-    return answers_with_follow_ups(lm, requests, GENERATION_REQUEST_TYPE)
-
-
 def install() -> None:
     """Add the request types to the harness's ``LM``."""
-    setattr(LM, REQUEST_TYPE, token_scores)
-    setattr(LM, GENERATION_REQUEST_TYPE, generated_tokens)
+    setattr(LM, SCORING_REQUEST_TYPE, token_scores)
+    setattr(LM, GENERATION_REQUEST_TYPE, generated_texts)
     setattr(LM, CORPUS_REQUEST_TYPE, corpus_scores)
-    setattr(LM, FOLLOWED_UP_REQUEST_TYPE, followed_up_tokens)
+    setattr(LM, FOLLOW_UP_REQUEST_TYPE, with_follow_ups)

@@ -1,48 +1,46 @@
-"""Two stages in one request: the model writes an answer, and is then asked about it."""
+"""Two stages in one request: the model writes an answer, and further requests follow it up."""
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 from lm_eval.api.model import LM
 
-from lm_eval_calibration.backends.generated_text import GeneratedText
+from lm_eval_calibration.backends.answer_types import GeneratedText
+from lm_eval_calibration.backends.certificate import logger
+from lm_eval_calibration.backends.registry import GENERATION_REQUEST_TYPE
 
-logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
 
+def with_follow_ups(lm: LM, requests: Sequence[Any]) -> list[GeneratedText]:
+    """Continue each request's context, then answer the requests that follow each text up.
 
-def answers_with_follow_ups(lm: LM, requests: Sequence[Any], generation_request_type: str) -> list[GeneratedText]:
-    """Go on from each prompt, then answer the requests that each answer leads to.
-
-    Both stages are requests of types that there are already, cached and computed as these are; those of the second
-    stage go to the backend all at once. Where it has no method for them (a chat server gives no log-likelihoods), its
-    answers stand without.
+    Both stages are requests of existing types, cached and computed as these are; those of the second stage go to the
+    backend all at once. Where it has no method for them (a chat server gives no log-likelihoods), the texts stand
+    without.
 
     Args:
         lm: any backend of the harness.
-        requests: as for the first stage's type, each with the attribute ``follow_ups``, a function that takes the
-            text and returns instances with the attribute ``request_type``.
-        generation_request_type: name of the first stage's method.
+        requests: as for ``generated_tokens_v1``, each with the attribute ``follow_ups``: a function that takes the
+            text and returns instances of other request types.
 
     Returns:
-        One text for each request, ``asked`` set to the answers in the order of the instances.
+        One text for each request, ``follow_up_answers`` set to the answers in the order of the instances.
     """
-    texts: list[GeneratedText] = getattr(lm, generation_request_type)(requests)
-    asked = [request.follow_ups(str(text)) for request, text in zip(requests, texts, strict=True)]
+    texts: list[GeneratedText] = getattr(lm, GENERATION_REQUEST_TYPE)(requests)
+    follow_ups = [request.follow_ups(str(text)) for request, text in zip(requests, texts, strict=True)]
     distinct: dict[str, dict[str, Any]] = {}  # equal answers to a prompt lead to equal requests
-    for follow_up in (follow_up for follow_ups in asked for follow_up in follow_ups):
+    for follow_up in (follow_up for of_text in follow_ups for follow_up in of_text):
         distinct.setdefault(follow_up.request_type, {}).setdefault(_key(follow_up), follow_up)
     answers: dict[tuple[str, str], Any] = {}
-    for request_type, follow_ups in distinct.items():
+    for request_type, by_key in distinct.items():
         try:
-            found = getattr(lm, request_type)(list(follow_ups.values()))
+            found = getattr(lm, request_type)(list(by_key.values()))
         except NotImplementedError as error:
             logger.warning("%s can't be asked about its answers: %s", type(lm).__name__, error or request_type)
             continue
-        answers |= {(request_type, key): answer for key, answer in zip(follow_ups, found, strict=True)}
+        answers |= {(request_type, key): answer for key, answer in zip(by_key, found, strict=True)}
     return [
-        text.with_asked(answers.get((follow_up.request_type, _key(follow_up))) for follow_up in follow_ups)
-        for text, follow_ups in zip(texts, asked, strict=True)
+        text.with_follow_up_answers(answers.get((follow_up.request_type, _key(follow_up))) for follow_up in of_text)
+        for text, of_text in zip(texts, follow_ups, strict=True)
     ]
 
 

@@ -1,51 +1,36 @@
-"""From the most probable entries of each distribution, which is all that servers and engines tell, to token scores.
+"""From the most probable entries of each distribution, which is all that servers and engines give, to token scores.
 
 Full-ECE needs those that can reach 1/n_bins only: each answer says from which probability on its entries are complete.
 """
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from lm_eval_calibration.backends.token_scores import MIN_LARGE_PROB, TokenScores
+from lm_eval_calibration.backends.answer_types import MIN_LARGE_PROB, Floats, TokenScores
 
 K = 20
-"""Entries to ask for: they hold every probability of at least 0.05, and no server's default limit is lower that gives
-any choice."""
+"""Entries to request: they hold every probability of at least 0.05, and no server that gives any choice has a lower
+default limit."""
 
 
 class Position(NamedTuple):
-    """One token of a prompt.
+    """One token of a prompt."""
 
-    Attributes:
-        token: its id, or as a server writes it.
-        log_prob: its natural-log probability, given the tokens before it.
-        top: the most probable tokens there with theirs, this one perhaps among them; empty where none are given.
-    """
-
-    token: Hashable
-    log_prob: float
-    top: Mapping[Any, float]
+    token: Hashable  # its id, or as a server writes it
+    log_prob: float  # natural-log probability, given the tokens before it
+    top: Mapping[Any, float]  # the most probable tokens there, this one perhaps among them; empty: none are given
 
 
 def scores_of(
-    continuation: Sequence[Position],
-    k: int,
-    *,
-    are_ids: bool,
-    vocab_size: int | None,
-    certificate: Mapping[str, Any],
+    continuation: Sequence[Position], k: int, *, are_ids: bool, vocab_size: int | None, certificate: Mapping[str, Any]
 ) -> TokenScores:
     """Return a continuation's scores; without distributions where none were given.
 
-    Args:
-        continuation: its tokens.
-        k: how many entries were asked for; the token's own may be one more.
-        are_ids: whether tokens that read alike are told apart.
-        vocab_size: entries of the whole distribution.
-        certificate: how this was obtained.
+    ``k`` entries were requested (the token's own may be one more); ``are_ids`` says whether tokens that read alike have
+    different names; ``vocab_size`` is the number of entries of the whole distribution.
     """
     log_probs = np.array([position.log_prob for position in continuation], dtype=np.float64)
     if any(not position.top for position in continuation):
@@ -62,20 +47,25 @@ def scores_of(
     )
 
 
-def _complete_from(probs: Any, k: int, are_ids: bool) -> float:
+def _complete_from(probs: Floats, k: int, are_ids: bool) -> float:
     """Return a probability that no entry beside those given exceeds.
 
-    No entry is larger than what they leave of 1. Where k tokens are told apart by id, none is larger than the k-th
+    No entry is larger than what they leave of 1. Where k tokens are distinguished by id, none is larger than the k-th
     either (the prompt's own token, if it is a further one, is the smallest); as strings two tokens can read alike,
     and one of them is lost.
     """
-    left = max(0.0, 1.0 - math.fsum(probs)) + 1e-6  # they are rounded to float32
+    left = unlisted_mass(probs)
     largest = min(left, float(np.sort(probs)[-k])) if are_ids and len(probs) >= k else left
     return math.nextafter(largest, 1.0)  # one as large as that may be missing
 
 
-def checked_log_prob(value: Any, place: str) -> float:
+def unlisted_mass(probs: Iterable[float]) -> float:
+    """Return what the listed probabilities, which are rounded to float32, leave of 1 at most."""
+    return max(0.0, 1.0 - math.fsum(probs)) + 1e-6
+
+
+def checked_log_prob(value: Any, location: str) -> float:
     """Return a log-probability; raise ValueError where it is missing, no number or above 0."""
     if not isinstance(value, int | float) or not value <= 1e-6:  # they are rounded; nan is not <= anything
-        raise ValueError(f"the log-probability of {place} is {value!r}")
+        raise ValueError(f"the log-probability of {location} is {value!r}")
     return min(float(value), 0.0)

@@ -63,9 +63,9 @@ def tune(
     Example: `lm-eval-calibration tune --model gpt2 --tasks medmcqa --fit-fraction 0.5 --output tuned`
     """
     from lm_eval_calibration.tuning.command import tune as tune_model
-    from lm_eval_calibration.tuning.settings import Grading, Protocol
+    from lm_eval_calibration.tuning.settings import GradingSettings, Protocol
 
-    grading = Grading(
+    grading = GradingSettings(
         model=model,
         model_args=model_args,
         tasks=_split(tasks),

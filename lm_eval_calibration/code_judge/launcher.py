@@ -1,12 +1,12 @@
-"""Run one program apart from everything else, and say how it ended. A script of its own: ``python launcher.py FD``.
+"""Run one program apart from everything else, and report how it ended: ``python launcher.py FD``.
 
-Three processes: the launcher, which keeps the time and reports; in the namespaces an init, whose end is the end of
+Three processes: the launcher, which keeps the time and reports; in the namespaces an init, at whose end the kernel ends
 all that the program has started; and the program. Reads the job from standard input and writes the outcome to standard
-output, as `marshal` has them (both ends are the same Python). FD is the reading end of a pipe: when it closes, whoever
-asked is gone, and so is the program.
+output, both by `marshal` (both ends are the same Python). FD is the reading end of a pipe that closes when the caller
+is gone; the program is then killed.
 
-Nothing of the package is imported, and of the standard library what costs next to nothing (`json`, `signal`, `typing`
-and `contextlib` would double the time): this file starts once for every program.
+Nothing of the package is imported, and of the standard library only what costs next to nothing (`json`, `signal`,
+`typing` and `contextlib` would double the time): this file starts once for every program.
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ libc = ctypes.CDLL(None, use_errno=True)
 LONGEST_REPORT = 400
 
 NAMED = (AssertionError, MemoryError, SystemExit)
-"""Errors that whoever asked tells apart by their names, whatever a program calls its own."""
+"""Errors that the caller tells apart by their names, whatever a program calls its own."""
 
 
 def call(name: str, *args: Any) -> None:
-    """Call a function of the C library; raise OSError where it fails."""
+    """Call a function of the C library; raise OSError if it fails."""
     if getattr(libc, name)(*args) == -1:
         number = ctypes.get_errno()
         raise OSError(number, f"{name}: {os.strerror(number)}")
@@ -65,7 +65,7 @@ def main() -> None:
     job = marshal.loads(read_all(0))
     lifeline = int(sys.argv[1])
     token = os.urandom(16).hex()
-    answers, channel = os.pipe()
+    reports, channel = os.pipe()
     outcomes, status = os.pipe()
     if LINUX:
         call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -79,11 +79,11 @@ def main() -> None:
     os.close(channel)
     os.close(status)
     ready, _, _ = select.select([outcomes, lifeline], [], [], max(0.0, deadline - time.monotonic()))
-    outcome = read_outcome(outcomes) if outcomes in ready else {}
+    data = os.read(outcomes, 4096) if outcomes in ready else b""
+    outcome: dict[str, Any] = marshal.loads(data) if data else {}  # nothing from an init that was killed
     kill_all(init, job["namespaces"])
-    os.set_blocking(answers, False)
     outcome["timed_out"] = not ready
-    report = read_some(answers)
+    report = read_report(reports)
     outcome["passed"] = outcome.get("exit_code") == 0 and report == token
     outcome["report"] = "" if outcome["passed"] else report
     os.write(1, marshal.dumps(outcome))
@@ -140,15 +140,9 @@ def read_all(descriptor: int) -> bytes:
     return b"".join(parts)
 
 
-def read_outcome(descriptor: int) -> dict[str, Any]:
-    """Return what the init says; nothing if it was killed."""
-    data = os.read(descriptor, 4096)
-    outcome: dict[str, Any] = marshal.loads(data) if data else {}
-    return outcome
-
-
-def read_some(descriptor: int) -> str:
-    """Return what can be read now, as far as it may be long."""
+def read_report(descriptor: int) -> str:
+    """Return what can be read now, up to the longest report."""
+    os.set_blocking(descriptor, False)
     try:
         return os.read(descriptor, LONGEST_REPORT).decode(errors="replace")
     except BlockingIOError:
@@ -170,7 +164,7 @@ def keep_only(*kept: int) -> None:
 
 
 def be_init(job: dict[str, Any], channel: int, status: int, token: str) -> NoReturn:
-    """Set the stage, start the program, wait for it and say how it ended."""
+    """Build the program's root, start the program, wait for it and report how it ended."""
     os.setsid()
     os.umask(0o022)
     outcome: dict[str, Any] = {}
@@ -191,41 +185,36 @@ def be_init(job: dict[str, Any], channel: int, status: int, token: str) -> NoRet
             if pid == program:
                 break
         outcome = {"exit_code": os.waitstatus_to_exitcode(code), "cpu_seconds": usage.ru_utime + usage.ru_stime}
-    except BaseException as error:
-        outcome = failure(error)
+    except BaseException as error:  # the program could not be started
+        outcome = {"failure": f"{type(error).__name__}: {error}"}
     os.write(status, marshal.dumps(outcome))
     os._exit(0)
 
 
-def failure(error: BaseException) -> dict[str, Any]:
-    """Return the outcome where the program could not be started."""
-    return {"failure": f"{type(error).__name__}: {error}"}
-
-
-def build_root(place: str, readable: list[str], disk: int) -> None:
-    """Make a root of its own at ``place``: what a Python needs, to be read only, and an empty /tmp that is gone later.
+def build_root(root: str, readable: list[str], disk: int) -> None:
+    """Make the empty directory ``root`` the root: what a Python needs, read only, and a /tmp that vanishes at the end.
 
     Args:
-        place: an empty directory.
+        root: the directory.
         readable: files and directories that stay where they are; those that don't exist are left out.
         disk: bytes that /tmp may hold.
     """
     mount("none", "/", None, MS_REC | MS_PRIVATE)
-    mount("tmpfs", place, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
-    os.mkdir(f"{place}/tmp")
-    mount("tmpfs", f"{place}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={disk},mode=777,nr_inodes=10000")
+    mount("tmpfs", root, "tmpfs", MS_NOSUID | MS_NODEV, "size=1m,mode=755")
+    os.mkdir(f"{root}/tmp")
+    mount("tmpfs", f"{root}/tmp", "tmpfs", MS_NOSUID | MS_NODEV, f"size={disk},mode=777,nr_inodes=10000")
     for path in ("/dev/null", "/dev/zero", "/dev/random", "/dev/urandom", *readable):
         if not path.startswith("/dev/") and os.path.islink(path) and os.path.dirname(path) == "/":
-            os.symlink(os.readlink(path), place + path)  # /lib is one, to usr/lib
-        elif os.path.exists(path) and not os.path.exists(place + path):
-            show(path, place + path)
-    os.makedirs(f"{place}/proc", exist_ok=True)
+            os.symlink(os.readlink(path), root + path)  # /lib is one, to usr/lib
+        elif os.path.exists(path) and not os.path.exists(root + path):
+            show(path, root + path)
+    os.makedirs(f"{root}/proc", exist_ok=True)
     try:  # noqa: SIM105 - contextlib is dear
-        mount("proc", f"{place}/proc", "proc", MS_NOSUID | MS_NODEV)
+        mount("proc", f"{root}/proc", "proc", MS_NOSUID | MS_NODEV)
     except OSError:
         pass  # a container that hides parts of its own forbids another; the program has none then
-    mount("none", place, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
-    os.chdir(place)
+    mount("none", root, None, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV)
+    os.chdir(root)
     call("syscall", SYS_PIVOT_ROOT[os.uname().machine], b".", b".")
     call("umount2", b".", MNT_DETACH)
 
@@ -246,11 +235,11 @@ def show(path: str, target: str) -> None:
 
 
 def be_program(job: dict[str, Any], channel: int, status: int, token: str) -> NoReturn:
-    """Give up what a program has no need of, run it, and say through the channel that it came to its end."""
+    """Set limits and drop rights, run the program, and report through the channel that it came to its end."""
     try:
-        give_up(job)
+        restrict(job)
     except BaseException as error:
-        os.write(status, marshal.dumps(failure(error)))
+        os.write(status, marshal.dumps({"failure": f"{type(error).__name__}: {error}"}))
         os._exit(1)
     os.close(status)
     report = run(job["program"], job["path"], token)
@@ -258,7 +247,7 @@ def be_program(job: dict[str, Any], channel: int, status: int, token: str) -> No
     os._exit(0 if report == token else 1)
 
 
-def give_up(job: dict[str, Any]) -> None:
+def restrict(job: dict[str, Any]) -> None:
     """Set the limits and drop all rights."""
     if job["cpu"] is not None:
         os.sched_setaffinity(0, {job["cpu"]})
@@ -280,7 +269,7 @@ def give_up(job: dict[str, Any]) -> None:
 
 
 def drop_capabilities() -> None:
-    """Give up all of them: with NO_NEW_PRIVS they don't come back."""
+    """Drop all capabilities: with NO_NEW_PRIVS they don't come back."""
     header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this process
     none = (ctypes.c_uint32 * 6)()
     call("syscall", SYS_CAPSET[os.uname().machine], ctypes.byref(header), ctypes.byref(none))
@@ -298,10 +287,10 @@ def run(source: str, path: list[str], token: str) -> str:
         kind = next((name for name in NAMED if issubclass(type(error), name)), type(error)).__name__
         try:
             return f"{kind}: {' '.join(str(error).split())}"
-        except BaseException:  # its text may be the program's doing
+        except BaseException:  # its text may come from the program's code
             return kind
     if os.getpid() != process:
-        os._exit(1)  # a child that ran on to the end is not the one that is judged
+        os._exit(1)  # a child that ran on to the end is not the program
     return token
 
 

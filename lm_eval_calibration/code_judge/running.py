@@ -1,4 +1,4 @@
-"""Judge programs: each in a process of its own, as far apart from the machine as its kernel allows."""
+"""Run programs, each in a process of its own, as far apart from the machine as its kernel allows."""
 
 import logging
 import marshal
@@ -33,7 +33,7 @@ UNKNOWN_PROCESSES = 1000
 """How many processes a user is taken to have where there is no /proc to look at."""
 
 PROBE = "import ctypes, decimal, hashlib, json, math, re, tempfile\nwith tempfile.TemporaryFile() as file:\n    pass"
-"""A program that must pass wherever programs are judged."""
+"""A program that must pass with any isolation that is used."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Limits:
     """What one program may use.
 
     Attributes:
-        cpu_seconds: processor time, whole seconds; a program that computes for longer is judged ``timeout``.
-        wall_seconds: time on the clock, for programs that wait; large, since a busy machine must change no verdict.
+        cpu_seconds: processor time, whole seconds; a program that computes for longer gets the verdict ``timeout``.
+        wall_seconds: time on the clock, for programs that wait; large, so that a busy machine changes no verdict.
         memory: bytes of address space of each process (Linux).
         file_size: bytes of a file; all files together are limited to four times as much where they are in memory.
         processes: processes and threads at a time.
@@ -58,13 +58,13 @@ class Limits:
 
 
 class Verdict(NamedTuple):
-    """What became of a program.
+    """The outcome of a program.
 
     Attributes:
         passed: it ran to its end.
         reason: ``passed``, or ``wrong`` (an assertion failed), ``error`` (another exception), ``exit`` (it left
             before its end), ``timeout``, ``memory``, ``crash`` (killed by a signal).
-        detail: the exception or the signal; empty for others. Text that a program wrote: show it, believe nothing.
+        detail: the exception or the signal; empty for others. May hold text that a program wrote: don't trust it.
     """
 
     passed: bool
@@ -76,8 +76,8 @@ class Isolation(NamedTuple):
     """How programs are kept apart.
 
     Attributes:
-        namespaces: no network, own processes, own root directory that can't be written but for /tmp.
-        user: as root: they run as another user.
+        namespaces: no network, own processes, own root directory with nothing writable but /tmp.
+        user: whether they run as another user (needs root).
     """
 
     namespaces: bool
@@ -100,10 +100,12 @@ def run_programs(
         progress: show a bar.
 
     Raises:
-        UserError: on Windows; or programs can't be started at all, with what the system says.
+        UserError: on Windows; or where programs can't be started, with the system's reason.
     """
     if not programs:
         return []
+    from tqdm import tqdm
+
     isolation = best_isolation()
     cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else [None] * (os.cpu_count() or 1)
     slots: SimpleQueue[int] = SimpleQueue()
@@ -111,19 +113,17 @@ def run_programs(
     for slot in range(n_workers):
         slots.put(slot)
 
-    def judge(program: str) -> Verdict:
+    def run(program: str) -> Verdict:
         slot = slots.get()
         try:
-            return _judge(program, limits, isolation, slot, cores[slot % len(cores)])
+            return _verdict(_outcome(program, limits, isolation, slot, cores[slot % len(cores)]), limits)
         finally:
             slots.put(slot)
 
-    from tqdm import tqdm
-
     with ThreadPoolExecutor(n_workers) as pool:
         try:
-            judged = pool.map(judge, programs)
-            return list(tqdm(judged, total=len(programs), desc="Running programs", disable=not progress))
+            verdicts = pool.map(run, programs)
+            return list(tqdm(verdicts, total=len(programs), desc="Running programs", disable=not progress))
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -131,13 +131,13 @@ def run_programs(
 
 @cache
 def best_isolation() -> Isolation:
-    """Find out what keeps programs apart here, by trying; a warning names what can't be had.
+    """Find the best isolation on this machine by trying; a warning names what is missing.
 
     Raises:
         UserError: as :func:`run_programs`.
     """
     if os.name != "posix":
-        raise UserError("programs can't be judged on Windows, which has no limits for a process: use Linux or WSL 2")
+        raise UserError("programs can't be run on Windows, which has no limits for a process: use Linux or WSL 2")
     failures: list[str] = []
     is_root = os.geteuid() == 0
     for isolation in (Isolation(True, is_root), Isolation(False, is_root), Isolation(False, False)):
@@ -153,24 +153,18 @@ def best_isolation() -> Isolation:
 
 
 def _missing(isolation: Isolation, is_root: bool) -> str:
-    missing = []
-    if not isolation.namespaces:
-        missing += ["a network, file system and process numbers of their own: they can read and send what you can"]
-    if sys.platform != "linux":
-        missing += ["a limit on memory"]
-    if is_root and not isolation.user:
-        missing += ["a limit on processes, and with root's rights"]
-    return "; ".join(missing)
-
-
-def _judge(program: str, limits: Limits, isolation: Isolation, slot: int, core: int | None) -> Verdict:
-    outcome = _outcome(program, limits, isolation, slot, core)
-    if "failure" in outcome:
-        raise UserError(f"a program could not be started: {outcome['failure']}")
-    return _verdict(outcome, limits)
+    namespaces = "a network, file system and process numbers of their own: they can read and send what you can"
+    missing = {
+        namespaces: not isolation.namespaces,
+        "a limit on memory": sys.platform != "linux",
+        "a limit on processes, and with root's rights": is_root and not isolation.user,
+    }
+    return "; ".join(what for what, is_missing in missing.items() if is_missing)
 
 
 def _verdict(outcome: dict[str, Any], limits: Limits) -> Verdict:
+    if "failure" in outcome:
+        raise UserError(f"a program could not be started: {outcome['failure']}")
     report, code = outcome.get("report", ""), outcome.get("exit_code")
     if outcome["passed"]:
         return Verdict(True, "passed")
@@ -187,10 +181,10 @@ def _verdict(outcome: dict[str, Any], limits: Limits) -> Verdict:
 def _outcome(
     program: str, limits: Limits, isolation: Isolation, slot: int = 0, core: int | None = None
 ) -> dict[str, Any]:
-    """Run the launcher on one program; return what it says."""
-    # Processes are counted by user: each of those that run at a time has one of its own.
+    """Return the outcome of one program as the launcher reports it."""
+    # The limit on processes counts those of a user: each program that runs at a time has a user of its own.
     user = FIRST_USER + (97 * os.getpid() + slot) % N_USERS if isolation.user else None
-    with tempfile.TemporaryDirectory(prefix="judged-", ignore_cleanup_errors=True) as directory:
+    with tempfile.TemporaryDirectory(prefix="program-", ignore_cleanup_errors=True) as directory:
         if user is not None and not isolation.namespaces:
             os.chown(directory, user, user)
         job = {
@@ -209,7 +203,7 @@ def _outcome(
 
 
 def _other_threads(isolation: Isolation) -> int:
-    """Count the threads that a limit on processes counts beside the program's: those of its user."""
+    """Count the threads of the same user, which the limit on processes counts beside the program's."""
     if isolation.namespaces or isolation.user:
         return 0
     count = 0

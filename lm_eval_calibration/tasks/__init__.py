@@ -4,7 +4,7 @@ Importing this package activates the plugin: a task YAML names ``CalibratedTask`
 type to every backend, registers the metrics and applies the (few, named) patches.
 """
 
-from lm_eval_calibration import backends as scoring
+from lm_eval_calibration import backends
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness import patches as harness_patches
 from lm_eval_calibration.harness.task_configs import task_configs
@@ -16,5 +16,5 @@ from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 
 __all__ = ["CalibratedTask", "CalibrationTaskManager", "Options", "TaskError", "calibrated", "task_configs"]
 
-scoring.install()
+backends.install()
 harness_patches.apply()

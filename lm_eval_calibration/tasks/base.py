@@ -8,7 +8,7 @@ from typing import Any
 
 from lm_eval.utils import handle_non_serializable, hash_string
 
-from lm_eval_calibration.backends import CorpusScores, TokenScores, set_shared_prefixes, set_temperatures
+from lm_eval_calibration.backends import CorpusScores, TokenScores
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.aggregation import Logged
 from lm_eval_calibration.harness.log import warn_once
@@ -77,12 +77,8 @@ class BaseTask(CheckedTask):
                 "Samples are not logged: the table is complete, but no metric can be computed again (with other bins, "
                 "say), compared doc by doc or recalibrated from this run. Add --log_samples --output_path DIR."
             )
-        if run.lm is not None:  # one forward serves several tasks: if one of them shares nothing, none does
-            tasks = [task for task in run.tasks.values() if isinstance(task, BaseTask)]
-            set_shared_prefixes(run.lm, all(task.options.shared_prefixes for task in tasks))
-            set_temperatures(run.lm, any(task.options.temperatures for task in tasks))
-            if kwargs.get("world_size", 1) > 1:
-                gather_what_is_there(run.lm)
+        if run.lm is not None and kwargs.get("world_size", 1) > 1:
+            gather_what_is_there(run.lm)
         self._available, self._logged = {}, set()
         # With --samples the harness numbers the chosen docs from 0, in the data set's order.
         self._sample_ids = sorted(set(kwargs.get("samples") or ()))
@@ -92,6 +88,11 @@ class BaseTask(CheckedTask):
         self._check_cached_requests()
         for request in self._instances:  # here, since --cache_requests may have kept them for another version
             self._make_ours(request)
+            self._set_wishes(request)
+
+    def _set_wishes(self, request: Any) -> None:
+        """Let a request tell the backend what this task's options ask of it."""
+        request.shared_prefixes, request.temperatures = self.options.shared_prefixes, self.options.temperatures
 
     def _prepare(self, lm: Any) -> None:
         """Get ready for a run, whose backend this is (None outside a run): requests are built next."""

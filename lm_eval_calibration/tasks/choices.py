@@ -9,7 +9,7 @@ from lm_eval.api.metrics import mean
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import hash_string
 
-from lm_eval_calibration.backends import REQUEST_TYPE, TokenScores
+from lm_eval_calibration.backends import SCORING_REQUEST_TYPE, TokenScores
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.log import logger, warn_once
 from lm_eval_calibration.harness.pools import Statistic
@@ -71,7 +71,7 @@ class ChoiceTask(BaseTask):
             self._queries_are_nested = self._queries.is_nested(lm)
 
     def _make_ours(self, request: Any) -> None:
-        request.request_type = REQUEST_TYPE
+        request.request_type = SCORING_REQUEST_TYPE
 
     def _check_cached_requests(self) -> None:
         self._check_orders()

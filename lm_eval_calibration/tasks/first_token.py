@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from lm_eval_calibration.backends import TokenScores
-from lm_eval_calibration.backends.api.first_token import is_of_first_token, is_read, unassigned_mass
+from lm_eval_calibration.backends.api.first_token import is_listed, is_of_first_token, unassigned_mass
 from lm_eval_calibration.harness.log import warn_of_task
 
 UNASSIGNED_MASS = "unassigned_mass"
@@ -15,7 +15,7 @@ def fields_of(choices: Sequence[Any], gold_certificate: Any) -> dict[str, Any]:
     """Return a record's certificate and, where choices were read from the first token, what that left open."""
     if not all(isinstance(answer, TokenScores) and is_of_first_token(answer) for answer in choices):
         return {"certificate": gold_certificate}
-    bounded = [k for k, answer in enumerate(choices) if not is_read(answer)]
+    bounded = [k for k, answer in enumerate(choices) if not is_listed(answer)]
     return {
         "certificate": choices[bounded[0]].certificate if bounded else gold_certificate,
         "extra": {UNASSIGNED_MASS: unassigned_mass(choices), "bounded_choices": bounded},
@@ -27,8 +27,8 @@ def say_what_is_open(task: str, docs: Iterable[Sequence[TokenScores]]) -> bool:
     docs = list(docs)
     if not docs or not all(is_of_first_token(answer) for choices in docs for answer in choices):
         return False
-    bounded = sum(any(not is_read(answer) for answer in choices) for choices in docs)
-    unread = sum(not any(map(is_read, choices)) for choices in docs)
+    bounded = sum(any(not is_listed(answer) for answer in choices) for choices in docs)
+    unread = sum(not any(map(is_listed, choices)) for choices in docs)
     if bounded:
         counts = "that is none of the most probable first tokens; it counts with the largest probability it may have"
         equal = "no choice is one of them: there all are taken for equally probable, and the first for the answer"

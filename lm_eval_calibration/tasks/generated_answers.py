@@ -11,12 +11,12 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import apply_template, hash_string
 
 from lm_eval_calibration.backends import (
-    FOLLOWED_UP_REQUEST_TYPE,
+    FOLLOW_UP_REQUEST_TYPE,
     GENERATION_REQUEST_TYPE,
-    REQUEST_TYPE,
+    SCORING_REQUEST_TYPE,
     GeneratedText,
     TokenScores,
-    scores_texts,
+    can_score_texts,
 )
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.code_eval import CODE_EVAL
@@ -109,7 +109,7 @@ class GeneratedAnswerTask(BaseTask):
 
     def _prepare(self, lm: Any) -> None:
         self._has_reference = self._reference(self.task_docs[0]) is not None
-        if self._has_reference and lm is not None and not scores_texts(lm):
+        if self._has_reference and lm is not None and not can_score_texts(lm):
             self._has_reference = False
             warn_once(
                 f"{self.task_name}: the backend scores no text that it is given: full_ece and token_accuracy of the "
@@ -128,9 +128,9 @@ class GeneratedAnswerTask(BaseTask):
 
     def _make_ours(self, request: Any) -> None:
         if request.idx == _REFERENCE:
-            request.request_type = REQUEST_TYPE
+            request.request_type = SCORING_REQUEST_TYPE
         elif self._queries or self._question:
-            request.request_type = FOLLOWED_UP_REQUEST_TYPE
+            request.request_type = FOLLOW_UP_REQUEST_TYPE
             request.follow_ups = partial(self._follow_ups, request)
         else:
             request.request_type = GENERATION_REQUEST_TYPE
@@ -150,13 +150,16 @@ class GeneratedAnswerTask(BaseTask):
         context = request.args[0]
         asked: list[tuple[str, tuple[Any, ...]]] = []
         if self._queries is not None:
-            asked += [(REQUEST_TYPE, pair) for pair in self._queries.after(context, text)]
+            asked += [(SCORING_REQUEST_TYPE, pair) for pair in self._queries.after(context, text)]
         if self._question is not None:
             asked.append((GENERATION_REQUEST_TYPE, (self._question.prompt(context, text), dict(SETTINGS))))
-        return [
+        follow_ups = [
             Instance(request_type, request.doc, arguments, i, request.metadata)
             for i, (request_type, arguments) in enumerate(asked)
         ]
+        for follow_up in follow_ups:
+            self._set_wishes(follow_up)
+        return follow_ups
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Any]:
         """Return the stock task's request, and after it one for the tokens of the reference answer."""
@@ -175,7 +178,7 @@ class GeneratedAnswerTask(BaseTask):
         references = [instance for instance in self._instances if instance.idx == _REFERENCE]
         texts = [text for instance in written for text in instance.resps]
         self._has_probabilities = all(isinstance(t, GeneratedText) and t.has_probabilities for t in texts)
-        replies = [getattr(text, "asked", ()) for text in texts]  # of a text from a file: none
+        replies = [getattr(text, "follow_up_answers", ()) for text in texts]  # of a text from a file: none
         self._said = {
             P_TRUE: self._queries is not None and all(r and None not in r[:2] for r in replies),
             VERBALIZED: self._question is not None and all(r and r[-1] is not None for r in replies),
@@ -263,7 +266,7 @@ class GeneratedAnswerTask(BaseTask):
         record = self._answer_record(doc, answer.instance, stock, scores)
         logged: dict[str, Any] = {}
         if record.verbalized is not None:  # the reply beside what was read of it; the record holds no texts
-            logged[REPLY] = str(answer.instance.resps[0].asked[-1])
+            logged[REPLY] = str(answer.instance.resps[0].follow_up_answers[-1])
         if self._predicts_only:
             return self._predicted(record, logged)
         names = self.calibration.metrics
@@ -338,9 +341,9 @@ class GeneratedAnswerTask(BaseTask):
         else:  # no token of a reference
             fields = {"log_probs": (), "large_probs": ()} if self._has_reference and self._has_distributions else {}
         if self._said[P_TRUE]:
-            fields["p_true"] = judged(self.options.p_true, text.asked[:2], nested=self._queries_are_nested)
+            fields["p_true"] = judged(self.options.p_true, text.follow_up_answers[:2], nested=self._queries_are_nested)
         if self._said[VERBALIZED]:
-            fields["verbalized"] = stated(str(text.asked[-1]))
+            fields["verbalized"] = stated(str(text.follow_up_answers[-1]))
         certificate = dict(getattr(text, "certificate", {}))
         if scores is not None:
             certificate["reference"] = dict(scores.certificate)

@@ -1,4 +1,4 @@
-"""The LoRA adapter: put on a model, and kept as PEFT keeps it."""
+"""The LoRA adapter: put on a model, and saved in PEFT's own files."""
 
 import shutil
 import warnings
@@ -17,7 +17,7 @@ RANK, ALPHA, DROPOUT = 8, 32, 0.1
 """Kapoor et al. 2024, arXiv:2406.08391."""
 
 PROBE = "base_model.model.probe"
-"""Where in the model a probe is that is trained with the adapter."""
+"""Path in the model of a probe that is trained with the adapter."""
 
 
 def with_adapter(model: Any, protocol: Protocol) -> Any:
@@ -30,18 +30,18 @@ def with_adapter(model: Any, protocol: Protocol) -> Any:
 
     set_seed(protocol.seed)
     if protocol.method == "lora-probe":
-        hidden_size = model.get_output_embeddings().weight.shape[1]
-        model.probe = Probe.untrained(hidden_size, model.device)
+        model.probe = Probe.untrained(model.get_output_embeddings().weight.shape[1], model.device)
+    names = protocol.target_modules
     config = LoraConfig(
         task_type="CAUSAL_LM",
         r=RANK,
         lora_alpha=ALPHA,
         lora_dropout=DROPOUT,
         modules_to_save=["probe"] if protocol.method == "lora-probe" else None,
-        target_modules=_one_or_list(protocol.target_modules),
+        target_modules="all-linear" if names == ("all-linear",) else list(names) or None,
     )
     try:
-        with quiet():
+        with without_known_warnings():
             return get_peft_model(model, config)
     except ValueError as error:
         linear = {
@@ -50,17 +50,13 @@ def with_adapter(model: Any, protocol: Protocol) -> Any:
             if type(module).__name__ in ("Linear", "Conv1D")
         }
         raise UserError(
-            f"no adapter can be put on {', '.join(protocol.target_modules) or 'this model'}: {error} "
+            f"no adapter can be put on {', '.join(names) or 'this model'}: {error} "
             f"(--target_modules takes names out of {', '.join(sorted(linear))}, or all-linear)"
         ) from error
 
 
-def _one_or_list(names: tuple[str, ...]) -> str | list[str] | None:
-    return "all-linear" if names == ("all-linear",) else list(names) or None
-
-
 def save(model: Any, directory: Path) -> None:
-    """Keep the adapter, by way of a folder beside it; a probe trained with it in a file of its own.
+    """Save the adapter, by way of a folder beside it; a probe trained with it goes into a file of its own.
 
     The model has no probe any more then.
 
@@ -70,7 +66,7 @@ def save(model: Any, directory: Path) -> None:
     config = model.peft_config["default"]
     if config.modules_to_save:
         Probe.write(model.get_submodule(f"{PROBE}.modules_to_save.default"), directory)
-        del model.get_submodule(PROBE.rpartition(".")[0]).probe  # what a run loads has no such module
+        del model.get_submodule(PROBE.rpartition(".")[0]).probe  # the model that a run loads has no such module
         config.modules_to_save = None
     weights = {name: weight for name, weight in model.state_dict().items() if "lora_" in name}
     aside = directory / ".adapter"
@@ -93,8 +89,8 @@ def adapted_modules(model: Any) -> list[str]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Leave out what libraries warn of and nobody can mend."""
+def without_known_warnings() -> Iterator[None]:
+    """Leave out warnings of libraries about which nobody can do anything."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*pin_memory.*")
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)

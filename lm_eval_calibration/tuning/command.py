@@ -1,4 +1,4 @@
-"""``lm-eval-calibration tune``: grade the model's answers, train, keep the adapter, say how to judge it."""
+"""``lm-eval-calibration tune``: grade the model's answers, train, save the adapter, print how to test it."""
 
 import json
 import shlex
@@ -12,16 +12,16 @@ import typer
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.tuning import card, settings
-from lm_eval_calibration.tuning.settings import Grading, Protocol
+from lm_eval_calibration.tuning.settings import GradingSettings, Protocol
 
-JUDGED = "judged.json"
+TEST_SAMPLES = "judged.json"
 
 SUFFIXES = ("_p_true_calibration", "_calibration")
-"""Of the names of the tasks that judge: P(true) beside the plain confidence, and that alone."""
+"""Of the names of the tasks that test: P(true) beside the plain confidence, and that alone."""
 
 
 def tune(
-    grading: Grading,
+    grading: GradingSettings,
     protocol: Protocol,
     output: Path,
     *,
@@ -29,91 +29,109 @@ def tune(
     n_test: int | None,
     device: str | None,
 ) -> None:
-    """Tune a model, or go on with a run of the same settings that was broken off.
+    """Tune a model, or resume an interrupted run of the same settings.
 
     Args:
         grading: what to learn from.
         protocol: how.
         output: folder for the adapter, its card, the grades and checkpoints.
-        graded: folder or file of another run whose grades are used.
+        graded: folder or file of another run whose answers are used.
         n_test: docs of each task to test on at most; all where None.
-        device: of the model; a GPU where there is one, if not given.
+        device: of the model; None for a GPU where there is one.
 
     Raises:
         UserError: naming what can't be used, and what to do.
     """
+    _require_extra()
+    from accelerate import PartialState
+
+    from lm_eval_calibration.tuning.model import load
+    from lm_eval_calibration.tuning.questions import load_questions
+
+    state = PartialState(cpu=device == "cpu")
+    if state.is_main_process:
+        settings.check_output(output, grading, protocol)
+    lm = load(grading, device, protocol.batch_size)
+    tasks = load_questions(grading, protocol.query, lm)
+    if state.is_main_process:
+        _write_test_samples(tasks, n_test, output)
+    answers = _graded_answers(lm, tasks, grading, graded=graded, output=output)
+    validations, details = _train(lm, answers, grading, protocol, output)
+    if state.is_main_process:
+        commands = _test_commands(grading, protocol, output)
+        page = card.card(grading, protocol, tasks, answers, validations, details=details, commands=commands)
+        write_whole(output / "README.md", page)
+        settings.write(output, grading, protocol, validation=validations, **details)
+        shutil.rmtree(output / "checkpoints", ignore_errors=True)
+        _print_result(validations, output, commands)
+    state.wait_for_everyone()
+
+
+def _require_extra() -> None:
     try:
-        import accelerate
+        import accelerate  # noqa: F401
         import peft  # noqa: F401
     except ImportError as error:
         raise UserError(f"tuning needs pip install 'lm-eval-calibration[tuning]' ({error.name} is missing)") from error
 
-    from lm_eval_calibration.tuning import grading as answers
-    from lm_eval_calibration.tuning.model import load
-    from lm_eval_calibration.tuning.questions import ask, judged_samples
 
-    state = accelerate.PartialState(cpu=device == "cpu")
-    if state.is_main_process:
-        settings.check_free(output, grading, protocol)
-    lm = load(grading, device, protocol.batch_size)
-    asked = ask(grading, protocol.query, lm)
-    if state.is_main_process:
-        write_whole(output / JUDGED, json.dumps(judged_samples(asked, SUFFIXES, n_test)) + "\n")
-        for task in asked:
-            n_held_out = sum(question.held_out for question in task.questions)
-            _say(
-                f"{task.task}: {len(task.questions)} docs of its split {task.split!r} to learn from, {n_held_out} of "
-                f"them held out; {len(task.parts.judged)} others to judge; {task.parts.n_duplicates} duplicates and "
-                f"{task.n_broken} docs without a gold label left out"
-            )
-    questions = [question for task in asked for question in task.questions]
-    found = _known(grading, questions, graded, output) or answers.grade(lm, questions)
-    state.wait_for_everyone()  # nobody looks for the file any more
-    if state.is_main_process:
-        answers.write(output / answers.FILE, grading.of_answers, found)
-    found, n_between = answers.right_or_wrong(found)
-    if state.is_main_process:
-        share = sum(g.correct == 1 for g in found) / max(1, len(found))
-        between = f"; {n_between} answers, neither right nor wrong, left out" if n_between else ""
-        _say(f"the model answers {share:.1%} of {len(found)} right{between}")
-    answers.check(found)
-    validations, how = _train(lm, found, grading, protocol, output)
-    if state.is_main_process:
-        commands = _commands(grading, protocol, output)
-        page = card.card(grading, protocol, asked, found, validations, how=how, commands=commands)
-        write_whole(output / "README.md", page)
-        settings.write(output, grading, protocol, {"validation": validations, **how})
-        shutil.rmtree(output / "checkpoints", ignore_errors=True)
-        _report(validations, output, commands)
-    state.wait_for_everyone()
+def _write_test_samples(tasks: Sequence[Any], n_test: int | None, output: Path) -> None:
+    """Write what the harness's ``--samples`` takes: the docs to test on, under the names of the tasks that test."""
+    from lm_eval_calibration.tuning.questions import SUFFIX, docs_to_test_on
+
+    docs = {task.task.removesuffix(SUFFIX): docs_to_test_on(task, n_test) for task in tasks}
+    samples = {task + suffix: numbers for task, numbers in docs.items() for suffix in SUFFIXES}
+    write_whole(output / TEST_SAMPLES, json.dumps(samples) + "\n")
+    for task in tasks:
+        n_held_out = sum(question.held_out for question in task.questions)
+        typer.echo(
+            f"{task.task}: {len(task.questions)} docs of its split {task.split_name!r} to learn from, {n_held_out} of "
+            f"them held out; {len(task.split.test)} others to test on; {task.split.n_duplicates} duplicates and "
+            f"{task.n_broken} docs without a gold label left out"
+        )
 
 
-def _known(grading: Grading, questions: Sequence[Any], graded: Path | None, output: Path) -> list[Any] | None:
-    """Return the grades of another run, or those that this one wrote before it was broken off, if it has all."""
-    from lm_eval_calibration.tuning import grading as answers
+def _graded_answers(
+    lm: Any, tasks: Sequence[Any], grading: GradingSettings, *, graded: Path | None, output: Path
+) -> list[Any]:
+    """Return the answers that are right or wrong, kept by another run or an interrupted one of this kind, or new."""
+    from accelerate import PartialState
 
-    if graded is not None:
-        path = graded / answers.FILE if graded.is_dir() else graded
-        return answers.read(path, grading.of_answers, questions)
+    from lm_eval_calibration.tuning import grading as grades
+
+    questions = [question for task in tasks for question in task.questions]
+    path = output if graded is None else graded
     try:
-        return answers.read(output / answers.FILE, grading.of_answers, questions)
+        answers = grades.read(path / grades.FILE if path.is_dir() else path, grading.of_answers, questions)
     except UserError:
-        return None
+        if graded is not None:
+            raise
+        answers = grades.grade(lm, questions)
+    PartialState().wait_for_everyone()  # nobody looks for the file any more
+    decided = [answer for answer in answers if answer.correct is not None]
+    if PartialState().is_main_process:
+        grades.write(output / grades.FILE, grading.of_answers, answers)
+        share = sum(answer.correct == 1 for answer in decided) / max(1, len(decided))
+        n_between = len(answers) - len(decided)
+        between = f"; {n_between} answers, neither right nor wrong, left out" if n_between else ""
+        typer.echo(f"the model answers {share:.1%} of {len(decided)} right{between}")
+    grades.check_learnable(decided)
+    return decided
 
 
 def _train(
-    lm: Any, found: Sequence[Any], grading: Grading, protocol: Protocol, output: Path
+    lm: Any, answers: Sequence[Any], grading: GradingSettings, protocol: Protocol, output: Path
 ) -> tuple[list[dict[str, float]], dict[str, Any]]:
-    """Train by the method asked for, save what came of it, return the validations and what else was set."""
+    """Train by the chosen method, save the outcome, return the validations and details of the training."""
     from lm_eval_calibration.tasks.confidences.p_true_query import QUERIES
     from lm_eval_calibration.tuning import adapter, training
     from lm_eval_calibration.tuning.examples import make_examples
     from lm_eval_calibration.tuning.forward import Forward
     from lm_eval_calibration.tuning.probe import train_probe
 
-    examples = make_examples(found, QUERIES[protocol.query], lm)
+    examples = make_examples(answers, QUERIES[protocol.query], lm)
     forward = Forward(lm, examples.fit[0].rows[0].tokens)
-    if protocol.method == "probe":
+    if not protocol.trains:
         return train_probe(lm.model, forward, examples, protocol, output)
     model = adapter.with_adapter(lm.model, protocol)
     settings.write(output, grading, protocol)
@@ -121,12 +139,12 @@ def _train(
     validations = training.train(trainer, output / training.CHECKPOINTS)
     if trainer.is_world_process_zero():
         adapter.save(trainer.accelerator.unwrap_model(trainer.model), output)
-    return validations, training.how(trainer)
+    return validations, training.details(trainer)
 
 
-def _commands(grading: Grading, protocol: Protocol, output: Path) -> list[str]:
-    """Commands that judge the model without and with its adapter, on docs that it has not learned from."""
-    if protocol.method == "probe":
+def _test_commands(grading: GradingSettings, protocol: Protocol, output: Path) -> list[str]:
+    """Commands that test the model without and with its adapter, on docs that it has not learned from."""
+    if not protocol.trains:
         return []
     arguments = ",".join(filter(None, [f"pretrained={grading.model}", grading.model_args]))
     is_default = protocol.query == Protocol().query  # which has tasks of its own
@@ -141,27 +159,21 @@ def _commands(grading: Grading, protocol: Protocol, output: Path) -> list[str]:
         shlex.join(
             [
                 *("lm-eval-calibration", "run", "--model", "hf", "--model_args", model_args, "--tasks", tasks),
-                *("--samples", str(output / JUDGED), *options, "--output_path", str(output / name)),
+                *("--samples", str(output / TEST_SAMPLES), *options, "--output_path", str(output / name)),
             ]
         )
         for name, model_args in (("untuned", arguments), ("tuned", f"{arguments},peft={output}"))
     ]
 
 
-def _report(validations: Sequence[Mapping[str, float]], output: Path, commands: Sequence[str]) -> None:
-    _say("on the held-out docs (whose NLL chose what was kept):")
+def _print_result(validations: Sequence[Mapping[str, float]], output: Path, commands: Sequence[str]) -> None:
+    typer.echo("on the held-out docs (whose NLL chose what was kept):")
     table = [list(card.VALIDATION_HEADS), *card.rows(validations)]
-    widths = [max(len(row[column]) for row in table) for column in range(len(table[0]))]
-    for row in table:
-        typer.echo("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    lines = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in table]
     if warning := card.no_gain(validations):
-        _say(warning)
-    _say(f"kept in {output}")
+        lines += [warning]
+    lines += [f"saved in {output}"]
     if commands:
-        _say("judge it on the docs that it has not learned from:")
-        for command in commands:
-            typer.echo(command)
-
-
-def _say(line: str) -> None:
-    typer.echo(line)
+        lines += ["test it on the docs that it has not learned from:", *commands]
+    typer.echo("\n".join(lines))

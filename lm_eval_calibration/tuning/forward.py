@@ -1,7 +1,7 @@
-"""One call of a model, reduced to the logits and hidden states of the places that are wanted."""
+"""One call of a model, reduced to the logits and hidden states at the positions that are wanted."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -10,14 +10,14 @@ from lm_eval_calibration.backends.hf.output_layer import can_pick, only_position
 from lm_eval_calibration.tuning.loss import Batch
 
 
-class Seen(NamedTuple):
-    """What a model says at the wanted places of a batch.
+class Outputs(NamedTuple):
+    """A model's outputs at the wanted positions of a batch.
 
     Attributes:
-        query: [n_query_spots, vocab_size] logits.
-        choices: [n_choice_spots, vocab_size] logits.
+        query: [n_query_targets, vocab_size] logits.
+        choices: [n_choice_targets, vocab_size] logits.
         answer: [n_answer_positions, vocab_size] logits.
-        hidden: [n, hidden_size] what the output layer gets where the query is answered.
+        hidden: [n, hidden_size] input of the output layer after which the reply to the query comes.
     """
 
     query: torch.Tensor
@@ -27,7 +27,7 @@ class Seen(NamedTuple):
 
 
 class Forward:
-    """Calls a model; its output layer sees the wanted places only, where the model allows that.
+    """Calls a model; its output layer sees the wanted positions only, where the model allows that.
 
     Args:
         lm: the harness's backend, which holds the bare model.
@@ -38,44 +38,41 @@ class Forward:
         self.lm = lm
         self.picks = can_pick(lm, tokens)
 
-    def __call__(self, model: Callable[..., Any], batch: Batch) -> Seen:
+    def __call__(self, model: Callable[..., Any], batch: Batch) -> Outputs:
         """Call a model, or what wraps it, on a batch."""
-        parts = [batch["query"][:, :2], batch["choices"][:, :2], batch["answer"][:, :2], batch["asked"]]
-        row, position = torch.cat(parts).T
-        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-        with self._hidden_states(row, position, inputs["input_ids"].shape[1]) as hidden:
-            logits = model(**inputs, use_cache=False).logits
-        found = logits[0] if self.picks else logits[row, position]
-        query, choices, answer, asked = found.split([len(part) for part in parts])
-        return Seen(query, choices, answer, hidden[0][-len(asked) :])
+        parts = [batch["query"][:, :2], batch["choices"][:, :2], batch["answer"][:, :2], batch["query_end"]]
+        logits, hidden = self._call(model, batch, torch.cat(parts), batch["input_ids"].shape[1])
+        query, choices, answer, query_end = torch.split(logits, [len(part) for part in parts])
+        return Outputs(query, choices, answer, hidden[-len(query_end) :])
 
     def frozen(self, model: Any, batch: Batch) -> torch.Tensor:
         """[n_answer_positions, vocab_size] logits of the model without its adapter, dropout off."""
-        end = int(batch["answer"][:, 1].max()) + 1  # the query after the answer changes nothing before it
-        row, position = batch["answer"][:, :2].T
-        inputs = {name: batch[name][:, :end] for name in ("input_ids", "attention_mask")}
+        positions = batch["answer"][:, :2]
+        end = int(positions[:, 1].max()) + 1  # the query after the answer changes nothing before it
         was_training = model.training
         model.eval()
         try:
-            with torch.no_grad(), model.disable_adapter(), self._hidden_states(row, position, end):
-                logits: torch.Tensor = model(**inputs, use_cache=False).logits
+            with torch.no_grad(), model.disable_adapter():
+                return self._call(model, batch, positions, end)[0]
         finally:
             model.train(was_training)
-        return logits[0] if self.picks else logits[row, position]
 
-    @contextmanager
-    def _hidden_states(self, row: torch.Tensor, position: torch.Tensor, length: int) -> Iterator[list[torch.Tensor]]:
-        """Let the output layer see these places only, if it can, and keep what it sees of them."""
+    def _call(
+        self, model: Callable[..., Any], batch: Batch, positions: torch.Tensor, length: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """[n, vocab_size] logits and [n, hidden_size] inputs of the output layer at [n, 2] rows and positions."""
+        row, position = positions.T
         seen: list[torch.Tensor] = []
 
         def keep(_: Any, arguments: tuple[Any, ...]) -> None:
-            hidden = arguments[0]
-            seen.append(hidden[0] if self.picks else hidden[row, position])
+            seen.append(arguments[0][0] if self.picks else arguments[0][row, position])
 
+        inputs = {name: batch[name][:, :length] for name in ("input_ids", "attention_mask")}
         picking = only_positions(self.lm, row, position, length) if self.picks else nullcontext()
         with picking:  # whose hook comes before ours
             handle = self.lm.model.get_output_embeddings().register_forward_pre_hook(keep)
             try:
-                yield seen
+                logits = model(**inputs, use_cache=False).logits
             finally:
                 handle.remove()
+        return logits[0] if self.picks else logits[row, position], seen[0]

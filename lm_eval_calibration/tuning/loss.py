@@ -1,4 +1,4 @@
-"""What is minimised: wrong probabilities of being right, and any change of the answers themselves."""
+"""The loss: wrong probabilities of being right, and any change of the answers themselves."""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -7,6 +7,45 @@ import torch
 from torch.nn.functional import binary_cross_entropy_with_logits, log_softmax
 
 Batch = Mapping[str, torch.Tensor]
+
+
+class Predictions(NamedTuple):
+    """What a model predicts for a batch.
+
+    Attributes:
+        log_odds: [n] that each answer is right.
+        answers_right: [n] whether the most probable choice is the gold one; 0 where there are no choices in the batch.
+    """
+
+    log_odds: torch.Tensor
+    answers_right: torch.Tensor
+
+
+def predict(batch: Batch, query_logits: torch.Tensor, choice_logits: torch.Tensor) -> Predictions:
+    """Return how likely the answers are right by the query, and whether the model's choices are now."""
+    n = len(batch["labels"])
+    log_likelihoods = option_log_likelihoods(query_logits, batch["query"], n)
+    true, false = (log_likelihoods.gather(1, which[:, None]).squeeze(1) for which in (batch["true"], 1 - batch["true"]))
+    right = torch.zeros(n, device=true.device)
+    if len(batch["choices"]):
+        right = (option_log_likelihoods(choice_logits, batch["choices"], n).argmax(1) == batch["gold"]).float()
+    return Predictions(log_odds(true, false, batch["nested"]), right)
+
+
+def option_log_likelihoods(logits: torch.Tensor, targets: torch.Tensor, n_examples: int) -> torch.Tensor:
+    """[n_examples, n_options] log-likelihood of each continuation, -inf where an example has no such option.
+
+    Args:
+        logits: [n_targets, vocab_size].
+        targets: [n_targets, 5] row, position, token, example, option.
+        n_examples: rows of the result.
+    """
+    n_options = int(targets[:, 4].max()) + 1
+    log_probs = log_softmax(logits.float(), -1).gather(1, targets[:, 2:3]).squeeze(1)
+    cell = targets[:, 3] * n_options + targets[:, 4]
+    sums = _sums(log_probs, cell, n_examples * n_options)
+    is_there = torch.zeros_like(sums).index_fill(0, cell, 1.0) > 0
+    return sums.masked_fill(~is_there, float("-inf")).reshape(n_examples, n_options)
 
 
 def log_odds(true: torch.Tensor, false: torch.Tensor, nested: torch.Tensor) -> torch.Tensor:
@@ -18,6 +57,11 @@ def log_odds(true: torch.Tensor, false: torch.Tensor, nested: torch.Tensor) -> t
     difference = true - false
     log_p = difference.clamp(max=-1e-6)  # of the ratio; 1 itself has no log-odds
     return torch.where(nested.bool(), log_p - torch.log(-torch.expm1(log_p)), difference)
+
+
+def cross_entropy(log_odds_of_right: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean negative log-likelihood of the labels, in nats."""
+    return binary_cross_entropy_with_logits(log_odds_of_right, labels.float())
 
 
 def jensen_shannon(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
@@ -35,51 +79,6 @@ def jensen_shannon(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
     return (half[0] + half[1]) / 2
 
 
-class Judgement(NamedTuple):
-    """What a model makes of a batch.
-
-    Attributes:
-        log_odds: [n] of each answer's being right.
-        answers_right: [n] whether the most probable choice is the right one; 0 where choices were not asked for.
-    """
-
-    log_odds: torch.Tensor
-    answers_right: torch.Tensor
-
-
-def option_log_likelihoods(logits: torch.Tensor, spots: torch.Tensor, n_examples: int) -> torch.Tensor:
-    """[n_examples, n_options] log-likelihood of each continuation, -inf where an example has no such option.
-
-    Args:
-        logits: [n_spots, vocab_size].
-        spots: [n_spots, 5] row, position, token, example, option.
-        n_examples: rows of the result.
-    """
-    n_options = int(spots[:, 4].max()) + 1
-    log_probs = log_softmax(logits.float(), -1).gather(1, spots[:, 2:3]).squeeze(1)
-    cell = spots[:, 3] * n_options + spots[:, 4]
-    sums = torch.zeros(n_examples * n_options, device=logits.device).index_add(0, cell, log_probs)
-    is_there = torch.zeros_like(sums).index_fill(0, cell, 1.0) > 0
-    return sums.masked_fill(~is_there, float("-inf")).reshape(n_examples, n_options)
-
-
-def judge(batch: Batch, query_logits: torch.Tensor, choice_logits: torch.Tensor) -> Judgement:
-    """Return how likely the answers are right by the query, and which of the model's answers now are."""
-    n = len(batch["labels"])
-    said = option_log_likelihoods(query_logits, batch["query"], n)
-    true = said.gather(1, batch["true"][:, None]).squeeze(1)
-    false = said.gather(1, 1 - batch["true"][:, None]).squeeze(1)
-    right = torch.zeros(n, device=said.device)
-    if len(batch["choices"]):
-        right = (option_log_likelihoods(choice_logits, batch["choices"], n).argmax(1) == batch["gold"]).float()
-    return Judgement(log_odds(true, false, batch["nested"]), right)
-
-
-def cross_entropy(log_odds_of_right: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Mean negative log-likelihood of the labels, in nats."""
-    return binary_cross_entropy_with_logits(log_odds_of_right, labels.float())
-
-
 def mean_divergence(one: torch.Tensor, other: torch.Tensor, example: torch.Tensor, n_examples: int) -> torch.Tensor:
     """Jensen-Shannon divergence, averaged over the positions of each example and then over examples.
 
@@ -89,20 +88,20 @@ def mean_divergence(one: torch.Tensor, other: torch.Tensor, example: torch.Tenso
         example: [n] which example each position is of.
         n_examples: number of examples; one without positions (an empty answer) diverges by 0.
     """
-    found = jensen_shannon(one, other)
-    sums = torch.zeros(n_examples, device=found.device).index_add(0, example, found)
-    counts = torch.zeros(n_examples, device=found.device).index_add(0, example, torch.ones_like(found))
-    return (sums / counts.clamp(min=1)).mean()
+    divergences = jensen_shannon(one, other)
+    counts = _sums(torch.ones_like(divergences), example, n_examples)
+    return (_sums(divergences, example, n_examples) / counts.clamp(min=1)).mean()
 
 
 def answers_stay(one: torch.Tensor, other: torch.Tensor, example: torch.Tensor, n_examples: int) -> torch.Tensor:
     """[n_examples] 1 where the most probable token is the same at every position of the answer, else 0.
 
-    Args:
-        one: [n, vocab_size] logits.
-        other: [n, vocab_size] logits.
-        example: [n] which example each position is of.
-        n_examples: number of examples.
+    Arguments as of :func:`mean_divergence`.
     """
     differs = (one.argmax(-1) != other.argmax(-1)).float()
-    return (torch.zeros(n_examples, device=one.device).index_add(0, example, differs) == 0).float()
+    return (_sums(differs, example, n_examples) == 0).float()
+
+
+def _sums(values: torch.Tensor, index: torch.Tensor, n: int) -> torch.Tensor:
+    """[n] sums of the values with each index."""
+    return torch.zeros(n, device=values.device).index_add(0, index, values)

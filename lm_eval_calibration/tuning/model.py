@@ -4,10 +4,10 @@ from itertools import chain
 from typing import Any
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.tuning.settings import Grading
+from lm_eval_calibration.tuning.settings import GradingSettings
 
 
-def load(grading: Grading, device: str | None, batch_size: int) -> Any:
+def load(grading: GradingSettings, device: str | None, batch_size: int) -> Any:
     """Return the harness's ``hf`` backend with the base model.
 
     Raises:
@@ -35,14 +35,14 @@ def load(grading: Grading, device: str | None, batch_size: int) -> Any:
             f"{grading.model} is loaded in float16, in which training needs its losses scaled: add --model_args "
             "dtype=bfloat16 (or float32)"
         )
-    _need_trainable(grading.model, lm.model)
+    _check_trainable(grading.model, lm.model)
     if grading.apply_chat_template and not lm.tokenizer.chat_template:
         raise UserError(f"{grading.model} has no chat template: leave --apply_chat_template out")
     return lm
 
 
-def _need_trainable(name: str, model: Any) -> None:
-    """Refuse quantised weights that don't train; a GGUF file's that were made floats on the way in do."""
+def _check_trainable(name: str, model: Any) -> None:
+    """Refuse quantised weights that don't train; those of a GGUF file do, which became floats on loading."""
     from torch import uint8
 
     quantizer = getattr(model, "hf_quantizer", None)

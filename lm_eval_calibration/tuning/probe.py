@@ -1,4 +1,4 @@
-"""A linear map of the last hidden state, where the query is answered, to the log-odds of the answer's being right."""
+"""A linear map of the last hidden state, at the end of the query, to the log-odds that the answer is right."""
 
 import json
 from collections.abc import Sequence
@@ -13,23 +13,18 @@ from tqdm import tqdm
 from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.tuning.examples import Collator, Example, Examples
 from lm_eval_calibration.tuning.forward import Forward
-from lm_eval_calibration.tuning.loss import judge
+from lm_eval_calibration.tuning.loss import predict
 from lm_eval_calibration.tuning.settings import Protocol
-from lm_eval_calibration.tuning.validation import judged
+from lm_eval_calibration.tuning.validation import validation_metrics
 
 FILE = "probe.json"
 
 STRENGTHS = tuple(np.logspace(-5, 1, 13).tolist())
-"""Inverse regularisation strengths, out of which folds of the docs choose."""
+"""Inverse regularisation strengths; cross-validation selects one."""
 
 
 class Probe(torch.nn.Module):
-    """w · h + b.
-
-    Args:
-        weight: [hidden_size] w.
-        bias: b.
-    """
+    """w · h + b, with [hidden_size] weights w and bias b."""
 
     def __init__(self, weight: torch.Tensor, bias: float) -> None:
         super().__init__()
@@ -38,7 +33,7 @@ class Probe(torch.nn.Module):
 
     @classmethod
     def untrained(cls, hidden_size: int, device: torch.device) -> "Probe":
-        """Return a probe that calls everything right half of the time."""
+        """Return a probe by which everything is right with probability 1/2."""
         return cls(torch.zeros(hidden_size, device=device), 0.0)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -47,7 +42,7 @@ class Probe(torch.nn.Module):
         return log_odds
 
     def write(self, directory: Path) -> None:
-        """Keep it as JSON."""
+        """Save it as JSON."""
         content = {
             "what": "log-odds that the answer is right = weight · h + bias; h: what the output layer gets at the "
             "query's last token",
@@ -58,7 +53,7 @@ class Probe(torch.nn.Module):
 
 
 def fit(hidden: NDArray[np.float64], correct: NDArray[np.int64], seed: int) -> Probe:
-    """Fit by logistic regression on standardised hidden states; folds of the docs choose the regularisation.
+    """Fit by logistic regression on standardised hidden states; cross-validation selects the regularisation.
 
     Args:
         hidden: [n, hidden_size].
@@ -83,39 +78,36 @@ def fit(hidden: NDArray[np.float64], correct: NDArray[np.int64], seed: int) -> P
 def read_out(
     forward: Forward, model: Any, examples: Sequence[Example], batch_size: int, pad_token_id: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.float64]]:
-    """Ask a model about its answers.
+    """Put the query about each of its answers to a model.
 
     Returns:
-        [n, hidden_size] what the output layer gets where the query is answered; [n] whether the answers are right;
-        [n] their log-odds by the query.
+        [n, hidden_size] inputs of the output layer at the end of the query; [n] whether the answers are right; [n]
+        their log-odds by the query.
     """
-    found: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    batches: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]] = []
+    collate = Collator(pad_token_id)
     model.eval()
     for start in tqdm(range(0, len(examples), batch_size), desc="Reading hidden states"):
-        batch = Collator(pad_token_id)(examples[start : start + batch_size])
-        batch = {name: tensor.to(model.device) for name, tensor in batch.items()}
+        batch = {k: v.to(model.device) for k, v in collate(examples[start : start + batch_size]).items()}
         with torch.no_grad():
-            seen = forward(model, batch)
-        found.append((seen.hidden.float(), batch["labels"], judge(batch, seen.query, seen.choices).log_odds))
-    hidden, correct, log_odds = (torch.cat(part).cpu().numpy() for part in zip(*found, strict=True))
-    return hidden.astype(np.float64), correct, log_odds.astype(np.float64)
+            outputs = forward(model, batch)
+        log_odds = predict(batch, outputs.query, outputs.choices).log_odds
+        batches.append((outputs.hidden.float(), batch["labels"], log_odds))
+    hidden, correct, odds = (torch.cat(part).cpu().numpy() for part in zip(*batches, strict=True))
+    return hidden.astype(np.float64), correct, odds.astype(np.float64)
 
 
 def train_probe(
-    model: Any,
-    forward: Forward,
-    examples: Examples,
-    protocol: Protocol,
-    directory: Path,
+    model: Any, forward: Forward, examples: Examples, protocol: Protocol, directory: Path
 ) -> tuple[list[dict[str, float]], dict[str, Any]]:
-    """Fit a probe to the frozen model's hidden states and keep it; return the validations and what else was set.
+    """Fit a probe to the frozen model's hidden states and save it; return the validations and details of training.
 
     Args:
         model: without an adapter.
         forward: calls it.
         examples: those to learn from and to validate by.
-        protocol: what the user asked for.
-        directory: where to keep it.
+        protocol: the user's settings.
+        directory: folder to save it in.
     """
     (hidden, correct, _), (held_out, held_out_correct, untuned) = (
         read_out(forward, model, part, protocol.batch_size, examples.pad_token_id)
@@ -126,7 +118,7 @@ def train_probe(
     with torch.no_grad():
         log_odds = probe(torch.from_numpy(held_out)).numpy()
     validations = [
-        {"epoch": float(epoch), **judged(found, held_out_correct, held_out_correct)}
-        for epoch, found in enumerate((untuned, log_odds))
+        {"epoch": float(epoch), **validation_metrics(odds, held_out_correct, held_out_correct)}
+        for epoch, odds in enumerate((untuned, log_odds))
     ]
     return validations, {"loss": "logistic regression, regularisation chosen by folds"}

@@ -1,9 +1,10 @@
-"""Docs as the harness asks them: the requests for an answer, and the query about it, as the judging run has them."""
+"""Docs as questions to the model: the requests for an answer and for P(true) of it, as the harness has them."""
 
 import hashlib
 import json
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from lm_eval.api.instance import Instance
@@ -12,66 +13,105 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.tasks.choice_docs import gold_index
 from lm_eval_calibration.tasks.generation import GenerationTask
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
-from lm_eval_calibration.tuning.settings import Grading
-from lm_eval_calibration.tuning.splitting import Parts, content_hash, split_one, split_two
+from lm_eval_calibration.tuning.settings import GradingSettings
+from lm_eval_calibration.tuning.splitting import Split, content_hash, split_across, split_within
 
 SUFFIX = "_calibration"
 
+NO_CHOICE = -1
+"""Index of the gold choice where there are no choices."""
 
-class Question(NamedTuple):
-    """A doc to learn from, whose answer is one of several choices.
+Pairs = tuple[tuple[str, str], ...]
+"""Contexts, each with a continuation."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A doc to learn from.
 
     Attributes:
         task: name of the task.
         doc_id: its number in its split.
-        content: hash of what it asks.
+        content: hash of its content.
         held_out: whether it is for validation.
-        choices: context and continuation of each choice.
-        queries: for each choice, contexts and continuations of the query about it.
-        gold: index of the right choice.
     """
 
     task: str
     doc_id: int
     content: str
     held_out: bool
-    choices: tuple[tuple[str, str], ...]
-    queries: tuple[tuple[tuple[str, str], ...], ...]
+
+
+class Answer(NamedTuple):
+    """The model's own answer to a question.
+
+    Attributes:
+        question: the question.
+        pair: context and answer.
+        query: contexts and continuations of the query about the answer.
+        correct: 1 or 0; None where the task's own metric is between.
+        logged: what is kept in the file of answers.
+    """
+
+    question: "AnyQuestion"
+    pair: tuple[str, str]
+    query: Pairs
+    correct: int | None
+    logged: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class ChoiceQuestion(Question):
+    """A doc whose answer is one of several choices.
+
+    Attributes:
+        choices: context and continuation of each choice.
+        queries: for each choice, contexts and continuations of the query about it.
+        gold: index of the gold choice.
+    """
+
+    choices: Pairs
+    queries: tuple[Pairs, ...]
     gold: int
 
     @property
-    def asked(self) -> str:
-        """Hash of what the model is asked, on which its answer depends."""
+    def request_hash(self) -> str:
+        """Hash of the requests, on which the model's answer depends."""
         return _hash(self.choices)
 
+    def answer(self, log_likelihoods: Sequence[float]) -> Answer:
+        """Return the answer: the most probable choice; the first of equals, as the harness counts."""
+        best = int(np.argmax(log_likelihoods))
+        logged = {"log_likelihoods": log_likelihoods}
+        return Answer(self, self.choices[best], self.queries[best], int(best == self.gold), logged)
 
-class OpenQuestion(NamedTuple):
-    """A doc to learn from, whose answer the model writes.
+
+@dataclass(frozen=True)
+class OpenQuestion(Question):
+    """A doc to which the model writes an answer.
 
     Attributes:
-        task: name of the task.
-        doc_id: its number in its split.
-        content: hash of what it asks.
-        held_out: whether it is for validation.
         request: the task's own request for the answer.
-        asked_by: the task, which judges answers and puts the query behind them.
+        source: the task, which scores answers and makes the query about them.
     """
 
-    task: str
-    doc_id: int
-    content: str
-    held_out: bool
     request: Instance
-    asked_by: GenerationTask
+    source: GenerationTask
+    choices: ClassVar[Pairs] = ()
+    gold: ClassVar[int] = NO_CHOICE
 
     @property
-    def asked(self) -> str:
-        """Hash of what the model is asked, and how it is to write, on which its answer depends."""
+    def request_hash(self) -> str:
+        """Hash of the request, generation settings included, on which the model's answer depends."""
         return _hash(self.request.args)
 
-    def query(self, text: str) -> tuple[tuple[str, str], ...]:
-        """Contexts and continuations of the query about an answer."""
-        return _pairs(self.asked_by.queries_about(self.request, text))
+    def answer(self, text: str, correct: int | None) -> Answer:
+        """Return a generated text as the answer."""
+        query = _pairs(self.source.queries_about(self.request, text))
+        return Answer(self, (str(self.request.args[0]), text), query, correct, {"text": text, "correct": correct})
+
+
+AnyQuestion = ChoiceQuestion | OpenQuestion
 
 
 class TaskQuestions(NamedTuple):
@@ -79,20 +119,20 @@ class TaskQuestions(NamedTuple):
 
     Attributes:
         task: its name, that of the calibrated task.
-        split: name of the split that is learned from.
-        parts: numbers of the docs.
+        split_name: name of the split to learn from.
+        split: numbers of the docs.
         questions: those to grade.
         n_broken: docs without a sound gold label, which are left out.
     """
 
     task: str
-    split: str
-    parts: Parts
-    questions: tuple[Question | OpenQuestion, ...]
+    split_name: str
+    split: Split
+    questions: tuple[AnyQuestion, ...]
     n_broken: int
 
 
-def ask(grading: Grading, query: str, lm: Any) -> list[TaskQuestions]:
+def load_questions(grading: GradingSettings, query: str, lm: Any) -> list[TaskQuestions]:
     """Load the tasks, split their docs and build the prompts.
 
     Raises:
@@ -102,51 +142,63 @@ def ask(grading: Grading, query: str, lm: Any) -> list[TaskQuestions]:
     names = [name.removesuffix(SUFFIX) + SUFFIX for name in grading.tasks]
     options = {"calibration": {"p_true": query, "verbalized": False}}
     loaded = CalibrationTaskManager(include_path=grading.include_path, metadata=options).load(names)["tasks"]
-    return [_ask(task, grading, lm) for task in loaded.values()]
+    return [_of_task(task, grading, lm) for task in loaded.values()]
 
 
-def _ask(task: Any, grading: Grading, lm: Any) -> TaskQuestions:
+def _of_task(task: Any, grading: GradingSettings, lm: Any) -> TaskQuestions:
+    _check_gradable(task, grading)
+    if grading.num_fewshot is not None and task.get_config("num_fewshot") != 0:  # as a run of the harness does
+        task.set_config(key="num_fewshot", value=grading.num_fewshot)
+    task.set_fewshot_seed(seed=1234)  # likewise
+    name, split = _split(task, grading)
+    questions, n_broken = _questions(task, split, grading, lm)
+    if not questions:
+        raise UserError(
+            f"{task.task_name}: no doc of its split {name!r} that could be learned from has a sound gold label"
+            if n_broken
+            else f"{task.task_name}: its split {name!r} has no doc to learn from"
+        )
+    if not split.test:
+        raise UserError(f"{task.task_name}: no doc is left to test on: give a smaller --fit-fraction")
+    return TaskQuestions(task.task_name, name, split, questions, n_broken)
+
+
+def _check_gradable(task: Any, grading: GradingSettings) -> None:
     if task.config.output_type not in ("multiple_choice", "generate_until"):
         raise UserError(f"{task.task_name}: tune grades answers, and a task of {task.config.output_type} has none")
     if getattr(task, "UNSAFE_CODE", False) and not grading.confirm_run_unsafe_code:
         raise UserError(
-            f"{task.task_name} judges answers by running the programs in them: add --confirm_run_unsafe_code"
+            f"{task.task_name} grades answers by running the programs in them: add --confirm_run_unsafe_code"
         )
     if isinstance(task, GenerationTask) and task.config.repeats > 1:
         raise UserError(
-            f"{task.task_name} has {task.config.repeats} answers written to each doc (repeats), and tune grades one"
+            f"{task.task_name} has {task.config.repeats} answers to each doc (repeats), and tune grades one"
         )
-    if grading.num_fewshot is not None and task.get_config("num_fewshot") != 0:  # as a run of the harness does
-        task.set_config(key="num_fewshot", value=grading.num_fewshot)
-    task.set_fewshot_seed(seed=1234)  # likewise
+
+
+def _split(task: Any, grading: GradingSettings) -> tuple[str, Split]:
+    """Return the name of the split to learn from, whose docs the task's requests are then built of, and the docs."""
     evaluated = _contents(task)
     if grading.fit_fraction is not None:
-        split = str(task.config.test_split or task.config.validation_split)
-        parts = split_one(evaluated, _sources(task, evaluated), grading.fit_fraction, grading.limit)
-    else:
-        if not task.has_training_docs():
-            raise UserError(
-                f"{task.task_name} has no training split: --fit-fraction 0.5 learns from half of the docs that it "
-                "evaluates and judges the other half"
-            )
-        split = str(task.config.training_split)
-        task.config.test_split = split  # its docs are then what requests are built of
-        contents = _contents(task)
-        parts = split_two(contents, evaluated, grading.limit)
-    questions, n_broken = _questions(task, parts, grading, lm)
-    if not questions:
+        split = split_within(evaluated, _sources(task, evaluated), grading.fit_fraction, grading.limit)
+        return str(task.config.test_split or task.config.validation_split), split
+    if not task.has_training_docs():
         raise UserError(
-            f"{task.task_name}: no doc of its split {split!r} that could be learned from has a sound gold label"
-            if n_broken
-            else f"{task.task_name}: its split {split!r} has no doc to learn from"
+            f"{task.task_name} has no training split: --fit-fraction 0.5 learns from half of the docs that it "
+            "evaluates and tests on the other half"
         )
-    if not parts.judged:
-        raise UserError(f"{task.task_name}: no doc is left to judge: give a smaller --fit-fraction")
-    return TaskQuestions(task.task_name, split, parts, questions, n_broken)
+    task.config.test_split = task.config.training_split
+    return str(task.config.training_split), split_across(_contents(task), evaluated, grading.limit)
 
 
 def _contents(task: Any) -> list[str]:
-    return [content_hash(_text(task, doc), _choices(task, doc)) for doc in task.eval_docs]
+    return [_content(task, doc) for doc in task.eval_docs]
+
+
+def _content(task: Any, doc: Any) -> str:
+    # Several inputs are the choices of their task; the text that follows them is its target.
+    prompt = task.doc_to_target(doc) if task.multiple_input else task.doc_to_text(doc)
+    return content_hash(prompt, () if isinstance(task, GenerationTask) else task.doc_to_choice(doc))
 
 
 def _sources(task: Any, contents: Sequence[str]) -> list[str]:
@@ -160,76 +212,49 @@ def _sources(task: Any, contents: Sequence[str]) -> list[str]:
     ]
 
 
-def _choices(task: Any, doc: Any) -> Sequence[str]:
-    if isinstance(task, GenerationTask):
-        return ()
-    choices: Sequence[str] = task.doc_to_choice(doc)
-    return choices
-
-
-def _text(task: Any, doc: Any) -> object:
-    # Several inputs stand among the choices; what is said after them is the target.
-    return task.doc_to_target(doc) if task.multiple_input else task.doc_to_text(doc)
-
-
-def _questions(task: Any, parts: Parts, grading: Grading, lm: Any) -> tuple[tuple[Question | OpenQuestion, ...], int]:
-    """Return those to grade, and how many docs have no sound gold label."""
-    chosen = sorted({*parts.fit, *parts.validation})
-    if not chosen:
+def _questions(task: Any, split: Split, grading: GradingSettings, lm: Any) -> tuple[tuple[AnyQuestion, ...], int]:
+    """Return the questions to grade, and how many docs have no sound gold label."""
+    doc_ids = sorted({*split.fit, *split.validation})
+    if not doc_ids:
         return (), 0
     task.build_all_requests(
-        samples=chosen,
+        samples=doc_ids,
         apply_chat_template=grading.apply_chat_template,
         chat_template=lm.apply_chat_template if grading.apply_chat_template else None,
         fewshot_as_multiturn=grading.apply_chat_template,  # as a run of the harness does
         tokenizer_name=lm.tokenizer_name if grading.apply_chat_template else "",
     )
-    of_doc: dict[int, list[Any]] = {}
+    by_doc: dict[int, list[Any]] = {}
     for instance in task.instances:
-        of_doc.setdefault(chosen[instance.doc_id], []).append(instance)
-    found: list[Question | OpenQuestion] = []
-    held_out = set(parts.validation)
-    for doc_id, instances in of_doc.items():
-        content = content_hash(_text(task, instances[0].doc), _choices(task, instances[0].doc))
-        which = task.task_name, doc_id, content, doc_id in held_out
+        by_doc.setdefault(doc_ids[instance.doc_id], []).append(instance)
+    held_out = set(split.validation)
+    questions: list[AnyQuestion] = []
+    for doc_id, instances in by_doc.items():
+        doc = instances[0].doc
+        identity = task.task_name, doc_id, _content(task, doc), doc_id in held_out
         if isinstance(task, GenerationTask):
-            found.append(OpenQuestion(*which, instances[0], task))
-        elif (question := _question(task, which, instances)) is not None:
-            found.append(question)
-    return tuple(found), len(of_doc) - len(found)
+            questions.append(OpenQuestion(*identity, instances[0], task))
+            continue
+        choices = task.doc_to_choice(doc)
+        gold = gold_index(task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc), choices)
+        if gold is not None:
+            by_choice = [
+                [i for i in instances if getattr(i, "queried", ("", None))[1] == k] for k in range(len(choices))
+            ]
+            queries = tuple(_pairs(of_choice) for of_choice in by_choice)
+            questions.append(ChoiceQuestion(*identity, _pairs(instances[: len(choices)]), queries, gold))
+    return tuple(questions), len(by_doc) - len(questions)
 
 
-def _question(task: Any, which: tuple[str, int, str, bool], instances: Sequence[Any]) -> Question | None:
-    doc = instances[0].doc
-    texts = task.doc_to_choice(doc)
-    gold = gold_index(task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc), texts)
-    if gold is None:
-        return None
-    queries = tuple(
-        _pairs([i for i in instances if getattr(i, "queried", ("", None))[1] == number]) for number in range(len(texts))
-    )
-    return Question(*which, _pairs(instances[: len(texts)]), queries, gold)
+def _hash(arguments: object) -> str:
+    return hashlib.sha256(json.dumps(arguments, sort_keys=True, default=str).encode()).hexdigest()
 
 
-def _hash(asked: object) -> str:
-    return hashlib.sha256(json.dumps(asked, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _pairs(instances: Sequence[Any]) -> tuple[tuple[str, str], ...]:
-    """Context and continuation of requests."""
+def _pairs(instances: Sequence[Any]) -> Pairs:
     return tuple((str(instance.args[0]), str(instance.args[1])) for instance in instances)
 
 
-def judged_samples(asked: Sequence[TaskQuestions], names: Sequence[str], limit: int | None) -> dict[str, list[int]]:
-    """Return what the harness's ``--samples`` takes: the judged docs of each task, under each of these suffixes.
-
-    Args:
-        asked: what was learned from.
-        names: suffixes of the names of the tasks that judge.
-        limit: docs of each task at most, drawn at random; all where None.
-    """
-    drawn = {
-        task.task.removesuffix(SUFFIX): sorted(np.random.default_rng(0).permutation(task.parts.judged)[:limit].tolist())
-        for task in asked
-    }
-    return {task + name: docs for task, docs in drawn.items() for name in names}
+def docs_to_test_on(task: TaskQuestions, limit: int | None) -> list[int]:
+    """Return numbers of docs to test on: at most ``limit``, drawn at random; all where it is None."""
+    docs: list[int] = np.random.default_rng(0).permutation(task.split.test)[:limit].tolist()
+    return sorted(docs)

@@ -1,7 +1,6 @@
-"""What the user asked for, checked; and what of it an unfinished run must share to be gone on with."""
+"""Settings of ``tune``, checked, and the file by which an interrupted run is resumed with the same ones."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.files import write_whole
 
 METHODS = ("lora", "probe", "lora-probe")
-"""``lora``: an adapter, asked by the query. ``probe``: a linear map of the frozen model's last hidden state.
+"""``lora``: an adapter, which answers the query. ``probe``: a linear map of the frozen model's last hidden state.
 ``lora-probe``: both, trained together.
 """
 
@@ -18,7 +17,7 @@ FILE = "tuning.json"
 
 
 @dataclass(frozen=True)
-class Grading:
+class GradingSettings:
     """What the grades of a model's answers depend on.
 
     Attributes:
@@ -30,7 +29,7 @@ class Grading:
         num_fewshot: examples in each prompt; None for the task's own number.
         apply_chat_template: whether prompts are turns of a chat.
         include_path: folder of the user's own task YAMLs.
-        confirm_run_unsafe_code: whether programs that the model writes may be run to judge them.
+        confirm_run_unsafe_code: whether programs that the model writes may be run to grade them.
     """
 
     model: str
@@ -44,19 +43,15 @@ class Grading:
     confirm_run_unsafe_code: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what can't be meant."""
+        """Refuse settings without meaning."""
         if not self.tasks:
             raise UserError("name what to learn from: --tasks NAME,...")
         if self.fit_fraction is not None and not 0 < self.fit_fraction < 1:
             raise UserError(f"--fit-fraction is {self.fit_fraction}; it must lie between 0 and 1")
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        return {**asdict(self), "tasks": list(self.tasks)}
-
     @property
     def of_answers(self) -> dict[str, Any]:
-        """What the answer to a given question depends on."""
+        """The settings on which the model's answer to a given question depends."""
         names = ("model", "model_args", "num_fewshot", "apply_chat_template")
         return {name: getattr(self, name) for name in names}
 
@@ -69,7 +64,7 @@ class Protocol:
         method: one of :data:`METHODS`.
         query: name of the query's wording.
         epochs: passes over the docs.
-        batch_size: docs on each device at once.
+        batch_size: docs in a batch on each device.
         gradient_accumulation: batches to one step.
         learning_rate: at the start; it falls along a cosine.
         target_modules: names of the modules that get an adapter; empty for PEFT's own choice for the architecture.
@@ -86,7 +81,7 @@ class Protocol:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what can't be meant."""
+        """Refuse settings without meaning."""
         from lm_eval_calibration.tasks.confidences.p_true_query import QUERIES
 
         for name, value, known in (("method", self.method, METHODS), ("query", self.query, tuple(QUERIES))):
@@ -100,13 +95,9 @@ class Protocol:
         """Whether weights of the model change."""
         return self.method != "probe"
 
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready data."""
-        return {**asdict(self), "target_modules": list(self.target_modules)}
 
-
-def check_free(directory: Path, grading: Grading, protocol: Protocol) -> None:
-    """Refuse a folder in which there is something else than an unfinished run of these settings.
+def check_output(directory: Path, grading: GradingSettings, protocol: Protocol) -> None:
+    """Refuse an output folder with anything but an unfinished run of these settings in it.
 
     Raises:
         UserError: it holds a finished run, or one of other settings, which it names.
@@ -115,38 +106,38 @@ def check_free(directory: Path, grading: Grading, protocol: Protocol) -> None:
         raise UserError(f"{directory} is no folder")
     if not (directory / FILE).exists():
         return
-    found, asked = read(directory), {"grading": grading.to_dict(), "protocol": protocol.to_dict()}
-    if changed := _differences(found, asked):
+    saved = read(directory)
+    changed = [
+        f"{name} is {json.dumps(before)}, not {json.dumps(value)}"
+        for part, values in _content(grading, protocol).items()
+        for name, value in values.items()
+        if name != "confirm_run_unsafe_code"  # changes no answer
+        if (before := saved.get(part, {}).get(name)) != value
+    ]
+    if changed:
         raise UserError(f"{directory} holds a run of other settings ({'; '.join(changed)}): give another --output")
-    if "result" in found:
+    if "result" in saved:
         raise UserError(f"{directory} holds the finished run of these settings: give another --output")
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """Return what ``tuning.json`` in a folder says."""
+    """Return the content of ``tuning.json`` in a folder."""
     path = directory / FILE
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UserError(f"{path} can't be read: {error}") from error
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise UserError(f"{path}: this is no {FILE} of ours")
-    return found
+    return content
 
 
-def write(directory: Path, grading: Grading, protocol: Protocol, result: Mapping[str, Any] | None = None) -> None:
-    """Write down what a run trains by and, once it is finished, what came of it."""
-    content: dict[str, Any] = {"grading": grading.to_dict(), "protocol": protocol.to_dict()}
-    if result is not None:
-        content["result"] = dict(result)
+def write(directory: Path, grading: GradingSettings, protocol: Protocol, **result: Any) -> None:
+    """Write the settings of a run and, once it is finished, its result."""
+    content = _content(grading, protocol) | ({"result": result} if result else {})
     write_whole(directory / FILE, json.dumps(content, indent=1) + "\n")
 
 
-def _differences(found: Mapping[str, Any], asked: Mapping[str, Any]) -> list[str]:
-    return [
-        f"{name} is {json.dumps(found.get(part, {}).get(name))}, not {json.dumps(value)}"
-        for part, values in asked.items()
-        for name, value in values.items()
-        if name != "confirm_run_unsafe_code"  # changes no answer
-        if found.get(part, {}).get(name) != value
-    ]
+def _content(grading: GradingSettings, protocol: Protocol) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(json.dumps({"grading": asdict(grading), "protocol": asdict(protocol)}))
+    return content

@@ -4,22 +4,23 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from scipy.special import expit
 
 from lm_eval_calibration import metrics
 
 VALIDATED = ("auroc", "ece", "nll", "accuracy_drift")
 
 
-def judged(log_odds: Any, answers_right: Any, correct: Any) -> dict[str, float]:
+def validation_metrics(log_odds: Any, answers_right: Any, correct: Any) -> dict[str, float]:
     """Return the metrics of validation, named as in :data:`VALIDATED`.
 
     Args:
-        log_odds: [n] of each answer's being right.
+        log_odds: [n] that each answer is right.
         answers_right: [n] whether the model's answers are right now.
-        correct: [n] whether the frozen model's answers, which it was asked about, were.
+        correct: [n] whether the frozen model's answers, about which the query is, were.
     """
     log_odds, correct = np.asarray(log_odds, dtype=np.float64), np.asarray(correct, dtype=np.int64)
-    p_true = 1 / (1 + np.exp(-np.clip(log_odds, -700, 700)))
+    p_true = expit(log_odds)
     return {
         "auroc": metrics.auroc(p_true, correct),
         "ece": metrics.ece(p_true, correct),
@@ -28,6 +29,6 @@ def judged(log_odds: Any, answers_right: Any, correct: Any) -> dict[str, float]:
     }
 
 
-def validation(entry: Mapping[str, float]) -> dict[str, float]:
+def from_log_entry(entry: Mapping[str, float]) -> dict[str, float]:
     """Return an entry of the Trainer's history without its prefixes."""
     return {"epoch": float(entry.get("epoch") or 0.0), **{name: float(entry[f"eval_{name}"]) for name in VALIDATED}}

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, CachingLM
+from tiny import scoring_requests
 
 from lm_eval_calibration import backends as scoring
-from lm_eval_calibration.backends.hf import packed
 
 scoring.install()
 
@@ -30,11 +30,11 @@ class CountingLM(LM):
 
 
 def make_requests(texts: Sequence[str]) -> list[Instance]:
-    return [Instance("x", {}, ("context", text), i, metadata=("t", i, 1)) for i, text in enumerate(texts)]
+    return scoring_requests(["context"], texts)
 
 
 def test_any_backend_answers_the_request_type(harness_log: pytest.LogCaptureFixture) -> None:
-    ours = getattr(CountingLM(), scoring.REQUEST_TYPE)(make_requests(["a", "bcd"]))
+    ours = getattr(CountingLM(), scoring.SCORING_REQUEST_TYPE)(make_requests(["a", "bcd"]))
     assert ours == [(-1.0, False), (-3.0, False)]
     assert "CountingLM gives no token distributions (it returns log-likelihoods only)" in harness_log.text
 
@@ -44,7 +44,7 @@ def test_use_cache_answers_again_without_the_model(tmp_path: Any) -> None:
         lm = CountingLM()
         cached = CachingLM(lm, str(tmp_path / "cache.db"))
         texts = ["a", "bcd"] if asked == 2 else ["bcd", "efgh", "a"]
-        ours = getattr(cached, scoring.REQUEST_TYPE)(make_requests(texts))
+        ours = getattr(cached, scoring.SCORING_REQUEST_TYPE)(make_requests(texts))
         assert ours == [(-float(len(text)), False) for text in texts]
         assert len(lm.asked) == asked
         cached.dbdict.close()
@@ -67,9 +67,9 @@ def test_an_interrupted_run_resumes_from_the_backend_s_own_entries(tmp_path: Any
         cached = CachingLM(lm, str(tmp_path / "cache.db"))
         if dies:
             with pytest.raises(ConnectionError):
-                getattr(cached, scoring.REQUEST_TYPE)(requests)
+                getattr(cached, scoring.SCORING_REQUEST_TYPE)(requests)
         else:
-            assert [a[0] for a in getattr(cached, scoring.REQUEST_TYPE)(requests)] == [-1.0, -3.0, -2.0, -1.0]
+            assert [a[0] for a in getattr(cached, scoring.SCORING_REQUEST_TYPE)(requests)] == [-1.0, -3.0, -2.0, -1.0]
             assert {text for _, text in lm.asked} == {"ef", "g"}
         cached.dbdict.close()
 
@@ -79,11 +79,11 @@ def test_cached_answers_without_distributions_are_asked_again_where_they_can_be_
 ) -> None:
     requests = make_requests(["a", " bc"])
     plain = CachingLM(CountingLM(), str(tmp_path / "cache.db"))
-    getattr(plain, scoring.REQUEST_TYPE)(requests)
+    getattr(plain, scoring.SCORING_REQUEST_TYPE)(requests)
     plain.dbdict.close()
     hook = gpt2_lm.cache_hook
     cached = CachingLM(gpt2_lm, str(tmp_path / "cache.db"))
-    assert all(scores.has_distributions for scores in getattr(cached, scoring.REQUEST_TYPE)(requests))
+    assert all(scores.has_distributions for scores in getattr(cached, scoring.SCORING_REQUEST_TYPE)(requests))
     cached.dbdict.close()
     gpt2_lm.set_cache_hook(hook)
 
@@ -92,9 +92,9 @@ def test_use_cache_keeps_distributions(gpt2_lm: Any, tmp_path: Any, monkeypatch:
     requests = make_requests(["a", " bc"])
     monkeypatch.setattr(gpt2_lm, "cache_hook", gpt2_lm.cache_hook)
     cached = CachingLM(gpt2_lm, str(tmp_path / "cache.db"))
-    first = getattr(cached, scoring.REQUEST_TYPE)(requests)
+    first = getattr(cached, scoring.SCORING_REQUEST_TYPE)(requests)
     monkeypatch.setattr(gpt2_lm, "loglikelihood", None)  # must not be needed again
-    second = getattr(cached, scoring.REQUEST_TYPE)(requests)
+    second = getattr(cached, scoring.SCORING_REQUEST_TYPE)(requests)
     cached.dbdict.close()
     assert first == second
     for a, b in zip(first, second, strict=True):
@@ -124,7 +124,7 @@ def test_what_hf_has_scored_before_it_dies_is_kept(
 ) -> None:
     requests = make_requests(["a", " bcd", " efghi", " jklmnop", " qrstuvwxyz", " 0123456789abc"])
     monkeypatch.setattr(gpt2_lm, "cache_hook", gpt2_lm.cache_hook)
-    monkeypatch.setattr(packed, "shared_prefixes", lambda _: False)
+    requests[0].shared_prefixes = False
     expected = scoring.token_scores(gpt2_lm, requests)
     cached = CachingLM(gpt2_lm, str(tmp_path / "cache.db"))
     calls: list[int] = []
@@ -138,9 +138,9 @@ def test_what_hf_has_scored_before_it_dies_is_kept(
 
     monkeypatch.setattr(type(gpt2_lm), "_model_call", dying)
     with pytest.raises(KeyboardInterrupt):
-        getattr(cached, scoring.REQUEST_TYPE)(requests)
+        getattr(cached, scoring.SCORING_REQUEST_TYPE)(requests)
     calls[:] = [0] * 4
-    rest = getattr(cached, scoring.REQUEST_TYPE)(requests)
+    rest = getattr(cached, scoring.SCORING_REQUEST_TYPE)(requests)
     cached.dbdict.close()
     assert calls[4:] == [2, 2, 3]  # tried again, and the one batch of three that was left
     assert [a[0] for a in rest] == pytest.approx([a[0] for a in expected], abs=1e-5)
@@ -155,8 +155,8 @@ class Mute(CountingLM):
 
 def test_which_backends_score_texts(gpt2_lm: Any, tmp_path: Any) -> None:
     counting = CountingLM()
-    assert scoring.scores_texts(counting)
+    assert scoring.can_score_texts(counting)
     assert not counting.asked
-    assert scoring.scores_texts(gpt2_lm)
-    assert not scoring.scores_texts(Mute())
-    assert not scoring.scores_texts(CachingLM(Mute(), str(tmp_path / "cache.db")))
+    assert scoring.can_score_texts(gpt2_lm)
+    assert not scoring.can_score_texts(Mute())
+    assert not scoring.can_score_texts(CachingLM(Mute(), str(tmp_path / "cache.db")))

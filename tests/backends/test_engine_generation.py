@@ -3,7 +3,6 @@
 SGLang's answers have their documented form, with vLLM's numbers.
 """
 
-import copy
 import importlib
 import importlib.metadata
 import json
@@ -18,10 +17,11 @@ import pytest
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import model_registry
+from tiny import generation_requests
 
 from lm_eval_calibration import backends as scoring
 
-pytestmark = pytest.mark.real_model
+pytestmark = [pytest.mark.real_model, pytest.mark.slow]
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_vllm_texts.json").read_text(encoding="utf-8"))["outputs"]
 SETTINGS = {"until": ["\n\n", ". "], "max_gen_toks": 16, "do_sample": False}
@@ -111,17 +111,13 @@ def lm(request: pytest.FixtureRequest, smollm2_lm: Any) -> Any:
 
 
 def make_requests(**settings: Any) -> list[Instance]:
-    prompts = [recorded["prompt"] for recorded in RECORDED]
-    return [
-        Instance("generate_until", {}, (prompt, {**copy.deepcopy(SETTINGS), **settings}), 0, ("t", i, 1))
-        for i, prompt in enumerate(prompts)
-    ]
+    return generation_requests([recorded["prompt"] for recorded in RECORDED], SETTINGS | settings)
 
 
 def test_texts_are_the_engine_s_and_probabilities_hf_s(lm: Any, smollm2_lm: Any) -> None:
     stock = lm.generate_until(make_requests(), disable_tqdm=True)
-    found = scoring.generated_tokens(lm, make_requests())
-    expected = scoring.generated_tokens(smollm2_lm, make_requests())
+    found = scoring.generated_texts(lm, make_requests())
+    expected = scoring.generated_texts(smollm2_lm, make_requests())
     assert list(map(str, found)) == stock == list(map(str, expected))
     assert {len(text) == 0 for text in found} == {True, False}
     for ours, hf in zip(found, expected, strict=True):
@@ -133,7 +129,7 @@ def test_texts_are_the_engine_s_and_probabilities_hf_s(lm: Any, smollm2_lm: Any)
 
 def test_sampled_answers(lm: Any) -> None:
     """vLLM's log-probabilities are of before the temperature, SGLang's of after it."""
-    found = scoring.generated_tokens(lm, make_requests(do_sample=True, temperature=0.7))
+    found = scoring.generated_texts(lm, make_requests(do_sample=True, temperature=0.7))
     is_vllm = type(lm).__name__ == "VLLM"
     assert all(text.has_probabilities == is_vllm and text.certificate["sampled"] for text in found)
 
@@ -149,22 +145,23 @@ def test_sampled_answers(lm: Any) -> None:
 def test_what_is_no_log_probability_is_an_error(lm: Any, spoil: Any, said: str) -> None:
     lm.model.spoil = spoil
     with pytest.raises(ValueError, match=f"log-probability of token 0, id .* {said}"):
-        scoring.generated_tokens(lm, make_requests())
+        scoring.generated_texts(lm, make_requests())
 
 
 def test_too_few_are_an_error_or_no_probabilities(lm: Any, harness_log: pytest.LogCaptureFixture) -> None:
     lm.model.spoil = lambda pairs: pairs[:-4]
     if type(lm).__name__ == "VLLM":
         with pytest.raises(ValueError, match=r"vLLM gave \d+ log-probabilities of \d+ tokens"):
-            scoring.generated_tokens(lm, make_requests())
+            scoring.generated_texts(lm, make_requests())
     else:  # the tokens come with them, and the text is not made of those
-        found = scoring.generated_tokens(lm, make_requests())
+        found = scoring.generated_texts(lm, make_requests())
         assert any(text.token_log_probs is None for text in found if text)
         assert "answers have no token probabilities" in harness_log.text
 
 
+@pytest.mark.parametrize("lm", ["VLLM"], indirect=True)
 def test_other_probabilities_than_the_model_s_own_are_refused(lm: Any, harness_log: pytest.LogCaptureFixture) -> None:
     lm.model_args["logprobs_mode"] = "processed_logprobs"
-    found = scoring.generated_tokens(lm, make_requests())
+    found = scoring.generated_texts(lm, make_requests())
     assert not any(text.has_probabilities for text in found)
     assert "logprobs_mode is processed_logprobs" in harness_log.text

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.backends.engines.log_likelihood import sglang_positions, vllm_positions
+from lm_eval_calibration.backends.engines.sglang import positions as sglang_positions
+from lm_eval_calibration.backends.engines.vllm import positions as vllm_positions
 from lm_eval_calibration.backends.top_k import scores_of
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_vllm.json").read_text(encoding="utf-8"))["outputs"]
@@ -36,6 +37,7 @@ def sglang_output(recorded: dict[str, Any]) -> tuple[list[int], Any]:
     return prompt, {"meta_info": {"input_token_logprobs": own, "input_top_logprobs": tops}}
 
 
+@pytest.mark.slow
 @pytest.mark.real_model
 @pytest.mark.parametrize("recorded", RECORDED)
 @pytest.mark.parametrize(("output_of", "read"), [(vllm_output, vllm_positions), (sglang_output, sglang_positions)])

@@ -1,7 +1,6 @@
 """Generated tokens: the text of a stock run, and probabilities that are the model's own."""
 
 import copy
-import pickle
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,23 +10,19 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, CachingLM
 from lm_eval.models.huggingface import HFLM
-from tiny import make_gpt2
+from tiny import generation_requests, make_gpt2
 
 from lm_eval_calibration import backends as scoring
-from lm_eval_calibration.backends import GENERATION_REQUEST_TYPE, GeneratedText
+from lm_eval_calibration.backends import GENERATION_REQUEST_TYPE
 from lm_eval_calibration.backends.hf import generation as hf_generation
-from lm_eval_calibration.backends.spans import span_of_ids, span_of_pieces
+from lm_eval_calibration.backends.tokens import span_of_ids, span_of_pieces
 
 PROMPTS = ["a", "Which letter comes after b?", "one two three four five six", "zz\n", "Answer:", "x" * 40]
 GREEDY = {"until": ["\n"], "max_gen_toks": 12, "do_sample": False}
 
 
 def make_requests(prompts: Sequence[str] = PROMPTS, kwargs: Any = None) -> list[Instance]:
-    kwargs = GREEDY if kwargs is None else kwargs
-    return [
-        Instance("generate_until", {}, (prompt, copy.deepcopy(kwargs)), 0, ("t", i, 1))
-        for i, prompt in enumerate(prompts)
-    ]
+    return generation_requests(prompts, GREEDY if kwargs is None else kwargs)
 
 
 def emitted_tokens(lm: HFLM, requests: Sequence[Instance], monkeypatch: pytest.MonkeyPatch) -> tuple[list[Any], Any]:
@@ -44,7 +39,7 @@ def emitted_tokens(lm: HFLM, requests: Sequence[Instance], monkeypatch: pytest.M
 
     with monkeypatch.context() as patch:
         patch.setattr(lm.model, "generate", watched)
-        found = scoring.generated_tokens(lm, requests)
+        found = scoring.generated_texts(lm, requests)
     return found, seen
 
 
@@ -120,7 +115,7 @@ def test_seq2seq(t5_lm: HFLM, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_an_empty_text_has_no_tokens(gpt2_lm: HFLM) -> None:
     first = [text[:1] for text in gpt2_lm.generate_until(make_requests())]
-    found = scoring.generated_tokens(gpt2_lm, make_requests(kwargs={**GREEDY, "until": first}))
+    found = scoring.generated_texts(gpt2_lm, make_requests(kwargs={**GREEDY, "until": first}))
     for text in found:
         assert text == ""
         assert text.token_log_probs.shape == (0,)
@@ -130,7 +125,7 @@ def test_an_empty_text_has_no_tokens(gpt2_lm: HFLM) -> None:
 def test_beams_give_the_text_only(gpt2_lm: HFLM, harness_log: pytest.LogCaptureFixture) -> None:
     kwargs = {**GREEDY, "num_beams": 3}
     stock = gpt2_lm.generate_until(make_requests(kwargs=kwargs))
-    found = scoring.generated_tokens(gpt2_lm, make_requests(kwargs=kwargs))
+    found = scoring.generated_texts(gpt2_lm, make_requests(kwargs=kwargs))
     assert list(map(str, found)) == stock
     assert all(text.token_log_probs is None for text in found)
     assert "not seen step by step, as with beams" in harness_log.text
@@ -141,7 +136,7 @@ def test_requests_of_different_settings_keep_their_order(gpt2_lm: HFLM) -> None:
     for i, request in enumerate(requests):
         request.arguments[1]["max_gen_toks"] = 3 + i % 3
     stock = gpt2_lm.generate_until(copy.deepcopy(requests))
-    assert list(map(str, scoring.generated_tokens(gpt2_lm, requests))) == stock
+    assert list(map(str, scoring.generated_texts(gpt2_lm, requests))) == stock
     assert gpt2_lm._model_generate.__func__ is HFLM._model_generate
     assert requests[0].args[0] == PROMPTS[0]
 
@@ -155,7 +150,7 @@ def test_no_step_s_logits_outlive_the_next(gpt2_lm: HFLM, monkeypatch: pytest.Mo
         held.append(sum(t.numel() for t in (self._held, *self._tokens, *self._log_probs)))
 
     monkeypatch.setattr(hf_generation._Recorder, "_step", counting)
-    scoring.generated_tokens(gpt2_lm, make_requests(["a"], {"until": [], "max_gen_toks": 20}))
+    scoring.generated_texts(gpt2_lm, make_requests(["a"], {"until": [], "max_gen_toks": 20}))
     vocab_size = gpt2_lm.model.config.vocab_size
     assert held == [vocab_size + 2 * i for i in range(len(held))]
     assert len(held) > 5
@@ -177,7 +172,7 @@ class Recites(LM):
 
 
 def test_other_backends_give_the_text_and_no_confidence(harness_log: pytest.LogCaptureFixture) -> None:
-    found = scoring.generated_tokens(Recites(), make_requests(["ab", "c"]))
+    found = scoring.generated_texts(Recites(), make_requests(["ab", "c"]))
     assert list(map(str, found)) == ["ba", "c"]
     assert all(text.token_log_probs is None and not text.has_probabilities for text in found)
     assert harness_log.text.count("Recites gives no probabilities of the tokens that it writes") == 1
@@ -192,7 +187,7 @@ def test_a_backend_with_a_generation_of_its_own_keeps_it(
     byte_tokenizer: Any, harness_log: pytest.LogCaptureFixture
 ) -> None:
     lm = OwnGeneration(pretrained=make_gpt2(byte_tokenizer), tokenizer=byte_tokenizer, backend="causal", device="cpu")
-    assert list(map(str, scoring.generated_tokens(lm, make_requests(["a"])))) == ["own"]
+    assert list(map(str, scoring.generated_texts(lm, make_requests(["a"])))) == ["own"]
     assert "it has a generate_until of its own" in harness_log.text
 
 
@@ -213,16 +208,6 @@ def test_use_cache_is_honoured(byte_tokenizer: Any, tmp_path: Any, monkeypatch: 
     getattr(cached, GENERATION_REQUEST_TYPE)(sampled)
     getattr(cached, GENERATION_REQUEST_TYPE)(sampled)
     assert len(calls) == 4  # one at a time, and never from the cache
-
-
-def test_a_generated_text_is_a_text(gpt2_lm: HFLM) -> None:
-    text = scoring.generated_tokens(gpt2_lm, make_requests(["a"]))[0]
-    for other in (pickle.loads(pickle.dumps(text)), copy.deepcopy(text)):
-        assert isinstance(other, GeneratedText)
-        assert other == text
-        np.testing.assert_array_equal(other.token_log_probs, text.token_log_probs)
-        assert other.certificate == text.certificate
-    assert type(text.strip()) is str
 
 
 WORDS = ("<eos>", "one", " two", "\n", " three\nfour", "<think>", "</think>")

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from tiny import make_gpt2, make_tokenizer
+from tiny import generation_requests, make_gpt2, make_tokenizer, scoring_requests
 
 from lm_eval_calibration import backends as scoring
 
@@ -83,11 +82,7 @@ def lm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory)
 
 
 def test_scores_are_stock_s_and_the_model_s_own(lm: HFLM) -> None:
-    requests = [
-        Instance("x", {}, (prompt, continuation), i, ("t", doc, 1))
-        for doc, prompt in enumerate(PROMPTS)
-        for i, continuation in enumerate((" A", " B", " some words"))
-    ]
+    requests = scoring_requests(PROMPTS, (" A", " B", " some words"))
     found = scoring.token_scores(lm, requests)
     for request, ours, stock in zip(requests, found, lm.loglikelihood(requests, disable_tqdm=True), strict=True):
         assert ours.log_probs is not None
@@ -105,17 +100,14 @@ def test_scores_are_stock_s_and_the_model_s_own(lm: HFLM) -> None:
 
 
 def test_texts_are_stock_s(lm: HFLM) -> None:
-    def requests() -> list[Instance]:
-        settings = {"until": ["\n"], "max_gen_toks": 6, "do_sample": False}
-        return [Instance("x", {}, (prompt, dict(settings)), 0, ("t", i, 1)) for i, prompt in enumerate(PROMPTS[:3])]
-
-    found = scoring.generated_tokens(lm, requests())
-    assert list(map(str, found)) == lm.generate_until(requests(), disable_tqdm=True)
+    settings = {"until": ["\n"], "max_gen_toks": 6, "do_sample": False}
+    found = scoring.generated_texts(lm, generation_requests(PROMPTS[:3], settings))
+    assert list(map(str, found)) == lm.generate_until(generation_requests(PROMPTS[:3], settings), disable_tqdm=True)
     assert all(text.token_log_probs is not None for text in found)
 
 
 def test_the_adapter_and_the_first_token_change_what_is_scored(tmp_path: Path) -> None:
-    request = [Instance("x", {}, ("Once upon a time", " A"), 0, ("t", 0, 1))]
+    request = scoring_requests(["Once upon a time"], [" A"])
     lm = adapted(tmp_path)
     with_adapter = scoring.token_scores(lm, request)[0][0]
     with lm.model.disable_adapter():

@@ -9,13 +9,11 @@ import numpy as np
 import pytest
 import torch
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import CachingLM
 from lm_eval.models.huggingface import HFLM
-from tiny import make_gpt2, make_t5
+from tiny import make_gpt2, make_t5, scoring_requests
 
 from lm_eval_calibration import backends as scoring
-from lm_eval_calibration.backends import dispatch
-from lm_eval_calibration.backends.hf import packed
+from lm_eval_calibration.backends.hf import log_likelihood, packed
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 LENGTH = {"max_position_embeddings": 256}
@@ -81,12 +79,7 @@ def few_shot_requests(seed: int = 0) -> list[Instance]:
         examples = "".join(f"{subject} {rng.randrange(10**6)}? {rng.choice('ABCD')}\n" for _ in range(4))
         contexts += [f"{examples}{subject} {'why ' * rng.randrange(1, 6)}{i}?" for i in range(6)]
     contexts += [contexts[0], "nothing like it", "much too long " * 30 + "a", "much too long " * 30 + "b"]
-    continuations = [" A", " B", "Canberra", " Can", "\n"]
-    requests = [
-        Instance("loglikelihood", {}, (context, continuation), i, metadata=("a_task", doc, 1))
-        for doc, context in enumerate(contexts)
-        for i, continuation in enumerate(continuations)
-    ]
+    requests = scoring_requests(contexts, [" A", " B", "Canberra", " Can", "\n"])
     alone = Instance("loglikelihood", {}, ("0123456789 has no company", " A"), 0, metadata=("a_task", len(contexts), 1))
     return [*requests, alone]
 
@@ -99,8 +92,9 @@ def shared(answers: list[Any]) -> set[bool]:
     return {answer.certificate["shared_prefixes"] for answer in answers}
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 8])
-@pytest.mark.parametrize("kind", SHARING)
+@pytest.mark.parametrize(
+    ("kind", "batch_size"), [*((kind, 3) for kind in SHARING), ("Llama, grouped queries", 1), ("Gemma 3", 8)]
+)
 def test_shared_beginnings_equal_the_stock_run(kind: str, batch_size: int, byte_tokenizer: Any) -> None:
     lm = load(SHARING[kind](), byte_tokenizer, batch_size=batch_size)
     requests = few_shot_requests()
@@ -109,7 +103,7 @@ def test_shared_beginnings_equal_the_stock_run(kind: str, batch_size: int, byte_
     assert per_token(stock, ours) < 1e-4
     assert [a[1] for a in stock] == [b[1] for b in ours]
     assert shared(ours) == {True, False}
-    scoring.set_shared_prefixes(lm, False)
+    requests[3].shared_prefixes = False  # one forward serves all
     plain = scoring.token_scores(lm, requests)
     assert shared(plain) == {False}
     assert per_token(stock, plain) < 1e-5
@@ -182,11 +176,11 @@ def test_equal_docs_get_equal_answers(byte_tokenizer: Any) -> None:
     assert [tuple(answers[i]) for i in same] == [tuple(answer) for answer in answers[: len(same)]]
 
 
-@pytest.mark.parametrize("most", [1, 7, 30, 10_000])
+@pytest.mark.parametrize("most", [1, 30, 10_000])
 def test_packs_of_any_size_give_the_same(most: int, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = load(gemma3(), byte_tokenizer)
     requests = few_shot_requests()
-    monkeypatch.setattr(packed, "most_tokens", lambda *_: most)
+    monkeypatch.setattr(packed, "max_pack_tokens", lambda *_: most)
     ours = scoring.token_scores(lm, requests)
     assert per_token(lm.loglikelihood(requests, disable_tqdm=True), ours) < 1e-4
     assert True in shared(ours)
@@ -197,11 +191,8 @@ def test_a_beginning_is_read_once_and_logits_are_made_where_scored(
 ) -> None:
     lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer, batch_size=64)
     begins = "the same three hundred tokens " * 6
-    requests = [
-        Instance("loglikelihood", {}, (f"{begins}{word}?", choice), i, metadata=("a_task", doc, 1))
-        for doc, word in enumerate(itertools.permutations("abc"))
-        for i, choice in enumerate((" A", " B", " C", " D"))
-    ]
+    contexts = [f"{begins}{word}?" for word in itertools.permutations("abc")]
+    requests = scoring_requests(contexts, (" A", " B", " C", " D"))
     read, logits = [], []
     body, head = lm.model.get_input_embeddings(), lm.model.get_output_embeddings()
     hooks = [
@@ -316,44 +307,32 @@ def test_a_pack_s_size_weighs_reading_weights_against_attention(
         )
     lm = HFLM.__new__(HFLM)
     lm._model, lm._device, lm.batch_size_per_gpu = model, torch.device("cpu"), 8
-    assert packed.most_tokens(lm, 1000) == most
-    assert packed.most_tokens(lm, 10) == 80  # a stock batch is never larger
+    assert packed.max_pack_tokens(lm, 1000) == most
+    assert packed.max_pack_tokens(lm, 10) == 80  # a stock batch is never larger
 
 
 def test_refusals_name_their_reason(byte_tokenizer: Any) -> None:
     lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
-    assert packed.refusal(lm, 100) is None
+    assert packed.reason_unsupported(lm, 100) is None
     lm.model.config.layer_types = ["full_attention", "chunked_attention"]
-    assert packed.refusal(lm, 100) == "it has layers of type chunked_attention"
+    assert packed.reason_unsupported(lm, 100) == "it has layers of type chunked_attention"
     lm.model.config.layer_types = None
     lm.model.config._attn_implementation = "flash_attention_2"
-    assert packed.refusal(lm, 100) == "its attention is flash_attention_2"
-    scoring.set_shared_prefixes(lm, False)
-    assert packed.refusal(lm, 100) == "they are told not to"
-
-
-def test_the_switch_reaches_a_backend_behind_a_cache(byte_tokenizer: Any, tmp_path: Any) -> None:
-    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
-    cached = CachingLM(lm, str(tmp_path / "cache.db"))
-    scoring.set_shared_prefixes(cached, False)
-    assert packed.refusal(lm, 100) == "they are told not to"
-    scoring.set_shared_prefixes(cached, True)
-    assert packed.refusal(lm, 100) is None
-    cached.dbdict.close()
+    assert packed.reason_unsupported(lm, 100) == "its attention is flash_attention_2"
 
 
 def test_a_model_without_a_transformers_configuration_is_refused(byte_tokenizer: Any) -> None:
     class Lm(HFLM):
         model = type("Model", (), {"config": type("Config", (), {})})  # as mamba_ssm's
 
-    assert packed.refusal(Lm.__new__(Lm), 100) == "its attention is None"
+    assert packed.reason_unsupported(Lm.__new__(Lm), 100) == "its attention is None"
 
 
 def test_a_length_dependent_position_encoding_is_refused_beyond_its_first_length(byte_tokenizer: Any) -> None:
     lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
     lm.model.config.rope_parameters = {"rope_type": "longrope", "original_max_position_embeddings": 64}
-    assert packed.refusal(lm, 64) is None
-    assert packed.refusal(lm, 65) == "its position encoding depends on the prompt's length"
+    assert packed.reason_unsupported(lm, 64) is None
+    assert packed.reason_unsupported(lm, 65) == "its position encoding depends on the prompt's length"
 
 
 def test_what_a_pack_has_scored_is_kept_when_the_next_dies(
@@ -361,7 +340,7 @@ def test_what_a_pack_has_scored_is_kept_when_the_next_dies(
 ) -> None:
     lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
     requests = few_shot_requests()
-    monkeypatch.setattr(packed, "most_tokens", lambda *_: 60)
+    monkeypatch.setattr(packed, "max_pack_tokens", lambda *_: 60)
     forward = packed.PackedForward.__call__
     monkeypatch.setattr(packed, "_compare", lambda *_: None)  # a model that fails on trial is scored plainly
     calls = []
@@ -375,7 +354,7 @@ def test_what_a_pack_has_scored_is_kept_when_the_next_dies(
     monkeypatch.setattr(packed.PackedForward, "__call__", dying)
     kept: list[int] = []
     with pytest.raises(torch.OutOfMemoryError):
-        dispatch.scorer_for(lm).answer(lm, requests, lambda index, _: kept.append(index))
+        log_likelihood.score(lm, requests, lambda index, _: kept.append(index))
     assert 0 < len(kept) == len(set(kept)) < len(requests)
 
 

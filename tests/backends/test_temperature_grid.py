@@ -11,8 +11,8 @@ from lm_eval.models.dummy import DummyLM
 from tiny import make_config, make_rows, run_tasks
 
 from lm_eval_calibration import metrics
+from lm_eval_calibration.backends import TEMPERATURES
 from lm_eval_calibration.backends.hf.temperature_grid import TemperatureGrid
-from lm_eval_calibration.backends.temperature_scores import TEMPERATURES
 from lm_eval_calibration.records.record import RECORD_KEY, Record
 from lm_eval_calibration.tasks import CalibratedTask
 

@@ -12,12 +12,11 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from tiny import make_gpt2
+from tiny import make_gpt2, scoring_requests
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lm_eval_calibration import backends as scoring
-from lm_eval_calibration.backends.hf import log_likelihood as hf
-from lm_eval_calibration.backends.hf import packed
+from lm_eval_calibration.backends.hf import forward, log_likelihood, packed
 from lm_eval_calibration.backends.hf.distributions import summarize
 from lm_eval_calibration.backends.hf.transfer import to_device, to_host
 
@@ -67,14 +66,10 @@ def test_what_comes_from_the_device_is_what_was_there() -> None:
     assert to_device([[1, 2], [3, 4]], torch.device("cpu")).tolist() == [[1, 2], [3, 4]]
 
 
-def requests(n: int) -> list[Instance]:
+def requests(n: int, shared: bool) -> list[Instance]:
     """Two subjects whose questions begin alike."""
-    return [
-        Instance("loglikelihood", {}, (f"{subject} and again {subject}: {i}", f" {letter}"), 0, metadata=("t", i, 1))
-        for subject in ("art", "biology")
-        for i in range(n)
-        for letter in "ABC"
-    ]
+    contexts = [f"{subject} and again {subject}: {i}" for subject in ("art", "biology") for i in range(n)]
+    return scoring_requests(contexts, (" A", " B", " C"), shared_prefixes=shared)
 
 
 def on_meta(lm: HFLM, monkeypatch: pytest.MonkeyPatch) -> HFLM:
@@ -86,22 +81,26 @@ def on_meta(lm: HFLM, monkeypatch: pytest.MonkeyPatch) -> HFLM:
 
 def count_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     batches: list[int] = []
-    answers = hf._answers
-    monkeypatch.setattr(hf, "_answers", lambda batch, *rest: (batches.append(len(batch)), answers(batch, *rest))[1])
+    deliver = log_likelihood._Scoring._deliver
+
+    def counting(self: Any, numbers: Any, *rest: Any, **options: Any) -> int:
+        batches.append(len(numbers))
+        return deliver(self, numbers, *rest, **options)
+
+    monkeypatch.setattr(log_likelihood._Scoring, "_deliver", counting)
     return batches
 
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_host_waits_once_a_batch(shared: bool, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hf, "can_pick", lambda *_: True)  # these compare values, once a run
+    monkeypatch.setattr(forward, "can_pick", lambda *_: True)  # these compare values, once a run
     monkeypatch.setattr(packed, "_compare", lambda *_: None)
-    monkeypatch.setattr(packed, "most_tokens", lambda *_: 60)
+    monkeypatch.setattr(packed, "max_pack_tokens", lambda *_: 60)
     batches = count_batches(monkeypatch)
     lm = on_meta(
         HFLM(pretrained=make_gpt2(byte_tokenizer), tokenizer=byte_tokenizer, device="cpu", batch_size=4), monkeypatch
     )
-    scoring.set_shared_prefixes(lm, shared)
     with Transfers() as transfers:
-        answers = scoring.token_scores(lm, requests(6))
+        answers = scoring.token_scores(lm, requests(6, shared))
     assert {answer.certificate["shared_prefixes"] for answer in answers} == {shared}
     assert transfers.to_host == len(batches) > 1

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/full_ece_pass.py [--threads 1 2] [--rows 256] [--repeats 7]
 
-Median seconds per row, alternating in one process, float32: the pass of `scoring.distributions` (log-sum-exp, largest
+Median seconds per row, alternating in one process, float32: the pass of `distributions.py` (log-sum-exp, largest
 entry, every probability of at least 0.01), and what `summarize` adds to it (the stock run's log-softmax at the scored
 positions, results on the host); one call of `torch.logsumexp`; a blocked logsumexp that keeps its block in the cache;
 a plain float64 softmax and histogram, which is what the pass replaces. The number of bins is no argument of the pass.

@@ -24,9 +24,9 @@ from lm_eval_calibration.tuning.examples import make_examples
 from lm_eval_calibration.tuning.forward import Forward
 from lm_eval_calibration.tuning.model import load
 from lm_eval_calibration.tuning.probe import fit, read_out
-from lm_eval_calibration.tuning.questions import ask
-from lm_eval_calibration.tuning.settings import Grading
-from lm_eval_calibration.tuning.validation import judged
+from lm_eval_calibration.tuning.questions import load_questions
+from lm_eval_calibration.tuning.settings import GradingSettings
+from lm_eval_calibration.tuning.validation import validation_metrics
 
 SHOWN = ("auroc", "ece", "nll")
 
@@ -49,12 +49,12 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=10)
     options = parser.parse_args()
     kept = settings.read(options.folder)
-    grading = Grading(**{**kept["grading"], "tasks": tuple(kept["grading"]["tasks"])})
+    grading = GradingSettings(**{**kept["grading"], "tasks": tuple(kept["grading"]["tasks"])})
     query = kept["protocol"]["query"]
     lm = load(grading, None, 1)
-    questions = [question for task in ask(grading, query, lm) for question in task.questions]
-    graded, _ = grades.right_or_wrong(grades.read(options.folder / grades.FILE, grading.of_answers, questions))
-    examples = make_examples(graded, QUERIES[query], lm)
+    questions = [question for task in load_questions(grading, query, lm) for question in task.questions]
+    answers = grades.read(options.folder / grades.FILE, grading.of_answers, questions)
+    examples = make_examples([answer for answer in answers if answer.correct is not None], QUERIES[query], lm)
     forward = Forward(lm, examples.fit[0].rows[0].tokens)
     (hidden, correct, _), (held_out, held_out_correct, untuned) = (
         read_out(forward, lm.model, part, 1, examples.pad_token_id) for part in (examples.fit, examples.held_out)
@@ -65,14 +65,14 @@ def main() -> None:
     share = float(np.mean(correct))
     constant = np.full(len(held_out_correct), np.log(share / (1 - share)))
     for name, log_odds in (("untuned P(true)", untuned), (f"constant {share:.3f}", constant)):
-        print(row(name, [judged(log_odds, held_out_correct, held_out_correct)]))
+        print(row(name, [validation_metrics(log_odds, held_out_correct, held_out_correct)]))
     for size in sorted({min(size, len(correct)) for size in options.sizes}):
         found = []
         for seed in range(options.repeats if size < len(correct) else 1):
             chosen = np.random.default_rng(seed).permutation(len(correct))[:size]
             probe = fit(hidden[chosen], correct[chosen], seed)
             log_odds = held_out @ probe.weight.detach().numpy() + float(probe.bias.detach())
-            found.append(judged(log_odds, held_out_correct, held_out_correct))
+            found.append(validation_metrics(log_odds, held_out_correct, held_out_correct))
         print(row(f"probe of {size}", found), flush=True)
 
 

@@ -145,7 +145,7 @@ def counted(lm: Any, prompts: list[tuple[str, str]]) -> float:
     pairs = [lm._encode_pair(*prompt) for prompt in prompts]
     scored = {(*context, *continuation)[:-1]: len(continuation) for context, continuation in pairs}
     rows, longest = list(scored), max(map(len, scored))
-    most = packed.most_tokens(lm, longest)
+    most = packed.max_pack_tokens(lm, longest)
     plan = prefixes.Plan(rows, list(scored.values()), most)
     steps = [step for family in plan.families for step in plan.steps(family)]
     new = [(len(step.tokens), step.base + len(step.tokens) / 2) for step in steps]

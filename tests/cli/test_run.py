@@ -52,8 +52,11 @@ def test_a_config_file_may_name_the_output_path(tmp_path: Path) -> None:
     [
         ([], "name what to run: --tasks NAME,..."),
         (["--model", "dummy"], "name what to run: --tasks NAME,..."),
-        (["--model", "dummy", "--tasks", "mmlu_anatomy_calibratio"], "the nearest are mmlu_anatomy_calibration"),
-        (["--model", "dummy", "--tasks", "nothing_*_calibration"], "no task 'nothing_*_calibration'"),
+        pytest.param(
+            ["--model", "dummy", "--tasks", "nothing_*_calibration"],
+            "no task 'nothing_*_calibration'",
+            marks=pytest.mark.slow,  # the stock index is read
+        ),
     ],
 )
 def test_a_run_of_nothing_is_one_clear_error(arguments: list[str], said: str) -> None:
@@ -93,6 +96,7 @@ def test_tasks_needs_neither_torch_nor_the_harness() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False, capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 def test_an_unknown_subject_is_one_clear_line(tmp_path: Path) -> None:
     arguments = ["run", "--model", "dummy", "--tasks", "mmlu_anatomi_calibration"]
     result = run_in(tmp_path, "-m", "lm_eval_calibration", *arguments)
@@ -102,6 +106,7 @@ def test_an_unknown_subject_is_one_clear_line(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_run_for_real(tmp_path: Path) -> None:
     rows = [{"question": f"{i}?", "choices": ["a", "b", "c"], "answer": i % 3} for i in range(6)]
     (tmp_path / "rows.json").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
@@ -145,6 +150,7 @@ def test_the_harness_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gc.isenabled()
 
 
+@pytest.mark.slow
 def test_garbage_is_collected_once_the_model_is_loaded(tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text('{"q": "1?", "choices": ["a", "b"], "answer": 0}', encoding="utf-8")
     (tmp_path / "model.py").write_text(

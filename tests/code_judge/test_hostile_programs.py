@@ -124,6 +124,7 @@ def launchers() -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_left")
 def test_hostile_programs_are_judged_wrong_and_leave_nothing() -> None:
     verdicts = run_programs([program for program, _ in HOSTILE.values()], limits=QUICK, progress=False)

@@ -8,6 +8,7 @@ from benchmarks.reference_solutions import NOT_IN_PLAIN_PYTHON, solutions
 from lm_eval_calibration.code_judge import run_programs
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_every_twelfth_reference_solution_passes_and_none_without_its_code(hub: Path) -> None:
     programs = {name: program for name, program in solutions(hub).items() if name != NOT_IN_PLAIN_PYTHON}

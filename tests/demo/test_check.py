@@ -71,7 +71,10 @@ def test_a_suspect_backend_never_agrees() -> None:
     assert verdict(compare(records, make_records())) == "shifted"
 
 
-@pytest.mark.parametrize(("shifted", "exit_code", "said"), [(False, 0, "they agree"), (True, 1, "THEY DISAGREE")])
+@pytest.mark.parametrize(
+    ("shifted", "exit_code", "said"),
+    [(False, 0, "they agree"), pytest.param(True, 1, "THEY DISAGREE", marks=pytest.mark.slow)],
+)
 def test_check_of_a_server(gpt2_lm: Any, tmp_path: Path, shifted: bool, exit_code: int, said: str) -> None:
     pytest.importorskip("aiohttp", reason="servers need `pip install 'lm-eval[api]'`")
     gpt2_lm.tokenizer.save_pretrained(tmp_path)

@@ -80,6 +80,7 @@ def test_one_line_names_what_to_install(installed: set[str], commands: str, monk
     assert line.endswith(commands)
 
 
+@pytest.mark.slow
 @pytest.mark.real_model
 def test_the_demo_for_real(smollm2_args: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     results = demo.run(limit=3)

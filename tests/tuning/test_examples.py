@@ -10,23 +10,22 @@ from tiny import make_rows
 
 from lm_eval_calibration.backends import token_scores
 from lm_eval_calibration.tasks.confidences.p_true_query import QUERIES
-from lm_eval_calibration.tuning.examples import Collator, Example, encoder, make_example
+from lm_eval_calibration.tuning.examples import Collator, Example, make_example
 from lm_eval_calibration.tuning.forward import Forward
-from lm_eval_calibration.tuning.grading import Chosen, Graded
-from lm_eval_calibration.tuning.loss import judge, option_log_likelihoods
-from lm_eval_calibration.tuning.questions import Question
+from lm_eval_calibration.tuning.loss import option_log_likelihoods, predict
+from lm_eval_calibration.tuning.questions import Answer, ChoiceQuestion
 
 
-def make_graded(name: str, n: int = 12) -> list[Graded]:
+def make_graded(name: str, n: int = 12) -> list[Answer]:
     """Docs with choices of one or several tokens, answered in turn by each choice."""
     query, graded = QUERIES[name], []
     for i, row in enumerate(make_rows(n)):
         context = f"{row['question']}\nAnswer:"
         choices = tuple((context, f" {choice}") for choice in row["choices"])
         queries = tuple(tuple((query.prompt(*choice), c) for c in query.continuations) for choice in choices)
-        question = Question("letters", i, str(i), False, choices, queries, row["answer"])
+        question = ChoiceQuestion("letters", i, str(i), False, choices, queries, row["answer"])
         log_likelihoods = tuple(0.0 if k == i % len(choices) else -1.0 for k in range(len(choices)))
-        graded.append(Chosen(question, log_likelihoods))
+        graded.append(question.answer(log_likelihoods))
     return graded
 
 
@@ -35,8 +34,8 @@ def harness_log_likelihoods(lm: Any, pairs: list[tuple[str, str]]) -> list[float
     return [score[0] for score in token_scores(lm, requests)]
 
 
-def to_examples(lm: Any, graded: list[Graded], name: str, max_length: int = 10_000) -> list[Example]:
-    return [make_example(g, QUERIES[name], encoder(lm), max_length, with_choices=True) for g in graded]
+def to_examples(lm: Any, graded: list[Answer], name: str, max_length: int = 10_000) -> list[Example]:
+    return [make_example(g, QUERIES[name], lm, max_length, with_choices=True) for g in graded]
 
 
 @pytest.mark.parametrize("picks", [True, False])
@@ -50,10 +49,10 @@ def test_p_true_and_choices_are_those_of_the_harness(gpt2_lm: Any, name: str, pi
     batch = Collator(0)(examples)
     with torch.no_grad():
         seen = forward(gpt2_lm.model, batch)
-    found = judge(batch, seen.query, seen.choices)
+    found = predict(batch, seen.query, seen.choices)
     choices = option_log_likelihoods(seen.choices, batch["choices"], len(examples)).numpy()
     for i, g in enumerate(graded):
-        said = harness_log_likelihoods(gpt2_lm, list(g.question.queries[g.answer]))
+        said = harness_log_likelihoods(gpt2_lm, list(g.query))
         p = query.p_true(said, nested=examples[i].nested)
         assert float(torch.sigmoid(found.log_odds[i])) == pytest.approx(p, abs=1e-5)
         of_choices = harness_log_likelihoods(gpt2_lm, list(g.question.choices))
@@ -64,7 +63,7 @@ def test_p_true_and_choices_are_those_of_the_harness(gpt2_lm: Any, name: str, pi
 def test_an_answer_stands_in_the_row_of_its_query(gpt2_lm: Any) -> None:
     graded = make_graded("kapoor")
     for example, g in zip(to_examples(gpt2_lm, graded, "kapoor"), graded, strict=True):
-        tokens = gpt2_lm.tok_encode(g.question.choices[g.answer][1])
+        tokens = gpt2_lm.tok_encode(g.pair[1])
         first, *others = (row for row in example.rows if row.answer)
         assert not others
         assert [first.tokens[position + 1] for position in first.answer] == tokens
@@ -74,8 +73,7 @@ def test_an_answer_stands_in_the_row_of_its_query(gpt2_lm: Any) -> None:
 
 def test_what_no_row_begins_with_gets_a_row_of_its_own(gpt2_lm: Any) -> None:
     (graded,) = make_graded("kapoor", 1)
-    queries = tuple(tuple((f"Else. {c}", s) for c, s in pair) for pair in graded.question.queries)
-    graded = graded._replace(question=graded.question._replace(queries=queries))
+    graded = graded._replace(query=tuple((f"Else. {c}", s) for c, s in graded.query))
     (example,) = to_examples(gpt2_lm, [graded], "kapoor")
     rows = [row for row in example.rows if row.answer]
     assert rows != [example.rows[0]]
@@ -83,26 +81,18 @@ def test_what_no_row_begins_with_gets_a_row_of_its_own(gpt2_lm: Any) -> None:
     batch = Collator(0)([example, example])
     with torch.no_grad():
         seen = Forward(gpt2_lm, example.rows[0].tokens)(gpt2_lm.model, batch)
-    odds = judge(batch, seen.query, seen.choices).log_odds
+    odds = predict(batch, seen.query, seen.choices).log_odds
     assert float(odds[0]) == pytest.approx(float(odds[1]), abs=1e-5)
 
 
 def test_long_prompts_lose_their_beginning_as_in_the_harness(gpt2_lm: Any) -> None:
-    graded = make_graded("kadavath", 2)
-    lengthy = [
-        g._replace(
-            question=g.question._replace(
-                queries=tuple(tuple(("word " * 80 + c, s) for c, s in pair) for pair in g.question.queries)
-            )
-        )
-        for g in graded
-    ]
+    lengthy = [g._replace(query=tuple(("word " * 80 + c, s) for c, s in g.query)) for g in make_graded("kadavath", 2)]
     examples = to_examples(gpt2_lm, lengthy, "kadavath", gpt2_lm.max_length)
     assert max(len(row.tokens) for example in examples for row in example.rows) == gpt2_lm.max_length == 256
     batch = Collator(0)(examples)
     with torch.no_grad():
         seen = Forward(gpt2_lm, examples[0].rows[0].tokens)(gpt2_lm.model, batch)
-    found = judge(batch, seen.query, seen.choices)
+    found = predict(batch, seen.query, seen.choices)
     for odds, g in zip(found.log_odds, lengthy, strict=True):
-        said = harness_log_likelihoods(gpt2_lm, list(g.question.queries[g.answer]))
+        said = harness_log_likelihoods(gpt2_lm, list(g.query))
         assert float(torch.sigmoid(odds)) == pytest.approx(QUERIES["kadavath"].p_true(said), abs=1e-5)

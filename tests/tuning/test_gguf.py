@@ -11,36 +11,41 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.tuning import model as base_model
 from lm_eval_calibration.tuning.command import _train
-from lm_eval_calibration.tuning.grading import Chosen
-from lm_eval_calibration.tuning.questions import Question, ask
-from lm_eval_calibration.tuning.settings import Grading, Protocol
+from lm_eval_calibration.tuning.questions import Answer, ChoiceQuestion, load_questions
+from lm_eval_calibration.tuning.settings import GradingSettings, Protocol
 
 
 @pytest.fixture
-def grading(smollm2_args: dict[str, str], trees: Path) -> Grading:
+def grading(smollm2_args: dict[str, str], trees: Path) -> GradingSettings:
     model, *others = smollm2_args.items()
-    return Grading(model[1], ",".join(f"{k}={v}" for k, v in others), ("trees",), 0.5, 12, include_path=str(trees))
+    return GradingSettings(
+        model[1], ",".join(f"{k}={v}" for k, v in others), ("trees",), 0.5, 8, include_path=str(trees)
+    )
 
 
-def answered(question: Question, is_right: bool) -> Chosen:
+def answered(question: ChoiceQuestion, is_right: bool) -> Answer:
     answer = (question.gold + (not is_right)) % len(question.choices)
-    return Chosen(question, tuple(-float(k != answer) for k in range(len(question.choices))))
+    return question.answer(tuple(-float(k != answer) for k in range(len(question.choices))))
 
 
+@pytest.mark.slow
+@pytest.mark.real_model
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # the harness, loading an adapter
-def test_an_adapter_of_a_gguf_file(grading: Grading, smollm2_args: dict[str, str], tmp_path: Path) -> None:
+def test_an_adapter_of_a_gguf_file(grading: GradingSettings, smollm2_args: dict[str, str], tmp_path: Path) -> None:
     lm = base_model.load(grading, "cpu", 2)
-    (asked,) = ask(grading, "kapoor", lm)
-    questions = sorted(asked.questions, key=lambda question: question.held_out)
-    found = [answered(question, is_right=bool(i % 2)) for i, question in enumerate(questions)]
-    protocol = Protocol(batch_size=2, learning_rate=1e-2)
-    validations, how = _train(lm, found, grading, protocol, tmp_path)
-    assert how["steps"] == 5  # two of twelve are held out
-    assert validations[-1]["nll"] != pytest.approx(validations[0]["nll"], abs=1e-3)
-    plain, tuned = HFLM(**smollm2_args, device="cpu"), HFLM(**smollm2_args, device="cpu", peft=str(tmp_path))
     tokens = torch.tensor([lm.tok_encode("The proposed answer is")])
     with torch.no_grad():
-        assert not torch.allclose(plain.model(tokens).logits, tuned.model(tokens).logits, atol=1e-3)
+        untuned = lm.model(tokens).logits
+    (task,) = load_questions(grading, "kapoor", lm)
+    questions = sorted(task.questions, key=lambda question: question.held_out)
+    answers = [answered(question, is_right=bool(i % 2)) for i, question in enumerate(questions)]
+    protocol = Protocol(batch_size=2, learning_rate=1e-2)
+    validations, details = _train(lm, answers, grading, protocol, tmp_path)
+    assert details["steps"] == 3  # two of eight are held out
+    assert validations[-1]["nll"] != pytest.approx(validations[0]["nll"], abs=1e-3)
+    tuned = HFLM(**smollm2_args, device="cpu", peft=str(tmp_path))
+    with torch.no_grad():
+        assert not torch.allclose(untuned, tuned.model(tokens).logits, atol=1e-3)
 
 
 def test_weights_that_do_not_train_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -51,4 +56,4 @@ def test_weights_that_do_not_train_are_refused(monkeypatch: pytest.MonkeyPatch) 
     loaded = SimpleNamespace(backend="causal", model=model, tokenizer=None)
     monkeypatch.setattr("lm_eval.models.huggingface.HFLM", lambda **_: loaded)
     with pytest.raises(UserError, match="org/model is quantised by gguf, which can't be trained"):
-        base_model.load(Grading("org/model", "", ("trees",), 0.5, 10), "cpu", 2)
+        base_model.load(GradingSettings("org/model", "", ("trees",), 0.5, 10), "cpu", 2)

@@ -1,50 +1,41 @@
-"""What a server of OpenAI's protocol grants, found out by asking it once."""
+"""Which options a server of OpenAI's protocol accepts, found out by one small request."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import requests as http
 
-
-class Grant(NamedTuple):
-    """What came of asking.
-
-    Attributes:
-        options: the first that the server took; None where it took none, or could not say.
-        answer: to the request with these.
-        refused: in the server's words, why it took no earlier ones; "" where it took the first.
-        is_unknown: whether it could not say: it failed, as the real requests may; the harness's retries are for that.
-    """
-
-    options: Mapping[str, Any] | None
-    answer: Mapping[str, Any]
-    refused: str
-    is_unknown: bool = False
+PROBE = "One and two"
+"""The prompt of these requests."""
 
 
-def first_granted(lm: Any, request: Mapping[str, Any], choices: Sequence[Mapping[str, Any]]) -> Grant:
-    """Ask for less until the server agrees.
+class Probe(NamedTuple):
+    """The result of a capability probe."""
 
-    Args:
-        lm: the harness's backend, which knows address, header and patience.
-        request: a small one of the kind to come.
-        choices: options to ask for beside it, best first.
-    """
-    refused = ""
+    options: Mapping[str, Any] | None  # the first that the server accepted; None: none, or the probe was inconclusive
+    answer: Mapping[str, Any]  # to the request with these
+    refusal: str  # in the server's words, why it rejected earlier ones; "" where it accepted the first
+    is_inconclusive: bool = False  # it failed, as the real requests may: the harness's retries are for that
+
+
+def probe(lm: Any, request: Mapping[str, Any], choices: Sequence[Mapping[str, Any]]) -> Probe:
+    """Send a small request of the kind to come with each of these options, best first, until the server accepts one."""
+    refusal = ""
     for options in choices:
-        response = http.post(
-            lm.base_url,
-            json={**request, **options},
-            headers=lm.header,
-            verify=lm.verify_certificate,
-            timeout=lm.timeout,
-        )
+        how = {"headers": lm.header, "verify": lm.verify_certificate, "timeout": lm.timeout}
+        response = http.post(lm.base_url, json={**request, **options}, **how)
         if response.ok:
             try:
-                return Grant(options, response.json(), refused)
+                return Probe(options, response.json(), refusal)
             except ValueError:  # cut short
-                return Grant(None, {}, "its answer is no JSON", is_unknown=True)
-        refused = f"{response.status_code} {response.text[:200]}"
+                return Probe(None, {}, "its answer is no JSON", is_inconclusive=True)
+        refusal = f"{response.status_code} {response.text[:200]}"
         if response.status_code >= 500:
-            return Grant(None, {}, refused, is_unknown=True)
-    return Grant(None, {}, refused)
+            return Probe(None, {}, refusal, is_inconclusive=True)
+    return Probe(None, {}, refusal)
+
+
+def choices_of(outputs: Any) -> list[Any]:
+    """Return the choices of one or several responses, those of each response in the order of its prompts."""
+    outputs = outputs if isinstance(outputs, list) else [outputs]
+    return [c for o in outputs for c in sorted(o.get("choices") or (), key=lambda c: int(c.get("index", 0)))]

@@ -1,116 +1,91 @@
-"""Servers that speak OpenAI's completions protocol: the prompt echoed, with the k most probable tokens at each place.
+"""Servers of OpenAI's completions protocol: the echoed prompt, with the k most probable tokens at each position.
 
-The harness asks for one log-probability a position; here the same request asks for as many as the server gives, and
+The harness requests one log-probability a position; here the same request wants as many as the server gives, and
 what comes back is read in full. Everything else (batches, concurrency, retries, order) stays the harness's.
 """
 
-import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from operator import itemgetter
 from typing import Any
 
 from lm_eval.models.openai_completions import LocalCompletionsAPI
 
-from lm_eval_calibration.backends.api.capability import first_granted
+from lm_eval_calibration.backends.answer_types import TokenScores
+from lm_eval_calibration.backends.api.capability import PROBE, choices_of, probe
 from lm_eval_calibration.backends.api.echo import EchoCheck, positions
-from lm_eval_calibration.backends.stock_calls import read_at_once, score, shadowed
-from lm_eval_calibration.backends.token_scores import TokenScores
+from lm_eval_calibration.backends.certificate import certificate, logger
+from lm_eval_calibration.backends.harness_calls import checked_model_call, loglikelihood, replaced
+from lm_eval_calibration.backends.registry import SCORING_REQUEST_TYPE, Deliver, register
 from lm_eval_calibration.backends.top_k import K, Position, scores_of
-from lm_eval_calibration.backends.versions import versions
-from lm_eval_calibration.backends.vocabulary import tokenizer_fields
 
-logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
-
-Keep = Callable[[int, TokenScores], None]
-
-ASKED: tuple[Mapping[str, Any], ...] = (
+OPTIONS: tuple[Mapping[str, Any], ...] = (
     {"logprobs": K, "return_tokens_as_token_ids": True},
-    {"logprobs": K},
-    {"logprobs": 5},
-    {"logprobs": 1},
+    *({"logprobs": k} for k in (K, 5, 1)),
 )
-"""What a server may grant, best first. Ids (vLLM's way) tell tokens apart that read alike."""
+"""What a server may accept, best first. Ids (vLLM's way) distinguish tokens that read alike."""
 
-_OURS_ONLY_IF_STOCK = (
-    *("_loglikelihood_tokens", "batch_loglikelihood_requests", "model_call", "amodel_call"),
-    "parse_logprobs",
+
+@register(
+    "lm_eval.models.openai_completions.LocalCompletionsAPI",
+    request_type=SCORING_REQUEST_TYPE,
+    stock_methods=(
+        *("_loglikelihood_tokens", "batch_loglikelihood_requests", "model_call", "amodel_call"),
+        "parse_logprobs",
+    ),
 )
+def score(lm: LocalCompletionsAPI, requests: Sequence[Any], deliver: Deliver) -> None:
+    """Score every request's continuation."""
+    loglikelihood(lm, requests, deliver, _giving_scores)
 
 
-def refusal(lm: LocalCompletionsAPI) -> str | None:
-    """Say why a backend's answers can't be read here (None: they can)."""
-    changed = [
-        name for name in _OURS_ONLY_IF_STOCK if getattr(type(lm), name) is not getattr(LocalCompletionsAPI, name)
-    ]
-    return f"it has a {changed[0]} of its own" if changed else None
-
-
-def answer(lm: LocalCompletionsAPI, requests: Sequence[Any], keep: Keep) -> None:
-    """Score every request (see :func:`lm_eval_calibration.backends.token_scores`)."""
-    score(lm, requests, keep, _asking_for_more)
-
-
-def _granted(lm: LocalCompletionsAPI) -> Mapping[str, Any]:
-    """Return what to ask of the server beside the harness's request."""
-    prompt = lm.create_message([lm.tok_encode("One and two")])
+def _accepted_options(lm: LocalCompletionsAPI) -> Mapping[str, Any]:
+    """Return what to send beside the harness's request."""
+    prompt = lm.create_message([lm.tok_encode(PROBE)])
     request = lm._create_payload(prompt, generate=False, seed=lm._seed, eos=lm.eos_string)
-    grant = first_granted(lm, request, ASKED)
-    if grant.is_unknown:
-        return ASKED[1]
-    if grant.options is None:
-        return ASKED[-1]  # the harness's own request; what is wrong with it is the harness's to say
-    if grant.refused:
-        logger.info("%s grants %s; it refused more: %s", lm.base_url, dict(grant.options), grant.refused)
-    return grant.options
+    probed = probe(lm, request, OPTIONS)
+    if probed.is_inconclusive:
+        return OPTIONS[1]
+    if probed.options is None:
+        return OPTIONS[-1]  # the harness's own request; the harness will say what is wrong with it
+    if probed.refusal:
+        logger.info("%s accepts %s; it refused more: %s", lm.base_url, dict(probed.options), probed.refusal)
+    return probed.options
 
 
 @contextmanager
-def _asking_for_more(lm: LocalCompletionsAPI) -> Iterator[None]:
-    """Let the backend ask for what the server grants and answer with what comes of it, as long as the context lasts."""
-    extra, check = _granted(lm), EchoCheck()
-    k = int(extra["logprobs"])
-    certificate: dict[str, Any] = {
-        "backend": type(lm).__name__,
-        "distributions": "top_k",
-        "k": k,
-        **tokenizer_fields(lm),
-        "versions": versions("lm-eval"),
-    }
+def _giving_scores(lm: LocalCompletionsAPI) -> Iterator[None]:
+    """Let the backend request what the server accepts and answer with the scores, within the context."""
+    extra, check, vocab_size = _accepted_options(lm), EchoCheck(), _vocab_size(lm)
+    k, ids = int(extra["logprobs"]), bool(extra.get("return_tokens_as_token_ids"))
+    about = certificate(lm, distributions="top_k", k=k)
 
     def payload(messages: Any, generate: bool = False, **options: Any) -> dict[str, Any]:
-        asked: dict[str, Any] = type(lm)._create_payload(lm, messages, generate=generate, **options)
-        return asked if generate else {**asked, **extra}
+        stock: dict[str, Any] = type(lm)._create_payload(lm, messages, generate=generate, **options)
+        return stock if generate else {**stock, **extra}
 
     def parse(outputs: Any, tokens: Any = None, ctxlens: Sequence[int] | None = None, **_: Any) -> list[TokenScores]:
         answers: list[TokenScores] = []
         for echoed, context_length in zip(_echoed(lm, outputs, tokens), ctxlens or (), strict=True):
-            check.look_at(echoed, k)
-            ids = bool(extra.get("return_tokens_as_token_ids"))
+            check.add(echoed, k)
             continuation = echoed[context_length:]
-            answers.append(scores_of(continuation, k, are_ids=ids, vocab_size=_vocab_size(lm), certificate=certificate))
+            answers.append(scores_of(continuation, k, are_ids=ids, vocab_size=vocab_size, certificate=about))
         return answers
 
-    call = read_at_once(lm, lambda outputs, prompts: _echoed(lm, outputs, prompts))
-    with shadowed(lm, _create_payload=payload, parse_logprobs=parse, model_call=call):
+    call = checked_model_call(lm, lambda outputs, prompts: _echoed(lm, outputs, prompts))
+    with replaced(lm, _create_payload=payload, parse_logprobs=parse, model_call=call):
         yield
     if check.is_shifted:
         logger.warning("%s at %s: %s", type(lm).__name__, lm.base_url, check.message)
-        certificate["suspect"] = check.message  # of every answer: it is one mapping
+        about["suspect"] = check.message  # in every answer's certificate: it is one mapping
 
 
 def _echoed(lm: LocalCompletionsAPI, outputs: Any, prompts: Sequence[Any]) -> list[list[Position]]:
     """Read the answers to these prompts."""
-    choices = [
-        choice
-        for output in (outputs if isinstance(outputs, list) else [outputs])
-        for choice in sorted(output["choices"], key=itemgetter("index"))
-    ]
     return [
         positions(choice, prompt, (f"token_id:{prompt[-1]}", lm.tokenizer.decode(prompt[-1:])))
         if isinstance(prompt, list)
         else positions(choice, None)
-        for choice, prompt in zip(choices, prompts, strict=True)
+        for choice, prompt in zip(choices_of(outputs), prompts, strict=True)
     ]
 
 

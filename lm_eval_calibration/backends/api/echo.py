@@ -1,4 +1,4 @@
-"""What a server echoes of a prompt, position by position, and whether it can be believed."""
+"""What a server echoes of a prompt, position by position, and whether that can be believed."""
 
 import math
 from collections.abc import Collection, Mapping, Sequence
@@ -9,12 +9,12 @@ from lm_eval_calibration.backends.top_k import Position, checked_log_prob
 
 
 def positions(choice: Mapping[str, Any], prompt: Sequence[int] | None, last: Collection[str] = ()) -> list[Position]:
-    """Read an echoed prompt; the first position, which nothing stands before, has log-probability nan.
+    """Read an echoed prompt; the first position, which has nothing before it, has log-probability nan.
 
     Args:
-        choice: of a completions response that was asked for one token more, which is left out.
+        choice: of a completions response to a request for one token more, which is left out.
         prompt: the tokens sent, where they are known.
-        last: how a server may write the last of them: some tell nothing of the token more, and end with this one.
+        last: how a server may write the last of them: some leave out the token more, and end with this one.
 
     Raises:
         ValueError: log-probabilities are missing, too few, not numbers or above 0: missing ones are never p = 1.
@@ -43,19 +43,19 @@ def positions(choice: Mapping[str, Any], prompt: Sequence[int] | None, last: Col
 
 
 class EchoCheck:
-    """Whether a server's log-probabilities stand one position too late: each row after its token, not before it.
+    """Whether a server's log-probabilities are one position late: each row after its token, not before it.
 
     A language model has most tokens of a text among its k most probable ones. In a shifted answer it is the row
     before that has them, and a token's own row only by chance.
     """
 
-    LEAST = 20
-    """Tokens that must be found in one of the two places before anything is said."""
+    MIN_TOKENS = 20
+    """Tokens that must be found in the row before to call an answer shifted."""
 
     def __init__(self) -> None:
         self.n_own = self.n_before = self.n_tokens = 0
 
-    def look_at(self, echoed: Sequence[Position], k: int) -> None:
+    def add(self, echoed: Sequence[Position], k: int) -> None:
         """Count the tokens that are among the most probable of their own row, and of the row before."""
         for before, here in pairwise(echoed[1:]):
             if before.top and here.top:
@@ -66,7 +66,7 @@ class EchoCheck:
     @property
     def is_shifted(self) -> bool:
         """Whether the row before has at least twice as many."""
-        return self.n_before >= self.LEAST and self.n_before >= 2 * self.n_own
+        return self.n_before >= self.MIN_TOKENS and self.n_before >= 2 * self.n_own
 
     @property
     def message(self) -> str:
@@ -80,6 +80,4 @@ class EchoCheck:
 
 def _most_probable(top: Mapping[Any, float], k: int) -> set[Any]:
     """Return the k most probable: servers add the echoed token to them where it is none of these."""
-    if len(top) <= k:
-        return set(top)
     return set(sorted(top, key=lambda token: -top[token])[:k])

@@ -1,8 +1,8 @@
-"""Choices read from the first token of an answer: what a chat server tells, which scores no text it is given.
+"""Choices read from the first token of an answer: all that a chat server gives, which scores no given text.
 
 A choice has the probability that the first token reads as it. Tokens that read alike up to the space around them (the
 letter with a blank before it and without) are events that exclude each other, so theirs add up; a word counts in
-capital and small letters, a single letter as it stands ("a" may begin a sentence). Tokens that go on ("A.", "A)") or
+capital and small letters, a single letter as it is ("a" may begin a sentence). Tokens that go on ("A.", "A)") or
 stop short ("may" of "maybe") count for no choice: they are among the mass that no choice received.
 """
 
@@ -11,14 +11,14 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lm_eval_calibration.backends.token_scores import TokenScores
-from lm_eval_calibration.backends.top_k import checked_log_prob
+from lm_eval_calibration.backends.answer_types import TokenScores
+from lm_eval_calibration.backends.top_k import checked_log_prob, unlisted_mass
 
 DISTRIBUTIONS = "first_token"
 """What a certificate says under ``distributions``."""
 
 
-def problem_of_choices(choices: Sequence[str]) -> str | None:
+def reason_unreadable(choices: Sequence[str]) -> str | None:
     """Say which of a doc's choices can't be read from one token (None: all can)."""
     read: dict[str, str] = {}
     for choice in choices:
@@ -31,7 +31,7 @@ def problem_of_choices(choices: Sequence[str]) -> str | None:
     return None
 
 
-def top_of(answer: Any) -> list[tuple[str, float]]:
+def top_tokens(answer: Any) -> list[tuple[str, float]]:
     """Read the most probable first tokens of a chat answer: text and natural-log probability of each.
 
     Raises:
@@ -49,9 +49,9 @@ def choice_scores(
 ) -> list[TokenScores]:
     """Return each choice's log-likelihood: the log of the probability that the first token reads as it.
 
-    A choice that none of the listed tokens reads as has a bound, the largest probability that a token may have that is
-    not listed, and ``choices: bounded`` in its certificate. That is the listed tokens' second-least one, or what they
-    leave of 1 if it is less. (The least of all may be the token that the server drew, out of its turn.)
+    A choice that none of the listed tokens reads as has a bound, the largest probability that an unlisted token may
+    have, and ``choices: bounded`` in its certificate. That is the second smallest listed probability, or what the
+    listed tokens leave of 1 if it is less. (The smallest may belong to the token that the server drew.)
 
     Args:
         top: the most probable first tokens.
@@ -60,8 +60,7 @@ def choice_scores(
     """
     exact, bounded = ({**certificate, "choices": name} for name in ("exact", "bounded"))
     probs = [math.exp(log_prob) for _, log_prob in top]
-    left = max(0.0, 1.0 - math.fsum(probs)) + 1e-6  # they are rounded to float32
-    bound = max(sys.float_info.min, min([left, *sorted(probs)[1:2]]))
+    bound = max(sys.float_info.min, min([unlisted_mass(probs), *sorted(probs)[1:2]]))
     best = _key(max(top, key=lambda entry: entry[1])[0].strip())
     scores = []
     for choice in choices:
@@ -74,16 +73,16 @@ def choice_scores(
 
 def unassigned_mass(choices: Sequence[TokenScores]) -> float:
     """Return the probability that a doc's answer begins with none of its choices (among the listed tokens)."""
-    read = math.fsum(math.exp(answer[0]) for answer in choices if is_read(answer))
+    read = math.fsum(math.exp(answer[0]) for answer in choices if is_listed(answer))
     return min(1.0, max(0.0, 1.0 - read))
 
 
 def is_of_first_token(answer: TokenScores) -> bool:
-    """Whether a choice was asked for so."""
+    """Whether a choice was read from the first token."""
     return bool(answer.certificate.get("distributions") == DISTRIBUTIONS)
 
 
-def is_read(answer: TokenScores) -> bool:
+def is_listed(answer: TokenScores) -> bool:
     """Whether one of the listed tokens reads as the choice; else its log-likelihood is a bound."""
     return bool(answer.certificate["choices"] == "exact")
 

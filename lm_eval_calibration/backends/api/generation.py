@@ -1,79 +1,60 @@
 """Servers of OpenAI's protocol, completions and chat: what they write, and the log-probability of each token of it.
 
-The harness's own ``generate_until`` asks and reads, so the text is the stock run's; the request asks for
-log-probabilities beside. The protocol does not say whether those are the model's own, at temperature 1, or what is left
-after the temperature and the penalties of a request: vLLM's are the model's own unless it was started otherwise. At
-temperature 0 a server of the other kind gives every token probability 1; that is found out and gives no confidence.
+The harness's own ``generate_until`` sends and reads, so the text is the stock run's; the request wants
+log-probabilities beside. The protocol does not say whether those are the model's own, at temperature 1, or what the
+temperature and the penalties of a request leave: vLLM's are the model's own unless it was started otherwise. At
+temperature 0 a server of the other kind gives every token probability 1; a probe finds that out, and then answers have
+no confidence.
 """
 
-import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
-from numpy.typing import NDArray
 
-from lm_eval_calibration.backends.api.capability import first_granted
-from lm_eval_calibration.backends.fallback import generation as plain_generation
-from lm_eval_calibration.backends.generated_text import GeneratedText
-from lm_eval_calibration.backends.spans import span_of_pieces
-from lm_eval_calibration.backends.stock_calls import generate, read_at_once
+from lm_eval_calibration.backends import fallback
+from lm_eval_calibration.backends.answer_types import Floats, GeneratedText
+from lm_eval_calibration.backends.api.capability import PROBE, choices_of, probe
+from lm_eval_calibration.backends.certificate import certificate, logger
+from lm_eval_calibration.backends.harness_calls import checked_model_call, generate_until, warn_of_unmatched
+from lm_eval_calibration.backends.registry import GENERATION_REQUEST_TYPE, Deliver, register
+from lm_eval_calibration.backends.tokens import span_of_pieces
 from lm_eval_calibration.backends.top_k import checked_log_prob
-from lm_eval_calibration.backends.versions import versions
-from lm_eval_calibration.backends.vocabulary import tokenizer_fields
-
-logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
-
-Keep = Callable[[int, GeneratedText], None]
 
 GIVEN = "as the server gives them: the model's own at temperature 1, unless it scales them"
 
-ASKED: tuple[Mapping[str, Any], ...] = ({"logprobs": 1},)
-ASKED_CHAT: tuple[Mapping[str, Any], ...] = ({"logprobs": True}, {"logprobs": True, "top_logprobs": 1})
-"""What a server may grant."""
+OPTIONS: tuple[Mapping[str, Any], ...] = ({"logprobs": 1},)
+CHAT_OPTIONS: tuple[Mapping[str, Any], ...] = ({"logprobs": True}, {"logprobs": True, "top_logprobs": 1})
+"""What a server may accept, best first."""
 
-_UNTOLD = -9999.0
-"""Stands for a log-probability that was not told."""
-
-_OURS_ONLY_IF_STOCK = ("generate_until", "model_call", "amodel_call")
+_MISSING = -9999.0
+"""Stands for a log-probability that a server leaves out."""
 
 
-def refusal(lm: LocalCompletionsAPI) -> str | None:
-    """Say why a backend's answers can't be read here (None: they can)."""
-    changed = [
-        name for name in _OURS_ONLY_IF_STOCK if getattr(type(lm), name) is not getattr(LocalCompletionsAPI, name)
-    ]
-    stock = LocalChatCompletion if isinstance(lm, LocalChatCompletion) else LocalCompletionsAPI
-    if type(lm).parse_generations is not stock.parse_generations:
-        changed.append("parse_generations")
-    return f"it has a {changed[0]} of its own" if changed else None
-
-
-def answer(lm: LocalCompletionsAPI, requests: Sequence[Any], keep: Keep) -> None:
-    """Answer every request (see :func:`lm_eval_calibration.backends.generated_tokens`)."""
-    if not requests:
+@register(
+    "lm_eval.models.openai_completions.LocalCompletionsAPI",
+    "lm_eval.models.openai_completions.LocalChatCompletion",
+    request_type=GENERATION_REQUEST_TYPE,
+    stock_methods=("generate_until", "model_call", "amodel_call", "parse_generations"),
+)
+def generate(lm: LocalCompletionsAPI, requests: Sequence[Any], deliver: Deliver) -> None:
+    """Continue every request's context."""
+    extra = _accepted_options(lm) if requests else None
+    if extra is None:
+        fallback.generated_texts(lm, requests, deliver)
         return
-    asked = _granted(lm)
-    if asked is None:
-        plain_generation.answer(lm, requests, keep)
-        return
-    certificate = {
-        "backend": type(lm).__name__,
-        "token_probabilities": GIVEN,
-        **tokenizer_fields(lm),
-        "versions": versions("lm-eval"),
-    }
-    kept: set[int] = set()
-    unseen: set[int] = set()
+    about = certificate(lm, token_probabilities=GIVEN)
+    delivered: set[int] = set()
+    n_unmatched = 0
     stock_parse = lm.parse_generations
 
     def payload(messages: Any, generate: bool = False, **options: Any) -> dict[str, Any]:
-        return {**type(lm)._create_payload(lm, messages, generate=generate, **options), **asked}
+        return {**type(lm)._create_payload(lm, messages, generate=generate, **options), **extra}
 
     def parse(outputs: Any, **context: Any) -> list[GeneratedText | None]:
         texts = stock_parse(outputs=outputs, **context)
-        choices = [c for output in (outputs if isinstance(outputs, list) else [outputs]) for c in _in_order(output)]
+        choices = choices_of(outputs)
         if len(choices) != len(texts):  # the server blocked it, and the harness leaves it empty
             choices = [{}] * len(texts)
         return [
@@ -81,30 +62,25 @@ def answer(lm: LocalCompletionsAPI, requests: Sequence[Any], keep: Keep) -> None
             for text, choice in zip(texts, choices, strict=True)
         ]
 
-    def take(number: int, text: Any) -> None:
+    def deliver_text(number: int, text: Any) -> None:
+        nonlocal n_unmatched
         log_probs = text.token_log_probs if isinstance(text, GeneratedText) else np.zeros(0)  # null: no token
-        if log_probs is None:
-            unseen.add(number)
-        kept.add(number)
+        n_unmatched += log_probs is None
+        delivered.add(number)
         sampled = bool(requests[number].args[1].get("temperature"))  # all that the harness looks at
-        keep(number, GeneratedText(text, token_log_probs=log_probs, certificate={**certificate, "sampled": sampled}))
+        deliver(number, GeneratedText(text, token_log_probs=log_probs, certificate={**about, "sampled": sampled}))
 
-    call = read_at_once(lm, lambda outputs, _: parse(outputs))
-    answers = generate(lm, requests, take, _create_payload=payload, parse_generations=parse, model_call=call)
-    for i, text in enumerate(answers):
-        if i not in kept:  # the harness stores no null for its cache
-            take(i, text)
-    if unseen:
-        logger.warning(
-            "%s: %d of %d answers have no token probabilities (their texts are not made of the tokens in their order).",
-            type(lm).__name__,
-            len(unseen),
-            len(requests),
-        )
+    call = checked_model_call(lm, lambda outputs, _: parse(outputs))
+    texts = generate_until(
+        lm, requests, deliver_text, _create_payload=payload, parse_generations=parse, model_call=call
+    )
+    for i in set(range(len(texts))) - delivered:
+        deliver_text(i, texts[i])  # the harness stores no null for its cache
+    warn_of_unmatched(lm, n_unmatched, len(requests))
 
 
-def token_log_probs(choice: Mapping[str, Any], text: str) -> NDArray[np.float64] | None:
-    """Read the log-probabilities of the tokens that a text consists of (None: it is not made of them).
+def token_log_probs(choice: Mapping[str, Any], text: str) -> Floats | None:
+    """Read the log-probabilities of the tokens that a text consists of; None where it consists of others.
 
     Args:
         choice: of a completions or chat response.
@@ -126,28 +102,26 @@ def token_log_probs(choice: Mapping[str, Any], text: str) -> NDArray[np.float64]
     if text and not pieces:
         raise ValueError("the server's answer has no log-probabilities of its tokens")
     log_probs = [
-        checked_log_prob(None if value == _UNTOLD else value, f"token {i}, {piece!r}")
+        checked_log_prob(None if value == _MISSING else value, f"token {i}, {piece!r}")
         for i, (piece, value) in enumerate(zip(pieces, values, strict=True))
     ]
     span = span_of_pieces(pieces, content, text)
     return None if span is None else np.array(log_probs[span], dtype=np.float64)
 
 
-def _granted(lm: LocalCompletionsAPI) -> Mapping[str, Any] | None:
-    """Return what to ask for beside the harness's request; None, and the reason in the log, where nothing helps."""
+def _accepted_options(lm: LocalCompletionsAPI) -> Mapping[str, Any] | None:
+    """Return what to send beside the harness's request; None, and the reason in the log, where nothing helps."""
     is_chat = isinstance(lm, LocalChatCompletion)
-    asked: Sequence[Mapping[str, Any]] = ASKED_CHAT if is_chat else ASKED
-    prompt = (
-        [{"role": "user", "content": "One and two"}] if is_chat else lm.create_message([lm.tok_encode("One and two")])
-    )
+    options = CHAT_OPTIONS if is_chat else OPTIONS
+    prompt = [{"role": "user", "content": PROBE}] if is_chat else lm.create_message([lm.tok_encode(PROBE)])
     settings = {"max_gen_toks": 16, "temperature": 0.0}
     request = lm._create_payload(prompt, generate=True, gen_kwargs=settings, seed=lm._seed, eos=lm.eos_string)
-    grant = first_granted(lm, request, asked)
-    if grant.is_unknown:
-        return asked[0]
-    reason = grant.refused
-    if grant.options is not None:
-        choice = next(iter(_in_order(grant.answer)), {})
+    probed = probe(lm, request, options)
+    if probed.is_inconclusive:
+        return options[0]
+    reason = probed.refusal
+    if probed.options is not None:
+        choice = next(iter(choices_of(probed.answer)), {})
         content = choice.get("text") or (choice.get("message") or {}).get("content") or ""
         try:
             log_probs = token_log_probs(choice, content)
@@ -155,7 +129,7 @@ def _granted(lm: LocalCompletionsAPI) -> Mapping[str, Any] | None:
             reason = str(error)
         else:
             if log_probs is None or len(log_probs) < 4 or log_probs.min() < -1e-6:
-                return grant.options
+                return probed.options
             reason = "it gives every token probability 1: they are what the temperature 0 leaves of the model's own"
     logger.warning(
         "%s gives no probabilities of the tokens that it writes (%s): its answers have no confidence, and the metrics "
@@ -164,7 +138,3 @@ def _granted(lm: LocalCompletionsAPI) -> Mapping[str, Any] | None:
         reason,
     )
     return None
-
-
-def _in_order(output: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return sorted(output.get("choices") or (), key=lambda choice: int(choice.get("index", 0)))

@@ -4,7 +4,7 @@ Windows are the stock run's. Texts are tokenized one by one and only the batch a
 first collects the windows of all: memory beyond the texts does not grow with the corpus.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -14,27 +14,15 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
-from lm_eval_calibration.backends.corpus_scores import CorpusScores, TokenSums
-from lm_eval_calibration.backends.hf import log_likelihood as hf
-from lm_eval_calibration.backends.hf.distributions import Distributions, summarize
-from lm_eval_calibration.backends.hf.lockstep import in_step
+from lm_eval_calibration.backends.answer_types import CorpusScores, TokenSums
+from lm_eval_calibration.backends.hf.distributions import Distributions, check_finite, dtype_of, summarize
+from lm_eval_calibration.backends.hf.forward import Forward, Row
+from lm_eval_calibration.backends.hf.log_likelihood import STOCK_METHODS
 from lm_eval_calibration.backends.hf.prefixes import Tokens
+from lm_eval_calibration.backends.hf.sharded import joint_calls
+from lm_eval_calibration.backends.registry import CORPUS_REQUEST_TYPE, Deliver, register
 from lm_eval_calibration.metrics import gap_sums_of_positions
 from lm_eval_calibration.metrics.binning import bin_index, bin_sums
-
-Keep = Callable[[int, CorpusScores], None]
-
-
-def refusal(lm: HFLM) -> str | None:
-    """Say which stock method of scoring the backend overrides, if any: what it overrides must not be ignored."""
-    own = type(lm).loglikelihood_rolling is not HFLM.loglikelihood_rolling
-    return "it has a loglikelihood_rolling of its own" if own else hf.refusal(lm)
-
-
-def answer(lm: HFLM, requests: Sequence[Any], keep: Keep) -> None:
-    """Score every text (see :func:`lm_eval_calibration.backends.corpus_scores`)."""
-    with in_step(lm):
-        _score(lm, requests, keep)
 
 
 class _Window(NamedTuple):
@@ -53,36 +41,33 @@ class _Text:
         self.log_likelihood, self.n_tokens, self.sums = 0.0, 0, TokenSums.zeros(n_bins)
 
 
-def _score(lm: HFLM, requests: Sequence[Any], keep: Keep) -> None:
-    forward: hf._Forward | None = None
-    certificate: dict[str, Any] = {}
-    vocab_size = None
+@register(
+    "lm_eval.models.huggingface.HFLM",
+    request_type=CORPUS_REQUEST_TYPE,
+    stock_methods=("loglikelihood_rolling", *STOCK_METHODS),
+)
+def score(lm: HFLM, requests: Sequence[Any], deliver: Deliver) -> None:
+    """Score every text."""
+    forward: Forward | None = None
+    about: dict[str, Any] = {}
     texts: dict[int, _Text] = {}  # those of the batch at hand
     progress = tqdm(total=len(requests), disable=lm.rank != 0, desc="Running corpus requests")
-    for batch in _batched(_windows(lm, requests), _batch_size(lm, requests)):
-        rows = [_row(lm, window) for window in batch if window.tokens]
-        if rows:
-            forward = forward or hf._Forward(lm, rows)
-            logits, _ = forward(rows)
-            vocab_size = logits.shape[-1]
-            dtype = str(logits.dtype).removeprefix("torch.")
-            certificate = {**forward.certificate, "dtype": dtype, "max_length": lm.max_length}
-            _add(batch, logits, texts, requests)
-            del logits
-        for window in batch:
-            if window.is_last:
-                text = texts.pop(window.request, None) or _Text(requests[window.request].n_bins)
-                keep(
-                    window.request,
-                    CorpusScores(
-                        text.log_likelihood,
-                        n_tokens=text.n_tokens,
-                        sums=text.sums,
-                        vocab_size=vocab_size,
-                        certificate=certificate,
-                    ),
-                )
-                progress.update(1)
+    with joint_calls(lm):
+        for batch in _batched(_windows(lm, requests), _batch_size(lm, requests)):
+            rows = [_row(lm, window) for window in batch if window.tokens]
+            if rows:
+                forward = forward or Forward(lm, rows)
+                logits, _ = forward(rows)
+                certificate = {**forward.certificate, "dtype": dtype_of(logits), "max_length": lm.max_length}
+                about = {"vocab_size": logits.shape[-1], "certificate": certificate}
+                _add(batch, logits, texts, requests)
+                del logits
+            for window in batch:
+                if window.is_last:
+                    text = texts.pop(window.request, None) or _Text(requests[window.request].n_bins)
+                    scores = CorpusScores(text.log_likelihood, n_tokens=text.n_tokens, sums=text.sums, **about)
+                    deliver(window.request, scores)
+                    progress.update(1)
     progress.close()
 
 
@@ -113,12 +98,12 @@ def _batched(windows: Iterable[_Window], size: int) -> Iterator[list[_Window]]:
         yield batch
 
 
-def _row(lm: HFLM, window: _Window) -> hf._Row:
+def _row(lm: HFLM, window: _Window) -> Row:
     """Return the model's inputs for a window: the encoder gets the context, a causal model all but the last token."""
     if lm.backend == "seq2seq":
-        return hf._Row(window.context, window.tokens, len(window.tokens), [])
+        return Row(window.context, window.tokens, len(window.tokens))
     inputs = (*window.context, *window.tokens[:-1])
-    return hf._Row(inputs[-lm.max_length :], (), len(window.tokens), [])
+    return Row(inputs[-lm.max_length :], (), len(window.tokens))
 
 
 def _add(batch: Sequence[_Window], logits: torch.Tensor, texts: dict[int, _Text], requests: Sequence[Any]) -> None:
@@ -130,12 +115,7 @@ def _add(batch: Sequence[_Window], logits: torch.Tensor, texts: dict[int, _Text]
         request, positions = requests[window.request], slice(start, start + len(window.tokens))
         start = positions.stop
         if window.tokens:
-            normalizers = found.log_normalizers[positions]
-            if not (abs(normalizers) < float("inf")).all():
-                raise ValueError(
-                    f"{request.task_name} doc {request.doc_id}: the model's logits hold NaN or infinity "
-                    f"(log-sum-exp {normalizers[~np.isfinite(normalizers)][0]})"
-                )
+            check_finite(found.log_normalizers[positions], f"{request.task_name} doc {request.doc_id}")
             text = texts.setdefault(window.request, _Text(request.n_bins))
             text.n_tokens += len(window.tokens)
             text.log_likelihood += float(found.target_stock_log_probs[positions].sum())

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from lm_eval_calibration.backends.answer_types import MIN_LARGE_PROB, Floats
 from lm_eval_calibration.backends.hf.transfer import to_host
-from lm_eval_calibration.backends.token_scores import MIN_LARGE_PROB
 
 _BLOCK_ELEMENTS = 1 << 19
 """Logits worked on at a time on a CPU: 2 MiB in float32, so that all passes over a block but the first find it in the
@@ -17,45 +17,30 @@ processor's cache. Accelerators take 64 times as many."""
 _CHUNK = 64
 """Neighbouring vocabulary entries that are looked at through their sum."""
 
-_LOG_THRESHOLD = math.log(MIN_LARGE_PROB) - 1e-2
+LOG_THRESHOLD = math.log(MIN_LARGE_PROB) - 1e-2
 """A hair below, so that float32 rounding can't lose an entry; surplus entries do no harm (they fall in bin 0)."""
 
-_MOST_LARGE = math.floor(math.exp(-_LOG_THRESHOLD))
+MAX_LARGE = math.floor(math.exp(-LOG_THRESHOLD))
 """Entries of one distribution that can reach the threshold: their probabilities sum to at most 1."""
 
 
 class Distributions(NamedTuple):
-    """What is kept of n next-token distributions, m reference tokens looked up in them.
+    """What is kept of n next-token distributions, m reference tokens looked up in them."""
 
-    Attributes:
-        target_log_probs: [m] natural logs, float64, in the same arithmetic as ``large_probs``.
-        target_stock_log_probs: [m] the same as a stock run computes them, for the harness's log-likelihood.
-        target_is_greedy: [m] whether the reference token is the most probable one.
-        top_log_probs: [n] natural log of the most probable token's probability, float64.
-        large_probs: n arrays with every probability of at least ``MIN_LARGE_PROB``, float64.
-        log_normalizers: [n] log-sum-exp of each row, float64; not finite where the logits are broken.
-    """
-
-    target_log_probs: NDArray[np.float64]
-    target_stock_log_probs: NDArray[np.float64]
-    target_is_greedy: NDArray[np.bool_]
-    top_log_probs: NDArray[np.float64]
-    large_probs: list[NDArray[np.float64]]
-    log_normalizers: NDArray[np.float64]
+    target_log_probs: Floats  # [m] natural logs, in the same arithmetic as `large_probs`
+    target_stock_log_probs: Floats  # [m] as a stock run computes them, for the harness's log-likelihood
+    target_is_greedy: NDArray[np.bool_]  # [m] whether the reference token is the most probable one
+    top_log_probs: Floats  # [n] natural log of the most probable token's probability
+    large_probs: list[Floats]  # n arrays with every probability of at least `MIN_LARGE_PROB`
+    log_normalizers: Floats  # [n] log-sum-exp of each row; not finite where the logits are broken
 
 
 class Pass(NamedTuple):
-    """One pass over logits [n, vocab_size], on their device; everything Full-ECE needs of a distribution.
+    """One pass over logits [n, vocab_size], on their device; everything Full-ECE needs of a distribution."""
 
-    Attributes:
-        top: [n] largest logit.
-        log_sum: [n] log of the sum of exp(z - top), float64 (float32 on MPS).
-        large: [n, k] logits of the entries that may be large, in no order, -inf where there are fewer than k.
-    """
-
-    top: torch.Tensor
-    log_sum: torch.Tensor
-    large: torch.Tensor
+    top: torch.Tensor  # [n] largest logit
+    log_sum: torch.Tensor  # [n] log of the sum of exp(z - top), float64 (float32 on MPS)
+    large: torch.Tensor  # [n, k] logits of entries that may be large, in no order, -inf where there are fewer than k
 
 
 def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) -> Distributions:
@@ -95,47 +80,67 @@ def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) ->
     )
 
 
+def check_finite(log_normalizers: Floats, location: str) -> None:
+    """Raise ValueError, naming the location in the data, where the logits were broken."""
+    broken = log_normalizers[~np.isfinite(log_normalizers)]
+    if len(broken):
+        raise ValueError(f"{location}: the model's logits hold NaN or infinity (log-sum-exp {broken[0]})")
+
+
+def dtype_of(tensor: torch.Tensor) -> str:
+    """Return the name of a tensor's dtype, as certificates have it."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def float64_or_widest(device: torch.device) -> torch.dtype:
+    """Return the dtype for sums over a vocabulary: MPS has no float64."""
+    return torch.float32 if device.type == "mps" else torch.float64
+
+
 def one_pass(logits: torch.Tensor, *, fixed_shape: bool | None = None) -> Pass:
     """Find the largest logit, the log-sum-exp and all entries of at least ``MIN_LARGE_PROB`` of each row.
 
     Each block is read from memory once, and nothing of its size outlives it. Entries are found through the sums of
     every 64 neighbours, of which the normaliser is made anyway: at most 101 of those can reach the threshold.
 
-    Args:
-        logits: [n, vocab_size], any float dtype, any device.
-        fixed_shape: open as many of those as could reach it, not as many as do: an accelerator would have to be
-            halted to know. By default everywhere but on a CPU.
+    ``fixed_shape``: open as many of those as could reach it, not as many as do: an accelerator would have to be halted
+    to know. By default everywhere but on a CPU.
     """
     if fixed_shape is None:
         fixed_shape = logits.device.type != "cpu"
-    total = torch.float32 if logits.device.type == "mps" else torch.float64  # MPS has no float64
-    vocab_size = logits.shape[-1]
-    whole = vocab_size // _CHUNK * _CHUNK
+    n_chunked = logits.shape[-1] // _CHUNK * _CHUNK
+    top, chunk_sums = _chunk_sums(logits, n_chunked)
+    log_sum = chunk_sums.sum(-1, dtype=float64_or_widest(logits.device)).log()
+    heads = chunk_sums[:, : n_chunked // _CHUNK]
+    n_open = min(MAX_LARGE, heads.shape[1])
+    if n_open and not fixed_shape:
+        n_open = int((heads >= (log_sum + LOG_THRESHOLD).exp().to(heads.dtype)[:, None]).sum(-1).max())
+    chosen = heads.topk(n_open, sorted=False).indices
+    large = _chunked(logits, n_chunked).gather(1, chosen[:, :, None].expand(-1, -1, _CHUNK)).flatten(1)
+    large = torch.cat([large, logits[:, n_chunked:]], dim=1).float()
+    threshold = (top + (log_sum + LOG_THRESHOLD).to(top.dtype))[:, None]
+    large = large.masked_fill(large < threshold, -torch.inf)
+    n_kept = min(MAX_LARGE, large.shape[1])
+    if not fixed_shape:
+        n_kept = int((large > -torch.inf).sum(-1).max())
+    return Pass(top, log_sum, large.topk(n_kept, sorted=False).values)
+
+
+def _chunk_sums(logits: torch.Tensor, n_chunked: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return each row's largest logit, and its sums of exp(z - top): one a chunk, then one an entry that is left.
+
+    64 terms are added in float32; thousands of such sums are to be added in float64.
+    """
     step = _rows_at_a_time(logits)
-    work = torch.empty(min(step, len(logits)), vocab_size, dtype=torch.float32, device=logits.device)
+    work = torch.empty(min(step, len(logits)), logits.shape[-1], dtype=torch.float32, device=logits.device)
     tops, sums = [], []
     for start in range(0, len(logits), step):
         block = logits[start : start + step]
         z = block if block.dtype == torch.float32 else work[: len(block)].copy_(block)
         tops.append(z.amax(-1, keepdim=True))
         p = torch.sub(z, tops[-1], out=work[: len(block)]).exp_()
-        sums.append(torch.cat([_chunked(p, whole).sum(-1), p[:, whole:]], dim=1))
-    # 64 terms in float32, and then thousands of such sums in float64
-    top, chunk_sums = torch.cat(tops)[:, 0], torch.cat(sums)
-    log_sum = chunk_sums.sum(-1, dtype=total).log()
-    heads = chunk_sums[:, : whole // _CHUNK]
-    most = min(_MOST_LARGE, heads.shape[1])
-    if most and not fixed_shape:
-        most = int((heads >= (log_sum + _LOG_THRESHOLD).exp().to(heads.dtype)[:, None]).sum(-1).max())
-    chosen = heads.topk(most, sorted=False).indices
-    large = _chunked(logits, whole).gather(1, chosen[:, :, None].expand(-1, -1, _CHUNK)).flatten(1)
-    large = torch.cat([large, logits[:, whole:]], dim=1).float()
-    threshold = (top + (log_sum + _LOG_THRESHOLD).to(top.dtype))[:, None]
-    large = large.masked_fill(large < threshold, -torch.inf)
-    kept = min(_MOST_LARGE, large.shape[1])
-    if not fixed_shape:
-        kept = int((large > -torch.inf).sum(-1).max())
-    return Pass(top, log_sum, large.topk(kept, sorted=False).values)
+        sums.append(torch.cat([_chunked(p, n_chunked).sum(-1), p[:, n_chunked:]], dim=1))
+    return torch.cat(tops)[:, 0], torch.cat(sums)
 
 
 def _rows_at_a_time(logits: torch.Tensor) -> int:
@@ -143,8 +148,8 @@ def _rows_at_a_time(logits: torch.Tensor) -> int:
     return max(1, elements // logits.shape[-1])
 
 
-def _chunked(z: torch.Tensor, whole: int) -> torch.Tensor:
-    return z[:, :whole].view(len(z), whole // _CHUNK, _CHUNK)
+def _chunked(z: torch.Tensor, n_chunked: int) -> torch.Tensor:
+    return z[:, :n_chunked].view(len(z), n_chunked // _CHUNK, _CHUNK)
 
 
 def _stock_log_probs(logits: torch.Tensor, found: Pass, rows: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:

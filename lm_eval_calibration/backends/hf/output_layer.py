@@ -4,7 +4,6 @@ So logits of size [batch, length, vocabulary] never exist, and whatever a backen
 autocast, adapters) still happens.
 """
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,18 +11,15 @@ from typing import Any
 import torch
 from lm_eval.models.huggingface import HFLM
 
-logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
+from lm_eval_calibration.backends.certificate import logger
 
 
 @contextmanager
 def only_positions(lm: HFLM, row: torch.Tensor, position: torch.Tensor, length: int) -> Iterator[None]:
-    """Let the output layer see the hidden states of these positions only, as one row [1, n, hidden_size].
+    """Let the output layer see the hidden states of some positions only, as one row [1, n, hidden_size].
 
-    Args:
-        lm: the backend; its model is called inside the context.
-        row: [n] rows of the batch.
-        position: [n] positions in them.
-        length: tokens given to the model; tokens of prompt tuning stand before them.
+    The model is called within the context. ``row`` and ``position``, [n] each, are those of the batch; ``length`` is
+    that of its lines, without tokens of prompt tuning, which come before them.
     """
 
     def pick(_: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:

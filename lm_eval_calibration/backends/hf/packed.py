@@ -7,7 +7,6 @@ them and without, stand a trial against the plain call before any of it is belie
 """
 
 import inspect
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from math import isqrt
 from typing import Any
@@ -16,12 +15,10 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from transformers import DynamicCache
 
+from lm_eval_calibration.backends.certificate import logger
 from lm_eval_calibration.backends.hf.output_layer import only_positions
 from lm_eval_calibration.backends.hf.prefixes import Plan, Step
 from lm_eval_calibration.backends.hf.transfer import to_device
-from lm_eval_calibration.backends.switch import shared_prefixes
-
-logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
 
 _WEIGHTS_PER_ENTRY = 8
 """Reading so many weights costs a CPU about as much as one entry of an attention matrix (6 to 15 were measured; the
@@ -30,24 +27,22 @@ best length changes with the root of it, and the cost little around that)."""
 _ATTENTION = ("full_attention", "sliding_attention")
 
 
-def refusal(lm: HFLM, longest: int) -> str | None:
+def reason_unsupported(lm: HFLM, longest: int) -> str | None:
     """Say why prompts of up to ``longest`` tokens can't share their beginnings (None: they can, as far as is known)."""
     config = _text_config(lm)
     attention = getattr(config, "_attn_implementation", None)
-    unknown = sorted(set(_kinds(config)).difference(_ATTENTION), key=str)
+    unknown = sorted(set(_attention_kinds(config)).difference(_ATTENTION), key=str)
     rope = getattr(config, "rope_parameters", None) or getattr(config, "rope_scaling", None) or {}
     key = "original_max_position_embeddings"
-    first_length = getattr(config, key, None) or rope.get(key) or 0
+    depends_on_length = rope.get("rope_type") in ("dynamic", "longrope")
+    adapter = getattr(lm.model, "active_peft_config", None)
     reasons = {
-        "they are told not to": not shared_prefixes(lm),
         f"{type(lm).__name__} has a model call of its own": type(lm)._model_call is not HFLM._model_call,
-        "its adapter puts tokens before the prompt": getattr(
-            getattr(lm.model, "active_peft_config", None), "is_prompt_learning", False
-        ),
+        "its adapter puts tokens before the prompt": getattr(adapter, "is_prompt_learning", False),
         f"it has layers of type {', '.join(map(str, unknown))}": unknown,
         f"its attention is {attention}": attention not in ("sdpa", "eager"),
-        "its position encoding depends on the prompt's length": rope.get("rope_type") in ("dynamic", "longrope")
-        and longest > first_length,
+        "its position encoding depends on the prompt's length": depends_on_length
+        and longest > (getattr(config, key, None) or rope.get(key) or 0),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
@@ -58,15 +53,12 @@ def _text_config(lm: HFLM) -> Any:
     return config.get_text_config(decoder=True) if hasattr(config, "get_text_config") else config
 
 
-def _kinds(config: Any) -> list[str]:
-    """Return the layers' kinds of attention."""
-    kinds = getattr(config, "layer_types", None)
-    if kinds:
-        return list(kinds)
-    return ["sliding_attention" if getattr(config, "sliding_window", None) else "full_attention"]
+def _attention_kinds(config: Any) -> list[str]:
+    window = getattr(config, "sliding_window", None)
+    return list(getattr(config, "layer_types", None) or [_ATTENTION[1] if window else _ATTENTION[0]])
 
 
-def most_tokens(lm: HFLM, longest: int) -> int:
+def max_pack_tokens(lm: HFLM, longest: int) -> int:
     """Return how many tokens a pack may hold: no more than the longest batch of a stock run.
 
     A call of the model on a pack of L tokens reads all weights, so a token pays for weights / L of them; and a token's
@@ -87,13 +79,13 @@ def most_tokens(lm: HFLM, longest: int) -> int:
 
 def _weights_read(model: Any) -> int:
     """Count the weights that a call reads: all but those of an embedding that is looked up only."""
-    looked_up = getattr(model.get_input_embeddings(), "weight", None)
-    is_output_too = looked_up is model.get_output_embeddings().weight
-    only_looked_up = 0 if looked_up is None or is_output_too else looked_up.numel()
+    embedding = getattr(model.get_input_embeddings(), "weight", None)
+    is_output_too = embedding is model.get_output_embeddings().weight
+    only_looked_up = 0 if embedding is None or is_output_too else embedding.numel()
     return int(sum(p.numel() for p in model.parameters()) - only_looked_up)
 
 
-class _DisagreesError(Exception):
+class _DisagreementError(Exception):
     """The model gives other logits for a pack than for its rows one by one."""
 
 
@@ -101,9 +93,8 @@ class PackedForward:
     """Calls of the model on the steps of a plan, one family after the other."""
 
     def __init__(self, lm: HFLM) -> None:
-        self.lm = lm
-        self.config = _text_config(lm)
-        self.kinds = sorted(set(_kinds(self.config)))
+        self.lm, self.config = lm, _text_config(lm)
+        self.kinds = sorted(set(_attention_kinds(self.config)))
         self.cache = DynamicCache()  # without a configuration: every layer keeps every token
         self.cached = 0
         self.cache_argument = _cache_argument(lm)
@@ -119,13 +110,10 @@ class PackedForward:
         tokens, positions, ends = to_device([step.tokens, step.positions, step.ends], device)
         masks = {kind: self._mask(kind, step.base, positions, ends) for kind in self.kinds}
         picked = to_device(columns, device)
+        dtype = lm.mixed_precision_dtype
         with (
             torch.no_grad(),
-            torch.autocast(
-                device_type=device.type,
-                dtype=lm.mixed_precision_dtype,
-                enabled=lm.mixed_precision_dtype is not None,
-            ),
+            torch.autocast(device_type=device.type, dtype=dtype, enabled=dtype is not None),
             only_positions(lm, torch.zeros_like(picked), picked, len(step.tokens)),
         ):
             logits: torch.Tensor = lm.model(
@@ -149,9 +137,8 @@ class PackedForward:
             sees &= positions[:, None] - places < self.config.sliding_window
         if self.config._attn_implementation == "eager":  # adds its mask
             dtype = self.lm.model.dtype
-            return torch.zeros(1, 1, *sees.shape, dtype=dtype, device=device).masked_fill_(
-                ~sees, torch.finfo(dtype).min
-            )
+            mask = torch.zeros(1, 1, *sees.shape, dtype=dtype, device=device)
+            return mask.masked_fill_(~sees, torch.finfo(dtype).min)
         return sees[None, None]
 
 
@@ -162,7 +149,7 @@ def _cache_argument(lm: HFLM) -> str:
 
 
 Kind = tuple[bool, bool]
-"""Whether a pack has other rows to be kept apart from, and whether it stands behind a cache."""
+"""Whether a pack has other rows to be kept apart from, and whether it comes behind a cache."""
 
 Scored = tuple[list[int], torch.Tensor, list[list[int]]]
 """Rows by number, logits [n, vocab_size], and for each row which of the n are its scored positions."""
@@ -171,33 +158,29 @@ Scored = tuple[list[int], torch.Tensor, list[list[int]]]
 def score(lm: HFLM, plan: Plan, reference: Callable[[int], torch.Tensor]) -> Iterator[Scored]:
     """Yield every family's rows with their logits; stop early, with a line in the log, if the model can't be packed.
 
-    Args:
-        lm: the backend.
-        plan: which rows, in which packs.
-        reference: the plain call on one row: logits [n_scored, vocab_size].
+    ``reference`` is the plain call on one row: it returns logits [n_scored, vocab_size].
     """
     forward = PackedForward(lm)
     tried: set[Kind] = set()
-    for family in plan.families:
-        for step in plan.steps(family):
-            columns = sorted({column for _, spots in step.rows for column in spots}) or [0]
-            on_trial = _is_new(step, tried)
-            try:
-                changed = forward(_with_others_changed(step), columns) if on_trial else None
-                logits = forward(step, columns)
-                if changed is not None:
-                    row, spots = step.rows[-1]
-                    picked = [columns.index(spot) for spot in spots]
-                    _compare(logits[picked], changed[picked], reference(row), lm)
-            except Exception as error:  # the plain path is always there for what a model can't do
-                if tried and not on_trial:
-                    raise
-                logger.info("%s: prompts don't share their beginnings (%s).", type(lm.model).__name__, error)
-                return
-            if step.rows:
-                tried.add(_kind(step))
-                index = {column: i for i, column in enumerate(columns)}
-                yield [row for row, _ in step.rows], logits, [[index[spot] for spot in spots] for _, spots in step.rows]
+    for step in (step for family in plan.families for step in plan.steps(family)):
+        columns = sorted({column for _, spots in step.rows for column in spots}) or [0]
+        on_trial = _is_new(step, tried)
+        try:
+            changed = forward(_with_others_changed(step), columns) if on_trial else None
+            logits = forward(step, columns)
+            if changed is not None:
+                row, spots = step.rows[-1]
+                picked = [columns.index(spot) for spot in spots]
+                _compare(logits[picked], changed[picked], reference(row), lm)
+        except Exception as error:  # the plain path is always there for what a model can't do
+            if tried and not on_trial:
+                raise
+            logger.info("%s: prompts don't share their beginnings (%s).", type(lm.model).__name__, error)
+            return
+        if step.rows:
+            tried.add(_kind(step))
+            index = {column: i for i, column in enumerate(columns)}
+            yield [row for row, _ in step.rows], logits, [[index[spot] for spot in spots] for _, spots in step.rows]
 
 
 def trial_tokens(plan: Plan) -> int:
@@ -226,11 +209,8 @@ def _is_new(step: Step, tried: set[Kind]) -> bool:
 def _with_others_changed(step: Step) -> Step:
     """Return the step with other tokens wherever its last row must not see them."""
     last = step.rows[-1][1][-1]
-    tokens = [
-        token if start <= last <= end else step.tokens[last]
-        for start, (token, end) in enumerate(zip(step.tokens, step.ends, strict=True))
-    ]
-    return step._replace(tokens=tokens)
+    ends = enumerate(zip(step.tokens, step.ends, strict=True))
+    return step._replace(tokens=[token if start <= last <= end else step.tokens[last] for start, (token, end) in ends])
 
 
 def _compare(ours: torch.Tensor, changed: torch.Tensor, plain: torch.Tensor, lm: HFLM) -> None:
@@ -245,7 +225,7 @@ def _compare(ours: torch.Tensor, changed: torch.Tensor, plain: torch.Tensor, lm:
     for where, logits, tolerance in (("alone", plain, 16 * rounding), ("beside other prompts", changed, rounding)):
         difference = _difference(ours, logits)
         if not difference <= tolerance:
-            raise _DisagreesError(f"its logits differ {where}, by {difference:.2g} of their spread")
+            raise _DisagreementError(f"its logits differ {where}, by {difference:.2g} of their spread")
 
 
 def _difference(a: torch.Tensor, b: torch.Tensor) -> float:

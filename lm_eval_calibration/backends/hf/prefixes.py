@@ -29,21 +29,13 @@ else the pack in which they meet others would cost them their place in the cache
 
 
 class Step(NamedTuple):
-    """One call of the model: tokens laid one after the other behind ``base`` tokens that are in the cache.
+    """One call of the model: tokens laid one after the other behind ``base`` tokens that are in the cache."""
 
-    Attributes:
-        base: how many of the cached tokens stay; all new tokens see them.
-        tokens: the new tokens' ids.
-        positions: each new token's place in its own row.
-        ends: for each new token the last index of those that continue it: i is seen by i .. ends[i].
-        rows: the rows that are scored here, each with the indices of its scored tokens.
-    """
-
-    base: int
-    tokens: list[int]
-    positions: list[int]
-    ends: list[int]
-    rows: list[tuple[int, list[int]]]
+    base: int  # how many of the cached tokens stay; all new tokens see them
+    tokens: list[int]  # the new tokens' ids
+    positions: list[int]  # each new token's position in its own row
+    ends: list[int]  # for each new token the last index of those that continue it: i is seen by i .. ends[i]
+    rows: list[tuple[int, list[int]]]  # the rows that are scored here, each with the indices of its scored tokens
 
 
 class Plan:
@@ -52,7 +44,7 @@ class Plan:
     Args:
         rows: distinct rows of token ids.
         n_scored: how many tokens at the end of each row are scored.
-        most: tokens that a pack may hold (a row's scored tokens stay together, however many).
+        max_tokens: tokens that a pack may hold (a row's scored tokens stay together, however many).
 
     Attributes:
         alone: rows that share too little.
@@ -61,8 +53,8 @@ class Plan:
         saved: tokens that need not be read again (where packs end, some are).
     """
 
-    def __init__(self, rows: Sequence[Tokens], n_scored: Sequence[int], most: int) -> None:
-        self._most = most
+    def __init__(self, rows: Sequence[Tokens], n_scored: Sequence[int], max_tokens: int) -> None:
+        self._max_tokens = max_tokens
         order = sorted(range(len(rows)), key=rows.__getitem__)
         shared = [0, *(_common(rows[a], rows[b]) for a, b in pairwise(order)), 0]
         near = [max(pair) for pair in pairwise(shared)]
@@ -83,7 +75,7 @@ class Plan:
         return len(self._rows[first]) - depth + self._sums[end] - self._sums[first + 1]
 
     def _packs(self) -> list[Pack]:
-        """Cut the sorted rows: packs of at most ``most`` tokens, none across the edge of a long common beginning."""
+        """Cut the sorted rows: packs of at most ``max_tokens``, none across the edge of a long common beginning."""
         packs: list[Pack] = []
         is_open = False
         todo: list[tuple[int, int, int] | None] = [(0, len(self._rows), 0)] if self._rows else []
@@ -93,8 +85,8 @@ class Plan:
                 is_open = False
                 continue
             first, end, depth = part
-            if end - first == 1 or self._size(first, end, depth) <= self._most:
-                if is_open and self._size(packs[-1][0], end, depth) <= self._most:
+            if end - first == 1 or self._size(first, end, depth) <= self._max_tokens:
+                if is_open and self._size(packs[-1][0], end, depth) <= self._max_tokens:
                     packs[-1] = (packs[-1][0], end)
                 else:
                     packs.append((first, end))
@@ -132,8 +124,8 @@ class Plan:
             first, end = pack
             base = 0 if before is None else self._base(before, pack)
             begins = min([*self._starts[first:end], *self._shared[first + 1 : end]])
-            while self._size(first, end, base) > self._most and base < begins:
-                tokens = list(self._rows[first][base : min(begins, base + self._most)])
+            while self._size(first, end, base) > self._max_tokens and base < begins:
+                tokens = list(self._rows[first][base : min(begins, base + self._max_tokens)])
                 positions = list(range(base, base + len(tokens)))
                 yield Step(base, tokens, positions, [len(tokens) - 1] * len(tokens), [])
                 base += len(tokens)

@@ -5,33 +5,24 @@ multiplication where an exponential would be. What is kept of a position are its
 the few entries that reach the threshold at some T; every probability that Full-ECE needs follows from these.
 """
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from lm_eval_calibration.backends.temperature_scores import STEPS, TEMPERATURES, TemperatureScores
-from lm_eval_calibration.backends.token_scores import MIN_LARGE_PROB
+from lm_eval_calibration.backends.answer_types import STEPS, TEMPERATURES, Floats, TemperatureScores
+from lm_eval_calibration.backends.hf.distributions import LOG_THRESHOLD, MAX_LARGE
 
 _BLOCK_ELEMENTS = 1 << 17
 """Logits worked on at a time on a CPU: with their two work arrays they stay in the processor's cache."""
 
-_LOG_THRESHOLD = math.log(MIN_LARGE_PROB) - 1e-2
-"""A hair below, so that float32 rounding can't lose an entry."""
-
-_MOST_LARGE = math.floor(math.exp(-_LOG_THRESHOLD))
-"""Entries of one distribution that can reach the threshold at one T. At all others they are the largest as well."""
-
 
 class TemperatureGrid:
-    """The same for all positions of a batch.
+    """All positions of a batch at every temperature.
 
     Args:
         logits: [n, vocab_size], any float dtype, any device.
-        fixed_shape: keep as many entries as could reach the threshold, not as many as do: an accelerator would have to
-            be halted to know. By default everywhere but on a CPU.
+        fixed_shape: as for :func:`distributions.one_pass`.
     """
 
     def __init__(self, logits: torch.Tensor, *, fixed_shape: bool | None = None) -> None:
@@ -50,12 +41,12 @@ class TemperatureGrid:
         self.log_sums = torch.cat(log_sums).cpu().numpy().astype(np.float64)
         self.near = [x.cpu().numpy().astype(np.float64) for x in near]
 
-    def targets(self, rows: torch.Tensor, tokens: torch.Tensor) -> NDArray[np.float64]:
+    def targets(self, rows: torch.Tensor, tokens: torch.Tensor) -> Floats:
         """Return x of reference tokens, [m]: the logit less the largest of its row."""
         x = self._logits[rows, tokens].float() - self._tops[rows]
         return np.asarray(x.cpu().numpy(), dtype=np.float64)
 
-    def scores(self, spots: Sequence[int], targets: NDArray[np.float64]) -> TemperatureScores:
+    def scores(self, spots: Sequence[int], targets: Floats) -> TemperatureScores:
         """Return the scores of a continuation whose tokens are scored at these positions."""
         return TemperatureScores(targets.copy(), self.log_sums[list(spots)], tuple(self.near[spot] for spot in spots))
 
@@ -73,9 +64,9 @@ def _log_sums(x: torch.Tensor) -> torch.Tensor:
 def _near(x: torch.Tensor, log_sums: torch.Tensor, *, fixed_shape: bool) -> list[torch.Tensor]:
     """Entries of each row that reach the threshold at some temperature, and few others."""
     temperatures = torch.tensor(TEMPERATURES, dtype=log_sums.dtype, device=x.device)
-    lowest = (temperatures * (log_sums + _LOG_THRESHOLD)).amin(-1, keepdim=True).to(x.dtype)
+    lowest = (temperatures * (log_sums + LOG_THRESHOLD)).amin(-1, keepdim=True).to(x.dtype)
     if fixed_shape:
-        values = x.topk(min(_MOST_LARGE, x.shape[-1]), sorted=False).values
+        values = x.topk(min(MAX_LARGE, x.shape[-1]), sorted=False).values
         return list(values.unbind(0))
     mask = x >= lowest
     return list(torch.split(x[mask], mask.sum(-1).tolist()))

@@ -7,8 +7,8 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 
-from lm_eval_calibration.backends import REQUEST_TYPE, TokenScores, begins
-from lm_eval_calibration.backends.api.first_token import is_of_first_token, is_read
+from lm_eval_calibration.backends import SCORING_REQUEST_TYPE, TokenScores, is_token_prefix
+from lm_eval_calibration.backends.api.first_token import is_listed, is_of_first_token
 from lm_eval_calibration.records.stated import Asked
 from lm_eval_calibration.tasks.confidences.follow_up import FollowUp
 from lm_eval_calibration.tasks.confidences.p_true_query import QUERIES
@@ -42,7 +42,7 @@ class QueryRequests:
         """
         true = QUERIES[self.name].true
         context = self.follow_up.prompt("Question", "Answer")  # the tokens at its end are those of every query
-        return lm is not None and begins(lm, context, self.continuations[1 - true], self.continuations[true])
+        return lm is not None and is_token_prefix(lm, context, self.continuations[1 - true], self.continuations[true])
 
     def after(self, context: Any, answer: str) -> list[tuple[Any, str]]:
         """Return context and continuation of the two requests that query an answer."""
@@ -61,7 +61,7 @@ def query_requests(queries: QueryRequests, choices: Sequence[Instance], idx: int
     requests: list[Instance] = []
     for number, choice in enumerate(choices):
         for pair in queries.after(*choice.args[:2]):
-            request = Instance(REQUEST_TYPE, choice.doc, pair, idx + len(requests), choice.metadata)
+            request = Instance(SCORING_REQUEST_TYPE, choice.doc, pair, idx + len(requests), choice.metadata)
             request.queried = (queries.name, number)
             requests.append(request)
     return requests
@@ -75,7 +75,9 @@ def judged(name: str, answers: Sequence[Any], *, nested: bool) -> Asked:
         answers: to the two requests that query it.
         nested: see :meth:`QueryRequests.is_nested`.
     """
-    if all(isinstance(answer, TokenScores) and is_of_first_token(answer) and not is_read(answer) for answer in answers):
+    if all(
+        isinstance(answer, TokenScores) and is_of_first_token(answer) and not is_listed(answer) for answer in answers
+    ):
         return Asked(name, None)  # a chat server tells neither's probability
     p_true = QUERIES[name].p_true([float(answer[0]) for answer in answers], nested=nested)
     return Asked(name, None if math.isnan(p_true) else p_true)

@@ -1,8 +1,8 @@
 """A model whose weights are spread over ranks (FSDP, ZeRO 3) can be called only by all of them together.
 
 The harness pads the requests of its own types, so that all ranks make equally many calls. Ours need other numbers of
-calls on each rank (equal prompts are asked once, common beginnings computed once). So ranks tell each other of every
-call, and one that has finished makes empty calls until all have.
+calls on each rank (equal prompts are computed once, common beginnings too). So ranks tell each other of every call,
+and one that has finished makes empty calls until all have.
 """
 
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ from torch.distributed.tensor import DTensor
 
 
 @contextmanager
-def in_step(lm: HFLM) -> Iterator[None]:
-    """Let every call of the model inside the context be made by all ranks, if it has to be."""
+def joint_calls(lm: HFLM) -> Iterator[None]:
+    """Let every call of the model within the context be made by all ranks, if it has to be."""
     if lm.world_size == 1 or not is_sharded(lm.model):
         yield
         return
 
-    def meet(*_: Any) -> None:
+    def join(*_: Any) -> None:
         _any_has_a_call(lm, True)
 
     # In front of the hooks that gather the weights: those, too, wait for the other ranks.
-    handle = lm.model.register_forward_pre_hook(meet, prepend=True)
+    handle = lm.model.register_forward_pre_hook(join, prepend=True)
     try:
         yield
     finally:

@@ -1,25 +1,47 @@
-"""Which of the emitted tokens a text consists of: those that have a character in it.
-
-After the end of the text there may be more tokens, where the stop string came or the batch went on; before it, what the
-model thought and the harness took away.
-"""
+"""Tokens and the text that they spell."""
 
 from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
+from typing import Any
+
+from lm_eval.api.model import CachingLM
 
 Decode = Callable[[list[int]], str]
+
+
+def encode_pair(lm: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
+    """Return the tokens of a prompt and of its continuation as the harness makes them."""
+    tokens: tuple[list[int], list[int]] = lm._encode_pair(context, continuation)
+    return tokens
+
+
+def is_token_prefix(lm: Any, context: str, first: str, second: str) -> bool:
+    """Whether the second continuation's tokens begin with all of the first's.
+
+    Then writing the second is a case of having written the first, and their probabilities are not those of two events.
+    False where the harness knows no tokens of the backend's (a server without a tokenizer).
+    """
+    encode = getattr(lm.lm if isinstance(lm, CachingLM) else lm, "_encode_pair", None)
+    if encode is None:
+        return False
+    (_, short), (_, long) = encode(context, first), encode(context, second)
+    return bool(len(short) < len(long) and list(long[: len(short)]) == list(short))
+
+
+# --- Which of the emitted tokens a text consists of: those that have a character in it. After the end of the text there
+# may be more tokens, of the stop string or of padding; before it, what the model thought and the harness took away.
 
 
 def span_of_ids(
     tokens: list[int], text: str, decode: Decode, special: Collection[int], thinking: str | int | None
 ) -> slice | None:
-    """Return the tokens of the text (None: it is not made of them in their order).
+    """Return the tokens of the text; None where it does not consist of them in their order.
 
     Args:
         tokens: emitted, by their ids.
         text: what the harness made of them.
-        decode: ids to text; special tokens have none.
-        special: ids that stand for no text.
+        decode: ids to text.
+        special: ids that have no text.
         thinking: the token, or the string, that ends what the harness takes away; None where nothing is.
     """
     if not text:
@@ -28,24 +50,24 @@ def span_of_ids(
     if isinstance(thinking, int):
         start = next((i + 1 for i in reversed(range(len(tokens))) if tokens[i] == thinking), 0)
     tokens = tokens[start:]
-    whole = decode(tokens)
-    answer = whole.split(thinking)[-1] if isinstance(thinking, str) and thinking else whole
+    emitted = decode(tokens)
+    answer = emitted.split(thinking)[-1] if isinstance(thinking, str) and thinking else emitted
     answer = answer if thinking is None else answer.lstrip()
-    first_char = len(whole) - len(answer)
+    first_char = len(emitted) - len(answer)
     if not answer.startswith(text):
         return None
-    first = _shortest(decode, tokens, whole[:first_char]) if first_char else 0
+    first = _shortest(decode, tokens, emitted[:first_char]) if first_char else 0
     if first_char and len(decode(tokens[:first])) > first_char:
         first -= 1  # a token that is cut in two
     if text == answer:
         last = next((i + 1 for i in reversed(range(len(tokens))) if tokens[i] not in special), 0)
     else:
-        last = _shortest(decode, tokens, whole[: first_char + len(text)])
+        last = _shortest(decode, tokens, emitted[: first_char + len(text)])
     return slice(start + first, start + last)
 
 
 def _shortest(decode: Decode, tokens: list[int], text: str) -> int:
-    """Return how many of the tokens are needed until they spell the text."""
+    """Return how many of the tokens are needed to spell the text."""
     low, high = 0, len(tokens)
     while low < high:  # the length grows with every token but those that complete a character
         middle = (low + high) // 2
@@ -56,19 +78,19 @@ def _shortest(decode: Decode, tokens: list[int], text: str) -> int:
 
 
 def span_of_pieces(pieces: Sequence[str], content: str, text: str) -> slice | None:
-    """Return the tokens of the text where a server says what each token reads (None: it is not made of them).
+    """Return the tokens of the text where a server gives each token's own text; None where it has others.
 
     Args:
-        pieces: the emitted tokens' texts; of a character that several tokens spell, the last one's.
+        pieces: the emitted tokens' texts; a character that several tokens spell is in the last one's.
         content: what the server gives as the text of the answer; special tokens, thoughts and the stop string may be
             left out at its ends.
         text: its end, the answer itself.
     """
     if not text:
         return slice(0, 0)
-    whole = "".join(pieces)
-    start = 0 if whole.startswith(content) else whole.find(content)
-    if start < 0 or not content.endswith(text) or (start > 0 and whole.count(content) > 1):
+    emitted = "".join(pieces)
+    start = 0 if emitted.startswith(content) else emitted.find(content)
+    if start < 0 or not content.endswith(text) or (start > 0 and emitted.count(content) > 1):
         return None
     last_char = start + len(content)
     first_char = last_char - len(text)

@@ -1,0 +1,105 @@
+"""vLLM in the harness's own process.
+
+It gives 20 tokens a position, or up to 100 where it was started with a larger ``max_logprobs``. Log-probabilities are
+the model's own, at temperature 1 and before any penalty, unless it was started with another ``logprobs_mode``.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from lm_eval_calibration.backends.answer_types import MAX_BINS
+from lm_eval_calibration.backends.engines import calls
+from lm_eval_calibration.backends.registry import GENERATION_REQUEST_TYPE, SCORING_REQUEST_TYPE, Deliver, register
+from lm_eval_calibration.backends.top_k import K, Position, checked_log_prob
+
+VLLM = "lm_eval.models.vllm_causallms.VLLM"
+
+RAW = "raw_logprobs"
+"""The mode, its default, in which log-probabilities are the model's own."""
+
+
+@register(VLLM, request_type=SCORING_REQUEST_TYPE, stock_methods=calls.SCORING_METHODS)
+def score(lm: Any, requests: Sequence[Any], deliver: Deliver) -> None:
+    """Score every request's continuation."""
+    max_logprobs = int(_model_args(lm).get("max_logprobs", K))
+    k = MAX_BINS if max_logprobs < 0 else min(max_logprobs, MAX_BINS)  # -1: as many as there are
+
+    def model_generate(requests: Any, **_: Any) -> Any:
+        from vllm import SamplingParams
+
+        # `generate` lets the method take these parameters instead of its own, which differ in their number only.
+        params = SamplingParams(temperature=0, prompt_logprobs=k, max_tokens=1, detokenize=False)
+        return type(lm)._model_generate(lm, requests=requests, generate=True, sampling_params=params)
+
+    engine = getattr(getattr(lm, "model", None), "llm_engine", None)  # it tells of padding rows, too
+    size = len(lm.tokenizer) if engine is None else int(engine.model_config.get_vocab_size())
+    how: dict[str, Any] = {"package": "vllm", "k": k, "vocab_size": size}
+    calls.score(lm, requests, deliver, **how, model_generate=model_generate, positions=positions)
+
+
+def positions(tokens: Sequence[int], output: Any, start: int) -> list[Position]:
+    """Read the prompt's tokens from ``start`` on: a mapping from token id to log-probability each.
+
+    Raises:
+        ValueError: it lacks the prompt's own token, or holds something that is no log-probability.
+    """
+    given = output.prompt_logprobs
+    if given is None or len(given) != len(tokens):
+        raise ValueError(f"vLLM gave {len(given or ())} positions of a prompt of {len(tokens)} tokens")
+    found = []
+    for i in range(start, len(tokens)):
+        if not given[i] or tokens[i] not in given[i]:
+            raise ValueError(f"vLLM gave no log-probability of the prompt's token {i} (id {tokens[i]})")
+        top = {
+            token: checked_log_prob(getattr(value, "logprob", value), f"token {i}, id {token}")
+            for token, value in given[i].items()
+        }
+        found.append(Position(tokens[i], top[tokens[i]], top))
+    return found
+
+
+def _reason_unsupported(lm: Any) -> str | None:
+    mode = _model_args(lm).get("logprobs_mode", RAW)
+    return None if mode == RAW else f"logprobs_mode is {mode}, which are not the model's own probabilities"
+
+
+@register(
+    VLLM,
+    request_type=GENERATION_REQUEST_TYPE,
+    stock_methods=calls.GENERATION_METHODS,
+    reason_unsupported=_reason_unsupported,
+)
+def generate(lm: Any, requests: Sequence[Any], deliver: Deliver) -> None:
+    """Continue every request's context."""
+
+    def options_for(all_params: Sequence[Any]) -> dict[str, Any]:
+        for params in all_params:
+            params.logprobs = 0  # of the chosen token, and of no other
+        return {}
+
+    calls.generate(
+        lm, requests, deliver, package="vllm", options_for=options_for, read=written_tokens, gives_sampled=True
+    )
+
+
+def written_tokens(output: Any) -> calls.Written:
+    """Read the tokens that were written: their ids and log-probabilities.
+
+    Raises:
+        ValueError: a token has none, or something that is no log-probability.
+    """
+    written = output.outputs[0]
+    tokens, given = list(written.token_ids), written.logprobs or ()
+    if len(given) != len(tokens):
+        raise ValueError(f"vLLM gave {len(given)} log-probabilities of {len(tokens)} tokens that it wrote")
+    log_probs = [
+        checked_log_prob(getattr(at.get(token), "logprob", None), f"token {i}, id {token}")
+        for i, (token, at) in enumerate(zip(tokens, given, strict=True))
+    ]
+    return tokens, np.array(log_probs, dtype=np.float64)
+
+
+def _model_args(lm: Any) -> dict[str, Any]:
+    return getattr(lm, "model_args", None) or {}

@@ -1,1 +1,0 @@
-"""Backends that give log-likelihoods or texts alone: what the harness's own methods return."""
