@@ -14,7 +14,7 @@ from lm_eval.config.group import AggMetricConfig
 from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pools import NO_FILTER, NO_STDERR, CalibratedTask, DocPool, Statistic
 from lm_eval_calibration.harness.run import current_run
-from lm_eval_calibration.records.record import RECORD_KEY, Record
+from lm_eval_calibration.records import RECORD_KEY, Record
 
 
 class Logged(NamedTuple):

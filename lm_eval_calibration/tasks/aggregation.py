@@ -10,7 +10,7 @@ from lm_eval_calibration import metrics
 from lm_eval_calibration.harness.log import warn_of_task, warn_once
 from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.metrics import Metric
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import AnswerRecord, ChoicesRecord, GenerationRecord, Record
 from lm_eval_calibration.tasks.views import Part, TableMetric, View
 
 _TOO_FEW = (
@@ -81,7 +81,7 @@ class MetricStatistic(Statistic):
 
     def _why_none(self, pool: DocPool) -> str:
         seen = pool.records if self.view is None else list(self.view(pool.records))
-        if any(doc.kind == "multiple_choice" for doc in seen):
+        if any(isinstance(doc, ChoicesRecord) for doc in seen):
             return "no doc has a sound gold label"
         if self.metric.kind != "top_label":
             return "no doc has a token of a reference answer"
@@ -90,15 +90,21 @@ class MetricStatistic(Statistic):
         return "no doc has an answer that is right or wrong"
 
 
+def _states_nothing(record: Record, source: str) -> bool:
+    """Whether the model's reply states no confidence."""
+    stated = record.stated.get(source) if isinstance(record, AnswerRecord) else None
+    return stated is not None and stated.confidence is None
+
+
 _LEFT_OUT: dict[str, Callable[[Record], bool]] = {
     "{n} of {total} docs have a gold label outside their choices ({docs}); they count in acc and in no calibration "
-    "metric": lambda record: record.generation is None and record.gold is None,
+    "metric": lambda record: isinstance(record, ChoicesRecord) and record.gold is None,
     "{n} of {total} generated answers are empty ({docs}) and have no confidence; they count in acc and in no metric of "
-    "confidence": lambda record: record.generation is not None and record.generation.token_log_probs == (),
+    "confidence": lambda record: isinstance(record, GenerationRecord) and record.generation.token_log_probs == (),
     "of {n} of {total} answers the model says neither that they are right nor that they are wrong ({docs}); they are "
-    "in no metric of P(true)": lambda record: record.p_true is not None and record.p_true.confidence is None,
+    "in no metric of P(true)": lambda record: _states_nothing(record, "p_true"),
     "{n} of {total} replies can't be read ({docs}); they count in acc and unparsed, and in no metric of verbalized "
-    "confidence": lambda record: record.verbalized is not None and record.verbalized.confidence is None,
+    "confidence": lambda record: _states_nothing(record, "verbalized"),
 }
 """What is said of docs that metrics leave out, and which docs these are."""
 

@@ -15,7 +15,7 @@ from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pools import NO_FILTER, Statistic
 from lm_eval_calibration.harness.ranks import docs_or_borrowed, gather_what_is_there
 from lm_eval_calibration.harness.run import current_run
-from lm_eval_calibration.records.record import KEPT_PROB, RECORD_KEY, Record
+from lm_eval_calibration.records import KEPT_PROB, RECORD_KEY, Record
 from lm_eval_calibration.tasks.bounds import BOUNDS, Bound
 from lm_eval_calibration.tasks.checked_task import CheckedTask
 from lm_eval_calibration.tasks.configuration import Configuration

@@ -14,7 +14,7 @@ from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.log import logger, warn_once
 from lm_eval_calibration.harness.pools import Statistic
 from lm_eval_calibration.metrics import CATALOG, answer_changes, position_spread
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import ChoicesRecord
 from lm_eval_calibration.tasks.aggregation import MetricStatistic
 from lm_eval_calibration.tasks.base import BaseTask, doc_hash
 from lm_eval_calibration.tasks.bounds import BOUNDS
@@ -191,7 +191,7 @@ class ChoiceTask(BaseTask):
             ours += BOUNDS
         return self._result(record, means, ours, {})
 
-    def _is_available(self, name: str, results: Sequence[Any], record: Record) -> bool:
+    def _is_available(self, name: str, results: Sequence[Any], record: ChoicesRecord) -> bool:
         if TABLE[name].view is permuted:
             return record.rotations is not None
         if TABLE[name].metric.kind != "full_vocabulary":
@@ -199,7 +199,7 @@ class ChoiceTask(BaseTask):
         known = all(isinstance(answer, TokenScores) and answer.has_distributions for answer in results)
         return known and self._full_ece_is_exact
 
-    def _order_metrics(self, record: Record) -> dict[str, float]:
+    def _order_metrics(self, record: ChoicesRecord) -> dict[str, float]:
         """Return what asking in several orders shows of a doc."""
         if record.rotated_log_likelihoods is None:
             return {}
@@ -223,7 +223,7 @@ class ChoiceTask(BaseTask):
 
     def _record(
         self, doc: dict[str, Any], asked: Mapping[int, Sequence[Any]], queried: Mapping[int, Sequence[Any]]
-    ) -> Record:
+    ) -> ChoicesRecord:
         choices = self.doc_to_choice(doc)
         gold = gold_index(self.doc_to_text(doc) if self.multiple_input else self.doc_to_target(doc), choices)
         answers = asked[0][: len(choices)]  # acc_mutual_info asks for unconditional ones too, after these
@@ -235,15 +235,15 @@ class ChoiceTask(BaseTask):
         fields = self._orders(asked, len(choices), place)
         if queried:
             own_answer = int(np.argmax(log_likelihoods))  # the first of equals, as the harness counts
-            fields["p_true"] = judged(self.options.p_true, queried[own_answer], nested=self._queries_are_nested)
+            p_true = judged(self.options.p_true, queried[own_answer], nested=self._queries_are_nested)
+            fields["stated"] = {"p_true": p_true}
         if gold is not None and isinstance(scores, TokenScores):
             fields |= self._distributions(scores)
             if self.options.temperatures:
                 fields["temperatures"] = on_grid(answers, gold, self.options.n_bins)
-        return Record(
+        return ChoicesRecord(
             **identity,
             prompt_hash=hash_string(request.arguments[0]) if request else "",
-            kind="multiple_choice",
             log_likelihoods=log_likelihoods,
             gold=gold,
             choice_lengths=tuple(len(choice) for choice in choices),

@@ -10,8 +10,7 @@ from lm_eval_calibration.backends import CORPUS_REQUEST_TYPE, CorpusScores
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pools import Statistic
-from lm_eval_calibration.records.corpus import Corpus
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import Corpus, CorpusRecord
 from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusStatistic
 from lm_eval_calibration.tasks.options import nearest
@@ -67,14 +66,13 @@ class CorpusTask(BaseTask):
         ours = names if scores.has_distributions else ()
         return self._result(self._text_record(doc, scores, stock), means, ours, {})
 
-    def _text_record(self, doc: dict[str, Any], scores: CorpusScores, stock: dict[str, Any]) -> Record:
+    def _text_record(self, doc: dict[str, Any], scores: CorpusScores, stock: dict[str, Any]) -> CorpusRecord:
         known: dict[str, Any] = {key: stock[name][1] for name, key in _UNITS.items() if name in stock}
         if scores.sums is not None:
             known |= {name: tuple(array.tolist()) for name, array in scores.sums._asdict().items()}
-        return Record(
+        return CorpusRecord(
             **self._identity(doc, scores.request),
             prompt_hash=hash_string(self.doc_to_target(doc)),
-            kind="corpus",
             vocab_size=scores.vocab_size,
             certificate=scores.certificate,
             corpus=Corpus(log_likelihood=float(scores), n_tokens=scores.n_tokens, **known),

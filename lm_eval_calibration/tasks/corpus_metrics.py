@@ -10,8 +10,7 @@ import numpy as np
 from lm_eval_calibration import metrics
 from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pools import DocPool, Statistic
-from lm_eval_calibration.records.corpus import Corpus
-from lm_eval_calibration.records.record import ordered
+from lm_eval_calibration.records import Corpus, CorpusRecord, ordered
 
 
 class CorpusMetric(NamedTuple):
@@ -70,7 +69,7 @@ class CorpusStatistic(Statistic):
         return self._compute(self.metric.stderr, pool)
 
     def _compute(self, function: Callable[[Any, Any], float], pool: DocPool) -> float:
-        texts = [record.corpus for record in ordered(pool.records) if record.corpus and record.corpus.n_tokens]
+        texts = [r.corpus for r in ordered(pool.records) if isinstance(r, CorpusRecord) and r.corpus.n_tokens]
         if not texts:
             warn_once(f"{pool.tasks}: {self.metric.name} is undefined: no text has a token")
             return float("nan")

@@ -22,8 +22,7 @@ from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.code_eval import CODE_EVAL
 from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pools import Statistic
-from lm_eval_calibration.records.generation import Generation, Sample
-from lm_eval_calibration.records.record import OTHER_FILTER, RECORD_KEY, Record
+from lm_eval_calibration.records import OTHER_FILTER, RECORD_KEY, Generation, GenerationRecord, Sample
 from lm_eval_calibration.tasks.aggregation import MetricStatistic
 from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.bounds import BOUNDS
@@ -265,7 +264,7 @@ class GeneratedAnswerTask(BaseTask):
         scores = results[_REFERENCE] if len(results) > 1 else None
         record = self._answer_record(doc, answer.instance, stock, scores)
         logged: dict[str, Any] = {}
-        if record.verbalized is not None:  # the reply beside what was read of it; the record holds no texts
+        if "verbalized" in record.stated:  # the reply beside what was read of it; the record holds no texts
             logged[REPLY] = str(answer.instance.resps[0].follow_up_answers[-1])
         if self._predicts_only:
             return self._predicted(record, logged)
@@ -289,16 +288,15 @@ class GeneratedAnswerTask(BaseTask):
             return self._has_probabilities
         return self._has_reference and self._has_distributions and self._full_ece_is_exact
 
-    def _means(self, record: Record, stock: Mapping[str, Any]) -> dict[str, float]:
+    def _means(self, record: GenerationRecord, stock: Mapping[str, Any]) -> dict[str, float]:
         means: dict[str, float] = {}
         if self.calibration.adds_acc:
             value = stock[self._correct_metric(stock)]
             means["acc"] = float(value if record.correct is None else record.correct)
-        generation = record.generation
-        if generation is not None and (majority := generation.majority) is not None:
+        if (majority := record.generation.majority) is not None:
             means[SAMPLED_ACC] = float("nan") if majority[1] is None else float(majority[1])
-        if record.verbalized is not None:
-            means[UNPARSED] = float(record.verbalized.confidence is None)
+        if "verbalized" in record.stated:
+            means[UNPARSED] = float(record.stated["verbalized"].confidence is None)
         return means
 
     @contextmanager
@@ -331,7 +329,7 @@ class GeneratedAnswerTask(BaseTask):
 
     def _answer_record(
         self, doc: dict[str, Any], request: Instance, stock: Mapping[str, Any], scores: TokenScores | None
-    ) -> Record:
+    ) -> GenerationRecord:
         identity = self._identity(doc, request)
         samples = () if self._predicts_only else self._samples(doc, request)
         correct = None if self._predicts_only else samples[0].correct if samples else self._correct(stock)
@@ -340,17 +338,19 @@ class GeneratedAnswerTask(BaseTask):
             fields = self._distributions(scores)
         else:  # no token of a reference
             fields = {"log_probs": (), "large_probs": ()} if self._has_reference and self._has_distributions else {}
+        confidences = {}
         if self._said[P_TRUE]:
-            fields["p_true"] = judged(self.options.p_true, text.follow_up_answers[:2], nested=self._queries_are_nested)
+            confidences["p_true"] = judged(
+                self.options.p_true, text.follow_up_answers[:2], nested=self._queries_are_nested
+            )
         if self._said[VERBALIZED]:
-            fields["verbalized"] = stated(str(text.follow_up_answers[-1]))
+            confidences["verbalized"] = stated(str(text.follow_up_answers[-1]))
         certificate = dict(getattr(text, "certificate", {}))
         if scores is not None:
             certificate["reference"] = dict(scores.certificate)
-        return Record(
+        return GenerationRecord(
             **identity,
             prompt_hash=hash_string(request.arguments[0]),
-            kind="generation",
             generation=Generation(
                 text_hash=hash_string(str(text)),
                 metric="" if self._predicts_only else self._correct_metric(stock),
@@ -360,6 +360,7 @@ class GeneratedAnswerTask(BaseTask):
                 samples=samples,
             ),
             certificate=certificate,
+            stated=confidences,
             **fields,
         )
 

@@ -14,8 +14,7 @@ from lm_eval_calibration import metrics
 from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.metrics import GENERATION_CATALOG
-from lm_eval_calibration.records.columns import Judged
-from lm_eval_calibration.records.record import Record, ordered
+from lm_eval_calibration.records import AnswerRecord, GenerationRecord, Record, ScoredAnswer, ordered
 from lm_eval_calibration.tasks.options import Options
 from lm_eval_calibration.tasks.views import ASKED, TableMetric, asked_rows, trust_rows, trust_suffixes
 
@@ -29,9 +28,9 @@ SAMPLED_ACC = f"acc{SELF_CONSISTENCY}"
 TOKEN_ACCURACY = "token_accuracy"
 
 
-def self_consistent(records: Sequence[Record]) -> Iterable[Judged]:
+def self_consistent(records: Sequence[Record]) -> Iterable[ScoredAnswer]:
     """Return the docs as their samples answer them."""
-    return map(Record.self_consistent, records)
+    return (record.self_consistent() for record in records if isinstance(record, GenerationRecord))
 
 
 GENERATION_TABLE = {
@@ -55,7 +54,7 @@ def with_rows(names: Iterable[str], options: Options) -> list[str]:
     return [*plain, *trust, *asked_rows(plain, options), *(of_samples if options.repeats > 1 else ())]
 
 
-def token_hits(record: Record) -> tuple[int, int]:
+def token_hits(record: AnswerRecord) -> tuple[int, int]:
     """Return how many of the reference's tokens are the most probable ones at their positions, and how many there are.
 
     A token is told by its probability; where no entry reaches the least probability that is recorded, it counts as a
@@ -80,7 +79,7 @@ class TokenAccuracy(Statistic):
         return self._compute(metrics.token_accuracy_stderr, pool)
 
     def _compute(self, function: Callable[..., float], pool: DocPool) -> float:
-        counts = [token_hits(record) for record in ordered(pool.records) if record.log_probs]
+        counts = [token_hits(r) for r in ordered(pool.records) if isinstance(r, AnswerRecord) and r.log_probs]
         if not counts:
             warn_once(f"{pool.tasks}: {TOKEN_ACCURACY} is undefined: no doc has a token of a reference answer")
             return float("nan")

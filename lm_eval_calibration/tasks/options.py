@@ -10,7 +10,7 @@ from lm_eval_calibration import __version__
 from lm_eval_calibration.backends import MAX_BINS
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.metrics import CATALOG
-from lm_eval_calibration.records.record import DEFINITION_VERSION
+from lm_eval_calibration.records import DEFINITION_VERSION
 from lm_eval_calibration.tasks.confidences.p_true_query import QUERIES
 
 KEY = "calibration"

@@ -9,11 +9,10 @@ import numpy as np
 from lm_eval_calibration import metrics
 from lm_eval_calibration.backends import TEMPERATURES, TokenScores
 from lm_eval_calibration.recalibration import Docs, Temperature, cross_fit
-from lm_eval_calibration.records.record import Record
-from lm_eval_calibration.records.temperature_grid import TokenTemperatures
+from lm_eval_calibration.records import ChoicesRecord, TokenTemperatures
 
 
-def at_fitted_temperatures(records: Sequence[Record]) -> list[Record]:
+def at_fitted_temperatures(records: Sequence[Any]) -> list[ChoicesRecord]:
     """Return the records with log-likelihoods divided by the temperature that was fitted on the other folds of docs.
 
     Folds are of docs by their hash, so a doc's fold is the same in a task and in a pooled group; the temperature is

@@ -16,8 +16,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from lm_eval_calibration.metrics import CATALOG, GENERATION_CATALOG, Metric
-from lm_eval_calibration.records.columns import Doc, Judged
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import AnswerRecord, ChoicesRecord, Doc, Record, ScoredAnswer
 from lm_eval_calibration.tasks.options import Options
 from lm_eval_calibration.tasks.temperature import at_fitted_temperatures, fitted_temperature
 
@@ -28,19 +27,19 @@ NORM, PERMUTED, SCALED = "_norm", "_permuted", "_temperature"
 P_TRUE, VERBALIZED = "_p_true", "_verbalized"
 
 
-def length_normalized(records: Sequence[Record]) -> Iterable[Record]:
+def length_normalized(records: Sequence[Any]) -> Iterable[ChoicesRecord]:
     """Return the records as ``acc_norm`` sees them."""
-    return map(Record.length_normalized, records)
+    return map(ChoicesRecord.length_normalized, records)
 
 
-def permuted(records: Sequence[Record]) -> Iterable[Record]:
+def permuted(records: Sequence[Any]) -> Iterable[ChoicesRecord]:
     """Return the records with probabilities averaged over the orders of the choices."""
-    return map(Record.permuted, records)
+    return map(ChoicesRecord.permuted, records)
 
 
-def asked(records: Sequence[Record], how: str) -> Iterable[Judged]:
+def asked(records: Sequence[Any], how: str) -> Iterable[ScoredAnswer]:
     """Return the docs with the confidence that the model stated when asked."""
-    return (record.asked(how) for record in records)
+    return (AnswerRecord.with_stated_confidence(record, how) for record in records)
 
 
 _VIEWS: dict[str, View] = {NORM: length_normalized, PERMUTED: permuted, SCALED: at_fitted_temperatures}

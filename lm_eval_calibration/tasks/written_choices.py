@@ -10,8 +10,7 @@ from lm_eval.api.instance import Instance
 
 from lm_eval_calibration.backends import TokenScores
 from lm_eval_calibration.errors import TaskError
-from lm_eval_calibration.records.record import Record
-from lm_eval_calibration.records.stated import Asked
+from lm_eval_calibration.records import GenerationRecord, StatedConfidence
 from lm_eval_calibration.tasks.choice_docs import bad_choices, gold_index, problem_of_choices
 from lm_eval_calibration.tasks.confidences.verbalized import WORDING
 from lm_eval_calibration.tasks.configuration import Configuration
@@ -79,11 +78,11 @@ class WrittenChoiceTask(GeneratedAnswerTask):
 
     def _answer_record(
         self, doc: dict[str, Any], request: Instance, stock: Mapping[str, Any], scores: TokenScores | None
-    ) -> Record:
+    ) -> GenerationRecord:
         record = super()._answer_record(doc, request, stock, scores)
-        if record.verbalized is not None and self._named(doc, str(request.resps[0])) is None:
-            record = replace(record, verbalized=Asked(WORDING, None))
-        if record.generation is not None and gold_index(self.doc_to_target(doc), self.doc_to_choice(doc)) is None:
+        if "verbalized" in record.stated and self._named(doc, str(request.resps[0])) is None:
+            record = replace(record, stated={**record.stated, "verbalized": StatedConfidence(WORDING, None)})
+        if gold_index(self.doc_to_target(doc), self.doc_to_choice(doc)) is None:
             record = replace(record, generation=replace(record.generation, correct=None))  # a broken label
         return record
 

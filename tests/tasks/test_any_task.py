@@ -23,7 +23,7 @@ from lm_eval_calibration import calibrated
 from lm_eval_calibration.cli import app
 from lm_eval_calibration.harness.stock import stock_config
 from lm_eval_calibration.metrics import CORE, GENERATION_CORE
-from lm_eval_calibration.records.record import RECORD_KEY, Record
+from lm_eval_calibration.records import RECORD_KEY, Record
 from lm_eval_calibration.tasks import CalibrationTaskManager, TaskError
 from lm_eval_calibration.tasks.any_task import calibrated as calibrated_configs
 from lm_eval_calibration.tasks.base import BaseTask
@@ -144,7 +144,7 @@ def test_length_normalized_metrics_have_names_of_their_own(gpt2_lm: Any, folder:
 
 def test_groups_in_groups_are_pooled_and_keep_their_overrides(gpt2_lm: Any, folder: Path) -> None:
     from lm_eval_calibration import metrics
-    from lm_eval_calibration.records.record import metric_arrays
+    from lm_eval_calibration.records import metric_arrays
 
     results = run(gpt2_lm, folder, ["trees_calibration", "trees"], bootstrap_iters=10)
     leaves = ["letters_calibration", "ragged_calibration", "text_gold_calibration"]

@@ -14,7 +14,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 from tiny import make_config, make_rows, run_tasks
 
 from lm_eval_calibration.metrics import CATALOG, CORE
-from lm_eval_calibration.records.record import RECORD_KEY, Record, metric_arrays
+from lm_eval_calibration.records import RECORD_KEY, Record, metric_arrays
 from lm_eval_calibration.tasks import CalibratedTask
 
 SIZES = {"one_calibration": 7, "two_calibration": 19, "three_calibration": 12}

@@ -13,7 +13,7 @@ from tiny import run_tasks
 from users_tasks import SHAPES, make_rows, write_task
 
 from lm_eval_calibration import calibrated, metrics
-from lm_eval_calibration.records.record import RECORD_KEY, Record
+from lm_eval_calibration.records import RECORD_KEY, Record
 from lm_eval_calibration.tasks import TaskError
 from lm_eval_calibration.tasks.permutation import Slots, find_slots, in_own_order, replace_last, rotations
 

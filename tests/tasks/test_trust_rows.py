@@ -15,7 +15,7 @@ from tiny import make_config, make_rows, run_tasks
 from lm_eval_calibration import metrics
 from lm_eval_calibration.metrics import CATALOG, CORE
 from lm_eval_calibration.recalibration import Docs, cross_fit
-from lm_eval_calibration.records.record import RECORD_KEY, Record, metric_arrays
+from lm_eval_calibration.records import RECORD_KEY, Record, metric_arrays
 from lm_eval_calibration.tasks import CalibratedTask, TaskError
 from lm_eval_calibration.tasks.temperature import fitted_temperature
 

@@ -13,7 +13,7 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Comparison
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 from lm_eval_calibration.recalibration import cross_fit
-from lm_eval_calibration.records.record import Record, ordered
+from lm_eval_calibration.records import AnswerRecord, Record, ordered
 from lm_eval_calibration.reports.columns import ACC, columns, metric_of
 from lm_eval_calibration.results import Measured, Run
 from lm_eval_calibration.results.measured import accuracy, measure
@@ -145,8 +145,9 @@ def kinds_of(label: str, run: Run, task: str, records: Sequence[Record]) -> list
         pairs = list(zip(scaled.confidence.tolist(), scaled.correct.tolist(), strict=True))
         found.append(_answers(label, SCALED, names, pairs))
     for field, kind in STATED.items():
-        if records and all(getattr(record, field) is not None for record in records):
-            pairs = [(getattr(record, field).confidence, record.correct) for record in records]
+        replies = [record.stated.get(field) for record in records if isinstance(record, AnswerRecord)]
+        if replies and len(known := [reply for reply in replies if reply is not None]) == len(records):
+            pairs = [(reply.confidence, record.correct) for reply, record in zip(known, records, strict=True)]
             found.append(_answers(label, kind, names, pairs))
     return [one for one in found if len(one.docs)]
 

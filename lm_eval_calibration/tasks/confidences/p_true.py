@@ -9,7 +9,7 @@ from lm_eval.api.instance import Instance
 
 from lm_eval_calibration.backends import SCORING_REQUEST_TYPE, TokenScores, is_token_prefix
 from lm_eval_calibration.backends.api.first_token import is_listed, is_of_first_token
-from lm_eval_calibration.records.stated import Asked
+from lm_eval_calibration.records import StatedConfidence
 from lm_eval_calibration.tasks.confidences.follow_up import FollowUp
 from lm_eval_calibration.tasks.confidences.p_true_query import QUERIES
 
@@ -67,7 +67,7 @@ def query_requests(queries: QueryRequests, choices: Sequence[Instance], idx: int
     return requests
 
 
-def judged(name: str, answers: Sequence[Any], *, nested: bool) -> Asked:
+def judged(name: str, answers: Sequence[Any], *, nested: bool) -> StatedConfidence:
     """Return what the model says of one answer.
 
     Args:
@@ -78,6 +78,6 @@ def judged(name: str, answers: Sequence[Any], *, nested: bool) -> Asked:
     if all(
         isinstance(answer, TokenScores) and is_of_first_token(answer) and not is_listed(answer) for answer in answers
     ):
-        return Asked(name, None)  # a chat server tells neither's probability
+        return StatedConfidence(name, None)  # a chat server tells neither's probability
     p_true = QUERIES[name].p_true([float(answer[0]) for answer in answers], nested=nested)
-    return Asked(name, None if math.isnan(p_true) else p_true)
+    return StatedConfidence(name, None if math.isnan(p_true) else p_true)

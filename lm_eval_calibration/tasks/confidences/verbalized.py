@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from lm_eval_calibration.records.stated import Asked
+from lm_eval_calibration.records import StatedConfidence
 from lm_eval_calibration.tasks.confidences.follow_up import FollowUp
 
 WORDING = "tian_2s"
@@ -37,11 +37,11 @@ def question_about(chat_template: Callable[..., Any] | None, where: str) -> Foll
     return FollowUp(plain if chat_template is None else QUESTION, chat_template, where)
 
 
-def stated(reply: str) -> Asked:
+def stated(reply: str) -> StatedConfidence:
     """Read a reply: a percentage from 0% to 100%, alone or in the form asked for, and not another word.
 
     Everything else has no confidence: 0.9 might be 90% or 0.9%, and a sentence might deny the number in it.
     """
     match = _REPLY.fullmatch(reply.strip())
     percentage = float(match.group(1)) if match else -1.0
-    return Asked(WORDING, percentage / 100 if 0 <= percentage <= 100 else None)
+    return StatedConfidence(WORDING, percentage / 100 if 0 <= percentage <= 100 else None)
