@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lm_eval.api.group import Group
 from lm_eval.api.model import LM
 from logged_runs import write_run
 from scripted import Scripted
@@ -17,7 +18,8 @@ from lm_eval_calibration import metrics
 from lm_eval_calibration.backends import GENERATION_REQUEST_TYPE, SCORING_REQUEST_TYPE, register
 from lm_eval_calibration.backends.answer_types import GeneratedText, TokenScores
 from lm_eval_calibration.cli import app
-from lm_eval_calibration.records import Record, StatedConfidence
+from lm_eval_calibration.metrics.registry import define, temporarily
+from lm_eval_calibration.records import Record, StatedConfidence, metric_arrays
 from lm_eval_calibration.tasks import CalibratedTask, TaskError
 from lm_eval_calibration.tasks.confidences import registry
 from lm_eval_calibration.tasks.confidences.elicitation import FollowUpElicitation, Request
@@ -181,3 +183,48 @@ def test_a_confidence_source_is_in_the_table_of_confidences(run: dict[str, Any],
     shown = CliRunner().invoke(app, ["confidences", str(folder), "--format", "json"], catch_exceptions=False)
     kinds = json.loads(shown.stdout)["tasks"]["letters_calibration"]["confidences"]
     assert "high or low" in [kind["kind"] for kind in kinds]
+
+
+# --- A metric: its formula, and what every metric has beside it -------
+
+METRIC_ROWS = ["mean_deviation", *(f"mean_deviation_{row}" for row in ("stderr", "low", "high", "null", "p"))]
+METRIC_OPTIONS = {"calibration": {"metrics": ["mean_deviation"], "intervals": True, "nulls": True}}
+
+
+def mean_deviation(confidence: Any, correct: Any) -> float:
+    """Mean of |correct - confidence|."""
+    return float(np.mean(np.abs(np.asarray(correct) - np.asarray(confidence))))
+
+
+@pytest.fixture
+def metric() -> Iterator[metrics.Metric]:
+    with temporarily(define(mean_deviation, "top_label", higher_is_better=False)) as defined:
+        yield defined
+
+
+def check_rows(results: dict[str, Any], name: str, tasks: Sequence[str], metric: metrics.Metric) -> None:
+    """Check that a task or group shows the metric of its docs with error, interval and null."""
+    records = [Record.from_dict(line["calibration"]) for task in tasks for line in results["samples"][task]]
+    arrays = metric_arrays(records, "top_label", 10)
+    assert metric.null is not None
+    _, mean, _, p_value = metric.null(*arrays)
+    expected = [metric.value(*arrays), metric.stderr(*arrays), *metric.interval(*arrays), mean, p_value]
+    assert [results["results"][name][f"{row},none"] for row in METRIC_ROWS] == pytest.approx(expected, abs=1e-12)
+    assert results["higher_is_better"][name]["mean_deviation"] is False
+
+
+def test_a_metric_has_its_rows_in_tables_of_choices_answers_and_groups(metric: metrics.Metric) -> None:
+    listed = [{"metric": name, "weight_by_size": True} for name in ("acc", *metrics.CORE)]
+    group = Group.from_config({"group": "both", "aggregate_metric_list": listed})
+    for name, rows in {"one": make_rows(20)[:8], "two": make_rows(20)[8:]}.items():
+        group.add(CalibratedTask(make_config(rows, task=name, metadata=METRIC_OPTIONS)))
+    written = CalibratedTask(make_config(make_rows(8), task="sums", metadata=METRIC_OPTIONS, **SUMS))
+    results = run_tasks(Dice(), [group, written])
+    check_rows(results, "one", ["one"], metric)
+    check_rows(results, "both", ["one", "two"], metric)
+    check_rows(results, "sums", ["sums"], metric)
+
+
+def test_a_metric_that_is_not_defined_is_refused() -> None:
+    with pytest.raises(TaskError, match="mean_deviation"):
+        CalibratedTask(make_config(make_rows(5), metadata=METRIC_OPTIONS))

@@ -10,7 +10,7 @@ from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.aggregation import Logged
 from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pools import NO_FILTER, Statistic
-from lm_eval_calibration.harness.ranks import docs_or_borrowed, gather_what_is_there
+from lm_eval_calibration.harness.ranks import tolerate_missing_metrics, with_borrowed_doc
 from lm_eval_calibration.harness.run import current_run
 from lm_eval_calibration.records import KEPT_PROB, RECORD_KEY, Record
 from lm_eval_calibration.tasks import registration
@@ -97,13 +97,13 @@ class BaseTask(CheckedTask):
                 "say), compared doc by doc or recalibrated from this run. Add --log_samples --output_path DIR."
             )
         if run.lm is not None and kwargs.get("world_size", 1) > 1:
-            gather_what_is_there(run.lm)
+            tolerate_missing_metrics(run.lm)
         self._available, self._logged = {}, set()
         # With --samples the harness numbers the chosen docs from 0, in the data set's order.
         self._sample_ids = sorted(set(kwargs.get("samples") or ()))
         self._chat_template = kwargs.get("chat_template") if kwargs.get("apply_chat_template") else None
         self._prepare(run.lm)
-        super().build_all_requests(**docs_or_borrowed(self, kwargs))
+        super().build_all_requests(**with_borrowed_doc(self, kwargs))
         self._check_cached_requests()
         for request in self._instances:  # here, since --cache_requests may have kept them for another version
             self._make_ours(request)

@@ -9,7 +9,7 @@ from typing import Any
 from lm_eval.config.task import TaskConfig
 
 from lm_eval_calibration.errors import TaskError, nearest
-from lm_eval_calibration.harness.code_eval import ours_instead_of_the_hub_s
+from lm_eval_calibration.harness.code_eval import local_code_eval
 from lm_eval_calibration.harness.log import warn_of_task
 from lm_eval_calibration.harness.stock import is_stock, read_config, read_yaml, stock_path
 from lm_eval_calibration.tasks.confidences.follow_up import ONE_LINE
@@ -206,7 +206,7 @@ def _stock_config(path: Path) -> dict[str, Any]:
     """Read the task that ours is made of; where it runs programs, with our code judge instead of the hub's."""
     if not read_config(path, resolve=False).get("unsafe_code"):
         return read_config(path)
-    with ours_instead_of_the_hub_s(path.parent):
+    with local_code_eval(path.parent):
         return read_config(path)
 
 

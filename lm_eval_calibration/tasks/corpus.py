@@ -9,9 +9,10 @@ from lm_eval.utils import hash_string
 from lm_eval_calibration.backends import CORPUS_REQUEST_TYPE, CorpusScores
 from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.pools import Statistic
+from lm_eval_calibration.metrics import CORPUS_CATALOG
 from lm_eval_calibration.records import Corpus, CorpusRecord
 from lm_eval_calibration.tasks.base import BaseTask
-from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusStatistic
+from lm_eval_calibration.tasks.token_metrics import TokenStatistic
 
 
 class CorpusTask(BaseTask):
@@ -26,7 +27,7 @@ class CorpusTask(BaseTask):
         return ()
 
     def _statistic(self, name: str) -> Statistic:
-        return CorpusStatistic(CORPUS_METRICS[name], self.options.n_bins)
+        return TokenStatistic(CORPUS_CATALOG[name], self.options.n_bins)
 
     # --- docs --------------------------------------------------------------------------------------------------------
 

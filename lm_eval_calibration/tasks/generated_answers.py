@@ -26,7 +26,7 @@ from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.configuration import Configuration
 from lm_eval_calibration.tasks.filtered_answers import FilteredText, FilteredTexts, answers_of_samples, knowing_request
-from lm_eval_calibration.tasks.generation_metrics import TOKEN_ACCURACY, TokenAccuracy
+from lm_eval_calibration.tasks.token_metrics import TOKEN_ACCURACY, accuracy_of_references
 
 _REFERENCE = 1
 """Number of a doc's request that scores the reference answer; the one that generates is 0."""
@@ -73,7 +73,7 @@ class GeneratedAnswerTask(BaseTask):
         return ("acc", *self.calibration.metrics, *reference, *self.requested_means)
 
     def _statistic(self, name: str) -> Statistic:
-        return TokenAccuracy() if name == TOKEN_ACCURACY else super()._statistic(name)
+        return accuracy_of_references() if name == TOKEN_ACCURACY else super()._statistic(name)
 
     def _reference(self, doc: dict[str, Any]) -> str | None:
         """Return the text whose tokens are scored, delimiter included; None where the task has none."""

@@ -14,11 +14,10 @@ from lm_eval.api.registry import (
 )
 
 from lm_eval_calibration.errors import TaskError, nearest
-from lm_eval_calibration.metrics import CATALOG, CORE, GENERATION_CATALOG, GENERATION_CORE
+from lm_eval_calibration.metrics import CATALOG, CORE, CORPUS_CATALOG, GENERATION_CATALOG, GENERATION_CORE
 from lm_eval_calibration.tasks.confidences.registry import requested
-from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS
-from lm_eval_calibration.tasks.generation_metrics import TOKEN_ACCURACY
 from lm_eval_calibration.tasks.options import Options, check_metric
+from lm_eval_calibration.tasks.token_metrics import TOKEN_ACCURACY
 from lm_eval_calibration.tasks.views import requested_means, rows, shown
 
 MetricList = tuple[list[dict[str, Any]], list[str]]
@@ -87,13 +86,13 @@ def metrics_of_corpus(stock: Mapping[str, Any], given: Mapping[str, Any], option
     chosen = list(given.get("metric_list") or ())
     for entry in chosen:
         name = entry["metric"]
-        if name not in CORPUS_METRICS and (name in rows("choices") or not _is_of_harness(entry)):
-            known = ", ".join(CORPUS_METRICS)
-            raise TaskError(f"{where}: metric_list has {name!r}{nearest(name, CORPUS_METRICS)}; a corpus has {known}")
-    ours = [name for name in _names(chosen) if name in CORPUS_METRICS] or list(CORPUS_METRICS)
-    stocks = _others(chosen, CORPUS_METRICS, stock, "loglikelihood_rolling")
-    entries = [_entry(name, CORPUS_METRICS[name].higher_is_better) for name in ours]
-    return [*_complete([entry for entry in stocks if entry["metric"] not in CORPUS_METRICS]), *entries], ours
+        if name not in CORPUS_CATALOG and (name in rows("choices") or not _is_of_harness(entry)):
+            known = ", ".join(CORPUS_CATALOG)
+            raise TaskError(f"{where}: metric_list has {name!r}{nearest(name, CORPUS_CATALOG)}; a corpus has {known}")
+    ours = [name for name in _names(chosen) if name in CORPUS_CATALOG] or list(CORPUS_CATALOG)
+    stocks = _others(chosen, CORPUS_CATALOG, stock, "loglikelihood_rolling")
+    entries = [_entry(name, CORPUS_CATALOG[name].higher_is_better) for name in ours]
+    return [*_complete([entry for entry in stocks if entry["metric"] not in CORPUS_CATALOG]), *entries], ours
 
 
 def _is_of_harness(entry: Mapping[str, Any]) -> bool:
