@@ -9,11 +9,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import run_command
 from made_runs import write_run
-from typer.testing import CliRunner
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.cli import app
 from lm_eval_calibration.metrics import registry
 from lm_eval_calibration.reports.columns import columns
 from lm_eval_calibration.results import load_run
@@ -43,9 +42,9 @@ def value(runs: list[Path]) -> float:
 
 
 def run(*arguments: object) -> str:
-    done = CliRunner().invoke(app, list(map(str, arguments)), catch_exceptions=False)
+    done = run_command(*arguments)
     assert done.exit_code == 0, done.output
-    return done.stdout
+    return str(done.stdout)
 
 
 def test_export_and_compare_have_its_value_and_interval(runs: list[Path], value: float) -> None:
@@ -55,7 +54,7 @@ def test_export_and_compare_have_its_value_and_interval(runs: list[Path], value:
     assert float(lines[NAME]["null_mean"]) > 0
     compared = json.loads(run("compare", *runs, "--format", "json"))
     assert compared["tasks"][0]["runs"]["m0"][NAME]["value"] == pytest.approx(value, abs=1e-12)
-    assert [pair["p_value"] for pair in compared["pairs"] if pair["metric"] == NAME][0] > 0
+    assert next(pair["p_value"] for pair in compared["pairs"] if pair["metric"] == NAME) > 0
 
 
 def test_drift_tests_it(runs: list[Path], value: float) -> None:
