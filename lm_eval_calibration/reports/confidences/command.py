@@ -26,9 +26,8 @@ def confidences(
         UserError: a run can't be read, no task in common, an unknown format.
     """
     form = choose_format(form, output, FORMATS, default="md")
-    names, paths = zip(*map(name_and_path, results), strict=True)
-    names = [name or path.resolve().name for name, path in zip(names, paths, strict=True)]
-    runs = by_name(names, [load_run(path) for path in paths])
+    given = list(map(name_and_path, results))
+    runs = by_name([name or path.resolve().name for name, path in given], [load_run(path) for _, path in given])
     common = common_tasks(runs)
     if unknown := [task for task in tasks if task not in common]:
         raise UserError(f"no task {unknown[0]!r} in common; there are {', '.join(common)}")
