@@ -136,12 +136,7 @@ class GroupPools:
                     self._pool(entry.metric, key, row, found, places)
 
     def _pool(
-        self,
-        metric: str,
-        key: str,
-        row: dict[str, Any],
-        statistics: list[Statistic],
-        places: tuple[Place, ...],
+        self, metric: str, key: str, row: dict[str, Any], statistics: list[Statistic], places: tuple[Place, ...]
     ) -> None:
         first = statistics[0]
         has_stderr = row.get(_stderr_key(key), NO_STDERR) != NO_STDERR

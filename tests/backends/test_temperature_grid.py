@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 from lm_eval.models.dummy import DummyLM
+from lm_eval_calibration.backends.temperature_scores import TEMPERATURES
 from tiny import make_config, make_rows, run_tasks
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.backends import TEMPERATURES
 from lm_eval_calibration.backends.hf.temperature_grid import TemperatureGrid
 from lm_eval_calibration.records import RECORD_KEY, Record
 from lm_eval_calibration.records.gap_sums import doc_gap_sums
