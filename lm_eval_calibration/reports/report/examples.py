@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lm_eval_calibration.records import ChoicesRecord
 from lm_eval_calibration.results import Run, Sample
 
 HOW_MANY = 10
@@ -14,17 +15,7 @@ PROMPT_LENGTH, ANSWER_LENGTH = 700, 200
 
 @dataclass(frozen=True)
 class Example:
-    """An answer that was wrong.
-
-    Attributes:
-        task: of the doc.
-        doc_id: its number; None for none.
-        doc_hash: the harness's hash of it.
-        confidence: of the answer.
-        prompt: end of the prompt; None where texts are left out.
-        answer: what it answered, likewise.
-        right: what would have been right, likewise.
-    """
+    """An answer that was wrong: end of the prompt, answer and right answer are None where texts are left out."""
 
     task: str
     doc_id: int | None
@@ -36,13 +27,7 @@ class Example:
 
 
 def worst_errors(run: Run, *, redact: bool = False, how_many: int = HOW_MANY) -> tuple[Example, ...]:
-    """Return the wrong answers of the highest confidence, the surest first.
-
-    Args:
-        run: the run.
-        redact: leave the texts out.
-        how_many: at most.
-    """
+    """Return the wrong answers of the highest confidence, the surest first; without their texts, if redacted."""
     confidence = np.concatenate([np.array(docs.confidence) for docs in run.docs.values()])
     correct = np.concatenate([np.array(docs.correct) for docs in run.docs.values()])
     wrong = np.flatnonzero((correct == 0) & ~np.isnan(confidence))
@@ -61,10 +46,10 @@ def _texts(sample: Sample) -> tuple[str | None, str | None, str | None]:
     record, requests = sample.record, _requests(sample.line)
     if not requests:
         return None, None, None
-    if record.kind != "multiple_choice":
+    if not isinstance(record, ChoicesRecord):
         prompt, answer, right = requests[0][0], _first(sample.line.get("resps")), sample.line.get("target")
     else:
-        best = int(np.argmax(record.log_likelihoods))
+        best = record.answer
         are_inputs = len({text for _, text in requests}) == 1  # the choices are in the prompts
         prompt = requests[best][0]
         answer, right = (requests[i][0 if are_inputs else 1] if i is not None else None for i in (best, record.gold))
