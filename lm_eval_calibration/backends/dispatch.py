@@ -131,43 +131,24 @@ def can_score_texts(lm: LM) -> bool:
 
 
 def token_scores(lm: LM, requests: Sequence[Any]) -> list[TokenScores]:
-    """Score each request's continuation given its context.
+    """Score each request's continuation given its context; ``args`` are ``(context, continuation)``.
 
-    Args:
-        lm: any backend of the harness.
-        requests: instances whose ``args`` are ``(context, continuation)``. Two attributes are optional:
-            ``shared_prefixes`` (default True): whether prompts that begin alike may share that computation; one
-            request of a call that may not keeps all of them from it, since one forward serves several tasks.
-            ``temperatures`` (default False): whether the scores are wanted at a grid of temperatures, too.
-
-    Returns:
-        One :class:`TokenScores` for each request, in the requests' order.
+    Requests may have two attributes. ``shared_prefixes`` (default True): whether prompts that begin alike may share
+    that computation; one request of a call that may not keeps all of them from it, since one forward serves several
+    tasks. ``temperatures`` (default False): whether the scores are wanted at a grid of temperatures, too.
     """
     return answers(lm, requests, TOKEN_SCORES)
 
 
 def generated_texts(lm: LM, requests: Sequence[Any]) -> list[GeneratedText]:
-    """Continue each request's context, exactly as ``generate_until`` does.
-
-    Args:
-        lm: any backend of the harness.
-        requests: instances whose ``args`` are ``(context, generation_kwargs)``.
-
-    Returns:
-        One :class:`GeneratedText` for each request, in the requests' order.
-    """
+    """Continue each request's context exactly as ``generate_until`` does; ``args`` are ``(context, gen_kwargs)``."""
     return answers(lm, requests, GENERATED_TEXTS)
 
 
 def corpus_scores(lm: LM, requests: Sequence[Any]) -> list[CorpusScores]:
     """Score each text, every token of it given those before it in the stock run's rolling windows.
 
-    Args:
-        lm: any backend of the harness.
-        requests: instances whose ``args`` are ``(text,)``, with the attribute ``n_bins``.
-
-    Returns:
-        One :class:`CorpusScores` for each request, in the requests' order.
+    ``args`` are ``(text,)``; the requests' attribute ``n_bins`` says for how many bins sums are wanted.
     """
     return answers(lm, requests, CORPUS_SCORES)
 
