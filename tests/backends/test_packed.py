@@ -135,7 +135,7 @@ def test_models_that_can_t_share_fall_back_with_one_line(
     stock = lm.loglikelihood(requests, disable_tqdm=True)
     harness_log.clear()
     ours = scoring.token_scores(lm, requests)
-    assert harness_log.text.count("prompts don't share their beginnings") == 1
+    assert harness_log.text.count("prompts don't share prefixes") == 1
     assert per_token(stock, ours) < 1e-5
     assert shared(ours) == {False}
 
@@ -246,7 +246,7 @@ def test_the_trial_catches_a_model_that_ignores_the_mask(
     requests = few_shot_requests()
     harness_log.clear()
     ours = scoring.token_scores(lm, requests)
-    assert "prompts don't share their beginnings (its logits differ" in harness_log.text
+    assert "prompts don't share prefixes (its logits differ" in harness_log.text
     assert shared(ours) == {False}
     if dtype == torch.float32:
         assert per_token(lm.loglikelihood(requests, disable_tqdm=True), ours) < 1e-5
