@@ -1,18 +1,25 @@
-"""The diagrams drawn by matplotlib."""
+"""The prepared figures drawn by matplotlib."""
 
 import math
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.plots import style as ink
+from lm_eval_calibration.plots.history import MetricHistory, describe_history
 from lm_eval_calibration.plots.reliability import Reliability
+from lm_eval_calibration.plots.style import COLOURS, MARKERS, Form, save, shortened, styled_figure
+from lm_eval_calibration.plots.trade_off import Estimate, TradeOffPoint, describe_trade_off
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-RIGHT, OFF = ink.COLOURS[:2]
+INSIDE, OUTSIDE = COLOURS[:2]
+"""Colours of a bar whose accuracy lies in the consistency band, and of one whose accuracy doesn't."""
+
 BAND, LINE = "#bbbbbb", "#333333"
+
+HISTORY_COLUMNS, HISTORY_TICKS = 2, 5
 
 
 def plot_reliability(data: Reliability, ax: "Axes | None" = None) -> "Axes":
@@ -21,11 +28,11 @@ def plot_reliability(data: Reliability, ax: "Axes | None" = None) -> "Axes":
     Raises:
         UserError: no axes are given and matplotlib is not installed.
     """
-    if ax is None:
-        ax = _new_axes()
+    ax = _new_axes() if ax is None else ax
     for b in (b for b in data.bins if b.n_docs):
         middle, width = (b.low + b.high) / 2, b.high - b.low
-        ax.bar(middle, b.accuracy, width * 0.9, color=OFF if b.is_off else RIGHT, hatch="///" if b.is_off else None)
+        colour, hatch = (OUTSIDE, "///") if b.is_off else (INSIDE, None)
+        ax.bar(middle, b.accuracy, width * 0.9, color=colour, hatch=hatch)
         ax.bar(middle, b.band_high - b.band_low, width * 0.5, b.band_low, color=BAND, alpha=0.6, edgecolor=LINE)
         ax.plot([b.low, b.high], [b.confidence] * 2, color=LINE, linewidth=2)
     ax.plot([0, 1], [0, 1], color=LINE, linewidth=0.8, linestyle=":")
@@ -34,33 +41,102 @@ def plot_reliability(data: Reliability, ax: "Axes | None" = None) -> "Axes":
     return ax
 
 
-def draw_reliability(diagrams: Sequence[tuple[str, Reliability]], title: str, suffix: str) -> bytes:
+def draw_reliability(diagrams: Sequence[tuple[str, Reliability]], title: str, form: Form) -> bytes:
     """Return several diagrams beside each other.
 
     Args:
-        diagrams: title and content of each.
-        title: of them all.
-        suffix: "svg" or "png".
+        diagrams: title and data of each.
+        title: of the figure.
+        form: of the file.
 
     Raises:
         UserError: matplotlib is not installed.
     """
     n_columns = min(3, len(diagrams))
     n_rows = math.ceil(len(diagrams) / n_columns)
-    with ink.drawing(4.2 * n_columns, 4.2 * n_rows + 0.5, (n_rows, n_columns)) as (figure, panels):
+    with styled_figure(4.2 * n_columns, 4.2 * n_rows + 0.5, (n_rows, n_columns)) as (figure, panels):
         for ax, (name, data) in zip(panels, diagrams, strict=False):
             plot_reliability(data, ax)
-            ax.set_title(f"{ink.shortened(name)}\n{ax.get_title()}", fontsize=9)
+            ax.set_title(f"{shortened(name)}\n{ax.get_title()}", fontsize=9)
         for ax in panels[len(diagrams) :]:
             ax.set_axis_off()
-        figure.suptitle(ink.shortened(title, 80))
-        return ink.to_png(figure) if suffix == "png" else ink.to_svg(figure, label=title).encode("utf-8")
+        figure.suptitle(shortened(title, 80))
+        return save(figure, form, label=title)
+
+
+def draw_trade_off(points: Sequence[TradeOffPoint], form: Form, *, error: str = "ece") -> bytes:
+    """Return accuracy against calibration error, with 95% intervals and the Pareto front as a dashed line.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    with styled_figure(7.0, 4.2 + 0.22 * len(points)) as (figure, (ax,)):
+        for index, point in enumerate(points):
+            ax.errorbar(
+                point.accuracy.value,
+                point.error.value,
+                xerr=_error_bars(point.accuracy),
+                yerr=_error_bars(point.error),
+                color=COLOURS[index % len(COLOURS)],
+                marker=MARKERS[index % len(MARKERS)],
+                markersize=7,
+                elinewidth=1,
+                capsize=2,
+                linestyle="none",
+                label=shortened(point.label, 60) + (" (front)" if point.on_front else ""),
+            )
+        front = sorted((p.accuracy.value, p.error.value) for p in points if p.on_front)
+        if len(front) > 1:
+            ax.plot(*zip(*front, strict=True), linestyle="--", linewidth=1, color=COLOURS[-1], zorder=0)
+        ax.set_xlabel("accuracy (higher is better)")
+        ax.set_ylabel(f"{error} (lower is better)")
+        ax.grid(alpha=0.25)
+        figure.legend(loc="outside lower left", ncols=1, fontsize=9)
+        return save(figure, form, label=describe_trade_off(points, error))
+
+
+def draw_history(panels: Sequence[MetricHistory], form: Form) -> bytes:
+    """Return every metric over time, with 95% intervals, and crosses where it had drifted.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    n_rows = math.ceil(len(panels) / HISTORY_COLUMNS)
+    with styled_figure(7.5, 0.6 + 1.9 * n_rows, (n_rows, HISTORY_COLUMNS)) as (figure, axes):
+        for panel, ax in zip_longest(panels, axes):
+            if panel is None:
+                ax.set_axis_off()
+            else:
+                _plot_history(panel, ax)
+        return save(figure, form, label=describe_history(panels))
+
+
+def _plot_history(panel: MetricHistory, ax: "Axes") -> None:
+    days = [(date - panel.dates[0]).total_seconds() / 86400 for date in panel.dates]
+    below = [value - low for value, low in zip(panel.values, panel.lows, strict=True)]
+    above = [high - value for value, high in zip(panel.values, panel.highs, strict=True)]
+    ax.errorbar(days, panel.values, yerr=[below, above], color=COLOURS[0], marker="o", markersize=4, capsize=2)
+    drifted = [index for index, has_drifted in enumerate(panel.drifted) if has_drifted]
+    if drifted:
+        crosses = [days[index] for index in drifted], [panel.values[index] for index in drifted]
+        ax.plot(*crosses, "X", color=COLOURS[1], markersize=9, label="drifted")
+        ax.legend(loc="best", fontsize=8)
+    ax.set_title(f"{panel.metric} ({panel.direction})", fontsize=9, loc="left")
+    ticks = sorted({round(i * (len(days) - 1) / (HISTORY_TICKS - 1)) for i in range(HISTORY_TICKS)})
+    ax.set_xticks([days[i] for i in ticks], [f"{panel.dates[i]:%Y-%m-%d}" for i in ticks], rotation=30, ha="right")
+    ax.grid(alpha=0.25)
+
+
+def _error_bars(found: Estimate) -> list[list[float]] | None:
+    if math.isnan(found.low):
+        return None
+    return [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
 
 
 def _new_axes() -> "Axes":
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:
-        raise UserError("diagrams need matplotlib: pip install 'lm-eval-calibration[report]'") from error
+        raise UserError("figures need matplotlib: pip install 'lm-eval-calibration[report]'") from error
     axes: Axes = plt.figure(figsize=(5, 5), layout="constrained").add_subplot()
     return axes

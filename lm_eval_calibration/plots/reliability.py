@@ -1,5 +1,6 @@
-"""The reliability diagram: in each bin of confidence, how often the model is right against how sure it says it is."""
+"""The reliability diagram: in each bin of confidence, the accuracy against the mean confidence."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -79,13 +80,16 @@ def prepare_reliability(confidence: ArrayLike, correct: ArrayLike, *, n_bins: in
     Source: consistency bars, Bröcker & Smith 2007.
     """
     conf, hit = check_top_label(confidence, correct)
-    edges, index = bin_edges(n_bins), bin_index(conf, n_bins)
-    counts = np.bincount(index, minlength=n_bins)
-    said, right = bin_sums(index, conf, n_bins), bin_sums(index, hit, n_bins)
-    bins = []
-    for m, n in enumerate(counts.tolist()):
-        ends, tail = (float(edges[m]), float(edges[m + 1])), (1 - LEVEL) / 2
-        mean = min(1.0, float(said[m]) / n) if n else float("nan")
-        band = (float(binom.ppf(q, n, mean)) / n if n else float("nan") for q in (tail, 1 - tail))
-        bins.append(ReliabilityBin(*ends, n, mean, float(right[m]) / n if n else float("nan"), *band))
-    return Reliability(tuple(bins), len(conf))
+    edges, index = bin_edges(n_bins).tolist(), bin_index(conf, n_bins)
+    sums = zip(bin_sums(index, conf, n_bins).tolist(), bin_sums(index, hit, n_bins).tolist(), strict=True)
+    counts = np.bincount(index, minlength=n_bins).tolist()
+    bars = (_bar(n, *of_bin) for n, of_bin in zip(counts, sums, strict=True))
+    return Reliability(tuple(ReliabilityBin(*edges[m : m + 2], *bar) for m, bar in enumerate(bars)), len(conf))
+
+
+def _bar(n_docs: int, confidence_sum: float, n_correct: float) -> tuple[int, float, float, float, float]:
+    if not n_docs:
+        return (0, *[math.nan] * 4)
+    confidence = min(1.0, confidence_sum / n_docs)
+    low, high = (float(binom.ppf(q, n_docs, confidence)) / n_docs for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
+    return n_docs, confidence, n_correct / n_docs, low, high

@@ -1,4 +1,4 @@
-"""Where Full-ECE comes from: in each bin, the probability given to vocabulary entries and how often they came."""
+"""Where Full-ECE comes from: in each bin, the probability given to vocabulary entries and how often they occurred."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -6,7 +6,6 @@ from typing import NamedTuple
 import numpy as np
 
 from lm_eval_calibration.metrics.binning import bin_edges, bin_index, bin_sums
-from lm_eval_calibration.metrics.validation import FloatArray
 
 
 class VocabularyBin(NamedTuple):
@@ -58,7 +57,6 @@ class VocabularyCounter:
     """
 
     def __init__(self, n_bins: int) -> None:
-        self._edges = bin_edges(n_bins)
         self._n_bins = n_bins
         self._mass, self._hits = np.zeros(n_bins), np.zeros(n_bins)
         self._n_positions = 0
@@ -78,18 +76,15 @@ class VocabularyCounter:
         self._count()
         if not self._n_positions:
             return None
-        mass, hits = self._mass.copy(), self._hits
+        mass, edges = self._mass.copy(), bin_edges(self._n_bins).tolist()
         mass[0] = self._n_positions - mass[1:].sum()  # all probabilities of a position add up to 1
-        rows = zip(self._edges[:-1].tolist(), self._edges[1:].tolist(), mass.tolist(), hits.tolist(), strict=True)
+        rows = zip(edges[:-1], edges[1:], mass.tolist(), self._hits.tolist(), strict=True)
         return Vocabulary(tuple(VocabularyBin(*row) for row in rows), self._n_positions)
 
     def _count(self) -> None:
         large = np.minimum(np.asarray(self._large), 1.0)
         target = np.minimum(np.exp(np.asarray(self._log_probs)), 1.0)
-        self._mass += self._sums(large, large)
-        self._hits += self._sums(target, np.ones(len(target)))
+        self._mass += bin_sums(bin_index(large, self._n_bins), large, self._n_bins)
+        self._hits += bin_sums(bin_index(target, self._n_bins), np.ones(len(target)), self._n_bins)
         self._n_positions += len(target)
         self._large, self._log_probs = [], []
-
-    def _sums(self, probs: FloatArray, values: FloatArray) -> FloatArray:
-        return bin_sums(bin_index(probs, self._n_bins), values, self._n_bins)

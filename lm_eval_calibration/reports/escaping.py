@@ -1,6 +1,7 @@
 """Text that comes from data (names of models, tasks and files) as text in other languages, never as their code.
 
-HTML is escaped by the templates themselves (:func:`~lm_eval_calibration.reports.page.render_page`).
+HTML is escaped by the templates themselves (:func:`~lm_eval_calibration.reports.page.render_page`), XML by
+:func:`~lm_eval_calibration.plots.style.xml_text`.
 """
 
 import re
@@ -26,26 +27,19 @@ _MARKDOWN = re.compile(r"([\\`*_{}\[\]()#+!|~$])")
 
 
 def latex(text: str) -> str:
-    """Text for LaTeX; what pdfLaTeX has no sign for is named by its number, as U+4E2D."""
+    """Return text for LaTeX; what pdfLaTeX has no sign for is named by its number, as U+4E2D."""
     return "".join(_LATEX.get(char) or _latex_char(char) for char in _one_line(text))
 
 
 def markdown(text: str) -> str:
-    """Text for a Markdown paragraph or table cell."""
+    """Return text for a Markdown paragraph or table cell."""
     plain = _one_line(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return _MARKDOWN.sub(r"\\\1", plain)
 
 
 def csv_cell(text: str) -> str:
-    """Text for a CSV cell that no spreadsheet takes for a formula: one that looks like it begins with '."""
+    """Return text for a CSV cell, after a ' where a spreadsheet would take it for a formula."""
     return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
-
-
-def xml_text(text: str) -> str:
-    """Text for XML, in elements and attributes; without the characters that XML 1.0 can't hold."""
-    from xml.sax.saxutils import quoteattr
-
-    return quoteattr("".join(char for char in text if char >= " " or char in "\t\n\r"), {'"': "&quot;"})[1:-1]
 
 
 def _one_line(text: str) -> str:

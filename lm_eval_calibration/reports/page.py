@@ -1,10 +1,27 @@
 """A self-contained HTML page: no outside reference, readable in print, on a phone, in light and dark."""
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.reports import names, numbers
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "number": numbers.number,
+    "signed": numbers.signed,
+    "interval": numbers.interval,
+    "bounds": numbers.bounds,
+    "p_value": numbers.p_value,
+    "percent": numbers.percent,
+    "count": numbers.count,
+    "short_count": numbers.short_count,
+    "task_name": names.task_name,
+    "short_task_name": names.short_task_name,
+    "model_name": names.model_name,
+}
+"""What every template can write numbers and names with."""
 
 
 def render_page(template: Path, *, filters: Mapping[str, Callable[..., Any]] | None = None, **data: Any) -> str:
@@ -14,7 +31,7 @@ def render_page(template: Path, *, filters: Mapping[str, Callable[..., Any]] | N
 
     Args:
         template: a file.
-        filters: of the template's own, by name.
+        filters: of the template's own, by name, beside :data:`FILTERS`.
         **data: what it names.
 
     Raises:
@@ -29,5 +46,6 @@ def render_page(template: Path, *, filters: Mapping[str, Callable[..., Any]] | N
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(filters or {})
+    environment.filters.update({**FILTERS, **(filters or {})})
+    environment.tests["nan"] = math.isnan
     return environment.get_template(template.name).render(**data)

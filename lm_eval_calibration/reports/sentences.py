@@ -5,13 +5,14 @@ from typing import Any
 import numpy as np
 
 from lm_eval_calibration import metrics
+from lm_eval_calibration.reports.numbers import percent
 
 APART = ((0.9, "very well"), (0.8, "well"), (0.7, "fairly well"), (0.6, "only weakly"))
 """From which AUROC on confidence is said to tell right answers from wrong ones how well."""
 
 
 def confidence_sentence(confidence: Any, correct: Any) -> str:
-    """Say mean confidence, accuracy and the gap between them, and whether the gap could be chance."""
+    """Return mean confidence, accuracy and the gap between them, and whether the gap could be chance, in words."""
     gap = metrics.overconfidence(confidence, correct)
     error = metrics.overconfidence_stderr(confidence, correct) if len(correct) > 1 else float("inf")
     if abs(gap) <= 1.96 * error:
@@ -19,23 +20,22 @@ def confidence_sentence(confidence: Any, correct: Any) -> str:
     else:
         kind = "overconfident" if gap > 0 else "underconfident"
         verdict = f"{kind} by {abs(gap) * 100:.0f} points (± {1.96 * error * 100:.0f})"
-    said, right = np.mean(confidence), np.mean(correct)
-    return f"says {said:.0%} on average, is right {right:.0%} of the time: {verdict}."
+    mean, accuracy = percent(np.mean(confidence)), percent(np.mean(correct))
+    return f"says {mean} on average, is right {accuracy} of the time: {verdict}."
 
 
 def ranking_sentence(confidence: Any, correct: Any) -> str:
-    """Say how well confidence tells right answers from wrong ones."""
+    """Return how well confidence tells right answers from wrong ones, in words."""
     if len(set(np.asarray(correct).tolist())) < 2:
         return "All answers are right or all are wrong: whether confidence tells them apart is undefined."
-    value = metrics.auroc(confidence, correct)
     return (
-        f"Of a right and a wrong answer, it is surer of the right one {value:.0%} of the time "
-        "(AUROC; 50% is a coin toss)."
+        "Of a right and a wrong answer, it is surer of the right one "
+        f"{percent(metrics.auroc(confidence, correct))} of the time (AUROC; 50% is a coin toss)."
     )
 
 
 def how_well_apart(auroc: float, low: float) -> str:
-    """Say how well confidence tells right answers from wrong ones; ``low`` is the lower end of the interval."""
+    """Return how well confidence tells right answers from wrong ones; ``low`` is the lower end of the interval."""
     if low <= 0.5:
-        return "not shown to tell right answers from wrong ones"
+        return "no evidence that it tells right answers from wrong ones"
     return next((f"tells them apart {words}" for limit, words in APART if auroc >= limit), "hardly tells them apart")

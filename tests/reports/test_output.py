@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.plots.style import drawing, shortened, to_png, to_svg
+from lm_eval_calibration.plots.style import save, shortened, styled_figure, xml_text
 from lm_eval_calibration.records.files import write_whole
-from lm_eval_calibration.reports.escaping import csv_cell, latex, markdown, xml_text
+from lm_eval_calibration.reports.escaping import csv_cell, latex, markdown
 from lm_eval_calibration.reports.page import render_page
 
 NASTY = '<script>alert(1)</script> & "it\'s" \\input{x} $5_000^2 #1 100% ~a|b`c`*d*[e](f)\n=1+1'
@@ -62,10 +62,11 @@ def test_a_page_escapes_what_it_is_given(tmp_path: Path) -> None:
 
 
 def test_a_figure_sets_names_as_they_are() -> None:
-    with drawing() as (figure, (axes,)):
+    with styled_figure() as (figure, (axes,)):
         axes.plot([0, 1], [0, 1], label="<script>a</script> $x^2$ & more")
         axes.legend()
-        svg, inline, png = to_svg(figure, label=NASTY), to_svg(figure, label="x", inline=True), to_png(figure)
+        svg, inline = save(figure, "svg", label=NASTY).decode(), save(figure, "inline", label="x").decode()
+        png = save(figure, "png", label="x")
     tree = ET.fromstring(svg)
     texts = "".join(tree.itertext())
     assert "<script>a</script> $x^2$ & more" in texts
@@ -76,10 +77,10 @@ def test_a_figure_sets_names_as_they_are() -> None:
 
 
 def test_the_same_figure_is_the_same_file() -> None:
-    def draw() -> str:
-        with drawing() as (figure, (axes,)):
+    def draw() -> bytes:
+        with styled_figure() as (figure, (axes,)):
             axes.plot([0, 1], [0, 1])
-            return to_svg(figure, label="line")
+            return save(figure, "svg", label="line")
 
     assert draw() == draw()
 

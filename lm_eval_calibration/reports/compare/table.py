@@ -15,18 +15,15 @@ from typing import Any, Literal, NamedTuple
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.reports.columns import metric_of
+from lm_eval_calibration.reports.runs import common_tasks
 from lm_eval_calibration.results import Run, RunComparison, TaskComparison, compare_runs
-from lm_eval_calibration.results.differences import METRICS, POOLED
+from lm_eval_calibration.results.differences import POOLED
 
 ALPHA = 0.05
 
 MANY_TASKS = 12
-"""With more tasks than this their groups are shown in their place, where they have any."""
-
-DEFAULT_METRICS = ("acc", *metrics.CORE)
-
-OF_ANSWERS = ("acc", "brier_top_label", "ece", "full_ece", "auroc")
-"""The same where all answers were generated; ``ace`` of one class has no test of its own."""
+"""With more tasks than this, those in groups are shown as groups only."""
 
 _OF_THE_MODEL = ("tokenizer", "vocabulary")
 """Fields of a certificate that differ between models; where that matters the metric says so."""
@@ -51,6 +48,11 @@ class Cell(NamedTuple):
     mark: Mark = ""
     reason: str = ""
 
+    @property
+    def is_apart(self) -> bool:
+        """Whether the value is undefined or can't be compared with the other runs'."""
+        return bool(self.reason) and not self.mark
+
 
 class Pair(NamedTuple):
     """Two runs by a metric, on the docs that both have.
@@ -64,7 +66,7 @@ class Pair(NamedTuple):
         low: lower end of its 95% interval.
         high: upper end.
         p_value: of no difference.
-        p_adjusted: the same after Holm's procedure over the table.
+        p_adjusted: p-value after Holm's procedure over the table.
         paired: whether the same docs were compared one by one.
         n_docs: number of docs of a that were compared.
         reason: why there is no difference; "" where there is one.
@@ -124,6 +126,13 @@ class Table:
         """Number of tests that Holm's procedure was over."""
         return sum(not math.isnan(pair.p_value) for pair in self.pairs)
 
+    def legend(self, best: str = "*", tied: str = "≈") -> str:
+        """Say what intervals and marks mean."""
+        return (
+            f"95% intervals in brackets, {self.n_bins} bins. {best}: best; {tied}: not shown to be worse than the best "
+            f"at 5%, after Holm's procedure over all {self.n_tests} tests (pairs of runs, metrics, tasks)."
+        )
+
 
 def make_table(
     runs: dict[str, Run],
@@ -143,10 +152,7 @@ def make_table(
     Raises:
         UserError: no task in common, or none of that name.
     """
-    common = [task for task in next(iter(runs.values())).tasks if all(task in run.tasks for run in runs.values())]
-    if not common:
-        listed = "; ".join(f"{label} has {', '.join(run.tasks)}" for label, run in runs.items())
-        raise UserError(f"the runs have no task in common: {listed}")
+    common = common_tasks(runs)
     scopes = _scopes_of(list(runs.values()), common)
     if unknown := [task for task in tasks or () if task not in scopes]:
         raise UserError(f"no task or group {unknown[0]!r} in common; there are {', '.join(scopes)}")
@@ -164,7 +170,7 @@ def make_table(
     pairs = _adjusted(pairs)
     filled = tuple(_scope(name, scopes[name], runs, names, pairs) for name in shown)
     notes = tuple(dict.fromkeys(note for labels, found in compared.items() for note in _notes(*labels, found)))
-    notes += tuple(f"{label}: {said}" for label, run in runs.items() for said in run.suspicions)
+    notes += tuple(f"{label}: {suspicion}" for label, run in runs.items() for suspicion in run.suspicions)
     return Table(tuple(runs), tuple(names), next(iter(runs.values())).n_bins, filled, tuple(pairs), notes)
 
 
@@ -255,7 +261,7 @@ def _mark(rows: dict[str, dict[str, Cell]], name: str, pairs: Sequence[Pair]) ->
 
 
 def _badness(name: str, value: float) -> float:
-    higher_is_better = METRICS[name].higher_is_better
+    higher_is_better = metric_of(name).higher_is_better
     return abs(value) if higher_is_better is None else -value if higher_is_better else value
 
 
@@ -263,15 +269,15 @@ def _notes(a: str, b: str, found: RunComparison) -> list[str]:
     notes = []
     for scope in found.tasks:
         if not scope.paired:
-            notes.append(f"{scope.task}: {a} and {b} have other docs and are compared unpaired")
+            notes.append(f"{scope.task}: {a} and {b} have different docs and are compared unpaired")
         elif scope.left_out_a or scope.left_out_b:
             notes.append(f"{scope.task}: {a} and {b} are tested on the {scope.n_a} docs that both have")
         if scope.other_golds:
-            notes.append(f"{scope.task}: {scope.other_golds} docs of {a} and {b} have other gold answers")
+            notes.append(f"{scope.task}: {scope.other_golds} docs of {a} and {b} have different gold answers")
     if any(scope.other_prompts for scope in found.tasks):
-        notes.append(f"{a} and {b} were asked with different prompts")
+        notes.append(f"{a} and {b} were given different prompts")
     if unlike := [str(d) for d in found.unlike if d.field.split(".")[-1] not in _OF_THE_MODEL]:
-        notes.append(f"{a} and {b} were not measured alike ({'; '.join(unlike)})")
+        notes.append(f"{a} and {b} were not measured in the same way ({'; '.join(unlike)})")
     if left := [*found.only_a, *found.only_b]:
         notes.append(f"not in every run and left out: {', '.join(left)}")
     for difference in found.tasks[0].differences.values():

@@ -1,4 +1,4 @@
-"""Ways of stating confidence by metrics, and how much better one is than another on the same docs."""
+"""Kinds of confidence by metrics, and how much better one is than another on the same docs."""
 
 import math
 import warnings
@@ -10,34 +10,30 @@ import numpy as np
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.metrics import CATALOG, Comparison
+from lm_eval_calibration.metrics import Comparison
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 from lm_eval_calibration.recalibration import cross_fit
 from lm_eval_calibration.records.record import Record, ordered
+from lm_eval_calibration.reports.columns import ACC, columns, metric_of
 from lm_eval_calibration.results import Measured, Run
 from lm_eval_calibration.results.measured import accuracy, measure
 
-METRICS = ("ece", "auroc", "brier_top_label", "overconfidence")
-"""Beside accuracy."""
-
-COMPARED = ("acc", "ece", "auroc", "brier_top_label")
-
 PLAIN, SCALED = "probability of the answer", "after temperature scaling"
 
-ASKED = {"p_true": "P(true)", "verbalized": "in words"}
-"""Field of a record to what it is called."""
+STATED = {"p_true": "P(true)", "verbalized": "in words"}
+"""Fields of a record with a stated confidence, by what they are called."""
 
-FEWEST = 20
-"""Docs below which no temperature is fitted."""
+MIN_DOCS = 20
+"""With fewer docs no temperature is fitted."""
 
 
-class Stated(NamedTuple):
+class Answers(NamedTuple):
     """One run's answers to a task with one kind of confidence.
 
     Attributes:
         run: label of the run.
         kind: of the confidence.
-        docs: [N] what tells the docs apart, the same in every run.
+        docs: [N] identifies the docs in every run.
         confidence: [N] that the answer is right.
         correct: [N] whether it is.
         n_without: docs left out because their confidence is undefined.
@@ -60,16 +56,16 @@ class Row(NamedTuple):
     """A line of the table.
 
     Attributes:
-        stated: what it is of.
-        measured: accuracy and metrics, by name.
+        answers: with one kind of confidence.
+        measured: metrics, by name.
     """
 
-    stated: Stated
+    answers: Answers
     measured: dict[str, Measured]
 
 
 class Change(NamedTuple):
-    """Two ways compared on the docs that both have.
+    """Two kinds of confidence compared on the docs that both have.
 
     Attributes:
         a: name of one.
@@ -89,8 +85,8 @@ class Table(NamedTuple):
 
     Attributes:
         task: its name.
-        rows: ways of stating confidence, run by run.
-        changes: every other way against the first run's plain probability and, of the same kind, against the first run.
+        rows: kinds of confidence, run by run.
+        changes: every other kind against the first run's scaled probability, and against its own kind there.
     """
 
     task: str
@@ -109,15 +105,15 @@ def make_tables(runs: Mapping[str, Run], tasks: Sequence[str], n_bins: int) -> l
     Raises:
         UserError: no doc of a task has a confidence and a sound gold label.
     """
-    stated: dict[str, list[Stated]] = {task: [] for task in tasks}
+    answers: dict[str, list[Answers]] = {task: [] for task in tasks}
     for label, run in runs.items():
         records: dict[str, list[Record]] = {task: [] for task in tasks}
         for record in run.records:
             if record.task in records and record.correct is not None:
                 records[record.task].append(record)
         for task, of_task in records.items():
-            stated[task] += kinds_of(label, run, task, ordered(of_task))
-    if empty := [task for task, found in stated.items() if not found]:
+            answers[task] += kinds_of(label, run, task, ordered(of_task))
+    if empty := [task for task, found in answers.items() if not found]:
         raise UserError(f"{empty[0]}: no doc has an answer with a confidence")
     return [
         Table(
@@ -125,14 +121,14 @@ def make_tables(runs: Mapping[str, Run], tasks: Sequence[str], n_bins: int) -> l
             tuple(Row(one, _measured(one, n_bins)) for one in found),
             tuple(compare(*pair, n_bins) for pair in _pairs(found)),
         )
-        for task, found in stated.items()
+        for task, found in answers.items()
     ]
 
 
-def kinds_of(label: str, run: Run, task: str, records: Sequence[Record]) -> list[Stated]:
-    """Return what a run states of a task: one for each kind of confidence that was logged.
+def kinds_of(label: str, run: Run, task: str, records: Sequence[Record]) -> list[Answers]:
+    """Return a run's answers to a task: once for each kind of confidence that was logged.
 
-    Temperature scaling is cross-fitted: each doc's temperature comes of other docs.
+    Temperature scaling is cross-fitted: each doc's temperature is fitted on other docs.
 
     Args:
         label: of the run.
@@ -140,23 +136,23 @@ def kinds_of(label: str, run: Run, task: str, records: Sequence[Record]) -> list
         task: name of the task.
         records: of its docs with a sound gold label, by doc id.
     """
-    names = _names(records)
-    found = [_stated(label, PLAIN, names, [(record.confidence, record.correct) for record in records])]
-    if len(records) >= FEWEST and records[0].kind == "multiple_choice":
+    names = _doc_names(records)
+    found = [_answers(label, PLAIN, names, [(record.confidence, record.correct) for record in records])]
+    if len(records) >= MIN_DOCS and records[0].kind == "multiple_choice":
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # that docs say nothing of the temperature
+            warnings.simplefilter("ignore", UserWarning)  # about docs that don't determine the temperature
             scaled = cross_fit("temperature", run.recalibration_docs(task)).forecasts  # which have the same order
         pairs = list(zip(scaled.confidence.tolist(), scaled.correct.tolist(), strict=True))
-        found.append(_stated(label, SCALED, names, pairs))
-    for field, kind in ASKED.items():
+        found.append(_answers(label, SCALED, names, pairs))
+    for field, kind in STATED.items():
         if records and all(getattr(record, field) is not None for record in records):
             pairs = [(getattr(record, field).confidence, record.correct) for record in records]
-            found.append(_stated(label, kind, names, pairs))
+            found.append(_answers(label, kind, names, pairs))
     return [one for one in found if len(one.docs)]
 
 
-def _names(records: Sequence[Record]) -> list[str]:
-    """What tells each doc apart: its hash and, where several are equal, which of them it is."""
+def _doc_names(records: Sequence[Record]) -> list[str]:
+    """Identifies each doc: its hash and, where several have one hash, a number."""
     seen: Counter[str] = Counter()
     names = []
     for record in records:
@@ -165,37 +161,41 @@ def _names(records: Sequence[Record]) -> list[str]:
     return names
 
 
-def _stated(label: str, kind: str, names: Sequence[str], pairs: Sequence[tuple[float | None, int | None]]) -> Stated:
+def _answers(label: str, kind: str, names: Sequence[str], pairs: Sequence[tuple[float | None, int | None]]) -> Answers:
     rows = [
         (name, confidence, correct)
         for name, (confidence, correct) in zip(names, pairs, strict=True)
         if confidence is not None and correct is not None
     ]
     docs, confidence, correct = zip(*rows, strict=True) if rows else ((), (), ())
-    return Stated(label, kind, docs, np.array(confidence, float), np.array(correct, np.int64), len(names) - len(rows))
+    return Answers(label, kind, docs, np.array(confidence, float), np.array(correct, np.int64), len(names) - len(rows))
 
 
-def _measured(stated: Stated, n_bins: int) -> dict[str, Measured]:
-    found = {"acc": accuracy(int(stated.correct.sum()), len(stated.correct))}
-    arrays = stated.confidence, stated.correct
-    return found | {name: measure(CATALOG[name], arrays, n_bins, with_stderr=False) for name in METRICS}
+def _measured(answers: Answers, n_bins: int) -> dict[str, Measured]:
+    arrays = answers.confidence, answers.correct
+    return {
+        name: accuracy(int(answers.correct.sum()), len(answers.correct))
+        if name == ACC
+        else measure(metric_of(name), arrays, n_bins, with_stderr=False)
+        for name in columns("confidences")
+    }
 
 
-def _pairs(stated: Sequence[Stated]) -> list[tuple[Stated, Stated]]:
-    """Each way against the first run's temperature-scaled probability, and against the same way of the first run."""
-    base = next((one for one in stated if one.kind == SCALED), stated[0])
-    pairs = [(base, one) for one in stated if one is not base and one.kind not in (PLAIN, SCALED)]
-    for one in stated:
-        first = next(other for other in stated if other.kind == one.kind)
+def _pairs(answers: Sequence[Answers]) -> list[tuple[Answers, Answers]]:
+    """Each kind against the first run's temperature-scaled probability, and against the same kind of the first run."""
+    base = next((one for one in answers if one.kind == SCALED), answers[0])
+    pairs = [(base, one) for one in answers if one is not base and one.kind not in (PLAIN, SCALED)]
+    for one in answers:
+        first = next(other for other in answers if other.kind == one.kind)
         if first.run != one.run and one.kind != SCALED:
             pairs.append((first, one))
     return pairs
 
 
-def compare(a: Stated, b: Stated, n_bins: int) -> Change:
-    """Compare two ways on the docs that both have, one by one."""
-    place = {name: i for i, name in enumerate(b.docs)}
-    both = [(i, place[name]) for i, name in enumerate(a.docs) if name in place]
+def compare(a: Answers, b: Answers, n_bins: int) -> Change:
+    """Compare two kinds of confidence on the docs that both have, paired."""
+    index = {name: i for i, name in enumerate(b.docs)}
+    both = [(i, index[name]) for i, name in enumerate(a.docs) if name in index]
     if len(both) < 2:
         return Change(a.name, b.name, len(both), {})
     one, other = np.array(both).T
@@ -204,15 +204,14 @@ def compare(a: Stated, b: Stated, n_bins: int) -> Change:
         found = metrics.compare(
             metrics.Run(a.confidence[one], a.correct[one]),
             metrics.Run(b.confidence[other], b.correct[other]),
-            names=COMPARED,
+            names=columns("confidences: changes"),
             n_bins=n_bins,
         )
     return Change(a.name, b.name, len(both), found)
 
 
 def is_better(name: str, found: Comparison) -> str:
-    """Say whether b is better or worse where the interval leaves 0 out, else nothing."""
+    """Return "better" or "worse" where the interval leaves 0 out, else ""."""
     if math.isnan(found.low) or not (found.low > 0 or found.high < 0):
         return ""
-    higher_is_better = name in ("acc", "auroc")
-    return "better" if higher_is_better == (found.difference > 0) else "worse"
+    return "better" if metric_of(name).higher_is_better == (found.difference > 0) else "worse"

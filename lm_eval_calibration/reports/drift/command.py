@@ -5,18 +5,19 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import typer
-
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records.files import write_whole
-from lm_eval_calibration.reports.drift.comparability import docs_apart, has_distributions, settings_apart
+from lm_eval_calibration.reports.columns import check_metric, columns, parse_metrics
+from lm_eval_calibration.reports.drift.comparability import docs_apart, settings_apart
 from lm_eval_calibration.reports.drift.formats import FORMATS
-from lm_eval_calibration.reports.drift.gate import DEFAULT_METRICS, TOLERANCE, gate
+from lm_eval_calibration.reports.drift.gate import TOLERANCE, gate
 from lm_eval_calibration.reports.drift.history import Entry, append, read_history
 from lm_eval_calibration.reports.drift.picture import write_picture
 from lm_eval_calibration.reports.drift.result import EXIT_CODES, Result
+from lm_eval_calibration.reports.formats import choose_format, print_or_write
+from lm_eval_calibration.reports.numbers import finite
+from lm_eval_calibration.reports.runs import has_distributions
 from lm_eval_calibration.results import Run, RunComparison, compare_runs, load_run
-from lm_eval_calibration.results.differences import METRICS, POOLED
+from lm_eval_calibration.results.differences import POOLED
 from lm_eval_calibration.results.identity import date_of, fingerprint, labels
 
 
@@ -45,8 +46,7 @@ def drift(
         history: history file.
         picture: file for the history's picture.
     """
-    if form not in FORMATS:
-        raise UserError(f"no format {form!r}; there are {', '.join(FORMATS)}")
+    choose_format(form, None, FORMATS)
     if picture is not None and history is None:
         raise UserError("--picture shows a history: give --history FILE too")
     tolerances = parse_tolerances(metrics, tolerance)
@@ -55,13 +55,8 @@ def drift(
     one, other = load_run(base, n_bins=n_bins), load_run(new, n_bins=n_bins)
     if (known := fingerprint(one)) == fingerprint(other):
         raise UserError(f"{base} and {new} hold the same run")
-    result = judge(one, other, tolerances, named=metrics is not None)
-    said = FORMATS[form](result)
-    if output is None:
-        typer.echo(said, nl=False)
-    else:
-        write_whole(output, said)
-        typer.echo(f"{result.summary()} ({output})", err=True)
+    result = run_gate(one, other, tolerances, named=metrics is not None)
+    print_or_write(FORMATS[form](result), output, result.summary())
     if history is not None and not result.reasons:
         names = list(dict.fromkeys(test.metric for test in result.tests))
         entries = append(history, [_entry(one, names), _entry(other, names, known, result)])
@@ -76,7 +71,7 @@ def parse_tolerances(metrics: str | None, tolerance: Sequence[str]) -> dict[str,
     Raises:
         UserError: an unknown metric or no number.
     """
-    names = list(DEFAULT_METRICS) if metrics is None else [name.strip() for name in metrics.split(",")]
+    names = columns("drift") if metrics is None else parse_metrics(metrics)
     for_all, single = TOLERANCE, {}
     for text in tolerance:
         name, equals, number = text.rpartition("=")
@@ -87,23 +82,21 @@ def parse_tolerances(metrics: str | None, tolerance: Sequence[str]) -> dict[str,
         if not 0 <= value < math.inf:
             raise UserError(f"--tolerance {text}: it is a number of at least 0, as 0.02, or METRIC=NUMBER, as ece=0.02")
         if equals:
+            check_metric(name)
             single[name] = value
         else:
             for_all = value
-    for name in (*names, *single):
-        if name not in METRICS:
-            raise UserError(f"no metric {name!r}; there are {', '.join(METRICS)}")
     return dict.fromkeys(names, for_all) | single
 
 
-def judge(base: Run, new: Run, tolerances: dict[str, float], *, named: bool) -> Result:
+def run_gate(base: Run, new: Run, tolerances: dict[str, float], *, named: bool) -> Result:
     """Return what the gate says of two runs.
 
     Args:
         base: the base run.
         new: the new run.
         tolerances: by metric.
-        named: whether the metrics were asked for by name, so that one that can't be computed is an obstacle.
+        named: whether the metrics were named, so that one that can't be computed is an obstacle.
     """
     label, other = labels([base, new])
     reasons, notes = settings_apart(base, new), []
@@ -132,11 +125,11 @@ def _notes(comparison: RunComparison) -> list[str]:
     notes = [f"{task} is in NEW only and not tested" for task in comparison.only_b]
     for task in comparison.tasks:
         if not task.paired:
-            notes.append(f"{task.task}: the runs have other docs, so they are compared unpaired")
+            notes.append(f"{task.task}: the runs have different docs, so they are compared unpaired")
         elif task.left_out_a or task.left_out_b:
             counts = f"{task.left_out_a} docs of BASE and {task.left_out_b} of NEW"
             notes.append(f"{task.task}: {counts} are not in both (or have a broken gold label) and are left out")
-    notes += [f"not the same in both runs: {difference}" for difference in comparison.unlike]
+    notes += [f"different in the two runs: {difference}" for difference in comparison.unlike]
     return notes
 
 
@@ -145,7 +138,7 @@ def _entry(run: Run, names: Sequence[str], base: str = "", result: Result | None
     values = {}
     for scope in scopes:
         found = run.metrics(None if scope == POOLED else scope, names=names)
-        values[scope] = {name: [_null(m.value), _null(m.low), _null(m.high)] for name, m in found.items()}
+        values[scope] = {name: finite([m.value, m.low, m.high]) for name, m in found.items()}
     return Entry(
         run=fingerprint(run),
         date=date_of(run),
@@ -157,7 +150,3 @@ def _entry(run: Run, names: Sequence[str], base: str = "", result: Result | None
         verdict="" if result is None else result.verdict,
         drifted=() if result is None else tuple(f"{test.task} {test.metric}" for test in result.drifted),
     )
-
-
-def _null(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -1,4 +1,4 @@
-"""Why two runs can't be compared, said before any number is: settings, tasks, prompts, labels, tokenizers."""
+"""Why two runs can't be compared: settings, tasks, prompts, labels, tokenizers."""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator
@@ -10,7 +10,7 @@ SHOWN = 3
 
 
 def settings_apart(base: Run, new: Run) -> list[str]:
-    """Settings that are not the same, as far as the harness's results say them, and tasks that are missing."""
+    """Return settings that differ, as far as the harness's results have them, and tasks that are missing."""
     reasons: dict[str, list[str]] = defaultdict(list)
     if not set(base.tasks) & set(new.tasks):
         return [f"no task in common: BASE has {_listed(base.tasks)}, NEW has {_listed(new.tasks)}"]
@@ -22,16 +22,16 @@ def settings_apart(base: Run, new: Run) -> list[str]:
             if one is not None and other is not None and one != other:
                 reasons[f"{name}: {one} in BASE, {other} in NEW"].append(task)
     found = [f"{_listed(tasks)}: {reason}" for reason, tasks in reasons.items()]
-    found += [f"{name}: {said}" for name, run in (("BASE", base), ("NEW", new)) for said in run.suspicions]
+    found += [f"{name}: {suspicion}" for name, run in (("BASE", base), ("NEW", new)) for suspicion in run.suspicions]
     if base.n_bins != new.n_bins:
         found.append(f"n_bins: {base.n_bins} in BASE, {new.n_bins} in NEW; --n_bins computes both alike")
-    if base.configuration.chat_template != new.configuration.chat_template and _say_all(base, new):
+    if base.configuration.chat_template != new.configuration.chat_template and _has_all_results(base, new):
         found.append("chat template: not the same, or applied in one of the runs only")
     return found
 
 
 def docs_apart(comparison: RunComparison, names: Collection[str]) -> list[str]:
-    """Docs that were asked in another way, or metrics whose values mean something else."""
+    """Return what differs in prompts or gold answers of the docs, and metrics whose values mean something else."""
     reasons: dict[str, list[str]] = defaultdict(list)
     for task in comparison.tasks:
         if task.other_prompts:
@@ -44,22 +44,13 @@ def docs_apart(comparison: RunComparison, names: Collection[str]) -> list[str]:
     return [f"{_listed(tasks)}: {reason}" for reason, tasks in reasons.items()]
 
 
-def has_distributions(run: Run) -> bool:
-    """Whether full_ece can be computed of every task of the run."""
-    try:
-        run.arrays("full_vocabulary")
-    except ValueError:
-        return False
-    return True
-
-
 def _settings(base: Run, new: Run, task: str) -> Iterator[tuple[str, object, object]]:
     one, other = base.configuration, new.configuration
     yield "task version", one.task_versions.get(task), other.task_versions.get(task)
     yield "shots", one.num_fewshot.get(task), other.num_fewshot.get(task)
 
 
-def _say_all(*runs: Run) -> bool:
+def _has_all_results(*runs: Run) -> bool:
     """Whether there are results of every call, which say what template was applied."""
     return all(source.results for run in runs for source in run.configuration.sources)
 

@@ -1,12 +1,13 @@
 """The gate's result for people and for CI systems."""
 
-import json
-import sys
 import xml.etree.ElementTree as ET
 from itertools import groupby
 
+from lm_eval_calibration.plots.style import xml_characters
 from lm_eval_calibration.reports.drift.gate import Test
 from lm_eval_calibration.reports.drift.result import Result
+from lm_eval_calibration.reports.numbers import interval, json_text, number, p_value
+from lm_eval_calibration.reports.tables import plain_table
 
 HEADS = ("task", "metric", "base", "new", "worse by", "95% interval", "tolerance", "p (Holm)", "verdict")
 
@@ -15,7 +16,7 @@ def text(result: Result) -> str:
     """Lines for a terminal; columns separated by tabs for other programs."""
     lines = [f"base {result.base}", f"new  {result.new}", *(f"note: {note}" for note in result.notes)]
     if result.tests:
-        lines += _table([HEADS, *map(_row, result.tests)])
+        lines += plain_table(HEADS, map(_row, result.tests))
         lines.append(
             f"{result.n_tests} one-sided tests of a worsening beyond the tolerance; the chance of any false alarm is "
             "at most 5% (Holm)"
@@ -23,9 +24,9 @@ def text(result: Result) -> str:
     return "\n".join([*lines, result.summary()]) + "\n"
 
 
-def json_text(result: Result) -> str:
+def json(result: Result) -> str:
     """One object."""
-    return json.dumps(result.to_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json_text(result.to_dict())
 
 
 def junit(result: Result) -> str:
@@ -34,20 +35,20 @@ def junit(result: Result) -> str:
     if result.reasons:
         suite = ET.SubElement(root, "testsuite", name="comparable", tests="1", failures="0", errors="1", skipped="0")
         case = ET.SubElement(suite, "testcase", classname="drift", name="comparable")
-        ET.SubElement(case, "error", message=_xml("; ".join(result.reasons)), type="not comparable")
+        ET.SubElement(case, "error", message=xml_characters("; ".join(result.reasons)), type="not comparable")
     for task, grouped in groupby(result.tests, key=lambda test: test.task):
         tests = list(grouped)
         count = {name: str(sum(test.verdict == name for test in tests)) for name in ("drifted", "undefined")}
         suite = ET.SubElement(
-            root, "testsuite", name=_xml(task), tests=str(len(tests)), failures=count["drifted"], errors="0"
+            root, "testsuite", name=xml_characters(task), tests=str(len(tests)), failures=count["drifted"], errors="0"
         )
         suite.set("skipped", count["undefined"])
         for test in tests:
-            case = ET.SubElement(suite, "testcase", classname=_xml(f"drift.{task}"), name=test.metric)
+            case = ET.SubElement(suite, "testcase", classname=xml_characters(f"drift.{task}"), name=test.metric)
             if test.verdict == "drifted":
                 ET.SubElement(case, "failure", message=_sentence(test), type="drifted")
             elif test.verdict == "undefined":
-                ET.SubElement(case, "skipped", message=_xml(test.reason or "undefined"))
+                ET.SubElement(case, "skipped", message=xml_characters(test.reason or "undefined"))
             else:
                 ET.SubElement(case, "system-out").text = _sentence(test)
     ET.indent(root)
@@ -64,33 +65,27 @@ def github(result: Result) -> str:
     return "\n".join(lines) + "\n"
 
 
-FORMATS = {"text": text, "json": json_text, "junit": junit, "github": github}
+FORMATS = {"text": text, "json": json, "junit": junit, "github": github}
 """Functions by the name of their format."""
 
 
 def _row(test: Test) -> tuple[str, ...]:
-    found = (f"{test.base:.4f}", f"{test.new:.4f}", f"{test.worsening:+.4f}", f"[{test.low:+.4f}, {test.high:+.4f}]")
-    return test.task, test.metric, *found, f"{test.tolerance:g}", _p(test.p_adjusted), test.verdict
+    found = (number(test.base, undefined="nan"), number(test.new, undefined="nan"), f"{test.worsening:+.4f}")
+    worsening = interval(test.low, test.high, "+.4f")
+    return test.task, test.metric, *found, worsening, f"{test.tolerance:g}", _p(test), test.verdict
 
 
-def _p(value: float) -> str:
-    return "< 0.0001" if value < 1e-4 else f"{value:.4f}"
-
-
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    if not sys.stdout.isatty():
-        return ["\t".join(row) for row in rows]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def _p(test: Test) -> str:
+    return p_value(test.p_adjusted, ".4f")
 
 
 def _sentence(test: Test) -> str:
     """What a test says, with its numbers."""
     docs = f"{test.n_new} docs, paired" if test.paired else f"{test.n_base} and {test.n_new} docs, unpaired"
     return (
-        f"{test.metric} {test.base:.4f} -> {test.new:.4f}, worse by {test.worsening:+.4f} "
+        f"{test.metric} {number(test.base)} -> {number(test.new)}, worse by {test.worsening:+.4f} "
         f"(95% interval {test.low:+.4f} to {test.high:+.4f}), tolerance {test.tolerance:g}, "
-        f"p {_p(test.p_adjusted)} after Holm; {docs}: {test.verdict}"
+        f"p {_p(test)} after Holm; {docs}: {test.verdict}"
     )
 
 
@@ -102,8 +97,3 @@ def _annotation(kind: str, title: str, message: str) -> str:
 def _workflow(value: str) -> str:
     """Text in a workflow command, which ends at a line's end."""
     return value.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-
-
-def _xml(value: str) -> str:
-    """Text without the characters that XML can't hold; ElementTree escapes the rest."""
-    return "".join(char for char in value if char >= " " or char in "\t\n\r")

@@ -14,17 +14,14 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from lm_eval_calibration import metrics
+from lm_eval_calibration.reports.columns import metric_of
 from lm_eval_calibration.results import Difference, RunComparison, TaskComparison
-from lm_eval_calibration.results.differences import METRICS
 
 ALPHA = 0.05
 """Probability of any false alarm, at most."""
 
 TOLERANCE = 0.02
-"""By how much a metric may become worse where nothing else is said."""
-
-DEFAULT_METRICS = ("acc", *metrics.CORE)
-"""What is tested where nothing else is said."""
+"""By how much a metric may become worse unless another tolerance is given."""
 
 Verdict = Literal["drifted", "within", "unclear", "undefined"]
 
@@ -42,7 +39,7 @@ class Test(NamedTuple):
         high: upper end.
         tolerance: how much of it is tolerated.
         p_value: that of a worsening of at most the tolerance.
-        p_adjusted: the same after Holm's procedure over all tests.
+        p_adjusted: p-value after Holm's procedure over all tests.
         verdict: "drifted" beyond the tolerance; "within" it, as its whole interval is; "unclear" where these docs
             are too few to tell; "undefined" where the metric is.
         paired: whether the same docs were compared one by one.
@@ -115,7 +112,7 @@ def _test(scope: TaskComparison, found: Difference, tolerance: float, level: flo
 
 def _worsening(found: Difference) -> tuple[float, float, float]:
     """The change in the bad direction with its interval."""
-    falls = METRICS[found.name].higher_is_better
+    falls = metric_of(found.name).higher_is_better
     if falls is None:  # either way is a drift
         falls = found.difference < 0
     change = (-found.difference, -found.high, -found.low) if falls else (found.difference, found.low, found.high)
@@ -129,7 +126,7 @@ def _p_value(found: Difference, worsening: float, low: float, tolerance: float, 
         return float("nan")
     beyond, spread = worsening - tolerance, (worsening - low) / -ndtri((1 - level) / 2)
     one_sided = float(ndtr(-beyond / spread)) if spread > 0 else float(beyond <= 0)
-    return one_sided if METRICS[found.name].higher_is_better is not None else min(1.0, 2 * one_sided)
+    return one_sided if metric_of(found.name).higher_is_better is not None else min(1.0, 2 * one_sided)
 
 
 def _verdict(test: Test, p_adjusted: float, alpha: float) -> Verdict:

@@ -1,4 +1,4 @@
-"""The history file: one line for each run, appended whole, never changed."""
+"""The history file: one line for each run, appended at once, never changed."""
 
 import json
 import os
@@ -18,7 +18,7 @@ class Entry:
     """A run as the history keeps it.
 
     Attributes:
-        run: SHA-256 of its samples files, which makes it known again.
+        run: SHA-256 of its samples files, by which it is recognised.
         date: when it was made, ISO 8601.
         model: its name.
         n_bins: bins of the binned metrics.
@@ -42,10 +42,10 @@ class Entry:
 
 
 def read_history(path: Path) -> list[Entry]:
-    """Read the runs of a history file in the order of its lines; none where there is no file.
+    """Return the runs of a history file in the order of its lines; none where there is no file.
 
     Raises:
-        UserError: naming the line that is none of ours, or the file whose last line is not whole.
+        UserError: naming the line that is no entry, or the file whose last line was cut short.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -54,12 +54,12 @@ def read_history(path: Path) -> list[Entry]:
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path} can't be read: {error}") from error
     if text and not text.endswith("\n"):
-        raise UserError(f"{path}: its last line is not whole (no line end); mend or move the file")
+        raise UserError(f"{path}: its last line was cut short (no line end); mend or move the file")
     return [_entry(line, f"{path}, line {number}") for number, line in enumerate(text.splitlines(), start=1)]
 
 
 def append(path: Path, entries: Sequence[Entry]) -> list[Entry]:
-    """Append the runs that the file does not hold yet, each as one whole line; return the history.
+    """Append the runs that the file does not hold yet, each as one line; return the history.
 
     Raises:
         UserError: the file is broken, or can't be written.
@@ -81,7 +81,7 @@ def append(path: Path, entries: Sequence[Entry]) -> list[Entry]:
     return known + new
 
 
-def _entry(line: str, place: str) -> Entry:
+def _entry(line: str, location: str) -> Entry:
     try:
         data: Any = json.loads(line)
         if not isinstance(data, dict):
@@ -96,4 +96,4 @@ def _entry(line: str, place: str) -> Entry:
                     raise ValueError(f"{numbers!r} is not value, lower and upper end")
         return entry
     except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{place}: no line of a history: {error}") from error
+        raise UserError(f"{location}: no line of a history: {error}") from error

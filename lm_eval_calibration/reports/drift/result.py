@@ -57,14 +57,14 @@ class Result:
             f"{counts['unclear']} unclear (too few docs to tell)",
             f"{counts['undefined']} undefined",
         ]
-        said = ", ".join(part for part in parts if not part.startswith("0 "))
+        others = ", ".join(part for part in parts if not part.startswith("0 "))
         if self.drifted:
             names = ", ".join(f"{test.metric} of {test.task}" for test in self.drifted)
-            return f"drifted: {names}" + (f"; {said}" if said else "")
-        return f"no drift shown: {said}"
+            return f"drifted: {names}" + (f"; {others}" if others else "")
+        return f"no drift shown: {others}"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data; undefined numbers are null."""
+        """Return the result as data for JSON; undefined numbers are nan."""
         return {
             "verdict": self.verdict,
             "summary": self.summary(),
@@ -74,11 +74,7 @@ class Result:
             "test": "one-sided, worsening beyond the tolerance; p-values adjusted by Holm over all tests",
             "alpha": ALPHA,
             "n_tests": self.n_tests,
-            "reasons": list(self.reasons),
-            "notes": list(self.notes),
-            "tests": [{key: _null(value) for key, value in test._asdict().items()} for test in self.tests],
+            "reasons": self.reasons,
+            "notes": self.notes,
+            "tests": [test._asdict() for test in self.tests],
         }
-
-
-def _null(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -9,6 +9,7 @@ import typer
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.reports.evidence.statement import digest, make_statement
+from lm_eval_calibration.reports.numbers import json_text
 from lm_eval_calibration.reports.page import render_page
 from lm_eval_calibration.results import load_run
 from lm_eval_calibration.results.identity import files_of, sha256
@@ -31,16 +32,16 @@ def make(result: Path, *, output: Path, domain: str | None, n_bins: int | None) 
     data, page = output.with_suffix(".json"), output.with_suffix(".html")
     title = f"Quantified uncertainty: {statement['content']['domain']}"
     rendered = render_page(TEMPLATE, title=title, digest=statement["sha256"], data_file=data.name, **statement)
-    write_whole(data, json.dumps(statement, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    write_whole(data, json_text(statement))
     write_whole(page, rendered)
     typer.echo(f"{data} and {page}, sha256 of the content {statement['sha256']}")
 
 
 def verify(path: Path, result: Path | None) -> None:
-    """Say whether a statement is as it was made and, where the run is given, whether its files are the ones named.
+    """Check that a statement is unchanged and, where the run is given, that its files are the ones named.
 
     Raises:
-        UserError: it isn't, and where.
+        UserError: what is wrong, and where.
     """
     try:
         statement: Any = json.loads(path.read_text(encoding="utf-8"))
@@ -50,13 +51,13 @@ def verify(path: Path, result: Path | None) -> None:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} is no statement of this command: {error!r}") from error
     if found != stated:
-        raise UserError(f"{path}: its content was changed: it has sha256 {found}, not {stated}")
-    said = f"{path}: content as it was made (sha256 {stated})"
+        raise UserError(f"{path}: its content was changed and now has sha256 {found}, not {stated}")
+    confirmed = f"{path}: content unchanged (sha256 {stated})"
     if result is not None:
         digests = {sha256(file): file for file in files_of(load_run(result))}
         if missing := [name for digest_, name in files.items() if digest_ not in digests]:
-            raise UserError(f"{path}: {result} does not hold the files it was made of: {', '.join(missing)}")
+            raise UserError(f"{path}: {result} does not hold the files it was made from: {', '.join(missing)}")
         if other := [str(file) for digest_, file in digests.items() if digest_ not in files]:
-            raise UserError(f"{path} was not made of {', '.join(other)}")
-        said += f"; {len(files)} files are the ones it was made of"
-    typer.echo(said)
+            raise UserError(f"{path} was not made from {', '.join(other)}")
+        confirmed += f"; {len(files)} files are those it was made from"
+    typer.echo(confirmed)

@@ -9,10 +9,12 @@ from typing import Any
 
 from lm_eval_calibration import __version__
 from lm_eval_calibration.records.record import DEFINITION_VERSION
-from lm_eval_calibration.results import REPORTED, Measured, Run
-from lm_eval_calibration.results.differences import METRICS
+from lm_eval_calibration.reports.columns import metric_of
+from lm_eval_calibration.reports.numbers import finite
+from lm_eval_calibration.reports.values import values
+from lm_eval_calibration.results import Run
 from lm_eval_calibration.results.identity import date_of, files_of, sha256
-from lm_eval_calibration.results.scopes import dataset_of, scopes, split_of
+from lm_eval_calibration.results.scopes import dataset_of, split_of
 
 FORM = 1
 """Version of the statement's form."""
@@ -28,7 +30,7 @@ def make_statement(run: Run, domain: str | None = None, made: datetime | None = 
 
     Args:
         run: of one model.
-        domain: what the tasks stand for, in the words of who makes the statement; names of the tasks where not given.
+        domain: what the tasks stand for, in the words of the user; names of the tasks where not given.
         made: when; now where not given.
     """
     content = {
@@ -46,7 +48,7 @@ def make_statement(run: Run, domain: str | None = None, made: datetime | None = 
         "limits": _limits(run),
         "files": [{"name": p.name, "bytes": p.stat().st_size, "sha256": sha256(p)} for p in files_of(run)],
     }
-    content = _finite(content)
+    content = finite(json.loads(json.dumps(content, default=str)))
     return {"content": content, "sha256": digest(content)}
 
 
@@ -86,7 +88,7 @@ def _broken(run: Run, task: str) -> int:
 
 
 def _joint(hashes: list[str]) -> str:
-    """SHA-256 of the docs' hashes, sorted, a line each: the same for the same docs in any order."""
+    """SHA-256 of the docs' hashes, sorted, a line each: the order of the docs does not matter."""
     return hashlib.sha256("\n".join(sorted(hashes)).encode()).hexdigest()
 
 
@@ -106,29 +108,28 @@ def _method(run: Run) -> dict[str, Any]:
 
 
 def _values(run: Run) -> Iterator[dict[str, Any]]:
-    for scope, tasks in scopes(run).items():
-        for name, measured in run.metrics(tasks, names=REPORTED).items():
-            null = None if name == "acc" else run.null(name, tasks)
-            better = METRICS[name].higher_is_better
-            yield {
-                "scope": scope,
-                "metric": name,
-                "better": "nearer to 0" if better is None else "higher" if better else "lower",
-                "value": measured.value,
-                "standard_error": measured.stderr,
-                "interval": None if math.isnan(measured.low) else [measured.low, measured.high],
-                "null": None if null is None else {"mean": null.mean, "upper": null.upper, "p_value": null.p_value},
-                "docs": measured.n_docs,
-                "undefined_because": measured.reason,
-            }
+    for value in values(run):
+        measured, null = value.measured, value.null
+        better = metric_of(value.metric).higher_is_better
+        yield {
+            "scope": value.scope,
+            "metric": value.metric,
+            "better": "nearer to 0" if better is None else "higher" if better else "lower",
+            "value": measured.value,
+            "standard_error": measured.stderr,
+            "interval": None if math.isnan(measured.low) else [measured.low, measured.high],
+            "null": None if null is None else {"mean": null.mean, "upper": null.upper, "p_value": null.p_value},
+            "docs": measured.n_docs,
+            "undefined_because": measured.reason,
+        }
 
 
 def _limits(run: Run) -> list[str]:
     """What the numbers don't say, as far as the run itself tells."""
     n_docs = len(run)
     limits = [
-        f"The numbers are of {n_docs} docs of the tasks named, asked with the prompts whose hashes are given. Of other "
-        "tasks, domains, languages, prompts, decoding or versions of the model they say nothing.",
+        f"The numbers describe {n_docs} docs of the tasks named, under the prompts whose hashes are given. They say "
+        "nothing about other tasks, domains, languages, prompts, decoding or versions of the model.",
         "The docs are taken as independent draws; where they belong together (several questions on one text), "
         "intervals are too narrow.",
         "Whether the model has seen the docs in training is not known.",
@@ -145,24 +146,9 @@ def _limits(run: Run) -> list[str]:
         limits.append(f"{broken} docs have no sound label and are in no calibration metric.")
     shares = {str(setting["limit"]) for setting in run.configuration.settings if setting.get("limit")}
     if shares:
-        limits.append(f"Only the first docs of each task were asked (limit {', '.join(sorted(shares))}), not a sample.")
+        limits.append(f"Only the first docs of each task were used (limit {', '.join(sorted(shares))}), not a sample.")
     if run.left_out:
         limits.append(f"Not in these numbers: {'; '.join(f'{t} ({why})' for t, why in run.left_out.items())}.")
-    if _is_defined(run.metrics(names=["full_ece"])["full_ece"]):
+    if not math.isnan(run.metrics(names=["full_ece"])["full_ece"].value):
         limits.append("full_ece depends on the tokenizer and is comparable between models of one tokenizer only.")
     return [*limits, NO_CLAIM]
-
-
-def _is_defined(measured: Measured) -> bool:
-    return not math.isnan(measured.value)
-
-
-def _finite(data: Any) -> Any:
-    """JSON-ready: what is undefined or infinite is null."""
-    if isinstance(data, float):
-        return data if math.isfinite(data) else None
-    if isinstance(data, dict):
-        return {str(key): _finite(value) for key, value in data.items()}
-    if isinstance(data, list | tuple):
-        return [_finite(value) for value in data]
-    return data if data is None or isinstance(data, str | int | bool) else str(data)

@@ -1,7 +1,8 @@
 """``lm-eval-calibration export``: one run, in the form of others."""
 
-import json
 import math
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import typer
@@ -9,13 +10,37 @@ from tqdm import tqdm
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.files import write_whole
-from lm_eval_calibration.reports.export.csv_table import csv_table
 from lm_eval_calibration.reports.export.every_eval_ever import every_eval_ever
 from lm_eval_calibration.reports.export.model_card import merged, model_card
-from lm_eval_calibration.reports.export.values import Value, values
+from lm_eval_calibration.reports.formats import choose_format, print_or_write
+from lm_eval_calibration.reports.numbers import json_text
+from lm_eval_calibration.reports.tables import csv_table
+from lm_eval_calibration.reports.values import Value, values
 from lm_eval_calibration.results import Run, load_run
 
-FORMATS = ("model-card", "csv", "every-eval-ever")
+CSV_HEADS: tuple[str, ...] = ("model", "task", "version", "shots", "metric", "value", "stderr", "low", "high")
+CSV_HEADS += ("null_mean", "null_upper", "p_value", "docs", "n_bins", "reason")
+
+
+def as_csv(run: Run, found: Iterable[Value], name: str) -> str:
+    """Return a line for each task and metric; what is undefined or does not apply is empty."""
+    rows = []
+    for value in found:
+        m, null, configuration = value.measured, value.null, run.configuration
+        about = run.model, value.scope, str(configuration.task_versions.get(value.scope, ""))
+        shots = configuration.num_fewshot.get(value.tasks[0], "")
+        nulls = (null.mean, null.upper, null.p_value) if null else [math.nan] * 3
+        numbers = m.value, m.stderr, m.low, m.high, *nulls
+        rows.append([*about, shots, value.metric, *map(float, numbers), m.n_docs, run.n_bins, m.reason or ""])
+    return csv_table(CSV_HEADS, rows)
+
+
+FORMATS: dict[str, Callable[[Run, list[Value], str], str]] = {
+    "model-card": model_card,
+    "csv": as_csv,
+    "every-eval-ever": lambda run, found, name: json_text(every_eval_ever(run, found, name)),
+}
+"""Functions by the name of their format."""
 
 
 def export(
@@ -31,39 +56,27 @@ def export(
         name: of the model; that of the run where not given.
         n_bins: bins of the binned metrics; those of the run where not given.
     """
-    if form not in FORMATS:
-        raise UserError(f"no format {form!r}; there are {', '.join(FORMATS)}")
+    choose_format(form, None, FORMATS)
     if merge is not None and form != "model-card":
         raise UserError("--merge belongs to --format model-card")
     if merge is not None and not merge.is_file():
         raise UserError(f"{merge} is no file")
     run = load_run(result, n_bins=n_bins)
     found = list(tqdm(values(run, nulls=form == "csv"), desc="Metrics", delay=2, leave=False))
-    _say_what_is_left_out(found)
+    _note_undefined(found)
     model = name or run.model
     if merge is not None:
         content, n_new, n_replaced = merged(merge, run, found, model)
         write_whole(output or merge, content)
         typer.echo(f"{n_new} results added, {n_replaced} replaced: {output or merge}", err=True)
-    elif output is not None:
-        write_whole(output, _text(form, run, found, model))
-        typer.echo(f"{len(found)} values: {output}", err=True)
     else:
-        typer.echo(_text(form, run, found, model), nl=False)
+        print_or_write(FORMATS[form](run, found, model), output, f"{len(found)} values")
 
 
-def _text(form: str, run: Run, found: list[Value], name: str) -> str:
-    if form == "csv":
-        return csv_table(run, found)
-    if form == "model-card":
-        return model_card(run, found, name)
-    return json.dumps(every_eval_ever(run, found, name), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-
-
-def _say_what_is_left_out(found: list[Value]) -> None:
-    reasons = {
-        value.measured.reason or "" for value in found if math.isnan(value.measured.value) and value.measured.reason
-    }
-    for reason in sorted(reasons):
-        names = sorted({v.metric for v in found if math.isnan(v.measured.value) and v.measured.reason == reason})
-        typer.echo(f"note: undefined: {', '.join(names)} ({reason})", err=True)
+def _note_undefined(found: list[Value]) -> None:
+    names = defaultdict(set)
+    for value in found:
+        if math.isnan(value.measured.value) and value.measured.reason:
+            names[value.measured.reason].add(value.metric)
+    for reason in sorted(names):
+        typer.echo(f"note: undefined: {', '.join(sorted(names[reason]))} ({reason})", err=True)

@@ -7,9 +7,9 @@ from typing import Any
 
 from lm_eval_calibration import __version__
 from lm_eval_calibration.records.record import DEFINITION_VERSION
-from lm_eval_calibration.reports.export.values import Value
+from lm_eval_calibration.reports.columns import metric_of
+from lm_eval_calibration.reports.values import Value
 from lm_eval_calibration.results import Run
-from lm_eval_calibration.results.differences import METRICS
 from lm_eval_calibration.results.identity import date_of
 from lm_eval_calibration.results.scopes import dataset_of, split_of
 
@@ -60,11 +60,12 @@ def every_eval_ever(run: Run, found: Iterable[Value], name: str) -> dict[str, An
 
 
 def _is_known(value: Value) -> bool:
-    return METRICS[value.metric].higher_is_better is not None and math.isfinite(value.measured.value)
+    return metric_of(value.metric).higher_is_better is not None and math.isfinite(value.measured.value)
 
 
 def _result(run: Run, value: Value) -> dict[str, Any]:
     low, high = RANGES.get(value.metric, (0, 1))
+    metric = metric_of(value.metric)
     return {
         "evaluation_result_id": f"{value.scope}/{value.metric}",
         "evaluation_name": value.scope,
@@ -72,8 +73,8 @@ def _result(run: Run, value: Value) -> dict[str, Any]:
         "metric_config": {
             "metric_id": value.metric if value.metric == "auroc" else f"lm-eval-calibration.{value.metric}",
             "metric_name": value.metric,
-            "metric_parameters": {"n_bins": run.n_bins} if METRICS[value.metric].takes_n_bins else {},
-            "lower_is_better": not METRICS[value.metric].higher_is_better,
+            "metric_parameters": {"n_bins": run.n_bins} if metric.takes_n_bins else {},
+            "lower_is_better": not metric.higher_is_better,
             "score_type": "continuous",
             "min_score": low,
             "max_score": high,

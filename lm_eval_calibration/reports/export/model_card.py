@@ -7,16 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.record import DEFINITION_VERSION
-from lm_eval_calibration.reports.export.values import Value
+from lm_eval_calibration.reports.columns import title
+from lm_eval_calibration.reports.values import Value
 from lm_eval_calibration.results import Run
 from lm_eval_calibration.results.scopes import dataset_of, split_of
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
-
-NAMES = {"acc": "Accuracy", "ece": "ECE", "ace": "ACE", "full_ece": "Full-ECE", "auroc": "AUROC"}
-NAMES |= {"brier_score": "Brier score", "nll": "NLL"}
-"""Names for people; others stand as they are."""
 
 DIGITS = 6
 
@@ -40,7 +37,7 @@ def eval_results(run: Run, found: Iterable[Value]) -> "list[EvalResult]":
             dataset_config=_dataset(run, value)[1],
             dataset_split=split_of(run, value.tasks[0]),
             metric_type=value.metric,
-            metric_name=NAMES.get(value.metric, value.metric),
+            metric_name=title(value.metric),
             metric_value=round(value.measured.value, DIGITS),
             metric_args=_settings(run, value) | _certainty(value),
         )

@@ -36,9 +36,6 @@ from lm_eval_calibration.reports.recalibrate.tables import (
     say,
 )
 
-STRATA_METRICS = ("brier_score", "brier_top_label", "nll", "ece", "auroc", "overconfidence")
-"""What is shown of each group."""
-
 
 def fit(
     results: Sequence[Path],
@@ -99,7 +96,7 @@ def _cross_fit(saved: SavedMap, docs: Docs, *, folds: int, n_bins: int) -> None:
     _print_before_after(docs.forecasts, crossed.forecasts, n_bins)
     if saved.by is not None:
         print_domains(compare_domains(method, docs, n_folds=folds, n_bins=n_bins), saved.map, for_all)
-        print_strata(docs.forecasts, crossed.forecasts, docs.groups, STRATA_METRICS, n_bins)
+        print_strata(docs.forecasts, crossed.forecasts, docs.groups, n_bins)
     if saved.error_rate is not None:
         print_operating_point(cross_fit_operating_point(docs, crossed, wanted=saved.error_rate))
 
@@ -115,7 +112,7 @@ def _judge(saved: SavedMap, docs: Docs, source: str, n_bins: int) -> None:
         say(f"temperature: {one.temperature:.4f}")
     _print_before_after(docs.forecasts, after, n_bins)
     if saved.by is not None:
-        print_strata(docs.forecasts, after, docs.groups, STRATA_METRICS, n_bins)
+        print_strata(docs.forecasts, after, docs.groups, n_bins)
     if saved.error_rate is not None:
         threshold = np.inf if saved.threshold is None else saved.threshold
         print_operating_point(judge_threshold(after.confidence, after.correct, threshold, wanted=saved.error_rate))
@@ -168,8 +165,7 @@ def _print_before_after(before: Forecasts, after: Forecasts, n_bins: int) -> Non
 
 @contextmanager
 def _notes() -> Iterator[None]:
-    """Say each warning once, in one line; a missing package is the user's to install."""
-    said: set[str] = set()
+    """Print each warning once, in one line; a missing package is for the user to install."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -177,7 +173,5 @@ def _notes() -> Iterator[None]:
         except ImportError as error:
             raise UserError(str(error)) from error
         finally:
-            for warning in caught:
-                if (message := str(warning.message)) not in said:
-                    said.add(message)
-                    typer.echo(f"note: {message}", err=True)
+            for message in dict.fromkeys(str(warning.message) for warning in caught):
+                typer.echo(f"note: {message}", err=True)

@@ -6,21 +6,19 @@ from collections.abc import Sequence
 import numpy as np
 import typer
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.table import Table
 
-from lm_eval_calibration.metrics import CATALOG, StratumMetric, by_stratum
+from lm_eval_calibration.metrics import StratumMetric, by_stratum
 from lm_eval_calibration.recalibration import Change, Domain, Forecasts, MapByGroup, OperatingPoint, Temperature
-
-_WIDEST = 120
+from lm_eval_calibration.reports.columns import ACC, ARROWS, columns, metric_of
+from lm_eval_calibration.reports.numbers import interval, number, p_value
+from lm_eval_calibration.reports.tables import plain_table
 
 
 def print_changes(title: str, changes: Sequence[Change]) -> None:
     """Print metrics before and after."""
     heads = ("metric", "before", "after", "change", "95% interval", "")
     rows = [
-        (c.name + _arrow(c), _number(c.before), _number(c.after), _signed(c.change), _interval(c), c.verdict)
-        for c in changes
+        (_name(c), _number(c.before), _number(c.after), f"{c.change:+.4f}", _interval(c), c.verdict) for c in changes
     ]
     _print(title, heads, rows)
 
@@ -39,16 +37,14 @@ def print_domains(domains: Sequence[Domain], fitted: MapByGroup, for_all: MapByG
     _print("one map for all docs, or one for each group? (cross-fitted; change: its own less one for all)", heads, rows)
 
 
-def print_strata(
-    before: Forecasts, after: Forecasts, strata: NDArray[np.str_], names: tuple[str, ...], n_bins: int
-) -> None:
+def print_strata(before: Forecasts, after: Forecasts, strata: NDArray[np.str_], n_bins: int) -> None:
     """Print metrics within each group, before and after, and whether the group differs from the other docs."""
-    shown = ["acc", *(name for name in names if before.has(CATALOG[name]))]
-    mapped = ["acc", *(name for name in shown[1:] if after.has(CATALOG[name]))]
+    names = columns("recalibrate: each group")
+    shown, mapped = ([ACC, *(name for name in names if docs.has(metric_of(name)))] for docs in (before, after))
     found = {(m.stratum, m.name): m for m in by_stratum(after.run, strata, names=mapped, n_bins=n_bins)}
     rows = []
     for m in by_stratum(before.run, strata, names=shown, n_bins=n_bins):
-        versus = (f"{m.difference:+.4f}", f"{m.p_adjusted:.2g}")
+        versus = (f"{m.difference:+.4f}", p_value(m.p_adjusted))
         one, other = _with_interval(m), _with_interval(found.get((m.stratum, m.name)))
         rows.append((m.stratum, str(m.n_docs), m.name, one, *versus, other))
     heads = ("group", "docs", "metric", "before [95%]", "less the other docs'", "p (Holm)", "after [95%]")
@@ -58,7 +54,8 @@ def print_strata(
 
 def print_operating_point(point: OperatingPoint) -> None:
     """Print what answering from a threshold on would give."""
-    coverage, error = (f"{s:.3f} [{low:.3f}, {high:.3f}]" for s, low, high in (point.coverage, point.error_rate))
+    shares = (point.coverage, point.error_rate)
+    coverage, error = (f"{number(share, 3)} {interval(low, high, '.3f')}" for share, low, high in shares)
     heads = ("wanted error rate", "threshold", "answered", "coverage [95%]", "error rate [95%]")
     row = (f"{point.wanted:g}", _number(point.threshold), f"{point.n_answered} of {point.n_docs}", coverage, error)
     _print("answer or abstain, judged on docs the threshold was not chosen on", heads, [row])
@@ -71,17 +68,7 @@ def say(line: str) -> None:
 
 def _print(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     say(title)
-    if not sys.stdout.isatty():
-        typer.echo("\n".join("\t".join(row) for row in [heads, *rows]))
-        return
-    table = Table(box=None, header_style="bold")
-    for head in heads:
-        table.add_column(head, justify="left" if head in ("group", "metric", "") else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    console = Console()
-    console.width = max(console.width, _WIDEST)  # a wrapped line is better than a number cut short
-    console.print(table)
+    typer.echo("\n".join(plain_table(heads, rows)))
 
 
 def _temperature(fitted: MapByGroup, group: str) -> str:
@@ -89,21 +76,17 @@ def _temperature(fitted: MapByGroup, group: str) -> str:
     return _number(group_map.temperature or np.nan) if isinstance(group_map, Temperature) else ""
 
 
-def _arrow(change: Change) -> str:
-    return {True: " ↑", False: " ↓", None: " →0"}[change.higher_is_better] if sys.stdout.isatty() else ""
+def _name(change: Change) -> str:
+    return f"{change.name} {ARROWS[change.higher_is_better]}" if sys.stdout.isatty() else change.name
 
 
 def _number(value: float) -> str:
-    return f"{value:.4f}"
-
-
-def _signed(value: float) -> str:
-    return f"{value:+.4f}"
+    return number(value, undefined="nan")
 
 
 def _interval(change: Change) -> str:
-    return f"[{change.low:+.4f}, {change.high:+.4f}]"
+    return interval(change.low, change.high, "+.4f")
 
 
 def _with_interval(found: StratumMetric | None) -> str:
-    return "" if found is None else f"{found.value:.4f} [{found.low:.4f}, {found.high:.4f}]"
+    return "" if found is None else f"{_number(found.value)} {interval(found.low, found.high)}"

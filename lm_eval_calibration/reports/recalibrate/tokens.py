@@ -13,11 +13,9 @@ from lm_eval_calibration.recalibration import Change, MapByGroup, TokenGrid, Tok
 from lm_eval_calibration.recalibration.by_group import digest
 from lm_eval_calibration.recalibration.choices import stacked
 from lm_eval_calibration.recalibration.map_file import SavedMap
+from lm_eval_calibration.reports.columns import columns, metric_of
 from lm_eval_calibration.reports.recalibrate.tables import print_changes, say
 from lm_eval_calibration.results import find_sources, read_samples
-
-SHOWN = ("acc", "full_ece", "nll", "brier_score", "ece", "ace", "overconfidence", "auroc")
-"""What is shown before and after: of the tokens ``full_ece``, of the choices the others."""
 
 
 def fit(results: Sequence[Path], *, output: Path | None, folds: int, n_bins: int) -> None:
@@ -73,19 +71,15 @@ def _print(grid: TokenGrid, of_doc: IntArray, n_bins: int) -> None:
     before, after = _run(grid, as_it_is), _run(grid, of_doc)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is undefined is shown as such
-        found = metrics.compare(before, after, names=SHOWN, n_bins=n_bins)
+        found = metrics.compare(before, after, names=columns("recalibrate: tokens"), n_bins=n_bins)
     changes = [
-        Change(name, one.a, one.b, one.low, one.high, _higher_is_better(name), one.p_value)
+        Change(name, one.a, one.b, one.low, one.high, metric_of(name).higher_is_better, one.p_value)
         for name, one in found.items()
     ]
     print_changes("before and after, on the same docs (intervals: of pairs of docs, temperatures held fixed)", changes)
     docs = np.arange(len(grid))
     nll = [grid.losses[docs, index].sum() / grid.n_positions.sum() for index in (as_it_is, of_doc)]
     say(f"negative log-likelihood of a gold token: {nll[0]:.4f} before, {nll[1]:.4f} after")
-
-
-def _higher_is_better(name: str) -> bool | None:
-    return (metrics.ACC if name == "acc" else metrics.CATALOG[name]).higher_is_better
 
 
 def _run(grid: TokenGrid, of_doc: IntArray) -> metrics.Run:

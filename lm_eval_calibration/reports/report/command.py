@@ -5,8 +5,8 @@ from pathlib import Path
 
 import typer
 
-from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.files import write_whole
+from lm_eval_calibration.reports.formats import choose_format
 from lm_eval_calibration.reports.report.content import make_report
 from lm_eval_calibration.reports.report.formats import FORMATS
 from lm_eval_calibration.results import load_run
@@ -32,12 +32,9 @@ def write_report(
     Raises:
         UserError: what can't be read or written, or no such format.
     """
-    suffix = format_ or output.suffix.removeprefix(".").lower()
-    if suffix not in FORMATS:
-        said = f"--format {format_}" if format_ else f"--output {output}: its suffix"
-        raise UserError(f"{said} is none of {', '.join(FORMATS)}")
+    form = choose_format(format_, output, FORMATS)
     run = load_run(*results, n_bins=n_bins)
     for task, reason in run.left_out.items():
         typer.echo(f"note: {task} is left out: {reason}", err=True)
-    write_whole(output, FORMATS[suffix](make_report(run, redact=redact)))
+    write_whole(output, FORMATS[form](make_report(run, redact=redact)))
     typer.echo(f"{len(run):,} docs of {len(run.tasks)} tasks; the report is in {output}")

@@ -1,12 +1,8 @@
-"""What a report says and shows, as data: no words of HTML, no ink."""
+"""What a report says and shows, as data: no markup, no drawing."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
-
-import numpy as np
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Null
@@ -17,70 +13,23 @@ from lm_eval_calibration.plots import (
     prepare_reliability,
     prepare_risk_coverage,
 )
-from lm_eval_calibration.recalibration import (
-    Change,
-    RecalibrationWarning,
-    Temperature,
-    TokenGrid,
-    before_after,
-    cross_fit,
-)
-from lm_eval_calibration.recalibration.by_group import MIN_FIT_DOCS
+from lm_eval_calibration.reports.columns import columns
+from lm_eval_calibration.reports.names import EVERYTHING
 from lm_eval_calibration.reports.report.examples import Example, worst_errors
 from lm_eval_calibration.reports.report.method import method
+from lm_eval_calibration.reports.report.recalibration import (
+    AtTemperature,
+    Recalibrated,
+    at_temperatures,
+    recalibrated,
+)
 from lm_eval_calibration.reports.report.verdicts import Answer, answers
-from lm_eval_calibration.results import REPORTED, Measured, Run
+from lm_eval_calibration.results import Measured, Run
 from lm_eval_calibration.results.task_docs import TaskDocs
 
-EVERYTHING = "All together"
 NO_ANSWERS = "no answers that could be right or wrong; results_*.json and `export` have its full_ece"
 NO_CONFIDENCE = "every answer is empty, or the backend gave no probabilities: none has a confidence"
 MOST_DOMAINS = 12
-
-OF_A_TASK = ("acc", "ece", "overconfidence", "auroc")
-WITH_NULL = ("ece", "ace", "full_ece", "brier_score", "auroc", "overconfidence")
-CHANGED = ("ece", "nll", "brier_score", "brier_top_label", "overconfidence", "auroc", "confident_error_rate")
-
-OF_ORDER = ("auroc",)
-"""One rising map changes nothing of it; that each fold has its own map does, and says nothing of recalibration."""
-
-
-class Recalibrated(NamedTuple):
-    """What a map that was fitted on other docs does.
-
-    Attributes:
-        method: ``temperature`` where docs have choices; ``platt`` for generated answers.
-        temperature: mean of the folds'; above 1 where the model was too sure; nan for Platt scaling.
-        changes: metrics before and after.
-        reliability: the diagram after.
-        notes: what the fit has to say, as where the best temperature lies beyond all bounds.
-    """
-
-    method: str
-    temperature: float
-    changes: tuple[Change, ...]
-    reliability: Reliability
-    notes: tuple[str, ...] = ()
-
-    def change(self, name: str) -> Change:
-        """Return the change of a metric."""
-        return next(change for change in self.changes if change.name == name)
-
-
-class AtTemperature(NamedTuple):
-    """What the tokens of the gold answers show when every next-token distribution is taken at one temperature.
-
-    Attributes:
-        temperature: T; 1 is the model as it is.
-        nll: mean negative log-likelihood of a gold token, in nats.
-        full_ece: at T. It falls to 0 where no entry is left above 1/n_bins, so it is no guide to T by itself.
-        acc: accuracy at T; choices of several tokens can change their order.
-    """
-
-    temperature: float
-    nll: float
-    full_ece: float
-    acc: float
 
 
 @dataclass(frozen=True)
@@ -88,7 +37,7 @@ class Domain:
     """Some tasks together: a group, a task, or everything.
 
     Attributes:
-        name: of the group or task; :data:`EVERYTHING`.
+        name: of the group or task; :data:`~lm_eval_calibration.reports.names.EVERYTHING`.
         tasks: whose docs are pooled.
         n_docs: docs, those with a broken label included.
         metrics: by name.
@@ -110,13 +59,13 @@ class Domain:
     answers: tuple[Answer, ...]
 
     @property
-    def without(self) -> str:
+    def left_out(self) -> str:
         """How many docs are in no metric of confidence, and why, in words; "" where there is none."""
         n = self.n_docs - self.reliability.n_docs
         if not n:
             return ""
         what = "1 question is" if n == 1 else f"{n:,} questions are"
-        return f"{what} left out below: an empty answer, or a label that can't be right, has no confidence to judge"
+        return f"{what} left out below: an empty answer, or one with an invalid label, can't be scored"
 
 
 @dataclass(frozen=True)
@@ -128,7 +77,7 @@ class Report:
         domains: everything first, where there are several.
         tasks: each task's metrics, by name; empty where there is one.
         vocabulary: where Full-ECE comes from; None without token distributions.
-        temperatures: the tokens at each temperature of the grid; empty where the run asked for none.
+        temperatures: the tokens at each temperature of the grid; empty where the run has none.
         examples: the worst confident errors.
         method: what a reader needs to believe the numbers or to get them again, heading and text.
         left_out: tasks that could not be read, and why.
@@ -148,6 +97,16 @@ class Report:
         """Docs in all."""
         return self.domains[0].n_docs
 
+    @property
+    def by_overconfidence(self) -> list[tuple[str, dict[str, Measured]]]:
+        """The tasks, the most overconfident first, those where it is undefined last."""
+
+        def key(item: tuple[str, dict[str, Measured]]) -> tuple[bool, float]:
+            value = item[1]["overconfidence"].value
+            return math.isnan(value), -value
+
+        return sorted(self.tasks.items(), key=key)
+
 
 def make_report(run: Run, *, redact: bool = False) -> Report:
     """Work out all that a report of a run shows.
@@ -162,17 +121,16 @@ def make_report(run: Run, *, redact: bool = False) -> Report:
     from tqdm import tqdm
 
     run = _with_answers(run)
-    names = domains_of(run)
-    work = tqdm(names.items(), desc="Domains", unit="domain", delay=2, leave=False)
-    domains = tuple(_domain(run, name, tasks) for name, tasks in work)
-    work = tqdm(run.tasks if len(run.tasks) > 1 else (), desc="Tasks", unit="task", delay=2, leave=False)
-    tasks = {task: run.metrics(task, names=OF_A_TASK, with_stderr=False) for task in work}
+    parts = tqdm(domains_of(run).items(), desc="Domains", unit="domain", delay=2, leave=False)
+    domains = tuple(_domain(run, name, tasks) for name, tasks in parts)
+    several = tqdm(run.tasks if len(run.tasks) > 1 else (), desc="Tasks", unit="task", delay=2, leave=False)
+    names = columns("report: each task")
     return Report(
         model=run.model,
         domains=domains,
-        tasks=tasks,
+        tasks={task: run.metrics(task, names=names, with_stderr=False) for task in several},
         vocabulary=None if math.isnan(domains[0].metrics["full_ece"].value) else run.vocabulary(),
-        temperatures=_at_temperatures(run),
+        temperatures=at_temperatures(run),
         examples=worst_errors(run, redact=redact),
         method=method(run, domains[0].tasks),
         left_out=run.left_out,
@@ -180,16 +138,15 @@ def make_report(run: Run, *, redact: bool = False) -> Report:
 
 
 def _with_answers(run: Run) -> Run:
-    """The run without the tasks of which no doc can be judged."""
-    without = {task: reason for task, docs in run.docs.items() if (reason := _why_not(docs))}
+    """The run without the tasks that have no scored answer."""
+    without = {task: reason for task, docs in run.docs.items() if (reason := _reason_without_answers(docs))}
     if len(without) == len(run.docs):
         raise UserError("; ".join(f"{task}: {reason}" for task, reason in without.items()))
     docs = {task: docs for task, docs in run.docs.items() if task not in without}
     return Run(run.configuration, docs, run.n_bins, {**run.left_out, **without})
 
 
-def _why_not(docs: TaskDocs) -> str:
-    """Say why no doc of a task can be judged; "" where one can."""
+def _reason_without_answers(docs: TaskDocs) -> str:
     if max(docs.correct, default=-1) < 0:  # texts of a corpus, or no sound label at all
         return NO_ANSWERS
     return "" if any(map(docs.has_confidence, docs.order.tolist())) else NO_CONFIDENCE
@@ -209,62 +166,22 @@ def domains_of(run: Run) -> dict[str, tuple[str, ...]]:
     domains = {**largest, **alone}
     if len(run.tasks) == 1:
         return domains
-    if len(domains) > MOST_DOMAINS:
-        return {EVERYTHING: run.tasks, **largest}
-    return {EVERYTHING: run.tasks, **domains}
+    return {EVERYTHING: run.tasks, **(largest if len(domains) > MOST_DOMAINS else domains)}
 
 
-def _domain(run: Run, name: str, tasks: tuple[str, ...]) -> Domain:
+def _domain(run: Run, name: str, tasks: Sequence[str]) -> Domain:
     confidence, correct = run.arrays("top_label", tasks)
-    n_docs = sum(len(run.docs[task]) for task in tasks)
-    metrics = run.metrics(tasks, names=REPORTED, with_stderr=False)
-    nulls = {metric: run.null(metric, tasks) for metric in WITH_NULL}
-    recalibrated = _recalibrated(run, tasks)
+    metrics = run.metrics(tasks, names=columns("all"), with_stderr=False)
+    nulls = {metric: run.null(metric, tasks) for metric in columns("report: compared with a calibrated model")}
+    after = recalibrated(run, tasks)
     return Domain(
         name=name,
-        tasks=tasks,
-        n_docs=n_docs,
+        tasks=tuple(tasks),
+        n_docs=sum(len(run.docs[task]) for task in tasks),
         metrics=metrics,
         nulls=nulls,
         reliability=prepare_reliability(confidence, correct, n_bins=run.n_bins),
         risk_coverage=prepare_risk_coverage(confidence, correct),
-        recalibrated=recalibrated,
-        answers=answers(metrics, nulls, confidence, recalibrated and recalibrated.changes),
+        recalibrated=after,
+        answers=answers(metrics, nulls, confidence, after and after.changes),
     )
-
-
-def _at_temperatures(run: Run) -> tuple[AtTemperature, ...]:
-    """Return what the grid of temperatures shows of all docs; nothing where not all have it (option temperatures)."""
-    first = next(iter(run.records), None)
-    if first is None or first.temperatures is None:
-        return ()
-    try:
-        grid = TokenGrid.of(run.records)
-    except ValueError:  # some have none, or another grid
-        return ()
-    curves = (grid.temperatures, grid.nll(), grid.full_ece(), grid.acc())
-    return tuple(AtTemperature(*map(float, row)) for row in zip(*curves, strict=True))
-
-
-def _recalibrated(run: Run, tasks: Sequence[str]) -> Recalibrated | None:
-    """Return what a map fitted on other folds does; None where it can't be fitted."""
-    try:
-        docs = run.recalibration_docs(tasks)
-    except ValueError:  # docs with choices, and docs without
-        return None
-    method = "temperature" if docs.confidence is None else "platt"
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        crossed = cross_fit(method, docs)
-    notes = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, RecalibrationWarning)))
-    if len(docs) - np.bincount(crossed.fold).max() < MIN_FIT_DOCS:
-        return None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # undefined values are shown as such
-        names = CHANGED if method == "temperature" else [name for name in CHANGED if name not in OF_ORDER]
-        changes = before_after(docs.forecasts, crossed.forecasts, names=names, n_bins=run.n_bins)
-    maps: list[Any] = [one for fold in crossed.maps.values() for one in fold.maps.values()]
-    temperatures = [one.temperature or math.nan for one in maps if isinstance(one, Temperature)]
-    temperature = float(np.mean(temperatures)) if temperatures else math.nan
-    after = prepare_reliability(crossed.forecasts.confidence, crossed.forecasts.correct, n_bins=run.n_bins)
-    return Recalibrated(method, temperature, tuple(changes), after, notes)

@@ -21,7 +21,7 @@ class Example:
         doc_id: its number; None for none.
         doc_hash: the harness's hash of it.
         confidence: of the answer.
-        prompt: end of what the model was asked; None where texts are left out.
+        prompt: end of the prompt; None where texts are left out.
         answer: what it answered, likewise.
         right: what would have been right, likewise.
     """

@@ -11,7 +11,7 @@ from lm_eval_calibration.results import Run
 
 def method(run: Run, tasks: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Return headings and texts; what the run does not say is left out."""
-    said = run.configuration
+    configuration = run.configuration
     rows = [
         ("Definitions", f"version {DEFINITION_VERSION} of lm-eval-calibration {__version__}"),
         ("Docs", f"{len(run):,} of {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'}"),
@@ -30,18 +30,24 @@ def method(run: Run, tasks: Sequence[str]) -> tuple[tuple[str, str], ...]:
         ("Nulls", "1,000 simulated sets of labels drawn from the model's own probabilities, seed 0"),
         (
             "Recalibration",
-            "one temperature (of generated answers: Platt scaling), 5 folds of docs by their hash, each judged by a "
-            "map of the others, seed 0",
+            "one temperature (of generated answers: Platt scaling), 5 folds of docs by their hash, each evaluated with "
+            "a map of the others, seed 0",
         ),
         ("Full-ECE", _vocabulary(run)),
         ("Model", run.model),
-        ("Settings", "; ".join(_settings(settings) for settings in said.settings)),
-        ("Examples in the prompt", _counted(str(said.num_fewshot[task]) for task in tasks if task in said.num_fewshot)),
-        ("Task versions", _counted(said.task_versions[task] for task in tasks if task in said.task_versions)),
-        ("Chat template", f"applied, SHA-256 {said.chat_template}" if said.chat_template else ""),
+        ("Settings", "; ".join(_settings(settings) for settings in configuration.settings)),
+        (
+            "Examples in the prompt",
+            _counted(str(configuration.num_fewshot[task]) for task in tasks if task in configuration.num_fewshot),
+        ),
+        (
+            "Task versions",
+            _counted(configuration.task_versions[task] for task in tasks if task in configuration.task_versions),
+        ),
+        ("Chat template", f"applied, SHA-256 {configuration.chat_template}" if configuration.chat_template else ""),
         ("How the numbers were obtained", "; ".join(f"{_plain(c)} ({n:,} docs)" for c, n in run.certificates[:6])),
         ("Packages", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
-        ("Run ended", ", ".join(said.dates)),
+        ("Run ended", ", ".join(configuration.dates)),
     ]
     return tuple((heading, text) for heading, text in rows if text)
 

@@ -1,4 +1,4 @@
-"""What a decision-maker wants to know of a domain: questions, and answers in words with figures and intervals."""
+"""What a decision-maker wants to know of a domain: questions, and answers in words with numbers and intervals."""
 
 import math
 from collections.abc import Sequence
@@ -8,10 +8,13 @@ import numpy as np
 
 from lm_eval_calibration.metrics import Null, too_few_to_tell
 from lm_eval_calibration.recalibration import Change
+from lm_eval_calibration.reports.numbers import count, interval, number, p_value, percent
 from lm_eval_calibration.reports.sentences import how_well_apart
 from lm_eval_calibration.results import Measured
 
 CONFIDENT = 0.9
+
+UNKNOWN = "Can't tell"
 
 Tone = Literal["good", "bad", ""]
 
@@ -39,96 +42,104 @@ def answers(
 
     Args:
         metrics: of the domain, by name.
-        nulls: of the same.
+        nulls: of the same metrics.
         confidence: [N] of its docs.
         changes: what recalibration does; None where there is none.
     """
     return (
         _gap(metrics["acc"], metrics["overconfidence"], float(np.mean(confidence))),
-        _apart(metrics["auroc"]),
-        _sure_and_wrong(metrics["confident_error_rate"], int(np.count_nonzero(np.asarray(confidence) >= CONFIDENT))),
-        _after(changes),
+        _discrimination(metrics["auroc"]),
+        _confident_errors(metrics["confident_error_rate"], int(np.count_nonzero(np.asarray(confidence) >= CONFIDENT))),
+        _recalibration(changes),
         _enough(nulls["ece"], len(confidence)),
     )
 
 
 def points(share: float) -> str:
-    """A share in points of a hundred, with a digit where it is small."""
+    """Return a share in points of a hundred, with a digit where it is small."""
     return f"{abs(share) * 100:.0f}" if abs(share) >= 0.095 else f"{abs(share) * 100:.1f}"
 
 
-def _gap(acc: Measured, gap: Measured, said: float) -> Answer:
-    question = "Is it as sure as it is right?"
-    figures = f"It says {said:.0%} on average and is right {acc.value:.0%} of the time [{acc.low:.0%}, {acc.high:.0%}]"
+def _gap(acc: Measured, gap: Measured, confidence: float) -> Answer:
+    question = "Is it right as often as it says?"
+    figures = f"It says {percent(confidence)} on average and is right {_percent(acc, ' of the time')}"
     if math.isnan(gap.low):
-        return Answer(question, "Can't be said", f"{figures}: {gap.reason}.", "")
-    between = f"the difference is {gap.value * 100:+.1f} points [{gap.low * 100:+.1f}, {gap.high * 100:+.1f}]"
+        return Answer(question, UNKNOWN, f"{figures}: {gap.reason}.", "")
+    difference = f"{gap.value * 100:+.1f} points {interval(gap.low * 100, gap.high * 100, '+.1f')}"
+    figures = f"{figures}; the difference is {difference}."
     if gap.low <= 0 <= gap.high:
-        return Answer(question, "On average no clear difference", f"{figures}; {between}.", "")
+        return Answer(question, "No clear difference on average", figures, "")
     kind = "Overconfident" if gap.value > 0 else "Underconfident"
-    return Answer(question, f"{kind} by {points(gap.value)} points", f"{figures}; {between}.", "bad")
+    return Answer(question, f"{kind} by {points(gap.value)} points", figures, "bad")
 
 
-def _apart(auroc: Measured) -> Answer:
+def _discrimination(auroc: Measured) -> Answer:
     question = "Can it tell its right answers from its wrong ones?"
     if math.isnan(auroc.value):
-        return Answer(question, "Can't be said", f"{auroc.reason}.", "")
+        return Answer(question, UNKNOWN, f"{auroc.reason}.", "")
     words = how_well_apart(auroc.value, auroc.low)
     figures = (
-        f"Of a right and a wrong answer it is surer of the right one {auroc.value:.0%} of the time "
-        f"[{auroc.low:.0%}, {auroc.high:.0%}]; a coin toss is 50% (AUROC)."
+        f"Of a right and a wrong answer it is surer of the right one {_percent(auroc, ' of the time')}; "
+        "a coin toss is 50% (AUROC)."
     )
     return Answer(question, words[0].upper() + words[1:], figures, "good" if auroc.low >= 0.7 else "")
 
 
-def _sure_and_wrong(rate: Measured, n_confident: int) -> Answer:
+def _confident_errors(rate: Measured, n_confident: int) -> Answer:
     question = "How often is it wrong when it is at least 90% sure?"
     if math.isnan(rate.value):
-        return Answer(
-            question, "It never is that sure", f"None of {rate.n_docs:,} answers has a confidence of 90%.", ""
-        )
+        none = f"None of the {count(rate.n_docs)} answers has a confidence of at least 90%."
+        return Answer(question, "It is never that sure", none, "")
+    between = "" if math.isnan(rate.low) else f"{interval(rate.low, rate.high, '.0%')}: "
     figures = (
-        f"[{rate.low:.0%}, {rate.high:.0%}], of the {n_confident:,} answers of {rate.n_docs:,} that it is so sure of; "
-        "no more than 10% would be as it says."
+        f"{between}{count(n_confident)} of {count(rate.n_docs)} answers {'has' if n_confident == 1 else 'have'} a "
+        "confidence of at least 90%; of these, a calibrated model would get at most 10% wrong."
     )
     tone: Tone = "bad" if rate.low > 0.1 else "good" if rate.high <= 0.1 else ""
-    return Answer(question, f"{rate.value:.0%} of the time", figures, tone)
+    return Answer(question, f"{percent(rate.value)} of the time", figures, tone)
 
 
-def _after(changes: Sequence[Change] | None) -> Answer:
+def _recalibration(changes: Sequence[Change] | None) -> Answer:
     question = "Would it be better after recalibration?"
     if changes is None:
-        why = "That needs enough questions to fit on others, all with choices or all without."
-        return Answer(question, "Not tried", why, "")
+        reason = "That needs enough questions to fit on others, all with choices or all without."
+        return Answer(question, "Not tried", reason, "")
     of = {change.name: change for change in changes}
-    how, proper, name = (
-        ("One temperature", of["nll"], "log loss")
-        if "nll" in of
-        else ("Platt scaling", of["brier_top_label"], "squared error")
-    )
+    if "nll" in of:
+        how, proper, name = "One temperature", of["nll"], "log loss"
+    else:
+        how, proper, name = "Platt scaling", of["brier_top_label"], "squared error"
     ece = of["ece"]
-    figures = (
-        f"{how}, judged on docs it was not fitted on: calibration error {ece.before:.3f} → {ece.after:.3f} "
-        f"(change [{ece.low:+.3f}, {ece.high:+.3f}]), {name} {proper.before:.3f} → {proper.after:.3f} "
-        f"(change [{proper.low:+.3f}, {proper.high:+.3f}])."
-    )
+    figures = f"{how}, evaluated on docs it was not fitted on: {_change('calibration error', ece)}, "
+    figures += f"{_change(name, proper)}."
     if "worse" in (ece.verdict, proper.verdict):
         return Answer(question, "No, it would be worse", figures, "bad")
     if "better" in (ece.verdict, proper.verdict):
         return Answer(question, "Yes", figures, "good")
-    return Answer(question, "Not shown", figures, "")
+    return Answer(question, "No clear improvement", figures, "")
 
 
 def _enough(null: Null | None, n_docs: int) -> Answer:
     question = "Are there enough questions to say so?"
     if null is None or math.isnan(null.p_value):
-        return Answer(question, "Can't be said", f"The calibration error of {n_docs:,} docs has no null.", "")
+        nothing = f"What a calibrated model would show on these {count(n_docs)} docs is undefined."
+        return Answer(question, UNKNOWN, nothing, "")
     noise = (
-        f"The calibration error is {null.value:.3f}; a perfectly calibrated model would show {null.mean:.3f} on "
-        f"average and up to {null.upper:.3f} on these {n_docs:,} docs (p = {null.p_value:.2g})."
+        f"The calibration error is {number(null.value, 3)}; a perfectly calibrated model would show "
+        f"{number(null.mean, 3)} on average and up to {number(null.upper, 3)} on these {count(n_docs)} docs "
+        f"(p = {p_value(null.p_value)})."
     )
     if too_few_to_tell("ece", null, n_docs) is None:
         return Answer(question, "Yes", noise, "good")
     if null.p_value < 0.05:
-        return Answer(question, "To say that it is off, but not by how much", noise, "")
+        return Answer(question, "Enough to say that it is miscalibrated, but not by how much", noise, "")
     return Answer(question, "No: this could be chance", noise, "bad")
+
+
+def _percent(found: Measured, unit: str) -> str:
+    return f"{percent(found.value)}{unit} {interval(found.low, found.high, '.0%')}"
+
+
+def _change(name: str, change: Change) -> str:
+    values = f"{number(change.before, 3)} → {number(change.after, 3)}"
+    return f"{name} {values} (change {interval(change.low, change.high, '+.3f')})"

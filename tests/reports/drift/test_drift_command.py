@@ -63,7 +63,7 @@ def test_a_tolerance_wide_enough_lets_it_pass(base: Path) -> None:
 def test_other_docs_are_compared_unpaired(base: Path) -> None:
     done = drift(base, write_run(Path("new"), tasks=TASKS, docs=5), "--metrics", "ece")
     assert done.exit_code == 0, done.output
-    assert "anatomy_calibration: the runs have other docs, so they are compared unpaired" in done.stdout
+    assert "anatomy_calibration: the runs have different docs, so they are compared unpaired" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_numbers_obtained_otherwise_are_flagged(base: Path) -> None:
     new = write_run(Path("new"), tasks=TASKS, seed=1, certificate=certificate | {"shared_prefixes": True})
     notes = json.loads(drift(base, new, "--format", "json").stdout)["notes"]
     for said in ("backend: HFLM against LocalCompletionsAPI", "distributions:  against top_k", "k:  against 20"):
-        assert f"not the same in both runs: {said}" in notes
-    assert {"dtype", "shared_prefixes"} <= {note.split(": ")[1] for note in notes if note.startswith("not the same")}
+        assert f"different in the two runs: {said}" in notes
+    assert {"dtype", "shared_prefixes"} <= {note.split(": ")[1] for note in notes if note.startswith("different")}
 
 
 def test_what_is_not_comparable_is_an_error_for_ci(base: Path) -> None:

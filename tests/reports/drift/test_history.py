@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.plots.history import describe_history
 from lm_eval_calibration.reports.drift.history import Entry, append, read_history
-from lm_eval_calibration.reports.drift.picture import describe, prepare_history
+from lm_eval_calibration.reports.drift.picture import prepare_history
 
 VALUES = {"all": {"ece": [0.1, 0.05, 0.2], "auroc": [None, None, None]}, "t": {"ece": [0.3, 0.2, 0.4]}}
 ENTRY = Entry("a1", "2026-01-31T10:00:00", "org/model", 10, VALUES, {"all": 3, "t": 2})
@@ -28,7 +29,7 @@ def test_runs_are_appended_and_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ('{"version": 1, "run"', "its last line is not whole"),
+        ('{"version": 1, "run"', "its last line was cut short"),
         ("hello\n", "line 1: no line of a history"),
         ("[]\n", "line 1: no line of a history: it is no object"),
         ('{"version": 9}\n', "line 1: no line of a history: version 9"),
@@ -58,4 +59,4 @@ def test_the_picture_shows_the_pooled_docs_in_order_of_time() -> None:
     (panel,) = prepare_history([later, ENTRY])  # auroc is undefined throughout
     assert (panel.metric, panel.values, panel.lows) == ("ece", (0.1, 0.2), (0.05, 0.1))
     assert panel.drifted == (False, True)
-    assert describe([panel]) == "2 runs over time: ece from 0.1000 to 0.2000; 1 metrics had drifted in some run"
+    assert describe_history([panel]) == "2 runs over time: ece from 0.1000 to 0.2000; 1 metrics had drifted in some run"

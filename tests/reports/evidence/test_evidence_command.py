@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.cli import app
+from lm_eval_calibration.reports.columns import columns
 from lm_eval_calibration.reports.evidence.statement import NO_CLAIM, canonical, digest, make_statement
-from lm_eval_calibration.results import REPORTED, load_run
+from lm_eval_calibration.results import load_run
 
 TEXT = "zyzzyva quokka brobdingnagian"
 
@@ -39,7 +40,7 @@ def test_the_statement_holds_what_was_measured(run: Path) -> None:
     (task,) = content["measured_on"]
     assert (task["task"], task["version"], task["docs"], task["split"]) == ("anatomy_calibration", "1.0", 60, "test")
     values = {value["metric"]: value for value in content["values"]}
-    assert set(values) == set(REPORTED)
+    assert set(values) == set(columns("all"))
     arrays = load_run(run).arrays("top_label")
     assert values["ece"]["value"] == pytest.approx(metrics.ece(*arrays), abs=1e-12)
     assert values["ece"]["interval"] == pytest.approx(metrics.ece_interval(*arrays), abs=1e-12)
@@ -59,14 +60,14 @@ def test_it_is_verified_and_a_changed_figure_is_not(run: Path) -> None:
     assert evidence(run).exit_code == 0
     done = evidence("--verify", "evidence.json", run)
     assert done.exit_code == 0, done.output
-    assert "2 files are the ones it was made of" in done.stdout
+    assert "2 files are those it was made from" in done.stdout
     path = Path("evidence.json")
     data = json.loads(path.read_text(encoding="utf-8"))
     data["content"]["values"][0]["value"] += 1e-9
     path.write_text(json.dumps(data), encoding="utf-8")
     done = evidence("--verify", path)
     assert done.exit_code == 2
-    assert "error: evidence.json: its content was changed: it has sha256" in done.stderr
+    assert "error: evidence.json: its content was changed and now has sha256" in done.stderr
 
 
 def test_other_files_are_told(run: Path) -> None:
@@ -74,7 +75,7 @@ def test_other_files_are_told(run: Path) -> None:
     other = write_run(Path("other"), tasks={"anatomy_calibration": 60}, seed=1)
     done = evidence("--verify", "evidence.json", other)
     assert done.exit_code == 2
-    assert "error: evidence.json: other does not hold the files it was made of: results_2026-01-31" in done.stderr
+    assert "error: evidence.json: other does not hold the files it was made from: results_2026-01-31" in done.stderr
 
 
 def test_the_same_run_at_the_same_time_is_the_same_statement(run: Path) -> None:

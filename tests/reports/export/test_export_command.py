@@ -13,9 +13,10 @@ from typer.testing import CliRunner
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.cli import app
-from lm_eval_calibration.reports.export import values
+from lm_eval_calibration.reports import values
+from lm_eval_calibration.reports.columns import columns
 from lm_eval_calibration.reports.export.command import FORMATS
-from lm_eval_calibration.results import REPORTED, load_run
+from lm_eval_calibration.results import load_run
 
 TASKS = {"anatomy_calibration": 40, "virology_calibration": 20}
 
@@ -56,7 +57,7 @@ def test_a_model_card_is_what_the_hub_library_reads(run: Path) -> None:
     data = ModelCard(done.stdout).data
     assert data.model_name == "org/other"
     found = {(r.dataset_name, r.metric_type): r for r in data.eval_results}
-    assert len(found) == len(data.eval_results) == 3 * len(REPORTED)
+    assert len(found) == len(data.eval_results) == 3 * len(columns("all"))
     conf, correct = load_run(run).arrays("top_label", "anatomy_calibration")
     ece = found["anatomy_calibration", "ece"]
     assert ece.metric_value == pytest.approx(metrics.ece(conf, correct), abs=1e-6)
@@ -74,7 +75,7 @@ def test_merging_keeps_the_card_and_replaces_what_it_wrote_before(
 ) -> None:
     from huggingface_hub import ModelCard
 
-    monkeypatch.setattr(values, "REPORTED", ("acc", "ece"))
+    monkeypatch.setattr(values, "columns", lambda table: ("acc", "ece"))
     run = write_run(tmp_path / "zero", tasks=TASKS, groups={"medicine": list(TASKS)})
     readme = tmp_path / "README.md"
     readme.write_text(CARD, encoding="utf-8")
@@ -95,7 +96,7 @@ def test_merging_keeps_the_card_and_replaces_what_it_wrote_before(
 
 def test_csv_has_value_interval_and_null(run: Path) -> None:
     lines = list(csv.DictReader(io.StringIO(export(run, "--format", "csv").stdout)))
-    assert len(lines) == 3 * len(REPORTED)
+    assert len(lines) == 3 * len(columns("all"))
     ece = next(line for line in lines if (line["task"], line["metric"]) == ("medicine", "ece"))
     loaded = load_run(run)
     null = metrics.ece_null(*loaded.arrays("top_label"))
@@ -108,7 +109,7 @@ def test_every_eval_ever_has_what_its_schema_requires(run: Path) -> None:
     data = json.loads(export(run, "--format", "every-eval-ever").stdout)
     assert set(data) >= {"schema_version", "evaluation_id", "retrieved_timestamp", "source_metadata", "model_info"}
     names = {result["metric_config"]["metric_name"] for result in data["evaluation_results"]}
-    assert names == set(REPORTED) - {"overconfidence"}
+    assert names == set(columns("all")) - {"overconfidence"}
     for result in data["evaluation_results"]:
         config, score = result["metric_config"], result["score_details"]["score"]
         low, high = (float(config[end]) for end in ("min_score", "max_score"))

@@ -17,7 +17,7 @@ from lm_eval.loggers.trackio_logger import TrackioLogger
 from lm_eval.models.huggingface import HFLM
 from tiny import make_gpt2, make_tokenizer, run_tasks
 from lm_eval_calibration.demo.quiz import quiz_group
-from lm_eval_calibration.plots.style import drawing, to_png
+from lm_eval_calibration.plots.style import save, styled_figure
 
 tokenizer = make_tokenizer()
 lm = HFLM(pretrained=make_gpt2(tokenizer), tokenizer=tokenizer, backend="causal", device="cpu", batch_size=8)
@@ -30,9 +30,9 @@ logger.log_eval_samples(samples)
 
 import trackio
 
-with drawing() as (figure, (axes,)), open("picture.png", "wb") as file:
+with styled_figure() as (figure, (axes,)), open("picture.png", "wb") as file:
     axes.plot([0, 1], [0, 1])
-    file.write(to_png(figure))
+    file.write(save(figure, "png", label=""))
 trackio.log({"trade-off": trackio.Image("picture.png")})
 logger.finish()
 """

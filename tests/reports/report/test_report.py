@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from lm_eval_calibration import load_run, metrics
 from lm_eval_calibration.cli import app
 from lm_eval_calibration.plots import VocabularyCounter, prepare_reliability, prepare_risk_coverage
-from lm_eval_calibration.reports.report.content import EVERYTHING, Report, domains_of, make_report
+from lm_eval_calibration.reports.names import EVERYTHING
+from lm_eval_calibration.reports.report.content import Report, domains_of, make_report
 from lm_eval_calibration.reports.report.formats import FORMATS
 from lm_eval_calibration.reports.report.verdicts import answers
 from lm_eval_calibration.reports.sentences import how_well_apart
@@ -147,16 +148,16 @@ def said(**changed: Measured) -> dict[str, Any]:
 
 
 def test_words_follow_the_figures() -> None:
-    sure = said()["Is it as sure as it is right?"]
+    sure = said()["Is it right as often as it says?"]
     assert (sure.short, sure.tone) == ("Overconfident by 20 points", "bad")
     assert "says 80% on average and is right 60% of the time [50%, 70%]" in sure.figures
     assert "+20.0 points [+10.0, +30.0]" in sure.figures
-    under = said(overconfidence=measured(-0.052, -0.1, -0.01))["Is it as sure as it is right?"]
+    under = said(overconfidence=measured(-0.052, -0.1, -0.01))["Is it right as often as it says?"]
     assert under.short == "Underconfident by 5.2 points"
-    unclear = said(overconfidence=measured(0.05, -0.01, 0.1))["Is it as sure as it is right?"]
-    assert (unclear.short, unclear.tone) == ("On average no clear difference", "")
+    unclear = said(overconfidence=measured(0.05, -0.01, 0.1))["Is it right as often as it says?"]
+    assert (unclear.short, unclear.tone) == ("No clear difference on average", "")
     wrong = "How often is it wrong when it is at least 90% sure?"
-    assert said()[wrong].short == "It never is that sure"
+    assert said()[wrong].short == "It is never that sure"
     assert said(confident_error_rate=measured(0.2, 0.15, 0.3))[wrong].tone == "bad"
     assert said(confident_error_rate=measured(0.02, 0.01, 0.05))[wrong].tone == "good"
     assert said(confident_error_rate=measured(0.1, 0.05, 0.2))[wrong].short == "10% of the time"
@@ -173,10 +174,12 @@ def test_words_follow_the_figures() -> None:
         "only weakly",
     ]
     assert words[4] == "hardly tells them apart"
-    assert how_well_apart(0.7, 0.5) == "not shown to tell right answers from wrong ones"
+    assert how_well_apart(0.7, 0.5) == "no evidence that it tells right answers from wrong ones"
 
 
-@pytest.mark.parametrize(("p_value", "mean", "short"), [(0.3, 0.15, "No: this"), (0.01, 0.15, "To say that it is off")])
+@pytest.mark.parametrize(
+    ("p_value", "mean", "short"), [(0.3, 0.15, "No: this"), (0.01, 0.15, "Enough to say that it is miscal")]
+)
 def test_too_few_docs_are_said_to_be_too_few(p_value: float, mean: float, short: str) -> None:
     null = metrics.Null(0.2, mean, 0.3, p_value)
     found = {name: measured(0.5, 0.4, 0.6) for name in ("acc", "overconfidence", "auroc", "confident_error_rate")}
@@ -278,8 +281,11 @@ def test_nothing_is_written_where_something_is_wrong(folder: Path, tmp_path: Pat
     for arguments, message in (
         ((broken, "--output", output), f"samples_law_{TIME}.jsonl, line 5: not JSON, cut short"),
         ((tmp_path / "none", "--output", output), "does not exist"),
-        ((folder, "--output", tmp_path / "report.pdf"), "its suffix is none of html, md, json, png, svg"),
-        ((folder, "--output", output, "--format", "pdf"), "error: --format pdf is none of html, md, json, png, svg"),
+        (
+            (folder, "--output", tmp_path / "report.pdf"),
+            "no format is known by its suffix; there are html, md, json, png, svg",
+        ),
+        ((folder, "--output", output, "--format", "pdf"), "error: no format 'pdf'; there are html, md, json, png, svg"),
     ):
         done = run_command(*arguments)
         assert done.exit_code == 2
@@ -352,7 +358,7 @@ def test_generated_answers_are_recalibrated_by_platt_scaling(tmp_path: Path) -> 
     assert after.reliability.n_docs == 117
     assert after.reliability.ece == pytest.approx(after.change("ece").after, abs=1e-12)
     assert after.change("ece").verdict == after.change("brier_top_label").verdict == "better"
-    assert "Platt scaling, judged on docs it was not fitted on" in report.domains[0].answers[3].figures
+    assert "Platt scaling, evaluated on docs it was not fitted on" in report.domains[0].answers[3].figures
     page, data = FORMATS["html"](report), json.loads(FORMATS["json"](report))
     assert "Platt scaling maps the confidence" in page
     for form in ("html", "md"):

@@ -1,10 +1,11 @@
-"""Every metric of every group and task of a run, with all that belongs beside it."""
+"""Every metric of every group and task of a run, with all that belongs beside it, as export and evidence write it."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
 
 from lm_eval_calibration.metrics import Null
-from lm_eval_calibration.results import REPORTED, Measured, Run
+from lm_eval_calibration.reports.columns import ACC, columns
+from lm_eval_calibration.results import Measured, Run
 from lm_eval_calibration.results.scopes import scopes
 
 
@@ -27,13 +28,13 @@ class Value(NamedTuple):
 
 
 def values(run: Run, *, nulls: bool = True) -> Iterator[Value]:
-    """Yield the reported metrics of each group and task.
+    """Yield all metrics of each group and task.
 
     Args:
         run: the run.
         nulls: whether to simulate what a calibrated model would show, which takes most of the time.
     """
     for scope, tasks in scopes(run).items():
-        for metric, measured in run.metrics(tasks, names=REPORTED).items():
-            null = None if metric == "acc" or not nulls else run.null(metric, tasks)
+        for metric, measured in run.metrics(tasks, names=columns("all")).items():
+            null = None if metric == ACC or not nulls else run.null(metric, tasks)
             yield Value(scope, tasks, metric, measured, null)

@@ -1,0 +1,74 @@
+"""Numbers as text: every value, interval and p-value that people read is written here, undefined ones too."""
+
+import json
+import math
+from typing import Any
+
+NOTHING = "–"
+"""Stands for a number that is undefined or does not apply."""
+
+
+def number(value: float, digits: int = 4, undefined: str = NOTHING) -> str:
+    """Return 0.1234."""
+    return undefined if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def signed(value: float, digits: int = 4) -> str:
+    """Return +0.1234, as differences are written."""
+    return NOTHING if math.isnan(value) else f"{value:+.{digits}f}"
+
+
+def bounds(low: float, high: float, digits: int = 4) -> str:
+    """Return "0.1000 to 0.2000", as in a column of intervals."""
+    return f"{number(low, digits)} to {number(high, digits)}"
+
+
+def interval(low: float, high: float, spec: str = ".4f") -> str:
+    """Return "[0.1000, 0.2000]", as beside a value."""
+    return f"[{low:{spec}}, {high:{spec}}]"
+
+
+def estimate(found: Any, digits: int = 4, interval_digits: int | None = None) -> str:
+    """Return "0.1234 [0.1000, 0.2000]" of anything with ``value``, ``low`` and ``high``.
+
+    Without the interval where that is undefined, and "undefined" where the value is.
+    """
+    if math.isnan(found.value):
+        return "undefined"
+    text = number(found.value, digits)
+    spec = f".{digits if interval_digits is None else interval_digits}f"
+    return text if math.isnan(found.low) else f"{text} {interval(found.low, found.high, spec)}"
+
+
+def p_value(p: float, spec: str = ".2g") -> str:
+    """Return a p-value; with a fixed number of digits, one below 0.0001 says no more than that."""
+    return "< 0.0001" if spec.endswith("f") and p < 1e-4 else f"{p:{spec}}"
+
+
+def percent(share: float, digits: int = 0) -> str:
+    """Return a share as "12%"."""
+    return f"{share:.{digits}%}"
+
+
+def count(n: int) -> str:
+    """Return 12,345."""
+    return f"{n:,}"
+
+
+def short_count(n: int) -> str:
+    """Return a count in the width of a bar: 12.3k."""
+    return str(n) if n < 1000 else f"{n / 1000:.3g}k"
+
+
+def finite(data: Any) -> Any:
+    """Return JSON-ready data: tuples as lists, null for what is no finite number."""
+    if isinstance(data, dict):
+        return {key: finite(value) for key, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [finite(value) for value in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def json_text(data: Any) -> str:
+    """Return data as the JSON that every command writes: undefined numbers are null."""
+    return json.dumps(finite(data), indent=1, ensure_ascii=False, allow_nan=False) + "\n"

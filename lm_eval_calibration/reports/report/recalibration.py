@@ -1,0 +1,100 @@
+"""What recalibration would do: a cross-fitted map, and the tokens at other temperatures."""
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lm_eval_calibration.plots import Reliability, prepare_reliability
+from lm_eval_calibration.recalibration import (
+    Change,
+    RecalibrationWarning,
+    Temperature,
+    TokenGrid,
+    before_after,
+    cross_fit,
+)
+from lm_eval_calibration.recalibration.by_group import MIN_FIT_DOCS
+from lm_eval_calibration.reports.columns import columns
+from lm_eval_calibration.results import Run
+
+RANKING = ("auroc",)
+"""Metrics of order alone. One rising map leaves them as they are; that each fold has its own map does not, and says
+nothing of recalibration."""
+
+
+class Recalibrated(NamedTuple):
+    """What a map that was fitted on other docs does.
+
+    Attributes:
+        method: ``temperature`` where docs have choices; ``platt`` for generated answers.
+        temperature: mean of the folds'; above 1 where the model was too sure; nan for Platt scaling.
+        changes: metrics before and after.
+        reliability: the diagram after.
+        notes: what the fit has to say, as where the best temperature lies beyond all bounds.
+    """
+
+    method: str
+    temperature: float
+    changes: tuple[Change, ...]
+    reliability: Reliability
+    notes: tuple[str, ...] = ()
+
+    def change(self, name: str) -> Change:
+        """Return the change of a metric."""
+        return next(change for change in self.changes if change.name == name)
+
+
+class AtTemperature(NamedTuple):
+    """What the tokens of the gold answers show when every next-token distribution is taken at one temperature.
+
+    Attributes:
+        temperature: T; 1 is the model as it is.
+        nll: mean negative log-likelihood of a gold token, in nats.
+        full_ece: at T. It falls to 0 where no entry is left above 1/n_bins, so it is no guide to T by itself.
+        acc: accuracy at T; choices of several tokens can change their order.
+    """
+
+    temperature: float
+    nll: float
+    full_ece: float
+    acc: float
+
+
+def recalibrated(run: Run, tasks: Sequence[str]) -> Recalibrated | None:
+    """Return what a map fitted on other folds does; None where it can't be fitted."""
+    try:
+        docs = run.recalibration_docs(tasks)
+    except ValueError:  # docs with choices, and docs without
+        return None
+    method = "temperature" if docs.confidence is None else "platt"
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        crossed = cross_fit(method, docs)
+    notes = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, RecalibrationWarning)))
+    if len(docs) - np.bincount(crossed.fold).max() < MIN_FIT_DOCS:
+        return None
+    names = [name for name in columns("report: recalibration") if method == "temperature" or name not in RANKING]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # undefined values are shown as such
+        changes = before_after(docs.forecasts, crossed.forecasts, names=names, n_bins=run.n_bins)
+    maps: list[Any] = [one for fold in crossed.maps.values() for one in fold.maps.values()]
+    temperatures = [one.temperature or math.nan for one in maps if isinstance(one, Temperature)]
+    temperature = float(np.mean(temperatures)) if temperatures else math.nan
+    after = prepare_reliability(crossed.forecasts.confidence, crossed.forecasts.correct, n_bins=run.n_bins)
+    return Recalibrated(method, temperature, tuple(changes), after, notes)
+
+
+def at_temperatures(run: Run) -> tuple[AtTemperature, ...]:
+    """Return what the grid of temperatures shows of all docs; nothing where not all have it (option temperatures)."""
+    first = next(iter(run.records), None)
+    if first is None or first.temperatures is None:
+        return ()
+    try:
+        grid = TokenGrid.of(run.records)
+    except ValueError:  # some have none, or another grid
+        return ()
+    curves = (grid.temperatures, grid.nll(), grid.full_ece(), grid.acc())
+    return tuple(AtTemperature(*map(float, row)) for row in zip(*curves, strict=True))

@@ -1,0 +1,46 @@
+"""Several runs of one command: given as PATH or NAME=PATH, with the tasks that they have in common."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.results import Run
+
+
+def name_and_path(text: str) -> tuple[str, Path]:
+    """Return the name and the path of NAME=PATH; of PATH, the name is "" (a folder's own name may have an =)."""
+    name, equals, path = text.partition("=")
+    return ("", Path(text)) if not equals or not name or Path(text).exists() else (name, Path(path))
+
+
+def by_name(names: Sequence[str], runs: Sequence[Run]) -> dict[str, Run]:
+    """Return runs by their names.
+
+    Raises:
+        UserError: two of them have the same name.
+    """
+    if len(set(names)) < len(names):
+        raise UserError(f"two runs have the same name ({', '.join(names)}): give others as NAME=PATH")
+    return dict(zip(names, runs, strict=True))
+
+
+def common_tasks(runs: Mapping[str, Run]) -> list[str]:
+    """Return the tasks that all runs (by name) have.
+
+    Raises:
+        UserError: there are none.
+    """
+    common = [task for task in next(iter(runs.values())).tasks if all(task in run.tasks for run in runs.values())]
+    if not common:
+        listed = "; ".join(f"{name} has {', '.join(run.tasks)}" for name, run in runs.items())
+        raise UserError(f"the runs have no task in common: {listed}")
+    return common
+
+
+def has_distributions(run: Run) -> bool:
+    """Return whether every task of the run has token distributions, which ``full_ece`` needs."""
+    try:
+        run.arrays("full_vocabulary")
+    except ValueError:
+        return False
+    return True
