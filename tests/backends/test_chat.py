@@ -1,6 +1,7 @@
 """Choices read from the first token of a chat server's answer."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,8 @@ pytest.importorskip("aiohttp", reason="servers need `pip install 'lm-eval[api]'`
 from lm_eval.models.openai_completions import LocalChatCompletion
 
 scoring.install()
+
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 pytestmark = pytest.mark.usefixtures("no_waits")
 
@@ -100,7 +103,7 @@ def ask(lm: Any, requests: list[Instance]) -> list[TokenScores]:
     return found
 
 
-@pytest.mark.parametrize(("concurrent", "drawn"), [(1, None), (4, 7)])
+@pytest.mark.parametrize(("concurrent", "drawn"), [slow(1, None), (4, 7)])
 def test_a_server_s_first_token(gpt2_lm: Any, concurrent: int, drawn: int | None) -> None:
     behaviour = Behaviour(drawn=drawn)
     with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, behaviour) as url:
@@ -139,7 +142,7 @@ def test_a_server_may_accept_fewer(gpt2_lm: Any) -> None:
     assert len(behaviour.received) == 3
 
 
-@pytest.mark.parametrize("concurrent", [1, 2])
+@pytest.mark.parametrize("concurrent", [slow(1), 2])
 def test_faults_are_tried_again(gpt2_lm: Any, concurrent: int) -> None:
     with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Behaviour()) as url:
         lm = chat(url, num_concurrent=concurrent)
@@ -152,7 +155,7 @@ def test_faults_are_tried_again(gpt2_lm: Any, concurrent: int) -> None:
     assert not behaviour.faults
 
 
-@pytest.mark.parametrize("fault", ["few", "nan", "none"])
+@pytest.mark.parametrize("fault", ["few", slow("nan"), slow("none")])
 def test_a_lasting_fault_is_an_error(gpt2_lm: Any, fault: str) -> None:
     with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Behaviour(faults=[fault] * 9)) as url:
         lm = chat(url)

@@ -1,3 +1,4 @@
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,8 @@ pytest.importorskip("aiohttp", reason="servers need `pip install 'lm-eval[api]'`
 from lm_eval.models.openai_completions import LocalCompletionsAPI
 
 scoring.install()
+
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 pytestmark = pytest.mark.usefixtures("no_waits")
 
@@ -46,7 +49,7 @@ def ask(
     return getattr(lm, scoring.SCORING_REQUEST_TYPE)(requests or make_requests())
 
 
-@pytest.mark.parametrize("concurrent", [1, 4])
+@pytest.mark.parametrize("concurrent", [slow(1), 4])
 def test_a_server_gives_what_the_model_gives(gpt2_lm: Any, tokenizer_path: str, concurrent: int) -> None:
     expected = getattr(gpt2_lm, scoring.SCORING_REQUEST_TYPE)(make_requests())
     with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Behaviour()) as url:
@@ -62,7 +65,7 @@ def test_a_server_gives_what_the_model_gives(gpt2_lm: Any, tokenizer_path: str, 
     assert all(a.certificate["distributions"] == "top_k" and a.certificate["k"] == 20 for a in found)
 
 
-@pytest.mark.parametrize(("most", "ids", "granted"), [(20, False, 20), (5, None, 5), (1, None, 1)])
+@pytest.mark.parametrize(("most", "ids", "granted"), [slow(20, False, 20), (5, None, 5), slow(1, None, 1)])
 def test_a_server_may_accept_less(gpt2_lm: Any, tokenizer_path: str, most: int, ids: bool | None, granted: int) -> None:
     behaviour = Behaviour(most=most, ids=ids)
     with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, behaviour) as url:
@@ -77,7 +80,7 @@ def test_a_server_may_accept_less(gpt2_lm: Any, tokenizer_path: str, most: int, 
             assert np.sort(all_of_them)[:n_missing].max(initial=0) <= ours.complete_from
 
 
-@pytest.mark.parametrize("concurrent", [1, 2])
+@pytest.mark.parametrize("concurrent", [1, slow(2)])
 def test_faults_are_tried_again_and_give_no_wrong_number(gpt2_lm: Any, tokenizer_path: str, concurrent: int) -> None:
     with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Behaviour()) as url:
         expected = ask(url, tokenizer_path)
@@ -100,10 +103,10 @@ def test_a_request_that_takes_too_long_is_sent_again(gpt2_lm: Any, tokenizer_pat
 @pytest.mark.parametrize(
     ("fault", "concurrent", "said"),
     [
-        ("few", 2, "log-probabilities"),
+        slow("few", 2, "log-probabilities"),
         ("nan", 2, "log-probability of token .* is nan"),
-        ("nan", 1, "log-probability of token .* is nan"),
-        ("none", 2, "no log-probabilities of the prompt"),
+        slow("nan", 1, "log-probability of token .* is nan"),
+        slow("none", 2, "no log-probabilities of the prompt"),
     ],
 )
 def test_a_lasting_fault_is_an_error(gpt2_lm: Any, tokenizer_path: str, fault: str, concurrent: int, said: str) -> None:

@@ -61,8 +61,8 @@ SHARING: dict[str, Callable[[], Any]] = {
     "GPT-NeoX": lambda: build(config("GPTNeoXConfig", **SIZE, **LENGTH)),
     "padding rows in the vocabulary": lambda: make_gpt2(range(258), vocab_size=320),
 }
-QUICK = ("GPT-2", "Llama, grouped queries", "Gemma 3")
-"""For while one edits: absolute positions, rotary ones, sliding windows."""
+QUICK = ("Llama, grouped queries", "Gemma 3")
+"""For while one edits: grouped queries, sliding windows."""
 
 slow = partial(pytest.param, marks=pytest.mark.slow)
 
@@ -161,6 +161,7 @@ def test_what_the_trial_reads_is_counted(most: int, byte_tokenizer: Any) -> None
     assert sum(read) - for_answers == packed.trial_tokens(plan) > 0
 
 
+@pytest.mark.slow
 def test_an_encoder_decoder_shares_nothing(byte_tokenizer: Any) -> None:
     lm = load(make_t5(byte_tokenizer), byte_tokenizer, backend="seq2seq", max_length=256)
     requests = few_shot_requests()
@@ -235,8 +236,8 @@ def _deaf(model: Any) -> Any:
     ("make", "dtype"),
     [
         (lambda: _deaf(SHARING["Llama, grouped queries"]()), torch.float32),
-        (lambda: _deaf(SHARING["GPT-2"]()), torch.float32),
-        (lambda: _deaf(SHARING["Llama, grouped queries"]()), torch.bfloat16),
+        slow(lambda: _deaf(SHARING["GPT-2"]()), torch.float32),
+        slow(lambda: _deaf(SHARING["Llama, grouped queries"]()), torch.bfloat16),
     ],
 )
 def test_the_trial_catches_a_model_that_ignores_the_mask(
@@ -270,7 +271,7 @@ def test_the_trial_catches_a_window_of_another_size(
     assert shared(ours) == {False}
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, slow(torch.float16)])
+@pytest.mark.parametrize("dtype", [slow(torch.bfloat16), slow(torch.float16)])
 def test_half_precision_shares_within_its_rounding(dtype: torch.dtype, byte_tokenizer: Any) -> None:
     lm = load(gemma3().to(dtype), byte_tokenizer)
     lm.softmax_dtype = torch.float32
@@ -282,6 +283,7 @@ def test_half_precision_shares_within_its_rounding(dtype: torch.dtype, byte_toke
     assert {answer.certificate["dtype"] for answer in ours} == {str(dtype).removeprefix("torch.")}
 
 
+@pytest.mark.slow
 def test_autocast_is_the_backend_s(byte_tokenizer: Any) -> None:
     lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer, mixed_precision_dtype="bfloat16")
     assert lm.mixed_precision_dtype == torch.bfloat16
@@ -298,9 +300,9 @@ def test_autocast_is_the_backend_s(byte_tokenizer: Any) -> None:
     ("kind", "shape", "tied", "most"),
     [
         ("LlamaConfig", (576, 1536, 30, 9, 3, 64, 49152), True, 249),  # SmolLM2-135M
-        ("LlamaConfig", (576, 1536, 30, 9, 3, 64, 49152), False, 249),  # an embedding is looked up, not read
-        ("Gemma3TextConfig", (640, 2048, 18, 4, 1, 256, 262144), True, 682),  # Gemma 3 270M
-        ("LlamaConfig", (4096, 14336, 32, 32, 8, 128, 128256), False, 957),  # Llama 3 8B
+        slow("LlamaConfig", (576, 1536, 30, 9, 3, 64, 49152), False, 249),  # an embedding is looked up, not read
+        slow("Gemma3TextConfig", (640, 2048, 18, 4, 1, 256, 262144), True, 682),  # Gemma 3 270M
+        slow("LlamaConfig", (4096, 14336, 32, 32, 8, 128, 128256), False, 957),  # Llama 3 8B
         ("LlamaConfig", (64, 64, 2, 4, 4, 16, 500), True, 128),  # never less
     ],
 )

@@ -1,5 +1,6 @@
 """What servers write, and how probable they held each token of it: against hf on the same weights."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ pytest.importorskip("aiohttp", reason="servers need `pip install 'lm-eval[api]'`
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
 
 scoring.install()
+
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 pytestmark = pytest.mark.usefixtures("no_waits")
 
@@ -63,7 +66,7 @@ def assert_same(found: list[GeneratedText], expected: list[GeneratedText]) -> No
         np.testing.assert_allclose(ours.token_log_probs, hf.token_log_probs, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("concurrent", [1, 4])
+@pytest.mark.parametrize("concurrent", [slow(1), 4])
 def test_a_completions_server_s_answers(lm: HFLM, tokenizer_path: str, concurrent: int) -> None:
     expected = ask(lm, make_requests())
     assert any(len(text) < 12 for text in expected)  # some stop early
@@ -77,7 +80,7 @@ def test_a_completions_server_s_answers(lm: HFLM, tokenizer_path: str, concurren
     assert found[0].certificate["sampled"] is False
 
 
-@pytest.mark.parametrize("concurrent", [1, 4])
+@pytest.mark.parametrize("concurrent", [1, slow(4)])
 def test_a_chat_server_s_answers(lm: HFLM, concurrent: int) -> None:
     prompts = [chat_prompt([{"role": "user", "content": prompt}]) for prompt in PROMPTS]
     expected = ask(lm, make_requests(prompts))
@@ -113,7 +116,7 @@ def test_probabilities_that_the_temperature_made_1_are_none(
     assert "it gives every token probability 1" in harness_log.text
 
 
-@pytest.mark.parametrize(("is_chat", "concurrent"), [(False, 2), (True, 1)])
+@pytest.mark.parametrize(("is_chat", "concurrent"), [(False, 2), slow(True, 1)])
 def test_faults_are_tried_again(lm: HFLM, tokenizer_path: str, is_chat: bool, concurrent: int) -> None:
     def answers(faults: list[str]) -> list[GeneratedText]:
         options = {"num_concurrent": concurrent, "max_retries": 6}
