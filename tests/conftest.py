@@ -2,11 +2,9 @@
 
 import logging
 import os
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 # Before any Hugging Face library is imported: a test must never reach for the network.
@@ -17,14 +15,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # several workers with a thread o
 import pytest
 from tiny import make_gpt2, make_t5, make_tokenizer
 
-# The harness adds a report of the machine to every run's results, for which torch calls pip and other programs: seconds
-# that no test is about.
-_no_report = ModuleType("torch.utils.collect_env")
-_no_report.get_pretty_env_info = lambda: "not collected in tests"  # type: ignore[attr-defined]
-sys.modules[_no_report.__name__] = _no_report
-
 REPOSITORY = Path(__file__).parents[1]
 HUB = Path(os.environ.get("LM_EVAL_CALIBRATION_HUB", REPOSITORY.parent / "shared" / "data" / "hub"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whatever runs the real model takes more than some seconds."""
+    for item in items:
+        if item.get_closest_marker("real_model"):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

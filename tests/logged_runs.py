@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lm_eval_calibration.records.generation import Generation
-from lm_eval_calibration.records.record import RECORD_KEY, Record
+from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord, Generation, GenerationRecord
 
 TIME = "2026-01-01T10-00-00.000001"
 
@@ -22,12 +21,11 @@ def make_lines(task: str, n: int = 40, *, seed: int = 0, k: int = 4, text: str =
         gold = int(rng.choice(k, p=np.exp(z) / np.exp(z).sum()))
         log_likelihoods = (2 * z - 4).tolist()
         reference = float(min(-0.01, log_likelihoods[gold]))
-        record = Record(
+        record = ChoicesRecord(
             task=task,
             doc_id=i,
             doc_hash=f"{task}-{seed}-{i}",
             prompt_hash=f"prompt {i}",
-            kind="multiple_choice",
             log_likelihoods=tuple(log_likelihoods),
             gold=gold,
             log_probs=(reference,),
@@ -47,7 +45,9 @@ def make_generated_lines(task: str, n: int = 120, *, seed: int = 0, empty: int =
     for i in range(n):
         log_probs = () if i < empty else tuple(np.log(rng.uniform(0.8, 1, 5)).tolist())
         generation = Generation(f"text {i}", "exact_match", "none", int(rng.random() < 0.4 and i >= empty), log_probs)
-        record = Record(task, i, f"{task}-{seed}-{i}", f"prompt {i}", "generation", generation=generation)
+        record = GenerationRecord(
+            task=task, doc_id=i, doc_hash=f"{task}-{seed}-{i}", prompt_hash=f"prompt {i}", generation=generation
+        )
         lines.append(
             {
                 "doc_id": i,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import ChoicesRecord
 
 
 def write_run(
@@ -115,12 +115,11 @@ def _lines(
     for i, (z, gold) in enumerate(zip(sharpness * (truth + noise), golds, strict=True)):
         probs = np.exp(z) / np.exp(z).sum()
         doc_hash = _hash(f"{task} {docs} {i}")
-        record = Record(
+        record = ChoicesRecord(
             task=task,
             doc_id=i,
             doc_hash=doc_hash,
             prompt_hash=_hash(f"{task} {docs} {i} {prompt}"),
-            kind="multiple_choice",
             log_likelihoods=tuple(np.log(probs).tolist()),
             gold=gold,
             certificate={"backend": "HFLM", "tokenizer": tokenizer, "versions": {"lm-eval": "0.4.13"}, **certificate},

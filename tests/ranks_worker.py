@@ -1,13 +1,21 @@
-"""One rank of a run over gloo; rank 0 writes the results. The harness's hf backend never splits work on a CPU."""
+"""Runs over gloo, each on several ranks that are forks of this process; rank 0 writes the results.
+
+The harness's hf backend never splits work on a CPU. One process imports everything for all runs: that is most of the
+time that one takes.
+
+    python ranks_worker.py [{"n_ranks": 2, "n_docs": 42, "n_letters": 29, "kind": "whole", "output": FILE}, ...]
+"""
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+import torch.multiprocessing
 from lm_eval.api.group import Group
 from lm_eval.models.huggingface import HFLM
 from torch.distributed.fsdp import fully_shard
@@ -60,43 +68,17 @@ class GlooTexts(OverGloo, TextsOnly):
         return "AB"[len(prompt) % 2]
 
 
-def main() -> None:
+def run_rank(rank: int, run: dict[str, Any], port: int) -> None:
+    """Evaluate docs in two tasks, the first of which has ``n_letters``; write the metrics of both.
+
+    With the kind "follow_ups" the tasks are evaluated twice: for P(true), and for a percentage in words.
+    """
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(run["n_ranks"])}
     dist.init_process_group("gloo")
-    tokenizer = tiny.make_tokenizer()
-    # Each prompt by itself: else what stands beside it, and so the last bits of its logits, differ between ranks.
-    lm = GlooLM(
-        pretrained=tiny.make_gpt2(tokenizer),
-        tokenizer=tokenizer,
-        backend="causal",
-        device="cpu",
-        batch_size=1,
-    ).start()
-    alone = {"calibration": {"shared_prefixes": False}}  # what shares a batch rounds with it
-    metrics = [{"metric": name} for name in ("acc", *CORE)]
-    n_docs, first, kind = int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-    if kind == "sharded":
-        for block in lm.model.transformer.h:
-            fully_shard(block)
-        fully_shard(lm.model)
-        assert is_sharded(lm.model)
-    rows = tiny.make_rows(n_docs)
-    parts = {"few": rows[:first], "many": rows[first:]}
-    if kind == "asked":
-        options = {"calibration": {"p_true": "kapoor", "shared_prefixes": False}}
-        tasks = [CalibratedTask(tiny.make_config(part, f"{n}_p_true", metadata=options)) for n, part in parts.items()]
-        results = tiny.run_tasks(lm, tasks)
-        options = {"calibration": {"verbalized": True}}
-        tasks = [CalibratedTask(tiny.make_config(part, f"{n}_words", metadata=options)) for n, part in parts.items()]
-        said = tiny.run_tasks(GlooTexts().start(), tasks)
-        if dist.get_rank() == 0:
-            for part in ("results", "samples"):
-                results[part] |= said[part]
-    else:
-        group = Group.from_config({"group": "both_calibration", "aggregate_metric_list": metrics})
-        group.add(CalibratedTask(tiny.make_config(rows[:first], metadata=alone)))
-        group.add(CalibratedTask(tiny.make_config(rows[first:], task="digits_calibration", metadata=alone)))
-        results = tiny.run_tasks(lm, [group])
-    if dist.get_rank() == 0:
+    rows = tiny.make_rows(run["n_docs"])
+    results = evaluate(rows[: run["n_letters"]], rows[run["n_letters"] :], run["kind"])
+    if rank == 0:
         numbers = {
             task: {key: value for key, value in row.items() if key.endswith(",none")}
             for task, row in results["results"].items()
@@ -104,10 +86,50 @@ def main() -> None:
         for task, lines in results["samples"].items():
             ids = sorted(line["calibration"]["doc_id"] for line in lines)
             assert ids == list(range(len(lines))), task
-        Path(sys.argv[1]).write_text(json.dumps(numbers), encoding="utf-8")
+        Path(run["output"]).write_text(json.dumps(numbers), encoding="utf-8")
     dist.destroy_process_group()
+
+
+def evaluate(few: list[dict[str, Any]], many: list[dict[str, Any]], kind: str) -> Any:
+    """Evaluate two tasks; return the harness's results."""
+    tokenizer = tiny.make_tokenizer()
+    # Each prompt by itself: else the prompts beside it, and so the last bits of its logits, differ between ranks.
+    lm = GlooLM(
+        pretrained=tiny.make_gpt2(tokenizer), tokenizer=tokenizer, backend="causal", device="cpu", batch_size=1
+    ).start()
+    if kind == "follow_ups":
+        parts = {"few": few, "many": many}
+        options: dict[str, Any] = {"calibration": {"p_true": "kapoor", "shared_prefixes": False}}
+        tasks = [CalibratedTask(tiny.make_config(part, f"{n}_p_true", metadata=options)) for n, part in parts.items()]
+        results = tiny.run_tasks(lm, tasks)
+        options = {"calibration": {"verbalized": True}}
+        tasks = [CalibratedTask(tiny.make_config(part, f"{n}_words", metadata=options)) for n, part in parts.items()]
+        verbalized = tiny.run_tasks(GlooTexts().start(), tasks)
+        if dist.get_rank() == 0:
+            for part in ("results", "samples"):
+                results[part] |= verbalized[part]
+        return results
+    if kind == "sharded":
+        for block in lm.model.transformer.h:
+            fully_shard(block)
+        fully_shard(lm.model)
+        assert is_sharded(lm.model)
+    alone = {"calibration": {"shared_prefixes": False}}  # what shares a batch rounds with it
+    metrics = [{"metric": name} for name in ("acc", *CORE)]
+    group = Group.from_config({"group": "both_calibration", "aggregate_metric_list": metrics})
+    group.add(CalibratedTask(tiny.make_config(few, metadata=alone)))
+    group.add(CalibratedTask(tiny.make_config(many, task="digits_calibration", metadata=alone)))
+    return tiny.run_tasks(lm, [group])
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
 
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    main()
+    for job in json.loads(sys.argv[1]):
+        torch.multiprocessing.start_processes(run_rank, (job, free_port()), nprocs=job["n_ranks"], start_method="fork")

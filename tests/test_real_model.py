@@ -14,7 +14,7 @@ from tiny import run_tasks
 
 from lm_eval_calibration.harness.task_configs import task_configs
 from lm_eval_calibration.metrics import CORE
-from lm_eval_calibration.records.record import RECORD_KEY, read_records
+from lm_eval_calibration.records import RECORD_KEY, read_records
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_model, pytest.mark.real_data]
 

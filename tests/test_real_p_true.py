@@ -8,7 +8,7 @@ import torch
 from tiny import run_tasks
 
 from lm_eval_calibration import calibrated
-from lm_eval_calibration.records.record import RECORD_KEY
+from lm_eval_calibration.records import RECORD_KEY
 from lm_eval_calibration.tasks.confidences.p_true_query import KAPOOR
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_model, pytest.mark.real_data]

@@ -31,8 +31,7 @@ from test_real_generation import PROMPTS
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.backends.api.first_token import choice_scores
-from lm_eval_calibration.records.columns import Columns
-from lm_eval_calibration.records.record import Record, read_records
+from lm_eval_calibration.records import Columns, Record, read_records
 
 PLACE = os.environ.get("LM_EVAL_CALIBRATION_VLLM", "")
 

@@ -1,8 +1,16 @@
 """Tiny models, docs and runs that the tests share."""
 
 import copy
+import sys
 from collections.abc import Iterable
+from types import ModuleType
 from typing import Any
+
+# The harness adds a report of the machine to every run's results, for which torch calls pip and other programs: seconds
+# that no test is about.
+_no_report = ModuleType("torch.utils.collect_env")
+_no_report.get_pretty_env_info = lambda: "not collected in tests"  # type: ignore[attr-defined]
+sys.modules[_no_report.__name__] = _no_report
 
 
 def make_tokenizer() -> Any:

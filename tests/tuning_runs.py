@@ -54,25 +54,27 @@ def with_lines(task: Path, folder: Path, *lines: str) -> Path:
     return folder
 
 
-def arguments(model: Path, tasks: Path, output: Path, *more: str) -> list[str]:
+def arguments(model: Path, tasks: Path, output: Path, *more: str, has_fraction: bool = True) -> list[str]:
     """The command's arguments."""
     return [
         *("tune", "--model", str(model), "--tasks", "trees", "--include_path", str(tasks), "--device", "cpu"),
-        *("--fit-fraction", "0.6", "--output", str(output), *more),
+        *("--output", str(output), *(("--fit-fraction", "0.6") if has_fraction else ()), *more),
     ]
 
 
-def tune(model: Path, tasks: Path, output: Path, *more: str) -> str:
+def tune(model: Path, tasks: Path, output: Path, *more: str, has_fraction: bool = True) -> str:
     """Run the command; return what it prints."""
-    result = CliRunner().invoke(app, arguments(model, tasks, output, *more), catch_exceptions=False)
+    command = arguments(model, tasks, output, *more, has_fraction=has_fraction)
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     return result.output
 
 
-def refused(model: Path, tasks: Path, output: Path, *more: str) -> str:
+def refused(model: Path, tasks: Path, output: Path, *more: str, has_fraction: bool = True) -> str:
     """Run a command that fails and leaves no adapter; return the one line with which it ends."""
     existed = (output / "adapter_model.safetensors").exists()
-    result = CliRunner().invoke(app, arguments(model, tasks, output, *more), catch_exceptions=False)
+    command = arguments(model, tasks, output, *more, has_fraction=has_fraction)
+    result = CliRunner().invoke(app, command, catch_exceptions=False)
     assert result.exit_code == 2, result.output
     (error,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert (output / "adapter_model.safetensors").exists() == existed

@@ -13,8 +13,7 @@ from sklearn.exceptions import UndefinedMetricWarning
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records.columns import Columns
-from lm_eval_calibration.records.record import RECORD_KEY, Record, read_records
+from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord, Columns, Record, read_records
 
 AGREE = 1e-3
 """Largest difference of a choice's log-likelihood between backends in float32 that is mere rounding, in nats."""
@@ -62,7 +61,7 @@ class Outcome(NamedTuple):
         return small and not self.suspect and len(self.changed_answers) == self.close_calls
 
 
-def compare(backend: Sequence[Record], reference: Sequence[Record], n_bins: int = 10) -> Outcome:
+def compare(backend: Sequence[ChoicesRecord], reference: Sequence[ChoicesRecord], n_bins: int = 10) -> Outcome:
     """Compare records of the same docs.
 
     Raises:
@@ -82,7 +81,7 @@ def compare(backend: Sequence[Record], reference: Sequence[Record], n_bins: int 
     ]
     largest, location = max(gaps)
     confidence, doc = max((abs((a.confidence or 0) - (b.confidence or 0)), _location(a)) for a, b in pairs)
-    unequal = [(ours, other) for ours, other in pairs if _answer(ours) != _answer(other)]
+    unequal = [(ours, other) for ours, other in pairs if ours.answer != other.answer]
     return Outcome(
         n_docs=len(pairs),
         differences=(
@@ -96,7 +95,7 @@ def compare(backend: Sequence[Record], reference: Sequence[Record], n_bins: int 
     )
 
 
-def _metrics(backend: Sequence[Record], reference: Sequence[Record], n_bins: int) -> Iterable[Difference]:
+def _metrics(backend: Sequence[ChoicesRecord], reference: Sequence[ChoicesRecord], n_bins: int) -> Iterable[Difference]:
     """Compare the core metrics that both have."""
     columns = [Columns.of(records, n_bins) for records in (backend, reference)]
     for name in metrics.CORE:
@@ -112,11 +111,7 @@ def _metrics(backend: Sequence[Record], reference: Sequence[Record], n_bins: int
             yield Difference(name, a, b, abs(a - b))
 
 
-def _answer(record: Record) -> int:
-    return max(range(len(record.log_likelihoods)), key=record.log_likelihoods.__getitem__)
-
-
-def _margin(record: Record) -> float:
+def _margin(record: ChoicesRecord) -> float:
     second, best = sorted(record.log_likelihoods)[-2:] if len(record.log_likelihoods) > 1 else (-math.inf, 0.0)
     return best - second
 
@@ -125,7 +120,7 @@ def _location(record: Record) -> str:
     return f"{record.task} doc {record.doc_id}"
 
 
-def run_backend(model: str, model_args: str, tasks: str | None, limit: int) -> list[Record]:
+def run_backend(model: str, model_args: str, tasks: str | None, limit: int) -> list[ChoicesRecord]:
     """Run a backend of the harness on a few docs; return their records.
 
     Args:
@@ -158,14 +153,15 @@ def run_backend(model: str, model_args: str, tasks: str | None, limit: int) -> l
         for sample in samples
         if RECORD_KEY in sample
     ]
-    if any(record.kind != "multiple_choice" for record in records) or not records:
+    choices = [record for record in records if isinstance(record, ChoicesRecord)]
+    if len(choices) < len(records) or not records:
         raise UserError(f"{tasks}: check compares log-likelihoods of choices: name calibrated multiple-choice tasks")
-    return records
+    return choices
 
 
 def reference_records(
     reference: str, reference_args: str | None, model_args: str, tasks: str | None, limit: int
-) -> list[Record]:
+) -> list[ChoicesRecord]:
     """Return the records to compare with: those of an earlier run's files, or of a backend that is run now.
 
     Args:
@@ -181,7 +177,8 @@ def reference_records(
     if (path := Path(reference)).exists():
         files = sorted(path.rglob("samples_*.jsonl")) if path.is_dir() else [path]
         try:
-            return [record for file in files for record in read_records(file)]
+            records = [record for file in files for record in read_records(file)]
+            return [record for record in records if isinstance(record, ChoicesRecord)]
         except ValueError as error:
             raise UserError(str(error)) from error
     shared = [pair for pair in model_args.split(",") if pair.partition("=")[0] in ("pretrained", "dtype")]

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.demo.quiz import PARTS
-from lm_eval_calibration.records.record import RECORD_KEY, Record, metric_arrays
+from lm_eval_calibration.records import RECORD_KEY, Record, metric_arrays
 from lm_eval_calibration.reports.sentences import confidence_sentence, ranking_sentence
 
 _WIDTH = 40

@@ -14,7 +14,7 @@ from lm_eval.config.group import AggMetricConfig
 from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pools import NO_FILTER, NO_STDERR, CalibratedTask, DocPool, Statistic
 from lm_eval_calibration.harness.run import current_run
-from lm_eval_calibration.records.record import RECORD_KEY, Record
+from lm_eval_calibration.records import RECORD_KEY, Record
 
 
 class Logged(NamedTuple):
@@ -136,12 +136,7 @@ class GroupPools:
                     self._pool(entry.metric, key, row, found, places)
 
     def _pool(
-        self,
-        metric: str,
-        key: str,
-        row: dict[str, Any],
-        statistics: list[Statistic],
-        places: tuple[Place, ...],
+        self, metric: str, key: str, row: dict[str, Any], statistics: list[Statistic], places: tuple[Place, ...]
     ) -> None:
         first = statistics[0]
         has_stderr = row.get(_stderr_key(key), NO_STDERR) != NO_STDERR

@@ -4,8 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Protocol
 
-from lm_eval_calibration.records.columns import Columns, Doc
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import Columns, Doc, Record
 
 NO_FILTER = "none"
 """What the harness calls the filter of a task that has none."""

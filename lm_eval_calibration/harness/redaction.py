@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any
 
-from lm_eval_calibration.records.record import RECORD_KEY
+from lm_eval_calibration.records import RECORD_KEY
 
 HARNESS_FIELDS = ("doc", "target", "arguments", "resps", "filtered_resps")
 """What the harness writes of a doc, and expects to find: it stays, without a text."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.recalibration import MapByGroup
-from lm_eval_calibration.records.record import DEFINITION_VERSION
+from lm_eval_calibration.records import DEFINITION_VERSION
 
 FILE_VERSION = 1
 """Version of the file's form; others are refused."""

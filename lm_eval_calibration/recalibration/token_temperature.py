@@ -5,9 +5,9 @@ as a serving engine does it, T changes each token's probability by another amoun
 another one may win.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,50 +16,7 @@ from lm_eval_calibration.metrics import full_ece_from_gap_sums
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 from lm_eval_calibration.recalibration.folds import fold_of
 from lm_eval_calibration.recalibration.recalibrator import Recalibrator, Takes, warn
-
-
-class OnGrid(Protocol):
-    """What is taken of a record's ``temperatures``."""
-
-    @property
-    def grid(self) -> Sequence[float]:
-        """The temperatures."""
-
-    @property
-    def log_likelihoods(self) -> Sequence[Sequence[float]]:
-        """Of each choice, at each temperature."""
-
-    @property
-    def gap_sums(self) -> Sequence[Sequence[float]]:
-        """At each temperature, of each bin."""
-
-
-class Doc(Protocol):
-    """What is taken of a record; see :class:`~lm_eval_calibration.records.Record`."""
-
-    @property
-    def task(self) -> str:
-        """Name of the task."""
-
-    @property
-    def doc_id(self) -> int | None:
-        """Number in its split."""
-
-    @property
-    def doc_hash(self) -> str:
-        """What the doc is known by in every run."""
-
-    @property
-    def gold(self) -> int | None:
-        """Index of the right choice; None where the label is broken."""
-
-    @property
-    def log_probs(self) -> Sequence[float] | None:
-        """Of the gold choice's tokens."""
-
-    @property
-    def temperatures(self) -> OnGrid | None:
-        """The doc at a grid of temperatures."""
+from lm_eval_calibration.records import ChoicesRecord, Record
 
 
 @dataclass(frozen=True)
@@ -83,18 +40,18 @@ class TokenGrid:
     doc_hashes: NDArray[np.str_]
 
     @classmethod
-    def of(cls, docs: Iterable[Doc]) -> Self:
+    def of(cls, records: Iterable[Record]) -> Self:
         """Take the docs with a sound gold label.
 
         Raises:
             ValueError: there is none, or a doc without temperatures or of another grid or number of bins.
         """
-        kept = [doc for doc in docs if doc.gold is not None]
+        kept = [r for r in records if isinstance(r, ChoicesRecord) and r.gold is not None]
         grids = []
         for doc in kept:
             if doc.temperatures is None:
                 raise ValueError(
-                    f"{doc.task} doc {doc.doc_id} was not scored at several temperatures: run it with the option "
+                    f"{doc.label} was not scored at several temperatures: run it with the option "
                     "temperatures: true and a backend that gives token distributions"
                 )
             grids.append(doc.temperatures)

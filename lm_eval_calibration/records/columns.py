@@ -5,84 +5,20 @@ Docs are taken one by one and are not kept: a million of them fit where some ten
 
 from collections.abc import Iterable, Sequence
 from itertools import chain
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
-from lm_eval_calibration import metrics
 from lm_eval_calibration.metrics.validation import check_n_bins
-from lm_eval_calibration.records.corpus import Corpus
-
-KEPT_PROB = 0.05
-"""A record that does not say from where on its probabilities were kept has all that are at least this large."""
+from lm_eval_calibration.records.choices import ChoicesRecord
+from lm_eval_calibration.records.corpus import CorpusRecord
+from lm_eval_calibration.records.gap_sums import Doc, doc_gap_sums
+from lm_eval_calibration.records.record import AnswerRecord
 
 CHUNK = 1024
 """Docs that are turned into arrays at a time."""
-
-
-class Doc(Protocol):
-    """What columns take of a record; see :class:`~lm_eval_calibration.records.Record`."""
-
-    @property
-    def task(self) -> str:
-        """Name of the task."""
-
-    @property
-    def doc_id(self) -> int | None:
-        """Number in its split."""
-
-    @property
-    def kind(self) -> str:
-        """``multiple_choice``, or another."""
-
-    @property
-    def confidence(self) -> float | None:
-        """That its answer is right; None where it is undefined."""
-
-    @property
-    def correct(self) -> int | None:
-        """Whether it is."""
-
-    @property
-    def log_likelihoods(self) -> Sequence[float]:
-        """Of the choices, in nats."""
-
-    @property
-    def gold(self) -> int | None:
-        """Index of the right choice; None where the label is broken."""
-
-    @property
-    def log_probs(self) -> Sequence[float] | None:
-        """Of the reference's tokens."""
-
-    @property
-    def large_probs(self) -> Sequence[Sequence[float]] | None:
-        """At each of these positions."""
-
-    @property
-    def kept_from(self) -> float | None:
-        """From where on ``large_probs`` has them all."""
-
-    @property
-    def corpus(self) -> Corpus | None:
-        """Sums over the tokens of a text, in place of these."""
-
-
-class Judged(NamedTuple):
-    """A doc of which only the confidence and whether the answer is right are looked at."""
-
-    task: str
-    doc_id: int | None
-    confidence: float | None
-    correct: int | None
-    kind: str = "judged"
-    log_likelihoods: Sequence[float] = ()
-    gold: int | None = None
-    log_probs: Sequence[float] | None = None
-    large_probs: Sequence[Sequence[float]] | None = None
-    kept_from: float | None = None
-    corpus: Corpus | None = None
 
 
 class _Chunk(NamedTuple):
@@ -145,7 +81,7 @@ class Columns:
 
     def add(self, doc: Doc) -> None:
         """Take a doc; one with choices whose gold label is broken is left out."""
-        if doc.gold is not None or doc.kind != "multiple_choice":
+        if not isinstance(doc, ChoicesRecord) or doc.gold is not None:
             self._pending.append(doc)
             if len(self._pending) == CHUNK:
                 self._compact()
@@ -193,9 +129,9 @@ class Columns:
                 _small([self._tasks[doc.task] for doc in docs]),
                 np.array([-1 if doc.doc_id is None else doc.doc_id for doc in docs], dtype=np.int64),
                 _small([_outcome(doc) for doc in docs]),
-                _small([len(doc.log_likelihoods) for doc in docs]),
-                np.fromiter(chain.from_iterable(doc.log_likelihoods for doc in docs), dtype=np.float64),
-                np.array([doc.confidence for doc in docs if doc.kind != "multiple_choice"], dtype=np.float64),
+                _small([len(_log_likelihoods(doc)) for doc in docs]),
+                np.fromiter(chain.from_iterable(map(_log_likelihoods, docs)), dtype=np.float64),
+                np.array([doc.confidence for doc in docs if not isinstance(doc, ChoicesRecord)], dtype=np.float64),
                 _small([_n_positions(doc) for doc in docs]),
                 *self._gaps(docs),
             )
@@ -226,7 +162,7 @@ class Columns:
         gold, order = self._column("gold"), self._order()
         confidence, correct = np.empty(len(gold)), np.empty(len(gold), dtype=np.int64)
         for docs, _, log_likelihoods in self._by_n_choices():
-            confidence[docs] = _softmax(log_likelihoods).max(axis=1)
+            confidence[docs] = softmax(log_likelihoods, axis=1).max(axis=1)
             correct[docs] = log_likelihoods.argmax(axis=1) == gold[docs]  # the first of equals, as the harness counts
         others = self._column("n_choices") == 0
         confidence[others], correct[others] = self._column("confidence"), gold[others]
@@ -243,7 +179,7 @@ class Columns:
                 "brier_score, nll and classwise metrics are not"
             )
         labels = self._column("gold")[order].astype(np.int64)
-        groups = [(docs, entries, _softmax(rows)) for docs, entries, rows in self._by_n_choices()]
+        groups = [(docs, entries, softmax(rows, axis=1)) for docs, entries, rows in self._by_n_choices()]
         if len(groups) == 1:
             return groups[0][2][order], labels
         n_choices = self._column("n_choices")
@@ -258,9 +194,9 @@ class Columns:
             raise ValueError(self._no_gaps)
         order = self._order()
         gaps = np.zeros((len(order), self.n_bins))
-        place = np.empty(len(order), dtype=np.int64)
-        place[order] = np.arange(len(order))
-        gaps[np.repeat(place, self._column("n_gaps")), self._column("gap_bin")] = self._column("gap")
+        row_of = np.empty(len(order), dtype=np.int64)
+        row_of[order] = np.arange(len(order))
+        gaps[np.repeat(row_of, self._column("n_gaps")), self._column("gap_bin")] = self._column("gap")
         gaps[:, 0] = -gaps[:, 1:].sum(axis=1)
         n_positions = self._column("n_positions")[order].astype(np.int64)
         some = (n_positions > 0) | (self._column("n_choices")[order] > 0)
@@ -276,64 +212,24 @@ class Columns:
             yield docs, entries, flat[entries]
 
 
-def doc_gap_sums(docs: Sequence[Doc], n_bins: int) -> NDArray[np.float64]:
-    """Hits minus probability mass of each Full-ECE bin of each doc, [N, n_bins], summed over its positions.
-
-    Raises:
-        ValueError: naming the first doc without token distributions, or with some that can't be.
-    """
-    if any(doc.corpus is not None for doc in docs):
-        return np.concatenate([_corpus_gap_sums(doc, n_bins) for doc in docs])
-    for doc in docs:
-        if doc.log_probs is None or doc.large_probs is None:
-            raise ValueError(f"{doc.task} doc {doc.doc_id}: no token distributions were recorded")
-    metrics.check_kept_from(n_bins, max(KEPT_PROB if doc.kept_from is None else doc.kept_from for doc in docs))
-    positions = [large for doc in docs for large in doc.large_probs or ()]
-    log_probs = list(chain.from_iterable(doc.log_probs or () for doc in docs))
-    large_probs = list(chain.from_iterable(positions))
-    try:
-        n_large = np.array([len(large) for large in positions], dtype=np.int64)
-        gaps = metrics.gap_sums_of_positions(large_probs, n_large, np.exp(log_probs), n_bins=n_bins)
-    except (ValueError, TypeError) as error:
-        if len(docs) == 1:
-            raise ValueError(f"{docs[0].task} doc {docs[0].doc_id}: {error}") from error
-        for doc in docs:
-            doc_gap_sums([doc], n_bins)
-        raise
-    n_positions = np.array([len(doc.log_probs or ()) for doc in docs])
-    sums, some = np.zeros((len(docs), n_bins)), n_positions > 0
-    if some.any():
-        sums[some] = np.add.reduceat(gaps, (np.cumsum(n_positions) - n_positions)[some], axis=0)
-    return sums
+def metric_arrays(docs: Iterable[Doc], kind: str, n_bins: int) -> tuple[Any, Any]:
+    """Return :meth:`Columns.arrays` of a kind of these docs."""
+    return Columns.of(docs, n_bins).arrays(kind)
 
 
-def _corpus_gap_sums(doc: Doc, n_bins: int) -> NDArray[np.float64]:
-    """Gap sums [1, n_bins] of a doc among which some are texts of a corpus: those know their run's bins only."""
-    if doc.corpus is None:
-        return doc_gap_sums([doc], n_bins)
-    if doc.corpus.gap_sums is None:
-        raise ValueError(f"{doc.task} doc {doc.doc_id}: no token distributions were recorded")
-    if doc.corpus.n_bins != n_bins:
-        raise ValueError(
-            f"{doc.task} doc {doc.doc_id}: the sums of a corpus are those of the {doc.corpus.n_bins} bins of its run, "
-            f"not of {n_bins}: ask for n_bins={doc.corpus.n_bins}, or run again"
-        )
-    return np.array([doc.corpus.gap_sums])
+def _log_likelihoods(doc: Doc) -> Sequence[float]:
+    return doc.log_likelihoods if isinstance(doc, ChoicesRecord) else ()
 
 
 def _n_positions(doc: Doc) -> int:
-    return len(doc.log_probs or ()) if doc.corpus is None else doc.corpus.n_tokens or 0
+    if isinstance(doc, CorpusRecord):
+        return doc.corpus.n_tokens or 0
+    return len(doc.log_probs or ()) if isinstance(doc, AnswerRecord) else 0
 
 
 def _outcome(doc: Doc) -> int:
-    outcome = doc.gold if doc.kind == "multiple_choice" else doc.correct
+    outcome = doc.gold if isinstance(doc, ChoicesRecord) else doc.correct
     return _UNDEFINED if outcome is None else outcome
-
-
-def _softmax(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    weights = np.exp(rows - rows.max(axis=-1, keepdims=True))
-    probs: NDArray[np.float64] = weights / weights.sum(axis=-1, keepdims=True)
-    return probs
 
 
 def _small(values: Any) -> NDArray[Any]:

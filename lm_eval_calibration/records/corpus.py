@@ -3,7 +3,9 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, ClassVar, Self
+
+from lm_eval_calibration.records.record import Record, json_field
 
 
 @dataclass(frozen=True)
@@ -77,3 +79,16 @@ class Corpus:
 
 
 _SUMS = ("gap_sums", "top_count", "top_confidence", "top_correct")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CorpusRecord(Record):
+    """A text of a corpus, which is no answer: it has no confidence.
+
+    Attributes:
+        corpus: sums over the tokens of the text.
+    """
+
+    kind: ClassVar[str] = "corpus"
+
+    corpus: Corpus = json_field(Corpus.from_dict, Corpus.to_dict)

@@ -1,12 +1,14 @@
-"""What a model wrote in answer to one doc: the probabilities of its tokens, and the confidences made of them."""
+"""The record of a doc whose answer was generated: the probabilities of its tokens, and the confidences made of them."""
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
+
+from lm_eval_calibration.records.numbers import log_from_json, log_to_json
+from lm_eval_calibration.records.record import AnswerRecord, ScoredAnswer, json_field
 
 CONFIDENCES = ("pavg", "pgeo", "ptot", "pmin")
 """Names of the confidences of a generation; the first is what ``Record.confidence`` is."""
@@ -107,23 +109,57 @@ class Generation:
         data |= {"confidences": self.confidences}
         if self.undefined:
             data["undefined"] = self.undefined
-        data |= _token_log_probs(self.token_log_probs)
+        data |= _log_probs_to_json(self.token_log_probs)
         if self.samples:
             data["samples"] = [
                 {
                     **{name: getattr(sample, name) for name in ("text_hash", "answer_hash", "correct")},
-                    **_token_log_probs(sample.token_log_probs),
+                    **_log_probs_to_json(sample.token_log_probs),
                 }
                 for sample in self.samples
             ]
         return data
 
     @classmethod
-    def from_dict(cls, data: Mapping[str, Any], correct: Any) -> Self:
-        """Read a generation; ``correct`` stands in the record."""
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """Read a generation and, from beside it in the record, ``correct``."""
         fields = {key: value for key, value in data.items() if key not in ("confidences", "undefined")}
-        samples = tuple(Sample(**_read(sample)) for sample in fields.pop("samples", ()))
-        return cls(**_read(fields), correct=correct, samples=samples)
+        samples = tuple(Sample(**_from_json(sample)) for sample in fields.pop("samples", ()))
+        return cls(**_from_json(fields), samples=samples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationRecord(AnswerRecord):
+    """A doc whose answer the model generated.
+
+    Attributes:
+        generation: what the model wrote, and whether it is right.
+    """
+
+    kind: ClassVar[str] = "generation"
+
+    generation: Generation = json_field(Generation.from_dict, Generation.to_dict)
+
+    @property
+    def confidence(self) -> float | None:
+        """``pavg`` of the generation; None where it is undefined."""
+        return self.generation.confidence
+
+    @property
+    def correct(self) -> int | None:
+        """1 if the generated answer is right, else 0; None where nobody can tell."""
+        return self.generation.correct
+
+    def self_consistent(self) -> ScoredAnswer:
+        """Return the most frequent answer of the samples, its share as its confidence."""
+        if self.generation.majority is None:
+            raise ValueError(f"{self.label}: it was not answered several times")
+        return ScoredAnswer(self.task, self.doc_id, *self.generation.majority)
+
+    @classmethod
+    def _from_json(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        generation = {**data["generation"], "correct": data.get("correct")}
+        return super()._from_json({**data, "generation": generation})
 
 
 def _check_log_probs(log_probs: Sequence[float] | None) -> None:
@@ -132,15 +168,10 @@ def _check_log_probs(log_probs: Sequence[float] | None) -> None:
             raise ValueError(f"token_log_probs[{index}] is {value}; a probability is at most 1")
 
 
-def _token_log_probs(log_probs: Iterable[float] | None) -> dict[str, Any]:
-    if log_probs is None:
-        return {}
-    return {"token_log_probs": [value if math.isfinite(value) else None for value in log_probs]}
+def _log_probs_to_json(log_probs: Sequence[float] | None) -> dict[str, Any]:
+    return {} if log_probs is None else {"token_log_probs": log_to_json(log_probs)}
 
 
-def _read(data: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields with their log-probabilities as numbers, where null is a probability of 0."""
+def _from_json(data: Mapping[str, Any]) -> dict[str, Any]:
     log_probs = data.get("token_log_probs")
-    if log_probs is None:
-        return dict(data)
-    return {**data, "token_log_probs": tuple([-math.inf if value is None else value for value in log_probs])}
+    return {**data, "token_log_probs": None if log_probs is None else log_from_json(log_probs)}

@@ -1,26 +1,16 @@
-"""The record of one doc: everything that metrics, reports and recalibration need, written by tasks.
+"""What the records of all kinds have, and their JSON form.
 
-It is the field ``calibration`` of a line of ``samples_*.jsonl``. Unknown fields are kept, unknown versions refused.
+A record is everything that metrics, reports and recalibration need of one doc. It is the field ``calibration`` of a
+line of ``samples_*.jsonl``, and one of the kinds :class:`~lm_eval_calibration.records.ChoicesRecord`,
+:class:`~lm_eval_calibration.records.GenerationRecord` and :class:`~lm_eval_calibration.records.CorpusRecord`.
 """
 
-import json
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields, replace
-from functools import cached_property
-from itertools import chain
-from pathlib import Path
-from typing import Any, Self
+from collections.abc import Callable, Mapping, Set
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, ClassVar, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
-from lm_eval_calibration.records import columns
-from lm_eval_calibration.records.columns import Columns, Judged
-from lm_eval_calibration.records.corpus import Corpus
-from lm_eval_calibration.records.generation import Generation
-from lm_eval_calibration.records.stated import Asked
-from lm_eval_calibration.records.temperature_grid import TokenTemperatures
+from lm_eval_calibration.records.numbers import log_from_json, log_to_json
+from lm_eval_calibration.records.stated import StatedConfidence
 
 RECORD_VERSION = 1
 """Version of the record's form."""
@@ -32,349 +22,250 @@ RECORD_KEY = "calibration"
 """The field of a samples line that holds the record."""
 
 OTHER_FILTER = "see the line of filter "
-"""Begins what stands there in lines of a task's other filters: a doc has one record."""
+"""Begins the text in that field in lines of a task's other filters: a doc has one record."""
 
-KINDS = ("multiple_choice", "generation", "corpus")
-
-KEPT_PROB = columns.KEPT_PROB
+KEPT_PROB = 0.05
 """Probabilities at least this large are stored, so Full-ECE can be computed later for any n_bins up to 20."""
 
+OWN_KEYS = ("p_true", "verbalized")
+"""Sources of stated confidences that have a key of their own in JSON; those of all others are in ``stated``."""
 
-@dataclass(frozen=True)
+_KEYS = (
+    *("version", "definitions", "task", "doc_id", "doc_hash", "prompt_hash", "kind", "log_likelihoods", "gold"),
+    *("log_probs", "large_probs", "kept_from", "vocab_size", "certificate", "choice_lengths", "rotations"),
+    *("rotated_log_likelihoods", "temperatures", *OWN_KEYS, "stated", "generation", "corpus", "confidence", "correct"),
+)
+"""Of the JSON form, in the order in which they are written."""
+
+_NULLABLE = {"gold", "confidence", "correct"}
+"""Keys that are written even where they are null."""
+
+_NOT_FIELDS = ("version", "definitions", "kind", "confidence", "correct", *OWN_KEYS)
+
+
+def json_field(read: Callable[[Any], Any], write: Callable[[Any], Any], **options: Any) -> Any:
+    """Return a dataclass field with another form in JSON.
+
+    Args:
+        read: makes the value of its JSON form.
+        write: makes the JSON form of the value.
+        **options: of :func:`dataclasses.field`.
+    """
+    return field(metadata={"read": read, "write": write}, **options)
+
+
+class ScoredAnswer(NamedTuple):
+    """An answer reduced to what top-label metrics take.
+
+    Attributes:
+        task: name of the task.
+        doc_id: the doc's number in its split.
+        confidence: of the answer, 0 to 1; None where it is undefined.
+        correct: 1 if the answer is right, else 0; None where nobody can tell.
+    """
+
+    task: str
+    doc_id: int | None
+    confidence: float | None
+    correct: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
-    """One doc as a model answered it.
+    """What the records of all kinds have.
 
     Attributes:
         task: name of the task.
         doc_id: the doc's number in its split.
         doc_hash: the harness's hash of the doc.
         prompt_hash: the harness's hash of the (first) prompt.
-        kind: ``multiple_choice``, ``generation`` or ``corpus``.
-        log_likelihoods: of the choices, in nats, summed over each choice's tokens; empty for other kinds.
-        gold: index of the right choice, or None where the doc's label is broken (and for other kinds).
-        log_probs: of the reference's tokens (the gold choice, or a generation's reference answer); None where there is
-            no reference or the backend gives no token distributions.
-        large_probs: at each of these positions, every probability of at least ``kept_from``.
-        kept_from: 0.05, or 1/n_bins of the run if that is less.
-        vocab_size: entries of each distribution.
+        vocab_size: entries of each token distribution.
         certificate: how the numbers were obtained.
-        choice_lengths: of the choices, in characters, as ``acc_norm`` counts them.
-        rotations: by how many places the choices were rotated in each order in which they were asked; 0 first.
-        rotated_log_likelihoods: of the choices under each of these orders, in the doc's own order of choices.
-        temperatures: the doc's tokens at a grid of temperatures, where the run asked for it.
-        p_true: the probability with which the model calls its answer right, where the run asked for it.
-        verbalized: the probability that it states in words, likewise.
-        generation: what the model wrote; for the kind ``generation`` only.
-        corpus: sums over the tokens of a text; for the kind ``corpus`` only.
         extra: optional fields that this version does not know.
     """
+
+    kind: ClassVar[str]
 
     task: str
     doc_id: int | None
     doc_hash: str
     prompt_hash: str
-    kind: str
-    log_likelihoods: tuple[float, ...] = ()
-    gold: int | None = None
-    log_probs: tuple[float, ...] | None = None
-    large_probs: tuple[tuple[float, ...], ...] | None = None
-    kept_from: float | None = None
     vocab_size: int | None = None
     certificate: Mapping[str, Any] = field(default_factory=dict)
-    choice_lengths: tuple[int, ...] | None = None
-    rotations: tuple[int, ...] | None = None
-    rotated_log_likelihoods: tuple[tuple[float, ...], ...] | None = None
-    temperatures: TokenTemperatures | None = None
-    p_true: Asked | None = None
-    verbalized: Asked | None = None
-    generation: Generation | None = None
-    corpus: Corpus | None = None
     extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __init_subclass__(cls) -> None:
+        if "kind" in cls.__dict__:
+            _KINDS[cls.kind] = cls
 
     def __post_init__(self) -> None:
         """Refuse what no metric could be computed from."""
-        if self.kind not in KINDS:
-            raise ValueError(f"kind is {self.kind!r}; there is {', '.join(KINDS)}")
-        if (self.log_probs is None) != (self.large_probs is None) or len(self.log_probs or ()) != len(
-            self.large_probs or ()
-        ):
-            raise ValueError("log_probs and large_probs are not of the same positions")
-        for kind, part in (("generation", self.generation), ("corpus", self.corpus)):
-            if (part is None) != (self.kind != kind):
-                raise ValueError(f"a record of kind {self.kind} {'lacks' if part is None else 'has'} a {kind}")
-        if self.kind == "multiple_choice":
-            self._check_choices()
-        elif self.log_likelihoods or self.gold is not None:
-            raise ValueError(f"a record of kind {self.kind} has log_likelihoods or gold, as if it had choices")
-
-    def _check_choices(self) -> None:
-        k = len(self.log_likelihoods)
-        if k == 0 or not sum(self.log_likelihoods) < math.inf:  # any nan or infinity makes the sum one
-            raise ValueError(f"log_likelihoods are {list(self.log_likelihoods)}")
-        if self.gold is not None and not 0 <= self.gold < k:
-            raise ValueError(f"gold is {self.gold}, but there are {k} choices")
-        if self.choice_lengths is not None and (len(self.choice_lengths) != k or min(self.choice_lengths) < 0):
-            raise ValueError(f"choice_lengths are {list(self.choice_lengths)}, but there are {k} choices")
-        if len(self.rotations or ()) != len(self.rotated_log_likelihoods or ()) or any(
-            len(order) != k for order in self.rotated_log_likelihoods or ()
-        ):
-            raise ValueError("rotations and rotated_log_likelihoods are not of the same orders and choices")
-
-    @cached_property
-    def probs(self) -> NDArray[np.float64]:
-        """[n_choices] softmax of the log-likelihoods."""
-        if self.kind != "multiple_choice":
-            raise ValueError(f"{self.task} doc {self.doc_id}: a {self.kind} has no choices")
-        return _softmax(self.log_likelihoods)
 
     @property
     def confidence(self) -> float | None:
-        """Probability of the most probable choice; of a generation ``pavg``, None where it is undefined.
-
-        A text of a corpus has none: it is no answer.
-        """
-        if self.corpus is not None:
-            return None
-        return float(self.probs.max()) if self.generation is None else self.generation.confidence
+        """Confidence of the doc's answer, 0 to 1; None where it is undefined, and for a text of a corpus."""
+        return None
 
     @property
     def correct(self) -> int | None:
-        """1 if the answer is right, else 0; None where the label is broken, and for a text of a corpus.
-
-        The answer is the most probable choice (the first of equals, as the harness counts), or what was generated.
-        """
-        if self.generation is not None:
-            return self.generation.correct
-        return None if self.gold is None else int(int(np.argmax(self.log_likelihoods)) == self.gold)
+        """1 if the answer is right, else 0; None where nobody can tell, and for a text of a corpus."""
+        return None
 
     @property
-    def rotated_probs(self) -> NDArray[np.float64]:
-        """[n_orders, n_choices] choice probabilities under each order, in the doc's own order of choices."""
-        if not self.rotated_log_likelihoods:
-            raise ValueError(f"{self.task} doc {self.doc_id}: its choices were asked in one order only")
-        return np.stack([_softmax(order) for order in self.rotated_log_likelihoods])
-
-    def length_normalized(self) -> Self:
-        """Return the record as ``acc_norm`` sees it: each choice's log-likelihood divided by its characters."""
-        if self.choice_lengths is None:
-            raise ValueError(f"{self.task} doc {self.doc_id}: the lengths of its choices were not recorded")
-        with np.errstate(divide="ignore"):  # the harness, too, gives an empty choice no chance
-            normalized = np.asarray(self.log_likelihoods) / np.asarray(self.choice_lengths)
-        return replace(self, log_likelihoods=tuple(normalized.tolist()))
-
-    def permuted(self) -> Self:
-        """Return the record with the choice probabilities averaged over the orders of the choices."""
-        with np.errstate(divide="ignore"):
-            averaged = np.log(self.rotated_probs.mean(axis=0))
-        return replace(self, log_likelihoods=tuple(averaged.tolist()))
-
-    def self_consistent(self) -> Judged:
-        """Return the doc as its samples answer it: the share of the most frequent answer, and whether it is right."""
-        majority = None if self.generation is None else self.generation.majority
-        if majority is None:
-            raise ValueError(f"{self.task} doc {self.doc_id}: it was not answered several times")
-        return Judged(self.task, self.doc_id, *majority)
-
-    def asked(self, how: str) -> Judged:
-        """Return the doc with the confidence that the model stated when asked (``p_true`` or ``verbalized``)."""
-        answer: Asked | None = getattr(self, how)
-        if answer is None:
-            raise ValueError(f"{self.task} doc {self.doc_id}: the model was not asked for {how}")
-        return Judged(self.task, self.doc_id, answer.confidence, self.correct)
-
-    def gap_sums(self, n_bins: int) -> NDArray[np.float64]:
-        """[n_bins] hits minus probability mass of each Full-ECE bin, summed over the reference's positions."""
-        sums: NDArray[np.float64] = columns.doc_gap_sums([self], n_bins)[0]
-        return sums
+    def label(self) -> str:
+        """Task and doc, as messages name them."""
+        return f"{self.task} doc {self.doc_id}"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON-ready data; an infinite log-likelihood becomes null."""
-        data: dict[str, Any] = {"version": RECORD_VERSION, "definitions": DEFINITION_VERSION}
-        data |= {f.name: getattr(self, f.name) for f in fields(self) if f.name != "extra"}
-        keep = {"correct", "gold" if self.kind == "multiple_choice" else "confidence"}
-        if self.kind == "multiple_choice":
-            data["log_likelihoods"] = [_finite(x) for x in self.log_likelihoods]
-        else:
-            del data["log_likelihoods"]
-        if self.generation is not None:
-            data["generation"] = self.generation.to_dict()
-        if self.corpus is not None:
-            data["corpus"] = self.corpus.to_dict()
-        if self.log_probs is not None and self.large_probs is not None:
-            data["log_probs"] = [_finite(x) for x in self.log_probs]
-            data["large_probs"] = [list(position) for position in self.large_probs]
-        if self.rotated_log_likelihoods is not None:
-            data["rotated_log_likelihoods"] = [[_finite(x) for x in order] for order in self.rotated_log_likelihoods]
-        if self.temperatures is not None:
-            data["temperatures"] = self.temperatures.to_dict()
-        data |= {how: asked.to_dict() for how in ("p_true", "verbalized") if (asked := getattr(self, how)) is not None}
-        data |= {"confidence": self.confidence, "correct": self.correct}
-        return {key: value for key, value in data.items() if value is not None or key in keep} | dict(self.extra)
+        data = {"version": RECORD_VERSION, "definitions": DEFINITION_VERSION, "kind": self.kind}
+        data |= self._to_json() | {"confidence": self.confidence, "correct": self.correct}
+        written = {key: data.pop(key) for key in _KEYS if key in data} | data
+        kept = {key: value for key, value in written.items() if value is not None or key in _NULLABLE}
+        return kept | dict(self.extra)
 
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Read a record; raise ValueError if its version is not ours or a field is missing."""
+    def _to_json(self) -> dict[str, Any]:
+        form = _form(type(self))
+        data = {name: getattr(self, name) for name in form.names}
+        data["certificate"] = dict(self.certificate)  # a backend's may be a read-only view, which JSON can't hold
+        return data | {name: write(data[name]) for name, write in form.write.items() if data[name] is not None}
+
+    @staticmethod
+    def from_dict(data: Mapping[str, Any]) -> "Record":
+        """Read a record of any kind; unknown fields are kept.
+
+        Raises:
+            ValueError: an unknown version or kind, a field that is missing or of another kind, or an impossible value.
+        """
         if data.get("version") != RECORD_VERSION:
             raise ValueError(f"record version {data.get('version')!r} is not {RECORD_VERSION}")
         if data.get("definitions") != DEFINITION_VERSION:
             raise ValueError(f"definition version {data.get('definitions')!r} is not {DEFINITION_VERSION}")
-        known = {**_DEFAULTS, **({} if data.get("kind") == "multiple_choice" else _NO_CHOICES), **data}
+        cls = _KINDS.get(data.get("kind", ""), Record)
+        form = _form(cls)
+        missing = [name for name in form.required if data.get(name) is None]
+        if missing := sorted(name for name in missing if name not in _NULLABLE or name not in data):
+            raise ValueError(f"record of {data.get('task')} doc {data.get('doc_id')}: no {', '.join(missing)}")
+        if cls is Record:
+            raise ValueError(f"kind is {data['kind']!r}; there is {', '.join(_KINDS)}")
+        values = {**form.defaults, **data}
         for name in _NOT_FIELDS:
-            known.pop(name, None)
+            values.pop(name, None)
         extra = {}
-        if known.keys() != _FIELDS:
-            extra = {name: known.pop(name) for name in known.keys() - _FIELDS}
-            if missing := sorted(_FIELDS - known.keys()):
-                raise ValueError(f"record of {data.get('task')} doc {data.get('doc_id')}: no {', '.join(missing)}")
-        for name, parse in _PARSE.items():
-            if known[name] is not None:
-                known[name] = parse(known[name])
-        if data.get("generation") is not None:
-            known["generation"] = Generation.from_dict(data["generation"], data.get("correct"))
-        if data.get("corpus") is not None:
-            known["corpus"] = Corpus.from_dict(data["corpus"])
-        record = cls.__new__(cls)  # the generated __init__ of a frozen class takes twice as long as all of this
-        record.__dict__.update(known, extra=extra)
+        if values.keys() != form.names:
+            extra = _unknown({name: values.pop(name) for name in values.keys() - form.names}, cls.kind)
+            extra = {name: extra[name] for name in data if name in extra}  # in the order in which they came
+        record = cls.__new__(cls)  # the generated __init__ of a frozen class takes twice as long
+        record.__dict__.update(values | cls._from_json(data), extra=extra)
         record.__post_init__()
         return record
 
-
-def _floats(values: Iterable[float | None]) -> tuple[float, ...]:
-    """Numbers as JSON holds them, where null is an infinite log-likelihood."""
-    numbers: tuple[Any, ...] = tuple(values)
-    return tuple([-math.inf if x is None else x for x in numbers]) if None in numbers else numbers
-
-
-def _tuples(values: Iterable[Iterable[float]]) -> tuple[tuple[float, ...], ...]:
-    return tuple(map(tuple, values))
+    @classmethod
+    def _from_json(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        """Those fields that have another form in JSON."""
+        return {name: read(data[name]) for name, read in _form(cls).read.items() if data.get(name) is not None}
 
 
-_FIELDS = frozenset(f.name for f in fields(Record)) - {"extra"}
-_NOT_FIELDS = ("version", "definitions", "confidence", "correct")
-_DEFAULTS = {f.name: f.default for f in fields(Record) if f.default is not MISSING}
-_DEFAULTS |= {"doc_id": None, "certificate": {}}
-_NO_CHOICES = {name: _DEFAULTS.pop(name) for name in ("log_likelihoods", "gold")}  # which other kinds lack
-_PARSE: Mapping[str, Callable[[Any], Any]] = {
-    "log_likelihoods": _floats,
-    "log_probs": _floats,
-    "large_probs": _tuples,
-    "choice_lengths": tuple,
-    "rotations": tuple,
-    "rotated_log_likelihoods": lambda orders: tuple(map(_floats, orders)),
-    "temperatures": TokenTemperatures.from_dict,
-    "p_true": Asked.from_dict,
-    "verbalized": Asked.from_dict,
-}
+@dataclass(frozen=True, kw_only=True)
+class AnswerRecord(Record):
+    """A doc that has an answer, chosen or generated.
 
-
-def read_records(path: str | Path) -> Iterator[Record]:
-    """Yield the records of a ``samples_*.jsonl`` file; raise ValueError naming file and line where there is none."""
-    return (record for record, _ in read_samples(path))
-
-
-def read_samples(path: str | Path) -> Iterator[tuple[Record, Any]]:
-    """Yield the record and the doc (the dataset's row) of each line; raise ValueError as :func:`read_records` does.
-
-    A task with several filters has a line for each; all but one say in words where the doc's record is.
+    Attributes:
+        log_probs: of the reference's tokens (the gold choice, or a generation's reference answer); None where there is
+            no reference or the backend gives no token distributions.
+        large_probs: at each of these positions, every probability of at least ``kept_from``.
+        kept_from: 0.05, or 1/n_bins of the run if that is less.
+        stated: the confidences that the model stated, by their source, such as ``p_true`` or ``verbalized``.
     """
-    for number, _, line in read_lines(path):
-        if not is_of_other_filter(line):
-            yield record_of(line, path, number), line.get("doc")
+
+    log_probs: tuple[float, ...] | None = json_field(log_from_json, log_to_json, default=None)
+    large_probs: tuple[tuple[float, ...], ...] | None = json_field(
+        lambda positions: tuple(map(tuple, positions)), lambda positions: list(map(list, positions)), default=None
+    )
+    kept_from: float | None = None
+    stated: Mapping[str, StatedConfidence] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Refuse parts that don't belong together."""
+        if (self.log_probs is None) != (self.large_probs is None) or len(self.log_probs or ()) != len(
+            self.large_probs or ()
+        ):
+            raise ValueError("log_probs and large_probs are not of the same positions")
+
+    def with_stated_confidence(self, source: str) -> ScoredAnswer:
+        """Return the answer with the confidence that the model stated; ValueError where this source has none."""
+        if source not in self.stated:
+            raise ValueError(f"{self.label}: the model was not asked for {source}")
+        return ScoredAnswer(self.task, self.doc_id, self.stated[source].confidence, self.correct)
+
+    def _to_json(self) -> dict[str, Any]:
+        stated = {source: confidence.to_dict() for source, confidence in self.stated.items()}
+        own = {source: stated.pop(source) for source in OWN_KEYS if source in stated}
+        return super()._to_json() | own | {"stated": stated or None}
+
+    @classmethod
+    def _from_json(cls, data: Mapping[str, Any]) -> dict[str, Any]:
+        stated = {source: data[source] for source in OWN_KEYS if data.get(source) is not None}
+        stated |= data.get("stated") or {}
+        read = {source: StatedConfidence.from_dict(confidence) for source, confidence in stated.items()}
+        return super()._from_json(data) | {"stated": read}
 
 
-def is_of_other_filter(line: Mapping[str, Any]) -> bool:
-    """Whether a line says in words where the doc's record is: on that of another of the task's filters."""
-    found = line.get(RECORD_KEY)
-    return isinstance(found, str) and found.startswith(OTHER_FILTER)
+_KINDS: dict[str, type[Record]] = {}
+"""The kinds of records by their names; every class that names its kind is one."""
 
 
-def record_of(line: Mapping[str, Any], path: str | Path, number: int) -> Record:
-    """Return the record in a line; raise ValueError naming file and line where there is none that can be read."""
-    try:
-        if not isinstance(line.get(RECORD_KEY), dict):
-            raise ValueError(f"no {RECORD_KEY!r} record")
-        return Record.from_dict(line[RECORD_KEY])
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}, line {number}: {error}") from error
+class _Form(NamedTuple):
+    """The fields of a kind of record.
 
-
-def read_lines(path: str | Path, start: int = 0) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Yield the lines of a ``samples_*.jsonl`` file: number (from 1), first byte and content.
-
-    Args:
-        path: of the file.
-        start: first byte of the line to begin with, which then is number 1.
-
-    Raises:
-        ValueError: naming file and line: not JSON, cut short, or no mapping.
+    Attributes:
+        names: of all fields but ``extra``.
+        required: those that JSON must hold, and the kind.
+        defaults: of the others.
+        read: name to what makes the value of its JSON form, where the two differ.
+        write: name to what makes the JSON form.
     """
-    import orjson
 
-    with open(path, "rb") as file:
-        file.seek(start)
-        for number, text in enumerate(file, start=1):
-            try:
-                line = _loads(text)
-            except (orjson.JSONDecodeError, ValueError) as error:
-                is_cut = not text.endswith(b"\n") and text.lstrip()[:1] == b"{"
-                what = ", cut short" if is_cut else ""
-                raise ValueError(f"{path}, line {number}: not JSON{what} ({error})") from error
-            if not isinstance(line, dict):
-                raise ValueError(f"{path}, line {number}: no {RECORD_KEY!r} record")
-            yield number, start, line
-            start += len(text)
+    names: Set[str]
+    required: Set[str]
+    defaults: dict[str, Any]
+    read: dict[str, Callable[[Any], Any]]
+    write: dict[str, Callable[[Any], Any]]
 
 
-def read_columns(*paths: str | Path, n_bins: int = 10) -> Columns:
-    """Read ``samples_*.jsonl`` files in one pass that keeps only what the metrics of all their docs need.
-
-    ``read_columns(path, n_bins=n_bins).arrays(kind)`` are the :func:`metric_arrays` of the file's records; a
-    million docs take some 60 MB. A group's docs stand in several files, one for each task.
-
-    Args:
-        *paths: files; the order is no matter.
-        n_bins: bins of the gap sums.
-
-    Raises:
-        ValueError: naming file and line where there is no record.
-    """
-    return Columns.of(chain.from_iterable(map(read_records, paths)), n_bins)
+_FORMS: dict[type[Record], _Form] = {}
 
 
-def _loads(text: str | bytes) -> Any:
-    """Parse a line; docs may hold the bare NaN that Python writes and strict JSON does not know."""
-    import orjson
-
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return json.loads(text)
+def _form(cls: type[Record]) -> _Form:
+    """The fields of a kind, looked up once."""
+    if cls not in _FORMS:
+        _FORMS[cls] = _form_of(cls)
+    return _FORMS[cls]
 
 
-def metric_arrays(records: Iterable[Record], kind: str, n_bins: int) -> tuple[Any, Any]:
-    """Return the two arguments that metrics of a kind take, from docs whose gold label is sound.
-
-    Args:
-        records: of any docs; ordered by task and doc id first, so that seeded resampling gives the same numbers
-            whatever order several ranks return them in.
-        kind: ``top_label`` (confidence, correct), ``choices`` (probs, labels) or ``full_vocabulary`` (gap_sums,
-            n_positions).
-        n_bins: bins of the gap sums.
-    """
-    return Columns.of(records, n_bins).arrays(kind)
-
-
-def ordered(records: Iterable[Record]) -> list[Record]:
-    """Sort by task, then doc id."""
-    return sorted(records, key=lambda r: (r.task, -1 if r.doc_id is None else r.doc_id))
-
-
-def _softmax(log_likelihoods: Sequence[float]) -> NDArray[np.float64]:
-    logits = np.asarray(log_likelihoods, dtype=np.float64)
-    weights = np.exp(logits - logits.max())
-    probs: NDArray[np.float64] = weights / weights.sum()
-    return probs
+def _form_of(cls: type[Record]) -> _Form:
+    names = {f.name: f for f in fields(cls) if f.name != "extra"}
+    defaults: dict[str, Any] = {"doc_id": None}
+    for name, f in names.items():
+        if f.default_factory is not MISSING:
+            defaults[name] = f.default_factory()
+        elif f.default is not MISSING:
+            defaults[name] = f.default
+    special = {name: f.metadata for name, f in names.items() if f.metadata}
+    return _Form(
+        names=names.keys(),
+        required={*names, "kind"} - defaults.keys(),
+        defaults=defaults,
+        read={name: form["read"] for name, form in special.items()},
+        write={name: form["write"] for name, form in special.items()},
+    )
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
+def _unknown(others: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Fields that a kind does not have, less empty ones of other kinds; ValueError where they make it another kind."""
+    for other in _KINDS.values():
+        for name in _form(other).required - _form(Record).required:
+            if others.get(name) not in (None, [], ()):
+                raise ValueError(f"a record of kind {kind} has {name}, as if it were of kind {other.kind}")
+    known = {name for other in _KINDS.values() for name in _form(other).names}
+    return {name: value for name, value in others.items() if value is not None or name not in known}

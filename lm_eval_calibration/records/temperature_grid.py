@@ -1,9 +1,10 @@
 """One doc at every temperature of a grid: what its record holds of softmax(z / T) at the tokens of its choices."""
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
+
+from lm_eval_calibration.records.numbers import log_from_json, log_to_json
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class TokenTemperatures:
     gap_sums: tuple[tuple[float, ...], ...]
 
     def __post_init__(self) -> None:
-        """Refuse what is not of the same grid and bins."""
+        """Refuse parts of different grids or numbers of bins."""
         n = len(self.grid)
         if not n or min(self.grid) <= 0:
             raise ValueError(f"the grid of temperatures is {list(self.grid)}")
@@ -33,21 +34,15 @@ class TokenTemperatures:
             raise ValueError(f"temperatures: the gap_sums are not of {self.n_bins} bins")
 
     def to_dict(self) -> dict[str, Any]:
-        """Return JSON-ready data; an infinite log-likelihood becomes null."""
-        return {
-            "grid": list(self.grid),
-            "log_likelihoods": [[x if math.isfinite(x) else None for x in choice] for choice in self.log_likelihoods],
-            "n_bins": self.n_bins,
-            "gap_sums": [list(sums) for sums in self.gap_sums],
-        }
+        """Return JSON-ready data."""
+        return asdict(self) | {"log_likelihoods": list(map(log_to_json, self.log_likelihoods))}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_dict` wrote."""
-        choices = data["log_likelihoods"]
         return cls(
             tuple(data["grid"]),
-            tuple(tuple(-math.inf if x is None else x for x in choice) for choice in choices),
+            tuple(map(log_from_json, data["log_likelihoods"])),
             data["n_bins"],
             tuple(map(tuple, data["gap_sums"])),
         )

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from lm_eval_calibration.records.record import Record, ordered
+from lm_eval_calibration.records import Record, ordered
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Alignment:
         return self._unequal("gold")
 
     def _unequal(self, name: str) -> int:
-        return sum(getattr(a, name) != getattr(b, name) for a, b in self._pairs())
+        return sum(getattr(a, name, None) != getattr(b, name, None) for a, b in self._pairs())
 
     def _pairs(self) -> Iterable[tuple[Record, Record]]:
         return zip(self.a, self.b, strict=True) if self.paired else ()

@@ -11,8 +11,7 @@ import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.records.columns import Columns
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import Columns, Record
 from lm_eval_calibration.results.alignment import Alignment, align
 from lm_eval_calibration.results.differences import METRICS, POOLED, Difference, RunComparison, TaskComparison
 from lm_eval_calibration.results.provenance import tokenizer, unlike

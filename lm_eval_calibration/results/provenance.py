@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import Record
 
 
 class Unlike(NamedTuple):

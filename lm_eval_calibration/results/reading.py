@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records.record import RECORD_KEY, Record, is_of_other_filter, read_lines, record_of
+from lm_eval_calibration.records import RECORD_KEY, Record
+from lm_eval_calibration.records.reading import is_of_other_filter, read_lines, record_of
 from lm_eval_calibration.results import stock
 from lm_eval_calibration.results.files import Source, task_of
 

@@ -14,7 +14,7 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Null
 from lm_eval_calibration.plots import Vocabulary
 from lm_eval_calibration.recalibration import Docs
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import Record
 from lm_eval_calibration.results.configuration import Configuration
 from lm_eval_calibration.results.measured import (
     ACC,

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import ChoicesRecord
 
 AS_INDEX, AS_TEXT = "an index", "the text of a choice"
 """What a ``target`` can be; where all choices are numbers, only ``acc`` tells which."""
@@ -73,15 +73,14 @@ def find_reading(lines: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     return AS_TEXT if AS_INDEX in refuted else AS_INDEX
 
 
-def record(line: Mapping[str, Any], task: str, reading: str) -> Record:
+def record(line: Mapping[str, Any], task: str, reading: str) -> ChoicesRecord:
     """Return the record of a line that :func:`find_reading` has seen."""
     answers, prompt = _parse(line), _requests(line)[0][0]
-    return Record(
+    return ChoicesRecord(
         task=task,
         doc_id=line.get("doc_id"),
         doc_hash=str(line.get("doc_hash") or _hash(json.dumps(line.get("doc"), indent=2, ensure_ascii=False))),
         prompt_hash=str(line.get("prompt_hash") or _hash(prompt)),
-        kind="multiple_choice",
         log_likelihoods=answers.log_likelihoods,
         gold=_gold(answers, reading),
         choice_lengths=tuple(map(len, answers.choices)),

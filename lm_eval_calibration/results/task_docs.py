@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lm_eval_calibration.plots import Vocabulary, VocabularyCounter
-from lm_eval_calibration.records.columns import Columns
+from lm_eval_calibration.records import AnswerRecord, ChoicesRecord, Columns
 from lm_eval_calibration.results.reading import Sample, SamplesFile
 
 
@@ -45,21 +45,17 @@ class TaskDocs:
         record = sample.record
         self.columns.add(record)
         self.doc_ids.append(-1 if record.doc_id is None else record.doc_id)
-        if record.kind == "multiple_choice" and record.gold is not None:  # their confidence comes by the thousand
-            self._waiting = True
-            self.confidence.append(float("nan"))
-            best = record.log_likelihoods.index(max(record.log_likelihoods))
-            self.correct.append(int(best == record.gold))
-        else:
-            confidence: float | None = record.confidence
-            self.confidence.append(float("nan") if confidence is None else confidence)
-            self.correct.append(-1 if record.correct is None else record.correct)
+        is_waiting = isinstance(record, ChoicesRecord) and record.gold is not None
+        self._waiting |= is_waiting
+        confidence = None if is_waiting else record.confidence  # those of choices come by the thousand
+        self.confidence.append(math.nan if confidence is None else confidence)
+        self.correct.append(-1 if record.correct is None else record.correct)
         self.doc_hashes.append(record.doc_hash)
         self.prompt_hashes.append(record.prompt_hash)
         self.kinds.append(record.kind)
         self.places.append((file, sample.start))
         self.certificates[json.dumps(record.certificate, sort_keys=True)] += 1
-        if record.log_probs is not None and (record.gold is not None or record.kind != "multiple_choice"):
+        if isinstance(record, AnswerRecord) and record.log_probs is not None and getattr(record, "gold", 0) is not None:
             self._vocabulary.add(record.log_probs, record.large_probs or ())
 
     def finish(self) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from lm_eval_calibration.harness.pools import NO_STDERR, DocPool, Statistic
 from lm_eval_calibration.metrics import full_ece_bounds
+from lm_eval_calibration.records import AnswerRecord
 
 
 @dataclass(frozen=True)
@@ -27,10 +28,11 @@ class Bound(Statistic):
 
 
 def _bounds(pool: DocPool, n_bins: int) -> Any:
-    known = [(record, probs) for record in pool.records for probs in record.large_probs or ()]
+    answers = [record for record in pool.records if isinstance(record, AnswerRecord)]
+    known = [(record, probs) for record in answers for probs in record.large_probs or ()]
     if not known:
         return None
-    log_probs = np.concatenate([record.log_probs for record in pool.records if record.log_probs])
+    log_probs = np.concatenate([record.log_probs for record in answers if record.log_probs])
     kept_from = [record.kept_from or 0.0 for record, _ in known]
     return full_ece_bounds([probs for _, probs in known], np.exp(log_probs), kept_from, n_bins=n_bins)
 

@@ -7,9 +7,8 @@ from typing import Any
 
 from lm_eval.api.task import ConfigurableTask
 
-from lm_eval_calibration.errors import TaskError
+from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.tasks.configuration import Configuration
-from lm_eval_calibration.tasks.options import nearest
 
 
 class CheckedTask(ConfigurableTask):  # type: ignore[misc]
@@ -95,9 +94,9 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
             columns = list(doc) if isinstance(doc, Mapping) else []
             near = nearest(value, columns) if isinstance(value, str) and value.isidentifier() else ""
             listed = f"; the columns are {', '.join(columns)}" if columns else ""
-            raise TaskError(f"{self.place_of(doc)}: {field} ({shown}{near}) fails: {error!r}{listed}") from error
+            raise TaskError(f"{self.location_of(doc)}: {field} ({shown}{near}) fails: {error!r}{listed}") from error
 
-    def place_of(self, doc: Any) -> str:
+    def location_of(self, doc: Any) -> str:
         """Return file, task and number of a doc, for an error: the docs are searched."""
         docs: Iterable[Any] = self.eval_docs
         number = next((i for i, other in enumerate(docs) if other == doc), None)
@@ -112,7 +111,7 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
             raise
         except Exception as error:
             raise TaskError(
-                f"{self.place_of(doc)}: its prompt can't be built: {error!r}. Look at the description and at the "
+                f"{self.location_of(doc)}: its prompt can't be built: {error!r}. Look at the description and at the "
                 "few-shot examples: their texts, their gold labels, and whether there are enough of them"
             ) from error
 

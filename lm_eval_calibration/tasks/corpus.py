@@ -7,14 +7,12 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import hash_string
 
 from lm_eval_calibration.backends import CORPUS_REQUEST_TYPE, CorpusScores
-from lm_eval_calibration.errors import TaskError
-from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.pools import Statistic
-from lm_eval_calibration.records.corpus import Corpus
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.metrics import CORPUS_CATALOG
+from lm_eval_calibration.records import Corpus, CorpusRecord
 from lm_eval_calibration.tasks.base import BaseTask
-from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusStatistic
-from lm_eval_calibration.tasks.options import nearest
+from lm_eval_calibration.tasks.token_metrics import TokenStatistic
 
 
 class CorpusTask(BaseTask):
@@ -29,7 +27,7 @@ class CorpusTask(BaseTask):
         return ()
 
     def _statistic(self, name: str) -> Statistic:
-        return CorpusStatistic(CORPUS_METRICS[name], self.options.n_bins)
+        return TokenStatistic(CORPUS_CATALOG[name], self.options.n_bins)
 
     # --- docs --------------------------------------------------------------------------------------------------------
 
@@ -47,10 +45,6 @@ class CorpusTask(BaseTask):
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
-    def _prepare(self, lm: Any) -> None:
-        if self.options.permute or self.options.metrics:
-            warn_once(f"{self.task_name}: permute and metrics are for questions; a corpus takes n_bins only")
-
     def _make_ours(self, request: Any) -> None:
         request.request_type, request.n_bins = CORPUS_REQUEST_TYPE, self.options.n_bins
 
@@ -67,14 +61,13 @@ class CorpusTask(BaseTask):
         ours = names if scores.has_distributions else ()
         return self._result(self._text_record(doc, scores, stock), means, ours, {})
 
-    def _text_record(self, doc: dict[str, Any], scores: CorpusScores, stock: dict[str, Any]) -> Record:
+    def _text_record(self, doc: dict[str, Any], scores: CorpusScores, stock: dict[str, Any]) -> CorpusRecord:
         known: dict[str, Any] = {key: stock[name][1] for name, key in _UNITS.items() if name in stock}
         if scores.sums is not None:
             known |= {name: tuple(array.tolist()) for name, array in scores.sums._asdict().items()}
-        return Record(
+        return CorpusRecord(
             **self._identity(doc, scores.request),
             prompt_hash=hash_string(self.doc_to_target(doc)),
-            kind="corpus",
             vocab_size=scores.vocab_size,
             certificate=scores.certificate,
             corpus=Corpus(log_likelihood=float(scores), n_tokens=scores.n_tokens, **known),

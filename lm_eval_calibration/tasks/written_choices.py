@@ -10,13 +10,11 @@ from lm_eval.api.instance import Instance
 
 from lm_eval_calibration.backends import TokenScores
 from lm_eval_calibration.errors import TaskError
-from lm_eval_calibration.records.record import Record
-from lm_eval_calibration.records.stated import Asked
-from lm_eval_calibration.tasks.choice_docs import bad_choices, gold_index, problem_of_choices
-from lm_eval_calibration.tasks.confidences.verbalized import WORDING
+from lm_eval_calibration.records import GenerationRecord
+from lm_eval_calibration.tasks.confidences.choice_slots import are_labels
 from lm_eval_calibration.tasks.configuration import Configuration
+from lm_eval_calibration.tasks.docs import bad_choices, gold_index, problem_of_choices
 from lm_eval_calibration.tasks.generated_answers import GeneratedAnswerTask
-from lm_eval_calibration.tasks.permutation import are_labels
 
 
 class WrittenChoiceTask(GeneratedAnswerTask):
@@ -79,11 +77,18 @@ class WrittenChoiceTask(GeneratedAnswerTask):
 
     def _answer_record(
         self, doc: dict[str, Any], request: Instance, stock: Mapping[str, Any], scores: TokenScores | None
-    ) -> Record:
+    ) -> GenerationRecord:
         record = super()._answer_record(doc, request, stock, scores)
-        if record.verbalized is not None and self._named(doc, str(request.resps[0])) is None:
-            record = replace(record, verbalized=Asked(WORDING, None))
-        if record.generation is not None and gold_index(self.doc_to_target(doc), self.doc_to_choice(doc)) is None:
+        if self._named(doc, str(request.resps[0])) is None:
+            undefined = {source.name for source in self.sources if source.needs_named_choice}
+            record = replace(
+                record,
+                stated={
+                    name: replace(stated, confidence=None) if name in undefined else stated
+                    for name, stated in record.stated.items()
+                },
+            )
+        if gold_index(self.doc_to_target(doc), self.doc_to_choice(doc)) is None:
             record = replace(record, generation=replace(record.generation, correct=None))  # a broken label
         return record
 

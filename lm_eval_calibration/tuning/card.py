@@ -73,8 +73,8 @@ def card(
     """Return the card as Markdown with its metadata.
 
     Args:
-        grading: settings of the grading.
-        protocol: settings of the training.
+        grading: what was graded.
+        protocol: how the adapter was trained.
         tasks: those learned from.
         answers: the answers that are right or wrong.
         validations: the untuned model's first.

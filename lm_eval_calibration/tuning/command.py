@@ -29,15 +29,7 @@ def tune(
     n_test: int | None,
     device: str | None,
 ) -> None:
-    """Tune a model, or resume an interrupted run of the same settings.
-
-    Args:
-        grading: what to learn from.
-        protocol: how.
-        output: folder for the adapter, its card, the grades and checkpoints.
-        graded: folder or file of another run whose answers are used.
-        n_test: docs of each task to test on at most; all where None.
-        device: of the model; None for a GPU where there is one.
+    """Tune a model, or resume an interrupted run of the same settings; the adapter and all about it go to ``output``.
 
     Raises:
         UserError: naming what can't be used, and what to do.

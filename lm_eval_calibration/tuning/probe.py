@@ -100,15 +100,7 @@ def read_out(
 def train_probe(
     model: Any, forward: Forward, examples: Examples, protocol: Protocol, directory: Path
 ) -> tuple[list[dict[str, float]], dict[str, Any]]:
-    """Fit a probe to the frozen model's hidden states and save it; return the validations and details of training.
-
-    Args:
-        model: without an adapter.
-        forward: calls it.
-        examples: those to learn from and to validate by.
-        protocol: the user's settings.
-        directory: folder to save it in.
-    """
+    """Fit a probe to the frozen model's hidden states, save it in a folder; return validations and details."""
     (hidden, correct, _), (held_out, held_out_correct, untuned) = (
         read_out(forward, model, part, protocol.batch_size, examples.pad_token_id)
         for part in (examples.fit, examples.held_out)

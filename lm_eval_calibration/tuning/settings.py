@@ -18,18 +18,9 @@ FILE = "tuning.json"
 
 @dataclass(frozen=True)
 class GradingSettings:
-    """What the grades of a model's answers depend on.
+    """What the grades of a model's answers depend on: options of these names (``lm-eval-calibration tune --help``).
 
-    Attributes:
-        model: path or name of the base model.
-        model_args: its other arguments, as in ``lm_eval run --model hf --model_args``.
-        tasks: names of tasks or groups, as the user gave them.
-        fit_fraction: share of the evaluated docs to learn from; None to learn from the training split.
-        limit: docs of each task to learn from at most.
-        num_fewshot: examples in each prompt; None for the task's own number.
-        apply_chat_template: whether prompts are turns of a chat.
-        include_path: folder of the user's own task YAMLs.
-        confirm_run_unsafe_code: whether programs that the model writes may be run to grade them.
+    ``fit_fraction`` is None to learn from the training split, ``num_fewshot`` for the task's own number.
     """
 
     model: str
@@ -58,17 +49,9 @@ class GradingSettings:
 
 @dataclass(frozen=True)
 class Protocol:
-    """How the adapter is trained. Defaults: Kapoor et al. 2024, arXiv:2406.08391.
+    """How the adapter is trained: options of these names. Defaults: Kapoor et al. 2024, arXiv:2406.08391.
 
-    Attributes:
-        method: one of :data:`METHODS`.
-        query: name of the query's wording.
-        epochs: passes over the docs.
-        batch_size: docs in a batch on each device.
-        gradient_accumulation: batches to one step.
-        learning_rate: at the start; it falls along a cosine.
-        target_modules: names of the modules that get an adapter; empty for PEFT's own choice for the architecture.
-        seed: of the adapter's start, the docs' order and dropout.
+    ``target_modules`` is empty for PEFT's own choice for the architecture.
     """
 
     method: str = METHODS[0]

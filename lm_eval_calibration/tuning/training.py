@@ -124,15 +124,7 @@ def _is_complete(checkpoint: Path) -> bool:
 def make_trainer(
     model: Any, forward: Forward, examples: Examples, protocol: Protocol, directory: Path
 ) -> CalibrationTrainer:
-    """Return a trainer.
-
-    Args:
-        model: with an adapter.
-        forward: calls it.
-        examples: those to learn from and to validate by.
-        protocol: the user's settings.
-        directory: folder of the checkpoints.
-    """
+    """Return a trainer of a model with an adapter; checkpoints go to the directory."""
     return CalibrationTrainer(
         forward=forward,
         probe=model.get_submodule(PROBE) if protocol.method == "lora-probe" else None,

@@ -14,7 +14,8 @@ from tiny import make_config, make_rows, run_tasks, scoring_requests
 from lm_eval_calibration import metrics
 from lm_eval_calibration.backends import SCORING_REQUEST_TYPE, TEMPERATURES, token_scores
 from lm_eval_calibration.backends.hf.temperature_grid import TemperatureGrid
-from lm_eval_calibration.records.record import RECORD_KEY, Record
+from lm_eval_calibration.records import RECORD_KEY, Record
+from lm_eval_calibration.records.gap_sums import doc_gap_sums
 from lm_eval_calibration.tasks import CalibratedTask
 
 
@@ -129,7 +130,7 @@ def test_records_hold_full_ece_and_log_likelihoods_at_every_temperature(gpt2_lm:
                 if k == row["answer"]:
                     gaps = metrics.position_gap_sums(probs, np.array(tokens), n_bins=15).sum(axis=0)
                     np.testing.assert_allclose(held.gap_sums[index], gaps, atol=1e-5)
-        np.testing.assert_allclose(held.gap_sums[8], record.gap_sums(15), atol=1e-5)
+        np.testing.assert_allclose(held.gap_sums[8], doc_gap_sums([record], 15)[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["gpt2_lm", "t5_lm"])

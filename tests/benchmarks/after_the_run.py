@@ -30,7 +30,7 @@ WORDS = ["the", "of", "energy", "law", "a", "in", "which", "number", "is", "not"
 
 def make_samples(n_docs: int) -> Iterator[dict[str, Any]]:
     """Samples as `evaluate` returns them, from an overconfident model; ids come in no order, as from several ranks."""
-    from lm_eval_calibration.records.record import Record
+    from lm_eval_calibration.records import ChoicesRecord
 
     rng, words = np.random.default_rng(0), random.Random(0)
     certificate = {"backend": "HFLM", "distributions": "exact", "dtype": "float32", "shared_prefixes": True}
@@ -44,12 +44,11 @@ def make_samples(n_docs: int) -> Iterator[dict[str, Any]]:
             [question, *(f"{letter}. {c}" for letter, c in zip("ABCD", choices, strict=True)), "Answer:"]
         )
         log_likelihoods = np.log(letters).tolist()
-        record = Record(
+        record = ChoicesRecord(
             task=f"mmlu_subject_{doc_id % SUBJECTS}_calibration",
             doc_id=doc_id,
             doc_hash=f"{doc_id:064x}",
             prompt_hash=f"{doc_id:064x}",
-            kind="multiple_choice",
             log_likelihoods=tuple(log_likelihoods),
             gold=gold,
             log_probs=(log_likelihoods[gold],),
@@ -99,7 +98,7 @@ def measure(path: Path, n_bins: int) -> dict[str, Any]:
     import sklearn.exceptions
 
     from lm_eval_calibration.metrics import CATALOG, CORE
-    from lm_eval_calibration.records.record import read_columns
+    from lm_eval_calibration.records import read_columns
 
     assert scipy.sparse
     assert sklearn.exceptions

@@ -9,19 +9,18 @@ from typer.testing import CliRunner
 from lm_eval_calibration.cli import app
 from lm_eval_calibration.demo.check import compare, verdict
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import ChoicesRecord
 
 runner = CliRunner()
 
 
-def make_records(n: int = 4) -> list[Record]:
+def make_records(n: int = 4) -> list[ChoicesRecord]:
     return [
-        Record(
+        ChoicesRecord(
             task="t_calibration",
             doc_id=i,
             doc_hash=f"doc {i}",
             prompt_hash=f"prompt {i}",
-            kind="multiple_choice",
             log_likelihoods=(-1.0, -2.0 - i, -3.0),
             gold=i % 3,
         )

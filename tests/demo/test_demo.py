@@ -12,7 +12,7 @@ from lm_eval_calibration import demo, metrics
 from lm_eval_calibration.cli import app
 from lm_eval_calibration.demo.quiz import PARTS
 from lm_eval_calibration.demo.words import explain, reliability_diagram
-from lm_eval_calibration.records.record import RECORD_KEY, Record, metric_arrays
+from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord, Record, metric_arrays
 from lm_eval_calibration.reports.sentences import confidence_sentence, ranking_sentence
 
 
@@ -36,7 +36,14 @@ def test_the_quiz_is_well_formed(part: str) -> None:
 
 def make_records(confidence: list[float], correct: list[int]) -> list[Record]:
     return [
-        Record("t", i, "", "", "multiple_choice", (np.log(c), np.log(1 - c)), 0 if h else 1)
+        ChoicesRecord(
+            task="t",
+            doc_id=i,
+            doc_hash="",
+            prompt_hash="",
+            log_likelihoods=(np.log(c), np.log(1 - c)),
+            gold=0 if h else 1,
+        )
         for i, (c, h) in enumerate(zip(confidence, correct, strict=True))
     ]
 

@@ -15,7 +15,7 @@ from lm_eval_calibration.harness.aggregation import Logged
 from lm_eval_calibration.harness.patches import PATCHES, apply
 from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.harness.run import RunSettings, current_run, running
-from lm_eval_calibration.records.record import RECORD_KEY, Record
+from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord
 
 assert tasks  # applies the patches
 
@@ -59,7 +59,9 @@ class CalibratedLike(Task):
         """Return what the harness has aggregated of its docs."""
         kept = partial(Logged, self)
         records = [
-            Record("t", i, "d", "p", "multiple_choice", (0.0, -1.0), gold=0).to_dict() | {"task": self._name}
+            ChoicesRecord(
+                task=self._name, doc_id=i, doc_hash="d", prompt_hash="p", log_likelihoods=(0.0, -1.0), gold=0
+            ).to_dict()
             for i in doc_ids
         ]
         keys = {

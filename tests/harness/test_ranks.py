@@ -1,66 +1,58 @@
-"""Two processes over gloo give the numbers of one."""
+"""Several processes over gloo give the numbers of one."""
 
 import json
-import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
 from lm_eval.api.task import ConfigurableTask
 
+from lm_eval_calibration.harness.ranks import tolerate_missing_metrics
+
 WORKER = Path(__file__).parents[1] / "ranks_worker.py"
 
+RUNS = {
+    "one": (1, 42, 29, "whole"),
+    "two": (2, 42, 29, "whole"),
+    "two sharded": (2, 42, 29, "sharded"),
+    "one few": (1, 4, 2, "whole"),
+    "three few": (3, 4, 2, "whole"),  # the third rank has no doc of either task: a stock run breaks
+    "one follow-ups": (1, 22, 2, "follow_ups"),
+    "three follow-ups": (3, 22, 2, "follow_ups"),  # the third rank has none of the two docs
+}
 
-def run_ranks(n: int, output: Path, n_docs: int, n_letters: int, kind: str) -> dict[str, dict[str, float]]:
-    """Ask docs in two tasks, the first of which has ``n_letters``, on n ranks.
-
-    With kind "asked" both are asked twice: for P(true), and for confidence in words.
-    """
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    environment = {**os.environ, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(n)}
-    workers = [
-        subprocess.Popen(
-            [sys.executable, str(WORKER), str(output), str(n_docs), str(n_letters), kind],
-            env={**environment, "RANK": str(rank)},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        for rank in range(n)
-    ]
-    said = [worker.communicate(timeout=240)[0] for worker in workers]
-    for worker, text in zip(workers, said, strict=True):
-        assert worker.returncode == 0, text
-    return json.loads(output.read_text(encoding="utf-8"))
+Numbers = dict[str, dict[str, float]]
 
 
-@pytest.mark.parametrize(
-    ("n_ranks", "n_docs", "n_letters", "weights"),
-    [
-        (2, 42, 29, "whole"),
-        (2, 42, 29, "sharded"),
-        (3, 4, 2, "whole"),  # the third rank has no doc of either task: a stock run breaks
-    ],
-)
-def test_several_ranks_give_the_numbers_of_one(
-    tmp_path: Path, n_ranks: int, n_docs: int, n_letters: int, weights: str
-) -> None:
-    one = run_ranks(1, tmp_path / "one.json", n_docs, n_letters, "whole")
-    several = run_ranks(n_ranks, tmp_path / "several.json", n_docs, n_letters, weights)
-    assert set(one) == set(several) == {"letters_calibration", "digits_calibration", "both_calibration"}
-    for task, row in one.items():
+@pytest.fixture(scope="module")
+def numbers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Numbers]:
+    """The numbers of each run."""
+    folder = tmp_path_factory.mktemp("ranks")
+    names = ("n_ranks", "n_docs", "n_letters", "kind")
+    jobs = [dict(zip(names, run, strict=True), output=str(folder / name)) for name, run in RUNS.items()]
+    done = subprocess.run(
+        [sys.executable, str(WORKER), json.dumps(jobs)], capture_output=True, text=True, timeout=600, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return {name: json.loads((folder / name).read_text(encoding="utf-8")) for name in RUNS}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("one", "several"), [("one", "two"), ("one", "two sharded"), ("one few", "three few")])
+def test_several_ranks_give_the_numbers_of_one(numbers: dict[str, Numbers], one: str, several: str) -> None:
+    expected = numbers[one]
+    assert set(expected) == set(numbers[several]) == {"letters_calibration", "digits_calibration", "both_calibration"}
+    for task, row in expected.items():
         assert len(row) == 12
-        assert several[task] == pytest.approx(row, abs=1e-12, rel=0, nan_ok=True)
+        assert numbers[several][task] == pytest.approx(row, abs=1e-12, rel=0, nan_ok=True)
 
 
-def test_what_is_asked_about_answers_is_that_of_one(tmp_path: Path) -> None:
-    one = run_ranks(1, tmp_path / "one.json", 22, 2, "asked")
-    several = run_ranks(3, tmp_path / "several.json", 22, 2, "asked")  # the third rank has none of the two docs
+@pytest.mark.slow
+def test_follow_ups_to_answers_are_those_of_one_rank(numbers: dict[str, Numbers]) -> None:
+    one, several = numbers["one follow-ups"], numbers["three follow-ups"]
     assert set(one) == set(several) == {"few_p_true", "many_p_true", "few_words", "many_words"}
     assert {"ece_p_true,none", "auroc_p_true,none"} <= set(one["many_p_true"])
     assert {"ece_verbalized,none", "auroc_verbalized,none"} <= set(one["many_words"])
@@ -69,8 +61,21 @@ def test_what_is_asked_about_answers_is_that_of_one(tmp_path: Path) -> None:
         assert several[task] == pytest.approx(row, abs=1e-12, rel=0, nan_ok=True)
 
 
+def test_gathered_parts_lack_nothing_that_rank_0_looks_up() -> None:
+    parts = [{"t": {("acc", "none"): [1.0]}, "samples": ["a"]}, {"t": {}, "samples": []}]
+    lm = SimpleNamespace(gather_object=lambda obj, dst=0: parts if dst == 0 else None)
+    for _ in range(2):  # once for each task of a run
+        tolerate_missing_metrics(lm)
+    first, second = lm.gather_object(None)
+    assert first["t"] == {("acc", "none"): [1.0]}
+    assert second["t"]["acc", "none"] == []
+    assert (first["samples"], second["samples"]) == (["a"], [])
+    assert lm.gather_object(None, dst=1) is None
+    assert not hasattr(lm.gather_object.stock, "stock")
+
+
 def test_stock_still_breaks_on_a_rank_without_docs() -> None:
-    """When this fails the harness has mended it: lm_eval_calibration/tasks/ranks.py may go."""
+    """When this fails the harness has mended it: `harness/ranks.py` may go."""
     config = tiny.make_config(tiny.make_rows(2))
     config.pop("class", None)
     task = ConfigurableTask(config=config)

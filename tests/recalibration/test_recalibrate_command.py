@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from lm_eval_calibration.cli import app
 from lm_eval_calibration.recalibration import Temperature, docs
 from lm_eval_calibration.recalibration.map_file import SavedMap
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import ChoicesRecord
 
 TEMPERATURES = {"law": 2.5, "medicine": 0.7}
 
@@ -44,9 +44,12 @@ def write_samples(docs_of, tmp_path, monkeypatch):
     return write
 
 
-def record(task: str, i: int, docs: Any) -> Record:
+def record(task: str, i: int, docs: Any) -> ChoicesRecord:
     log_likelihoods = tuple(docs.log_likelihoods[i].tolist())
-    return Record(task, i, docs.doc_hashes[i], "p", "multiple_choice", log_likelihoods, int(docs.labels[i]))
+    doc_hash, gold = docs.doc_hashes[i], int(docs.labels[i])
+    return ChoicesRecord(
+        task=task, doc_id=i, doc_hash=doc_hash, prompt_hash="p", log_likelihoods=log_likelihoods, gold=gold
+    )
 
 
 def recalibrate(*arguments: object) -> Any:

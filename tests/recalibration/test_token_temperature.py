@@ -10,8 +10,7 @@ from typer.testing import CliRunner
 from lm_eval_calibration import metrics
 from lm_eval_calibration.cli import app
 from lm_eval_calibration.recalibration import RecalibrationWarning, TokenGrid, TokenTemperature, cross_fit_tokens
-from lm_eval_calibration.records.record import Record
-from lm_eval_calibration.records.temperature_grid import TokenTemperatures
+from lm_eval_calibration.records import ChoicesRecord, Record, TokenTemperatures
 
 GRID = tuple(12 / k for k in range(4, 25))
 VOCABULARY = 50
@@ -47,12 +46,11 @@ def record(i, choices, gold, n_bins=10):
     tokens = np.array(choices[gold][1])
     gaps = [metrics.position_gap_sums(p, tokens, n_bins=n_bins).sum(axis=0).tolist() for p in at[gold]]
     plain = at[gold][8]
-    return Record(
+    return ChoicesRecord(
         task="t",
         doc_id=i,
         doc_hash=f"doc {i}",
         prompt_hash="p",
-        kind="multiple_choice",
         log_likelihoods=tuple(row[8] for row in log_likelihoods),
         gold=gold,
         log_probs=tuple(np.log(plain[np.arange(len(tokens)), tokens]).tolist()),
@@ -129,7 +127,9 @@ def test_what_the_grid_cannot_tell_is_said():
     with pytest.warns(RecalibrationWarning, match="at the end of the grid, 3, or beyond"):
         TokenTemperature().fit(TokenGrid.of(docs(100, said=9.0)))
     with pytest.raises(ValueError, match="t doc 3 was not scored at several temperatures"):
-        TokenGrid.of([Record("t", 3, "d", "p", "multiple_choice", (-1.0, -2.0), 0)])
+        TokenGrid.of(
+            [ChoicesRecord(task="t", doc_id=3, doc_hash="d", prompt_hash="p", log_likelihoods=(-1.0, -2.0), gold=0)]
+        )
     with pytest.raises(ValueError, match="no doc has a gold label"):
         TokenGrid.of([])
 

@@ -4,6 +4,7 @@ import json
 import math
 import weakref
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,16 @@ import numpy as np
 import pytest
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.records import columns
-from lm_eval_calibration.records.columns import Columns
-from lm_eval_calibration.records.record import Record, metric_arrays, read_columns, read_records
+from lm_eval_calibration.records import (
+    ChoicesRecord,
+    Columns,
+    Record,
+    columns,
+    metric_arrays,
+    read_columns,
+    read_records,
+)
+from lm_eval_calibration.records.gap_sums import doc_gap_sums
 
 KINDS = ("top_label", "choices", "full_vocabulary")
 
@@ -31,12 +39,11 @@ def make(rng: np.random.Generator, n: int, *, ragged: bool = False, positions: i
             log_probs.append(float(np.log(rng.choice(probs))))
             large_probs.append(tuple(large.tolist()))
         records.append(
-            Record(
+            ChoicesRecord(
                 task=f"task_{'ba'[i % 2]}",
                 doc_id=i,
                 doc_hash="d",
                 prompt_hash="p",
-                kind="multiple_choice",
                 log_likelihoods=tuple(math.log(p) if p else -math.inf for p in shares),
                 gold=None if broken and i % 5 == 0 else int(rng.integers(k)),
                 log_probs=tuple(log_probs),
@@ -102,7 +109,7 @@ def test_gap_sums_of_a_record_are_its_row() -> None:
     records = make(np.random.default_rng(1), 9, positions=4)
     rows, _ = Columns.of(records, 15).arrays("full_vocabulary")
     by_doc = sorted(records, key=lambda r: (r.task, r.doc_id))
-    assert_same(rows, [record.gap_sums(15) for record in by_doc])
+    assert_same(rows, doc_gap_sums(by_doc, 15))
 
 
 @pytest.mark.parametrize("name", metrics.CORE)
@@ -120,7 +127,7 @@ def test_docs_are_taken_one_after_the_other_and_not_kept(monkeypatch: pytest.Mon
     alive: weakref.WeakSet[Record] = weakref.WeakSet()
     most = 0
 
-    class Counted(Record):
+    class Counted(ChoicesRecord):
         __hash__ = object.__hash__
 
     def docs() -> Iterator[Record]:
@@ -160,10 +167,6 @@ def test_no_docs_have_empty_arrays() -> None:
         metrics.ece(*Columns.of([]).arrays("top_label"))
 
 
-def changed(record: Record, **changes: Any) -> Record:
-    return Record(**{**{key: getattr(record, key) for key in record.__dataclass_fields__}, **changes})
-
-
 @pytest.mark.parametrize(
     ("changes", "n_bins", "message"),
     [
@@ -185,7 +188,7 @@ def changed(record: Record, **changes: Any) -> Record:
 def test_unsound_distributions_are_no_obstacle_to_other_metrics(
     changes: dict[str, Any], n_bins: int, message: str
 ) -> None:
-    records = [changed(r, **changes) if r.doc_id == 3 else r for r in make(np.random.default_rng(6), 12)]
+    records = [replace(r, **changes) if r.doc_id == 3 else r for r in make(np.random.default_rng(6), 12)]
     taken = Columns.of(records, n_bins)
     assert len(taken.arrays("top_label")[0]) == len(taken.arrays("choices")[0]) == 12
     with pytest.raises(ValueError, match=message):

@@ -5,16 +5,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from lm_eval_calibration.records.record import Record, metric_arrays, read_records
+from lm_eval_calibration.records import ChoicesRecord, Record, metric_arrays, read_records
+from lm_eval_calibration.records.gap_sums import doc_gap_sums
 
 
-def make(**changes: Any) -> Record:
+def make(**changes: Any) -> ChoicesRecord:
     fields = {
         "task": "t",
         "doc_id": 3,
         "doc_hash": "d",
         "prompt_hash": "p",
-        "kind": "multiple_choice",
         "log_likelihoods": (-1.0, -2.0, -3.0),
         "gold": 0,
         "log_probs": (np.log(0.6), np.log(0.004)),
@@ -23,7 +23,7 @@ def make(**changes: Any) -> Record:
         "vocab_size": 100,
         "certificate": {"backend": "x"},
     }
-    return Record(**{**fields, **changes})
+    return ChoicesRecord(**{**fields, **changes})
 
 
 def test_probs_confidence_correct() -> None:
@@ -45,20 +45,20 @@ def test_gap_sums_by_hand() -> None:
     expected[[6, 3, 0]] = 1 - 0.6, -0.3, -0.1
     expected[9] -= 0.9
     expected[0] += 1 - 0.1
-    np.testing.assert_allclose(make().gap_sums(10), expected, atol=1e-12)
-    assert make().gap_sums(10).sum() == pytest.approx(0, abs=1e-12)
+    np.testing.assert_allclose(doc_gap_sums([make()], 10)[0], expected, atol=1e-12)
+    assert doc_gap_sums([make()], 10)[0].sum() == pytest.approx(0, abs=1e-12)
 
 
 def test_without_distributions_gap_sums_are_an_error() -> None:
     with pytest.raises(ValueError, match="t doc 3: no token distributions were recorded"):
-        make(log_probs=None, large_probs=None).gap_sums(10)
+        doc_gap_sums([make(log_probs=None, large_probs=None)], 10)[0]
 
 
 def test_more_bins_than_were_kept_for_are_refused() -> None:
-    assert len(make().gap_sums(20)) == 20
+    assert len(doc_gap_sums([make()], 20)[0]) == 20
     with pytest.raises(ValueError, match="n_bins=21 needs every probability of at least 1 / 21"):
-        make().gap_sums(21)
-    assert len(make(kept_from=0.01).gap_sums(100)) == 100
+        doc_gap_sums([make()], 21)[0]
+    assert len(doc_gap_sums([make(kept_from=0.01)], 100)[0]) == 100
 
 
 @pytest.mark.parametrize(

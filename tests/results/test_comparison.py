@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import ChoicesRecord
+from lm_eval_calibration.records.gap_sums import doc_gap_sums
 from lm_eval_calibration.results import align, compare_runs, unlike
 
 CERTIFICATE = {
@@ -37,12 +38,11 @@ def answered(task, questions, *, sharpness=1.0, noise=0.0, seed=0, **changes):
     for doc_id, (doc_hash, z, gold) in enumerate(questions):
         logits = sharpness * (z + noise * rng.standard_normal(4))
         probs = softmax(logits)
-        record = Record(
+        record = ChoicesRecord(
             task=task,
             doc_id=doc_id,
             doc_hash=doc_hash,
             prompt_hash=f"prompt of {doc_hash}",
-            kind="multiple_choice",
             log_likelihoods=tuple(logits.tolist()),
             gold=gold,
             log_probs=(math.log(probs[gold]),),
@@ -71,7 +71,7 @@ def arrays(records):
     """The arrays of a run, written out."""
     probs = np.array([softmax(np.array(record.log_likelihoods)) for record in records])
     labels = np.array([record.gold for record in records])
-    gaps = np.array([record.gap_sums(10) for record in records])
+    gaps = doc_gap_sums(records, 10)
     correct = (probs.argmax(axis=1) == labels).astype(int)
     return metrics.Run(probs.max(axis=1), correct, probs, labels, gaps, np.ones(len(labels), dtype=int), "t")
 

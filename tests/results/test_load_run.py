@@ -12,7 +12,7 @@ from logged_runs import TIME, make_lines, write_run
 from lm_eval_calibration import load_run, metrics
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import CORE
-from lm_eval_calibration.records.record import OTHER_FILTER, Record, metric_arrays
+from lm_eval_calibration.records import OTHER_FILTER, Record, metric_arrays
 
 GROUPS = {"all": ["medicine", "law"], "medicine": ["a", "b"]}
 TASKS = ("a", "b", "law")

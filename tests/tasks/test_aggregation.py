@@ -9,20 +9,18 @@ import pytest
 
 from lm_eval_calibration.harness.pools import DocPool
 from lm_eval_calibration.metrics import CATALOG, CORE
-from lm_eval_calibration.records.columns import Columns
-from lm_eval_calibration.records.record import Record, metric_arrays
+from lm_eval_calibration.records import ChoicesRecord, Columns, Record, metric_arrays
 from lm_eval_calibration.tasks.aggregation import MetricStatistic
 
 
 def make_records(n: int) -> list[Record]:
     rng = np.random.default_rng(0)
     return [
-        Record(
+        ChoicesRecord(
             task="t",
             doc_id=i,
             doc_hash="d",
             prompt_hash="p",
-            kind="multiple_choice",
             log_likelihoods=tuple(rng.normal(0, 2, 4).tolist()),
             gold=int(rng.integers(4)),
             log_probs=(float(np.log(0.3)),),

@@ -15,7 +15,7 @@ from lm_eval.utils import handle_non_serializable, make_table
 from tiny import make_config, make_rows, run_tasks
 
 from lm_eval_calibration import __version__, metrics
-from lm_eval_calibration.records.record import RECORD_KEY, Record
+from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord, Record, metric_arrays
 from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError
 from lm_eval_calibration.tasks.choices import ChoiceTask
 
@@ -198,8 +198,6 @@ def test_the_log_holds_everything_once(gpt2_lm: Any) -> None:
 
 
 def test_metrics_can_be_computed_again_from_the_log(gpt2_lm: Any) -> None:
-    from lm_eval_calibration.records.record import metric_arrays
-
     results = run_tasks(gpt2_lm, [calibrated()])
     logged = [Record.from_dict(json.loads(json.dumps(s[RECORD_KEY]))) for s in results["samples"][NAME]]
     for name in CORE:
@@ -543,7 +541,6 @@ def test_reasons_are_said_in_every_run_once(gpt2_lm: Any, harness_log: pytest.Lo
 
 
 def test_standard_errors_use_the_task_s_bins(gpt2_lm: Any) -> None:
-    from lm_eval_calibration.records.record import metric_arrays
 
     results = run_tasks(gpt2_lm, [calibrated(metadata={"calibration": {"n_bins": 15}})])
     arrays = metric_arrays(records(results), "top_label", 15)
@@ -557,7 +554,7 @@ def test_somebody_s_bug_is_not_taken_for_a_reason(monkeypatch: pytest.MonkeyPatc
     def buggy(confidence: Any, correct: Any, n_bins: int) -> float:
         return float(np.log(np.zeros(1))[0])
 
-    record = Record("t", 0, "", "", "multiple_choice", (-1.0, -2.0), 0)
+    record = ChoicesRecord(task="t", doc_id=0, doc_hash="", prompt_hash="", log_likelihoods=(-1.0, -2.0), gold=0)
     with pytest.warns(RuntimeWarning, match="divide by zero"):
         MetricStatistic(replace(metrics.CATALOG["ece"], value=buggy))([record])
 

@@ -14,7 +14,7 @@ from tiny import run_tasks
 from lm_eval_calibration import calibrated, metrics
 from lm_eval_calibration.harness import code_eval
 from lm_eval_calibration.harness.code_eval import CODE_EVAL, CodeEval
-from lm_eval_calibration.records.record import Record, metric_arrays
+from lm_eval_calibration.records import Record, metric_arrays
 from lm_eval_calibration.tasks import CalibrationTaskManager
 from lm_eval_calibration.tasks.line_completion import edit_similarity, lines
 

@@ -14,7 +14,7 @@ from scripted import Scripted, TextsOnly
 from tiny import run_tasks
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.records.record import Record, metric_arrays, read_records
+from lm_eval_calibration.records import Record, metric_arrays, read_records
 from lm_eval_calibration.tasks import CalibratedTask, TaskError
 from lm_eval_calibration.tasks.configuration import why_not
 from lm_eval_calibration.tasks.generation import GenerationTask

@@ -16,12 +16,11 @@ from tiny import make_config, make_gpt2, make_rows, make_tokenizer, run_tasks
 from users_tasks import SHAPES, write_task
 
 from lm_eval_calibration import calibrated, metrics
-from lm_eval_calibration.records.record import Record, read_columns, read_records
-from lm_eval_calibration.records.stated import Asked
+from lm_eval_calibration.records import ChoicesRecord, Record, StatedConfidence, read_columns, read_records
 from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError, files
 from lm_eval_calibration.tasks.aggregation import MetricStatistic
 from lm_eval_calibration.tasks.confidences.p_true_query import KADAVATH, KAPOOR
-from lm_eval_calibration.tasks.views import TABLE
+from lm_eval_calibration.tasks.views import rows
 
 NAME = "letters_calibration"
 METRICS = ("brier_top_label", "ece", "ace", "auroc")
@@ -96,7 +95,7 @@ def test_variants_of_our_own_groups_are_written_for_the_stock_command(
 
 def test_what_is_said_when_asked_has_intervals_and_nulls_of_its_own() -> None:
     row, records, _ = run(ByText(), make_config(make_rows(30), **asked(intervals=True, nulls=True)))
-    confidence = np.array([record.p_true.confidence for record in records if record.p_true is not None])
+    confidence = np.array([record.stated["p_true"].confidence for record in records if "p_true" in record.stated])
     correct = np.array([record.correct for record in records])
     low, high = metrics.CATALOG["ece"].interval(confidence, correct)
     assert (row["ece_p_true_low"], row["ece_p_true_high"]) == pytest.approx((low, high), abs=1e-12)
@@ -115,8 +114,8 @@ def test_p_true_is_that_of_full_logits_where_bytes_are_tokens(gpt2_lm: HFLM) -> 
         prompt = f"{line['doc']['question']}\nAnswer:{answer}{KAPOOR.question}"
         tokens = gpt2_lm.tokenizer.encode(f"{prompt} i")
         expected = math.exp(next_log_probs(gpt2_lm, tokens)[gpt2_lm.tokenizer.encode("i")[0]])
-        assert record.p_true.confidence == pytest.approx(expected, abs=1e-5)
-        assert record.p_true.query == "kapoor"
+        assert record.stated["p_true"].confidence == pytest.approx(expected, abs=1e-5)
+        assert record.stated["p_true"].query == "kapoor"
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +144,7 @@ def test_with_a_token_for_each_it_is_the_share_of_two_tokens(merging_lm: HFLM) -
         prompt = f"{line['doc']['question']}\nAnswer: {answer}{KAPOOR.question}"
         log_probs = next_log_probs(merging_lm, merging_lm.tokenizer.encode(prompt))
         expected = float(torch.stack([log_probs[i[0]], log_probs[ii[0]]]).softmax(0)[1])
-        assert record.p_true.confidence == pytest.approx(expected, abs=1e-5)
+        assert record.stated["p_true"].confidence == pytest.approx(expected, abs=1e-5)
 
 
 def test_the_other_wording(gpt2_lm: HFLM) -> None:
@@ -154,8 +153,8 @@ def test_the_other_wording(gpt2_lm: HFLM) -> None:
         answer = line["doc"]["choices"][int(np.argmax(record.log_likelihoods))]
         prompt = f"{line['doc']['question']}\nAnswer: {answer}{KADAVATH.question}"
         true, false = (naive_log_likelihood(gpt2_lm, prompt, text) for text in KADAVATH.continuations)
-        assert record.p_true.confidence == pytest.approx(1 / (1 + math.exp(false - true)), abs=1e-5)
-        assert record.p_true.query == "kadavath"
+        assert record.stated["p_true"].confidence == pytest.approx(1 / (1 + math.exp(false - true)), abs=1e-5)
+        assert record.stated["p_true"].query == "kadavath"
 
 
 # --- the table --------------------------------------------------------------------------------------------------------
@@ -164,7 +163,7 @@ def test_the_other_wording(gpt2_lm: HFLM) -> None:
 @pytest.mark.parametrize("ragged", [True, False])
 def test_metrics_are_those_of_p_true_and_correct(gpt2_lm: HFLM, ragged: bool) -> None:
     results, records, _ = run(gpt2_lm, make_config(make_rows(20, ragged=ragged), **asked(n_bins=7, metrics=["aurc"])))
-    confidence, correct = [r.p_true.confidence for r in records], [r.correct for r in records]
+    confidence, correct = [r.stated["p_true"].confidence for r in records], [r.correct for r in records]
     for name in (*METRICS, "aurc"):
         metric = metrics.GENERATION_CATALOG[name]
         bins = {"n_bins": 7} if metric.takes_n_bins else {}
@@ -180,7 +179,7 @@ def test_the_plain_columns_are_untouched() -> None:
     assert {name: results[name] for name in plain} == plain
     for mine, theirs in zip(records, plain_records, strict=True):
         assert (mine.log_likelihoods, mine.correct, mine.log_probs) == (theirs.log_likelihoods, theirs.correct, None)
-        assert theirs.p_true is None
+        assert "p_true" not in theirs.stated
 
 
 def test_the_plain_columns_of_a_model_differ_by_the_rounding_of_its_batches_at_most(gpt2_lm: HFLM) -> None:
@@ -229,7 +228,7 @@ def test_a_chat_asks_in_the_user_s_next_turn(gpt2_lm: HFLM) -> None:
     prompt, no = line["arguments"][n_choices]
     assert prompt == f"{context}{choice}</><user>{KAPOOR.question.strip()}</><assistant>"
     assert (no, line["arguments"][n_choices + 1]) == ("i", (prompt, "ii"))
-    assert all(0 <= record.p_true.confidence <= 1 for record in records)
+    assert all(0 <= record.stated["p_true"].confidence <= 1 for record in records)
 
 
 def test_a_template_that_shows_no_answer_is_refused() -> None:
@@ -254,17 +253,19 @@ def test_one_class_has_no_auroc(harness_log: pytest.LogCaptureFixture) -> None:
 
 def test_one_doc_has_values_and_no_errors() -> None:
     results, (record,), _ = run(ByText(), make_config(make_rows(4), **asked()), limit=1)
-    assert results["brier_top_label_p_true"] == pytest.approx((record.p_true.confidence - record.correct) ** 2)
+    assert results["brier_top_label_p_true"] == pytest.approx(
+        (record.stated["p_true"].confidence - record.correct) ** 2
+    )
     assert results["ece_p_true_stderr"] == "N/A"
 
 
 def test_a_broken_label_counts_in_no_metric_of_p_true() -> None:
     rows = [{**row, "answer": -100 if i == 2 else row["answer"]} for i, row in enumerate(make_rows(8))]
     results, records, _ = run(ByText(), make_config(rows, **asked()))
-    assert records[2].p_true is not None
+    assert "p_true" in records[2].stated
     sound = [r for r in records if r.correct is not None]
     assert len(sound) == 7
-    expected = metrics.ece([r.p_true.confidence for r in sound], [r.correct for r in sound])
+    expected = metrics.ece([r.stated["p_true"].confidence for r in sound], [r.correct for r in sound])
     assert results["ece_p_true"] == pytest.approx(expected, abs=1e-12)
 
 
@@ -276,7 +277,7 @@ def test_a_model_that_can_say_neither_has_no_p_true() -> None:
             return [(-math.inf, False) if query else pair for query, pair in zip(is_query, pairs, strict=True)]
 
     results, records, _ = run(Mute(), make_config(make_rows(8), **asked()))
-    assert {record.p_true.confidence for record in records} == {None}
+    assert {record.stated["p_true"].confidence for record in records} == {None}
     assert math.isnan(results["ece_p_true"])
     assert results["ece"] > 0
 
@@ -296,7 +297,7 @@ def test_a_group_pools_it(tmp_path: Path) -> None:
     tasks = ("letters_p_true_calibration", "ragged_p_true_calibration")
     lines = [line["calibration"] for task in tasks for line in results["samples"][task]]
     records = [Record.from_dict(line) for line in lines]
-    confidence, correct = [r.p_true.confidence for r in records], [r.correct for r in records]
+    confidence, correct = [r.stated["p_true"].confidence for r in records], [r.correct for r in records]
     row = results["groups"]["trees_p_true_calibration"]
     assert row["ece_p_true,none"] == pytest.approx(metrics.ece(confidence, correct), abs=1e-12)
     assert row["auroc_p_true_stderr,none"] == pytest.approx(metrics.auroc_stderr(confidence, correct), abs=1e-12)
@@ -326,8 +327,8 @@ def test_the_name_stands_for_the_option_and_metadata_for_the_wording(tmp_path: P
     ):
         manager = CalibrationTaskManager(include_path=str(tmp_path), include_defaults=False, metadata=given)
         task = manager.load(["letters_p_true_calibration"])["tasks"]["letters_p_true_calibration"]
-        assert (task.options.p_true, task.options.n_bins, task.options.metrics) == (wording, n_bins, ("mce",))
-    assert calibrated("letters_p_true", include_path=tmp_path).options.p_true == "kapoor"
+        assert (task.options["p_true"], task.options.n_bins, task.options.metrics) == (wording, n_bins, ("mce",))
+    assert calibrated("letters_p_true", include_path=tmp_path).options["p_true"] == "kapoor"
     with pytest.raises(
         TaskError, match=r"p_true is 'kapor' \(did you mean kapoor\?\); the wordings are kapoor, kadavath"
     ):
@@ -351,7 +352,7 @@ def test_patterns_and_files_for_the_stock_command_know_the_names(
     metadata = {"calibration": {"n_bins": 5}}
     manager = CalibrationTaskManager(include_path=str(tmp_path / "out"), include_defaults=False, metadata=metadata)
     task = manager.load(names[:1])["tasks"][names[0]]
-    assert (task.options.p_true, task.options.n_bins) == ("kapoor", 5)
+    assert (task.options["p_true"], task.options.n_bins) == ("kapoor", 5)
 
 
 def test_a_corpus_has_no_answers_to_ask_about(tmp_path: Path, harness_log: pytest.LogCaptureFixture) -> None:
@@ -371,9 +372,12 @@ def test_records_keep_it(tmp_path: Path) -> None:
     path = tmp_path / "samples.jsonl"
     path.write_text("".join(json.dumps(line, default=str) + "\n" for line in samples), encoding="utf-8")
     assert list(read_records(path)) == records
-    assert samples[0]["calibration"]["p_true"] == {"query": "kapoor", "confidence": records[0].p_true.confidence}
+    assert samples[0]["calibration"]["p_true"] == {
+        "query": "kapoor",
+        "confidence": records[0].stated["p_true"].confidence,
+    }
     assert len(read_columns(path)) == 8
-    with pytest.raises(ValueError, match=r"confidence that it answered the query kapoor with is 1\.5"):
+    with pytest.raises(ValueError, match=r"confidence stated in reply to the query kapoor is 1\.5"):
         Record.from_dict({**samples[0]["calibration"], "p_true": {"query": "kapoor", "confidence": 1.5}})
 
 
@@ -389,12 +393,19 @@ def test_cached_requests_of_another_query_are_refused(tmp_path: Path, monkeypatc
 
 
 def test_answers_that_the_model_says_nothing_of_are_counted(harness_log: pytest.LogCaptureFixture) -> None:
-    said = [Asked("kapoor", p) for p in (0.8, None, 0.3)]
+    said = [StatedConfidence("kapoor", p) for p in (0.8, None, 0.3)]
     records = [
-        Record("t", i, f"d{i}", "p", "multiple_choice", (0.0, -1.0), gold=i % 2, p_true=asked)
+        ChoicesRecord(
+            task="t",
+            doc_id=i,
+            doc_hash=f"d{i}",
+            prompt_hash="p",
+            log_likelihoods=(0.0, -1.0),
+            gold=i % 2,
+            stated={"p_true": asked},
+        )
         for i, asked in enumerate(said)
     ]
-    metric, view, _ = TABLE["ece_p_true"]
-    value = MetricStatistic(metric, 10, view)(records)
+    value = MetricStatistic.of(rows("choices")["ece_p_true"], 10)(records)
     assert value == pytest.approx(metrics.ece([0.8, 0.3], [1, 1]), abs=1e-12)
     assert "t: of 1 of 3 answers the model says neither that they are right nor" in harness_log.text

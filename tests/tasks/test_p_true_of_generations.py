@@ -15,7 +15,7 @@ from tiny import run_tasks
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.backends import TokenScores
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import Record
 from lm_eval_calibration.tasks.confidences.p_true_query import KAPOOR
 
 METRICS = ("brier_top_label", "ece", "ace", "auroc", "skill_score")
@@ -49,8 +49,8 @@ def test_p_true_is_that_of_full_logits(gpt2_lm: HFLM) -> None:
         with torch.no_grad():
             log_probs = gpt2_lm.model(torch.tensor([tokens])).logits[0, -1].double().log_softmax(-1)
         expected = math.exp(log_probs[gpt2_lm.tokenizer.encode("i")[0]])
-        assert record.p_true.confidence == pytest.approx(expected, abs=1e-5)
-        assert record.p_true.query == "kapoor"
+        assert record.stated["p_true"].confidence == pytest.approx(expected, abs=1e-5)
+        assert record.stated["p_true"].query == "kapoor"
 
 
 def test_texts_and_plain_metrics_are_untouched(gpt2_lm: HFLM) -> None:
@@ -71,7 +71,7 @@ def test_metrics_are_those_of_p_true_and_correct() -> None:
     results, _, records = run(lm, make_config(**ASKED))
     answers = [adds(f"{i} + {i % 3}") for i in range(12)]
     confidence = [judgement(answer + KAPOOR.question) for answer in answers]
-    assert [record.p_true.confidence for record in records] == pytest.approx(confidence, abs=1e-12)
+    assert [record.stated["p_true"].confidence for record in records] == pytest.approx(confidence, abs=1e-12)
     correct = [i % 2 == 0 for i in range(12)]
     for name in METRICS:
         expected = metrics.GENERATION_CATALOG[name].value(confidence, np.array(correct, dtype=int))
@@ -85,9 +85,9 @@ def test_an_empty_answer_is_asked_about_like_any_other() -> None:
     results, _, records = run(Judge(lambda prompt, _: "" if prompt.startswith("1") else "7"), make_config(**ASKED))
     empty = [record.confidence is None for record in records]
     assert sum(empty) == 3
-    said = [record.p_true.confidence for record in records]  # after nothing, of the prompt's last digit
+    said = [record.stated["p_true"].confidence for record in records]  # after nothing, of the prompt's last digit
     assert [p == pytest.approx(8 / 11) for p in said] == [not e for e in empty]
-    confidence, correct = [r.p_true.confidence for r in records], [r.correct for r in records]
+    confidence, correct = [r.stated["p_true"].confidence for r in records], [r.correct for r in records]
     assert results["ece_p_true,none"] == pytest.approx(metrics.ece(confidence, correct), abs=1e-12)
     results, *_ = run(Judge(lambda *_: ""), make_config(**ASKED))
     assert math.isnan(results["ece,none"])
@@ -103,7 +103,7 @@ def test_one_doc_and_one_class() -> None:
 
 def test_a_backend_that_gives_log_likelihoods_only_has_p_true() -> None:
     results, _, records = run(TextsOnly(adds), make_config(**ASKED))
-    assert {record.p_true.confidence for record in records} == {0.5}
+    assert {record.stated["p_true"].confidence for record in records} == {0.5}
     assert results["ece_p_true,none"] == pytest.approx(0.0)
     assert "ece,none" not in results
 
@@ -116,7 +116,7 @@ def test_one_that_gives_none_has_all_the_rest(harness_log: pytest.LogCaptureFixt
     results, _, records = run(Chat(adds), make_config(**ASKED))
     assert results["acc,none"] == 0.5
     assert "ece_p_true,none" not in results
-    assert {record.p_true for record in records} == {None}
+    assert not any(record.stated for record in records)
     assert "Chat can't be asked about its answers: no log-likelihoods here" in harness_log.text
 
 
@@ -125,7 +125,7 @@ def test_several_samples_are_asked_about_once_each(gpt2_lm: HFLM) -> None:
     lm = Judge(lambda prompt, asked: adds(prompt) + "x" * (asked == 1))
     results, _, records = run(lm, make_config(**chosen))
     assert len(lm.queries) == 12 * 2 * 2  # two of the three samples are alike
-    assert [r.p_true.confidence for r in records] == pytest.approx(
+    assert [r.stated["p_true"].confidence for r in records] == pytest.approx(
         [judgement(adds(f"{i} + {i % 3}") + KAPOOR.question) for i in range(12)]
     )
     assert {"ece_p_true,none", "ece_self_consistency,none"} <= results.keys()

@@ -8,7 +8,7 @@ from completions_server import Behaviour, chat_url, completions_server
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import Record
 from lm_eval_calibration.tasks import CalibratedTask
 
 pytest.importorskip("aiohttp", reason="servers need `pip install 'lm-eval[api]'`")

@@ -18,9 +18,9 @@ from tiny import run_tasks
 from users_tasks import SHAPES, make_rows, write_task
 
 from lm_eval_calibration import calibrated, metrics
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import Record
 from lm_eval_calibration.tasks import CalibrationTaskManager, TaskError
-from lm_eval_calibration.tasks.confidences.verbalized import QUESTION, stated
+from lm_eval_calibration.tasks.confidences.verbalized import QUESTION, stated_probability
 from lm_eval_calibration.tasks.written_choices import WrittenChoiceTask
 
 ASKED = {"metadata": {"calibration": {"verbalized": True}}}
@@ -54,8 +54,7 @@ METRICS = ("brier_top_label", "ece", "ace", "auroc", "skill_score")
     ],
 )
 def test_a_reply_is_a_percentage_or_nothing(reply: str, confidence: float | None) -> None:
-    assert stated(reply).confidence == confidence
-    assert stated(reply).query == "tian_2s"
+    assert stated_probability(reply) == confidence
 
 
 def says(prompt: str, asked: int = 0) -> str:
@@ -70,7 +69,7 @@ def test_metrics_are_those_of_what_is_stated_where_something_is(harness_log: pyt
     results, samples, records = run(TextsOnly(says), make_config(**ASKED))
     answers = [adds(f"{i} + {i % 3}") for i in range(12)]
     expected = [None if a.endswith("3") else 0.9 if int(a) % 2 == 0 else 0.3 for a in answers]
-    assert [record.verbalized.confidence for record in records] == expected
+    assert [record.stated["verbalized"].confidence for record in records] == expected
     read = [(c, r.correct) for c, r in zip(expected, records, strict=True) if c is not None]
     for name in METRICS:
         value = metrics.GENERATION_CATALOG[name].value(*zip(*read, strict=True))
@@ -133,7 +132,7 @@ def test_chat_servers_get_messages() -> None:
         {"role": "assistant", "content": "0"},
         {"role": "user", "content": QUESTION},
     ]
-    assert {record.verbalized.confidence for record in records} == {0.75}
+    assert {record.stated["verbalized"].confidence for record in records} == {0.75}
 
 
 # --- docs with choices ------------------------------------------------------------------------------------------------
@@ -168,7 +167,7 @@ def test_every_doc_is_asked_for_a_letter(shape: str, tmp_path: Path) -> None:
     if shape != "functions":
         assert [record.correct for record in records] == [int(gold == 1) for gold in golds]
     assert results["acc,none"] == pytest.approx(sum(record.correct for record in records) / len(records))
-    assert {record.verbalized.confidence for record in records} == {0.6}
+    assert {record.stated["verbalized"].confidence for record in records} == {0.6}
     assert results["unparsed,none"] == 0
     assert results["ece_verbalized,none"] == pytest.approx(abs(0.6 - results["acc,none"]))
     assert "acc_norm,none" not in results
@@ -185,7 +184,7 @@ def test_an_answer_is_a_choice_or_nothing(tmp_path: Path) -> None:
 
     results, records, lines = run_choices(tmp_path, "letters", names(reply))
     assert lines[5]["resps"][0][0].startswith("B. ")
-    assert [r.verbalized.confidence for r in records] == [0.6] * len(READ) + [None] * len(UNREAD)
+    assert [r.stated["verbalized"].confidence for r in records] == [0.6] * len(READ) + [None] * len(UNREAD)
     right = [i < len(READ) and row["answer"] == 1 for i, row in enumerate(make_rows())]
     assert [bool(record.correct) for record in records] == right
     assert results["unparsed,none"] == len(UNREAD) / 16
@@ -226,7 +225,9 @@ def test_names_and_pooled_groups(tmp_path: Path) -> None:
     assert {type(manager.load([task])["tasks"][task]) for task in tasks} == {WrittenChoiceTask}
     lines = [line for task in tasks for line in results["samples"][task]]
     records = [Record.from_dict(line["calibration"]) for line in lines]
-    read = [(r.verbalized.confidence, r.correct) for r in records if r.verbalized.confidence is not None]
+    read = [
+        (r.stated["verbalized"].confidence, r.correct) for r in records if r.stated["verbalized"].confidence is not None
+    ]
     row = results["groups"]["trees_verbalized_calibration"]
     assert 0 < len(read) < 32
     assert row["unparsed,none"] == pytest.approx(1 - len(read) / 32)

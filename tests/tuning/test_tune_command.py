@@ -1,4 +1,4 @@
-"""The command, on a tiny model: what it leaves behind, how it goes on after a kill, what it refuses."""
+"""The command, on a tiny model: what it leaves behind, how it is resumed after a kill, what it refuses."""
 
 import json
 import os
@@ -18,11 +18,9 @@ from lm_eval.models.huggingface import HFLM
 from safetensors.torch import load_file
 from tiny import make_t5, make_tokenizer
 from tuning_runs import arguments, graded_lines, harness_samples, refused, tune, validations
-from typer.testing import CliRunner
 from users_tasks import SHAPES, make_rows, write_task
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.cli import app
 from lm_eval_calibration.tuning.adapter import with_adapter
 from lm_eval_calibration.tuning.questions import load_questions
 from lm_eval_calibration.tuning.settings import GradingSettings, Protocol
@@ -132,7 +130,7 @@ def test_a_probe_is_kept_as_numbers(model_folder: Path, trees: Path, tmp_path: P
         assert not config["modules_to_save"]
 
 
-# --- broken off and gone on with -------------------------------------------------------------------------------------
+# --- interrupted and resumed ------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -148,7 +146,7 @@ def files_no_larger_than(n_bytes: int) -> Iterator[None]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="files can't be limited here")
-def test_a_killed_run_goes_on_and_a_full_disk_costs_no_checkpoint(
+def test_a_killed_run_is_resumed_and_a_full_disk_costs_no_checkpoint(
     model_folder: Path, trees: Path, tuned: Path, tmp_path: Path
 ) -> None:
     options = ("--epochs", "6", "--graded", str(tuned))
@@ -180,7 +178,7 @@ def test_a_killed_run_goes_on_and_a_full_disk_costs_no_checkpoint(
     assert all(weights[0][name].allclose(weights[1][name], atol=1e-5) for name in weights[0])
 
 
-def test_a_checkpoint_whose_last_file_was_cut_short_is_not_gone_on_from(tmp_path: Path) -> None:
+def test_a_checkpoint_whose_last_file_was_cut_short_is_not_resumed_from(tmp_path: Path) -> None:
     for step, text in ((5, "{}"), (10, '{"global_step": 10'), (15, "")):
         (tmp_path / f"checkpoint-{step}").mkdir()
         (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(text)
@@ -204,10 +202,8 @@ def test_a_folder_of_other_settings_or_of_a_finished_run_is_left_alone(
 
 
 def test_no_training_split(model_folder: Path, trees: Path, tmp_path: Path) -> None:
-    command = [a for a in arguments(model_folder, trees, tmp_path / "out") if a not in ("--fit-fraction", "0.6")]
-    result = CliRunner().invoke(app, command)
-    assert result.exit_code == 2
-    assert "has no training split: --fit-fraction 0.5" in result.stderr
+    error = refused(model_folder, trees, tmp_path / "out", has_fraction=False)
+    assert "has no training split: --fit-fraction 0.5" in error
 
 
 @pytest.mark.slow
@@ -216,11 +212,9 @@ def test_a_training_split_is_learned_from(model_folder: Path, tmp_path: Path) ->
     path = write_task(tmp_path, "trees", rows[:30], **SHAPES["letters"], training_split="train")
     (tmp_path / "train.jsonl").write_text("\n".join(map(json.dumps, rows[20:])), encoding="utf-8")
     path.write_text(path.read_text().replace("    test:", f"    train: {tmp_path}/train.jsonl\n    test:"))
-    command = [a for a in arguments(model_folder, tmp_path, tmp_path / "out") if a not in ("--fit-fraction", "0.6")]
-    result = CliRunner().invoke(app, command, catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    assert "30 docs of its split 'train'" in result.output
-    assert "10 duplicates" in result.output
+    printed = tune(model_folder, tmp_path, tmp_path / "out", has_fraction=False)
+    assert "30 docs of its split 'train'" in printed
+    assert "10 duplicates" in printed
     assert json.loads((tmp_path / "out" / "judged.json").read_text())["trees_calibration"] == list(range(30))
 
 
@@ -246,10 +240,6 @@ def test_a_task_without_gold(model_folder: Path, tmp_path: Path) -> None:
     )
 
 
-def test_a_model_without_chat_template(model_folder: Path, trees: Path, tmp_path: Path) -> None:
-    assert "has no chat template" in refused(model_folder, trees, tmp_path / "out", "--apply_chat_template")
-
-
 @pytest.mark.slow
 def test_a_module_that_does_not_exist(model_folder: Path, trees: Path, tuned: Path, tmp_path: Path) -> None:
     message = refused(model_folder, trees, tmp_path / "out", "--graded", str(tuned), "--target_modules", "q_porj")
@@ -271,10 +261,6 @@ def test_an_encoder_decoder(trees: Path, tmp_path: Path) -> None:
     assert "encoder-decoder" in refused(tmp_path / "t5", trees, tmp_path / "out")
 
 
-def test_float16(model_folder: Path, trees: Path, tmp_path: Path) -> None:
-    assert "dtype=bfloat16" in refused(model_folder, trees, tmp_path / "out", "--model_args", "dtype=float16")
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -284,9 +270,11 @@ def test_float16(model_folder: Path, trees: Path, tmp_path: Path) -> None:
         (("--learning_rate", "0"), "--learning_rate is 0"),
         (("--tasks", ","), "name what to learn from"),
         (("--model_args", "peft=x"), "--model_args has peft"),
+        (("--model_args", "dtype=float16"), "dtype=bfloat16"),
+        (("--apply_chat_template",), "has no chat template"),
     ],
 )
-def test_options_that_can_t_be_meant(
+def test_options_without_meaning_for_this_model(
     model_folder: Path, trees: Path, tmp_path: Path, options: tuple[str, str], words: str
 ) -> None:
     assert words in refused(model_folder, trees, tmp_path / "out", *options)

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import Record
 from lm_eval_calibration.reports.columns import metric_of
 from lm_eval_calibration.reports.runs import common_tasks
 from lm_eval_calibration.results import Run, RunComparison, TaskComparison, compare_runs

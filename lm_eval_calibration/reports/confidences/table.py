@@ -13,15 +13,13 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Comparison
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 from lm_eval_calibration.recalibration import cross_fit
-from lm_eval_calibration.records.record import Record, ordered
+from lm_eval_calibration.records import Record, ordered
 from lm_eval_calibration.reports.columns import ACC, columns, metric_of
 from lm_eval_calibration.results import Measured, Run
 from lm_eval_calibration.results.measured import accuracy, measure
+from lm_eval_calibration.tasks.confidences.registry import sources
 
 PLAIN, SCALED = "probability of the answer", "after temperature scaling"
-
-STATED = {"p_true": "P(true)", "verbalized": "in words"}
-"""Fields of a record with a stated confidence, by what they are called."""
 
 MIN_DOCS = 20
 """With fewer docs no temperature is fitted."""
@@ -144,10 +142,10 @@ def kinds_of(label: str, run: Run, task: str, records: Sequence[Record]) -> list
             scaled = cross_fit("temperature", run.recalibration_docs(task)).forecasts  # which have the same order
         pairs = list(zip(scaled.confidence.tolist(), scaled.correct.tolist(), strict=True))
         found.append(_answers(label, SCALED, names, pairs))
-    for field, kind in STATED.items():
-        if records and all(getattr(record, field) is not None for record in records):
-            pairs = [(getattr(record, field).confidence, record.correct) for record in records]
-            found.append(_answers(label, kind, names, pairs))
+    for source in sources():
+        if source.suffix and source.report_name and records and all(map(source.is_in, records)):
+            pairs = [(doc.confidence, doc.correct) for doc in source.view(records)]
+            found.append(_answers(label, source.report_name, names, pairs))
     return [one for one in found if len(one.docs)]
 
 

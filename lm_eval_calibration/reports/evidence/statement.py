@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lm_eval_calibration import __version__
-from lm_eval_calibration.records.record import DEFINITION_VERSION
+from lm_eval_calibration.records import DEFINITION_VERSION
 from lm_eval_calibration.reports.columns import metric_of
 from lm_eval_calibration.reports.numbers import finite
 from lm_eval_calibration.reports.values import values

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from lm_eval_calibration import __version__
-from lm_eval_calibration.records.record import DEFINITION_VERSION
+from lm_eval_calibration.records import DEFINITION_VERSION
 from lm_eval_calibration.reports.columns import metric_of
 from lm_eval_calibration.reports.values import Value
 from lm_eval_calibration.results import Run

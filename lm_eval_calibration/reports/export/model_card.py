@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records.record import DEFINITION_VERSION
+from lm_eval_calibration.records import DEFINITION_VERSION
 from lm_eval_calibration.reports.columns import title
 from lm_eval_calibration.reports.values import Value
 from lm_eval_calibration.results import Run

@@ -10,7 +10,7 @@ import numpy as np
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.recalibration import Docs
-from lm_eval_calibration.records.record import Record
+from lm_eval_calibration.records import ChoicesRecord, CorpusRecord, Record
 from lm_eval_calibration.results import find_sources, read_samples
 
 _DOC = "doc."
@@ -31,7 +31,7 @@ def read_docs(results: Sequence[Path], by: str | None = None) -> tuple[Docs, int
     left_out: dict[str, str] = {}
     for file, sample in read_samples(find_sources(results), left_out):
         record = sample.record
-        if record.kind == "corpus":
+        if isinstance(record, CorpusRecord):
             raise UserError(f"{file.path}: {record.task} is a corpus, which has no answers to recalibrate")
         if rows and record.kind != rows[0][0].kind:
             raise UserError(
@@ -41,7 +41,7 @@ def read_docs(results: Sequence[Path], by: str | None = None) -> tuple[Docs, int
         rows.append((record, _group(record, sample.line.get("doc"), by, file.path)))
     for task, reason in left_out.items():
         warnings.warn(f"{task} is left out: {reason}", stacklevel=2)
-    sound = [row for row in rows if _can_be_judged(row[0])]
+    sound = [row for row in rows if _is_sound(row[0])]
     if not sound:
         raise UserError(f"{', '.join(map(str, results))}: no doc has a sound gold label and a confidence")
     sound.sort(key=lambda row: (row[0].task, -1 if row[0].doc_id is None else row[0].doc_id))
@@ -51,21 +51,20 @@ def read_docs(results: Sequence[Path], by: str | None = None) -> tuple[Docs, int
 def _docs(records: Sequence[Record], groups: Sequence[str]) -> Docs:
     """Docs of records that all have an answer and know whether it is right."""
     hashes = [record.doc_hash for record in records]
-    if records[0].kind == "generation":
-        judged = np.array([(record.confidence, record.correct) for record in records], dtype=np.float64)
-        return Docs.of_answers(judged[:, 0], judged[:, 1], hashes, groups)
-    for record in records:
+    choices = [record for record in records if isinstance(record, ChoicesRecord)]
+    if not choices:
+        answers = np.array([(record.confidence, record.correct) for record in records], dtype=np.float64)
+        return Docs.of_answers(answers[:, 0], answers[:, 1], hashes, groups)
+    for record in choices:
         if max(record.log_likelihoods) == -math.inf:
             raise UserError(f"doc {record.doc_id} of {record.task}: every choice has log-likelihood -inf")
-    labels = [record.gold for record in records if record.gold is not None]
-    return Docs.of([record.log_likelihoods for record in records], labels, hashes, groups)
+    labels = [record.gold for record in choices if record.gold is not None]
+    return Docs.of([record.log_likelihoods for record in choices], labels, hashes, groups)
 
 
-def _can_be_judged(record: Record) -> bool:
+def _is_sound(record: Record) -> bool:
     """Whether it is known if the answer is right, and how sure the model was of it."""
-    if record.kind == "multiple_choice":
-        return record.gold is not None
-    return record.correct is not None and record.confidence is not None
+    return record.correct is not None and (isinstance(record, ChoicesRecord) or record.confidence is not None)
 
 
 def _group(record: Record, doc: Any, by: str | None, path: Path) -> str:

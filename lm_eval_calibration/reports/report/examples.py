@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from lm_eval_calibration.records import ChoicesRecord
 from lm_eval_calibration.results import Run, Sample
 
 HOW_MANY = 10
@@ -61,10 +62,10 @@ def _texts(sample: Sample) -> tuple[str | None, str | None, str | None]:
     record, requests = sample.record, _requests(sample.line)
     if not requests:
         return None, None, None
-    if record.kind != "multiple_choice":
+    if not isinstance(record, ChoicesRecord):
         prompt, answer, right = requests[0][0], _first(sample.line.get("resps")), sample.line.get("target")
     else:
-        best = int(np.argmax(record.log_likelihoods))
+        best = record.answer
         are_inputs = len({text for _, text in requests}) == 1  # the choices are in the prompts
         prompt = requests[best][0]
         answer, right = (requests[i][0 if are_inputs else 1] if i is not None else None for i in (best, record.gold))

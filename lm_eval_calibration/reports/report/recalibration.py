@@ -90,7 +90,7 @@ def recalibrated(run: Run, tasks: Sequence[str]) -> Recalibrated | None:
 def at_temperatures(run: Run) -> tuple[AtTemperature, ...]:
     """Return what the grid of temperatures shows of all docs; nothing where not all have it (option temperatures)."""
     first = next(iter(run.records), None)
-    if first is None or first.temperatures is None:
+    if getattr(first, "temperatures", None) is None:
         return ()
     try:
         grid = TokenGrid.of(run.records)

@@ -13,8 +13,7 @@ from typer.testing import CliRunner
 from lm_eval_calibration import metrics
 from lm_eval_calibration.cli import app
 from lm_eval_calibration.recalibration import cross_fit
-from lm_eval_calibration.records.record import RECORD_KEY, Record
-from lm_eval_calibration.records.stated import Asked
+from lm_eval_calibration.records import RECORD_KEY, Record, StatedConfidence
 from lm_eval_calibration.results import load_run
 
 TASK = "quiz_p_true_calibration"
@@ -27,8 +26,8 @@ def with_p_true(lines: list[dict[str, Any]], seed: int, certainty: float) -> lis
     for line in lines:
         record = Record.from_dict(line[RECORD_KEY])
         p = 1 / (1 + np.exp(-rng.normal(certainty * (2 * int(record.correct or 0) - 1), 1)))
-        asked = Asked("kapoor", None if record.doc_id == N - 1 else float(p))
-        changed.append({**line, RECORD_KEY: replace(record, p_true=asked).to_dict()})
+        asked = StatedConfidence("kapoor", None if record.doc_id == N - 1 else float(p))
+        changed.append({**line, RECORD_KEY: replace(record, stated={"p_true": asked}).to_dict()})
     return changed
 
 
@@ -53,7 +52,7 @@ def test_every_way_has_the_metrics_of_its_own_arrays(folders: tuple[Path, Path])
     ]
     run = load_run(folders[1])
     records = [record for record in run.records if record.doc_id != N - 1]
-    p_true = [record.p_true.confidence for record in records if record.p_true is not None]
+    p_true = [record.stated["p_true"].confidence for record in records if "p_true" in record.stated]
     correct = [record.correct for record in records]
     row = found["tuned", "P(true)"]
     assert (row["n_docs"], row["n_without"]) == (N - 1, 1)

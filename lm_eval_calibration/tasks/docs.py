@@ -1,12 +1,20 @@
-"""Docs with choices: which of them is the right one, and what may be wrong with them."""
+"""Docs: their hashes, and of docs with choices which one is right and what may be wrong with them."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from lm_eval.utils import handle_non_serializable, hash_string
 
 BROKEN = -100
 """The harness's mark of a gold label that is known to be broken."""
+
+
+def doc_hash(doc: Any) -> str:
+    """Return the harness's own hash of a doc."""
+    text = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
+    return str(hash_string(text))
 
 
 def problem_of_choices(task: Any, doc: dict[str, Any], *, labels_too: bool) -> str | None:
@@ -58,3 +66,13 @@ def _bad_gold(gold: Any, choices: Sequence[str], field: str) -> str | None:
         else hint
     )
     return f"{field} gives {gold!r}; the choices are {shown}{hint}"
+
+
+def checked_log_likelihoods(log_likelihoods: list[float], location: str) -> list[float]:
+    """Return the log-likelihoods of a doc's choices; raise ValueError where no answer can be told by them."""
+    for index, value in enumerate(log_likelihoods):
+        if not value < float("inf"):  # nan or +inf; -inf is a probability of 0
+            raise ValueError(f"{location}: the log-likelihood of choice {index} is {value}")
+    if max(log_likelihoods, default=float("-inf")) == float("-inf"):
+        raise ValueError(f"{location}: no choice has a finite log-likelihood ({log_likelihoods})")
+    return log_likelihoods
