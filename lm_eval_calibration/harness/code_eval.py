@@ -6,6 +6,7 @@ Their functions (``pass_at_k`` and others) stay the harness's own. A stock task 
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +16,15 @@ from lm_eval_calibration.code_judge import run_programs
 
 NAME = "code_eval"
 
+_PENDING: ContextVar[dict[str, None] | None] = ContextVar("lm_eval_calibration_programs", default=None)
+"""Programs that are collected, in order."""
+
 
 class CodeEval:
     """The part of that metric's interface that the harness's tasks use."""
 
     def __init__(self) -> None:
         self._passed: dict[str, bool] = {}
-        self._wanted: dict[str, None] | None = None  # while programs are collected; in order
 
     def compute(
         self, references: Sequence[str], predictions: Sequence[Sequence[str]], k: Sequence[int] = (1, 10, 100)
@@ -37,13 +40,7 @@ class CodeEval:
             [f"{candidate}\n{check}" for candidate in candidates]
             for candidates, check in zip(predictions, references, strict=True)
         ]
-        flat = [program for of_problem in programs for program in of_problem]
-        if self._wanted is not None:
-            self._wanted |= dict.fromkeys(flat)
-            passed = dict.fromkeys(flat, False)
-        else:
-            self._judge(flat)
-            passed = self._passed
+        passed = self._verdicts([program for of_problem in programs for program in of_problem])
         outcomes = [[passed[program] for program in of_problem] for of_problem in programs]
         scores = {
             f"pass@{n}": float(np.mean([_pass_at_k(len(one), sum(one), n) for one in outcomes]))
@@ -56,14 +53,17 @@ class CodeEval:
     @contextmanager
     def collecting(self) -> Iterator[None]:
         """Only note the programs that come; at the end judge them all, several at a time."""
-        self._wanted = {}
-        try:
+        with _noting_programs() as programs:
             yield
-            wanted = list(self._wanted)
-        finally:
-            self._wanted = None
-        self._passed = {program: passed for program, passed in self._passed.items() if program in wanted}
-        self._judge(wanted)
+        self._passed = {program: passed for program, passed in self._passed.items() if program in programs}
+        self._judge(list(programs))
+
+    def _verdicts(self, programs: Sequence[str]) -> dict[str, bool]:
+        if (pending := _PENDING.get()) is not None:
+            pending |= dict.fromkeys(programs)
+            return dict.fromkeys(programs, False)
+        self._judge(programs)
+        return self._passed
 
     def _judge(self, programs: Sequence[str]) -> None:
         new = [program for program in dict.fromkeys(programs) if program not in self._passed]
@@ -75,23 +75,32 @@ CODE_EVAL = CodeEval()
 
 
 @contextmanager
-def ours_instead_of_the_hub_s(directory: Path) -> Iterator[None]:
+def _noting_programs() -> Iterator[dict[str, None]]:
+    programs: dict[str, None] = {}
+    token = _PENDING.set(programs)
+    try:
+        yield programs
+    finally:
+        _PENDING.reset(token)
+
+
+@contextmanager
+def local_code_eval(directory: Path) -> Iterator[None]:
     """Let the task files in a directory load ours as they are imported, whatever has been imported of them before."""
     import evaluate
 
     prefix = ".".join(("lm_eval", "tasks", directory.name, ""))
-    load, ours = evaluate.load, CODE_EVAL
+    load = evaluate.load
 
     def load_ours(path: str, *args: Any, **options: Any) -> Any:
-        return ours if path == NAME else load(path, *args, **options)
+        return CODE_EVAL if path == NAME else load(path, *args, **options)
 
     before = {name: sys.modules.pop(name) for name in list(sys.modules) if name.startswith(prefix)}
     evaluate.load = load_ours
-    ours._wanted = {}  # the files try it out as they are imported: a program whose outcome they don't look at
     try:
-        yield
+        with _noting_programs():  # the files try it out as they are imported: a program whose outcome nobody looks at
+            yield
     finally:
-        ours._wanted = None
         evaluate.load = load
         for name in [name for name in sys.modules if name.startswith(prefix)]:
             del sys.modules[name]

@@ -13,7 +13,7 @@ from typing import Any
 from lm_eval.api.task import Task
 
 
-def docs_or_borrowed(task: Task, arguments: Mapping[str, Any]) -> dict[str, Any]:
+def with_borrowed_doc(task: Task, arguments: Mapping[str, Any]) -> dict[str, Any]:
     """Return the arguments of ``build_all_requests``, for the task's first doc where this rank has none.
 
     Args:
@@ -29,21 +29,21 @@ def docs_or_borrowed(task: Task, arguments: Mapping[str, Any]) -> dict[str, Any]
     return {**arguments, "rank": 0, "world_size": sys.maxsize, "cache_requests": False}
 
 
-def gather_what_is_there(lm: Any) -> None:
-    """Let rank 0 read the metrics of ranks that lack some, or a whole task, as empty lists.
+def tolerate_missing_metrics(lm: Any) -> None:
+    """Let rank 0 read the metrics of ranks that lack some, or a whole task, as empty lists (a patch of the backend).
 
     The evaluator gathers a mapping task -> metric -> values (and task -> samples) of every rank, and looks up in each
     what rank 0 has.
     """
     gather = lm.gather_object
-    if hasattr(gather, "__wrapped__"):
+    if hasattr(gather, "stock"):
         return
 
     def patched(obj: Any, dst: int = 0) -> Any:
         gathered = gather(obj, dst=dst)
         return gathered if gathered is None else [_with_nothing_missing(part) for part in gathered]
 
-    patched.__wrapped__ = gather  # type: ignore[attr-defined]
+    patched.stock = gather  # type: ignore[attr-defined]
     lm.gather_object = patched
 
 

@@ -6,12 +6,7 @@ from typing import Any
 # The registries fill lazily, only while empty: the harness's own entries must come first.
 import lm_eval.api.metrics
 import lm_eval.models  # noqa: F401
-from lm_eval.api.registry import (
-    aggregation_registry,
-    higher_is_better_registry,
-    metric_agg_registry,
-    metric_registry,
-)
+from lm_eval.api.registry import aggregation_registry, higher_is_better_registry, metric_agg_registry, metric_registry
 
 
 def passthrough(name: str) -> Callable[[Any], Any]:

@@ -14,6 +14,7 @@ from lm_eval_calibration.metrics.binning import bin_edges, bin_index
 from lm_eval_calibration.metrics.classwise import ace, ace_one_class, full_ece_choices, sce
 from lm_eval_calibration.metrics.comparison import RUN_FIELDS, Comparison, Run, compare, holm
 from lm_eval_calibration.metrics.corpora import token_accuracy, token_ece
+from lm_eval_calibration.metrics.debiased_errors import ce_l2_debiased, ece_debiased
 from lm_eval_calibration.metrics.decompositions import (
     CorpDecomposition,
     NllDecomposition,
@@ -60,9 +61,7 @@ from lm_eval_calibration.metrics.token_sums import (
 from lm_eval_calibration.metrics.top_k import full_ece_bounds
 from lm_eval_calibration.metrics.top_label_errors import (
     ace_top_label,
-    ce_l2_debiased,
     ece,
-    ece_debiased,
     mce,
     overconfidence,
     rms_ce,

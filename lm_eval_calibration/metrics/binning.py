@@ -9,8 +9,7 @@ from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_n
 def bin_edges(n_bins: int = 10) -> FloatArray:
     """Edges m / n_bins of the equal-width bins, m = 0..n_bins.
 
-    Raises:
-        ValueError: ``n_bins`` is not a positive integer.
+    Raises ValueError: ``n_bins`` is not a positive integer.
     """
     n_bins = check_n_bins(n_bins)
     return np.arange(n_bins + 1) / n_bins
@@ -22,15 +21,9 @@ def bin_index(values: ArrayLike, n_bins: int = 10) -> IntArray:
     The last bin is closed at 1. The edges are the correctly rounded quotients m / n_bins, so 0.3 is in bin 3
     of 10, where ``np.histogram`` puts it in bin 2; ``int(value * n_bins)`` differs from n_bins = 22 on.
 
-    Args:
-        values: [N] numbers in [0, 1].
-        n_bins: Number of bins.
-
-    Returns:
-        [N] integers in 0..n_bins - 1.
-
-    Raises:
-        ValueError: A value is nan or outside [0, 1]; ``n_bins`` is not a positive integer.
+    values: [N] numbers in [0, 1]. n_bins: number of bins.
+    Returns [N] integers in 0..n_bins - 1. Raises ValueError: a value is nan or outside [0, 1]; ``n_bins`` is not a
+    positive integer.
     """
     array = check_probability_vector("values", values)
     edges = bin_edges(n_bins)

@@ -13,22 +13,8 @@ from scipy.sparse import csr_array
 
 from lm_eval_calibration.metrics.binning import bin_index, bin_sums, equal_mass_gaps
 from lm_eval_calibration.metrics.registry import metric
-from lm_eval_calibration.metrics.uncertainty.gap_vectors import (
-    choices_gaps,
-    class_bin_gaps,
-    class_range_gaps,
-    doc_sums,
-    one_class_range_gaps,
-    range_scale,
-)
+from lm_eval_calibration.metrics.uncertainty import gap_vectors, nulls
 from lm_eval_calibration.metrics.uncertainty.inversion import inverted_tests
-from lm_eval_calibration.metrics.uncertainty.nulls import (
-    bins_membership,
-    drawn_errors,
-    forecasts_of_choices,
-    forecasts_of_docs,
-    ranges_membership,
-)
 from lm_eval_calibration.metrics.uncertainty.ranges import ranges_stderr, sort_forecasts
 from lm_eval_calibration.metrics.uncertainty.resampling import binned_stderr, sums_stderr
 from lm_eval_calibration.metrics.validation import (
@@ -71,14 +57,14 @@ def _ace_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int) -> floa
 def _ace_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
     classes, rows, columns, shares = _classes(choices), [], [], []
     for k, member in enumerate(classes):
-        scale = range_scale(len(member), n_bins) / len(classes)
-        ranges = ranges_membership(choices.probs[member], scale).tocoo()
+        scale = gap_vectors.range_scale(len(member), n_bins) / len(classes)
+        ranges = nulls.ranges_membership(choices.probs[member], scale).tocoo()
         rows.append(member[ranges.row])
         columns.append(ranges.col + k * n_bins)
         shares.append(ranges.data)
     entries = (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns)))
     membership = csr_array(entries, shape=(len(choices.probs), len(classes) * n_bins))
-    return drawn_errors(forecasts_of_choices(choices), membership, seed)
+    return nulls.drawn_errors(nulls.forecasts_of_choices(choices), membership, seed)
 
 
 @metric(
@@ -87,7 +73,7 @@ def _ace_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
     core=("choices",),
     order=3,
     stderr=_ace_stderr,
-    estimate=inverted_tests(class_range_gaps),
+    estimate=inverted_tests(gap_vectors.class_range_gaps),
     null=_ace_null,
 )
 def ace(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
@@ -98,17 +84,9 @@ def ace(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
     classes count alike. Warns where every doc has the same gold position: the error then measures that
     position, not the model.
 
-    Args:
-        probs: [N, K] choice probabilities, or N vectors of different lengths; rows sum to 1.
-        labels: [N] position of the gold choice.
-        n_bins: Number of ranges of each class.
-
-    Returns:
-        A probability, 0 (best) to 1.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
-
+    probs: [N, K] choice probabilities, or N vectors of different lengths; rows sum to 1. labels: [N] position of the
+    gold choice. n_bins: number of ranges of each class.
+    Returns a probability, 0 (best) to 1. Raises ValueError for bad input, naming the row and the value.
     Source: Nixon et al. 2019, arXiv:1904.01685.
     """
     choices = check_choices(probs, labels)
@@ -127,8 +105,8 @@ def _one_class_stderr(conf: FloatArray, hit: FloatArray, *, n_bins: int, draws: 
 
 
 def _one_class_null(conf: FloatArray, hit: FloatArray, *, n_bins: int, seed: int) -> FloatArray:
-    membership = ranges_membership(conf, range_scale(len(conf), n_bins))
-    return drawn_errors(forecasts_of_docs(conf), membership, seed)
+    membership = nulls.ranges_membership(conf, gap_vectors.range_scale(len(conf), n_bins))
+    return nulls.drawn_errors(nulls.forecasts_of_docs(conf), membership, seed)
 
 
 @metric(
@@ -139,7 +117,7 @@ def _one_class_null(conf: FloatArray, hit: FloatArray, *, n_bins: int, seed: int
     core=("generation",),
     order=3,
     stderr=_one_class_stderr,
-    estimate=inverted_tests(one_class_range_gaps),
+    estimate=inverted_tests(gap_vectors.one_class_range_gaps),
     null=_one_class_null,
 )
 def ace_one_class(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10) -> float:
@@ -148,17 +126,8 @@ def ace_one_class(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10
     Unlike :func:`~lm_eval_calibration.metrics.ace_top_label` all ranges count alike, which differs
     where N is no multiple of n_bins.
 
-    Args:
-        confidence: [N] confidence of each doc, in [0, 1].
-        correct: [N] 0 or 1.
-        n_bins: Number of ranges.
-
-    Returns:
-        A probability, 0 (best) to 1.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
-
+    confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1. n_bins: number of ranges.
+    Returns a probability, 0 (best) to 1. Raises ValueError for bad input, naming the row and the value.
     Source: Nixon et al. 2019, arXiv:1904.01685.
     """
     conf, hit = check_top_label(confidence, correct)
@@ -176,7 +145,7 @@ def _sce_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int) -> floa
     present = (np.arange(n_classes) < choices.n_choices[:, None]).astype(np.float64)
     return binned_stderr(
         lambda gaps, docs: _sce(gaps.reshape(-1, n_classes, n_bins), np.rint(docs)),
-        doc_sums(choices, cell, n_classes * n_bins),
+        gap_vectors.doc_sums(choices, cell, n_classes * n_bins),
         present,
         draws=draws,
         seed=seed,
@@ -187,7 +156,9 @@ def _sce_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int) -> floa
 def _sce_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
     cell, n_classes = _class_cells(choices, n_bins)
     scale = 1 / (np.bincount(choices.position)[choices.position] * n_classes)
-    return drawn_errors(forecasts_of_choices(choices), bins_membership(cell, n_classes * n_bins, scale), seed)
+    return nulls.drawn_errors(
+        nulls.forecasts_of_choices(choices), nulls.bins_membership(cell, n_classes * n_bins, scale), seed
+    )
 
 
 @metric(
@@ -195,23 +166,15 @@ def _sce_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
     higher_is_better=False,
     order=11,
     stderr=_sce_stderr,
-    estimate=inverted_tests(class_bin_gaps),
+    estimate=inverted_tests(gap_vectors.class_bin_gaps),
     null=_sce_null,
 )
 def sce(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
     """Static calibration error: 1 / K sum_k sum_m (n_mk / N_k) |acc(m, k) - conf(m, k)|, equal-width bins.
 
-    Args:
-        probs: [N, K] choice probabilities, or N vectors of different lengths; rows sum to 1.
-        labels: [N] position of the gold choice.
-        n_bins: Number of bins; empty ones add 0.
-
-    Returns:
-        A probability, 0 (best) to 1.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
-
+    probs: [N, K] choice probabilities, or N vectors of different lengths; rows sum to 1. labels: [N] position of the
+    gold choice. n_bins: number of bins; empty ones add 0.
+    Returns a probability, 0 (best) to 1. Raises ValueError for bad input, naming the row and the value.
     Source: Nixon et al. 2019, arXiv:1904.01685.
     """
     choices, n_bins = check_choices(probs, labels), check_n_bins(n_bins)
@@ -221,13 +184,13 @@ def sce(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
 
 
 def _pooled_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int) -> float:
-    n_docs, gaps = len(choices.n_choices), doc_sums(choices, bin_index(choices.probs, n_bins), n_bins)
+    n_docs, gaps = len(choices.n_choices), gap_vectors.doc_sums(choices, bin_index(choices.probs, n_bins), n_bins)
     return sums_stderr(lambda t: np.abs(t).sum(axis=1) / n_docs, gaps, draws=draws, seed=seed)
 
 
 def _pooled_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
-    membership = bins_membership(bin_index(choices.probs, n_bins), n_bins, 1 / len(choices.n_choices))
-    return drawn_errors(forecasts_of_choices(choices), membership, seed)
+    membership = nulls.bins_membership(bin_index(choices.probs, n_bins), n_bins, 1 / len(choices.n_choices))
+    return nulls.drawn_errors(nulls.forecasts_of_choices(choices), membership, seed)
 
 
 @metric(
@@ -235,7 +198,7 @@ def _pooled_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
     higher_is_better=False,
     order=12,
     stderr=_pooled_stderr,
-    estimate=inverted_tests(choices_gaps, largest=2.0),
+    estimate=inverted_tests(gap_vectors.choices_gaps, largest=2.0),
     null=_pooled_null,
 )
 def full_ece_choices(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
@@ -243,17 +206,9 @@ def full_ece_choices(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> fl
 
     The formula of ``full_ece`` over the choices only, so not Full-ECE, which is over the vocabulary.
 
-    Args:
-        probs: [N, K] choice probabilities, or N vectors of different lengths; rows sum to 1.
-        labels: [N] position of the gold choice.
-        n_bins: Number of equal-width bins; empty ones add 0.
-
-    Returns:
-        Expected choices per doc, 0 (best) to 2.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
-
+    probs: [N, K] choice probabilities, or N vectors of different lengths; rows sum to 1. labels: [N] position of the
+    gold choice. n_bins: number of equal-width bins; empty ones add 0.
+    Returns expected choices per doc, 0 (best) to 2. Raises ValueError for bad input, naming the row and the value.
     Source: after Liu et al. 2024, arXiv:2406.11345.
     """
     choices = check_choices(probs, labels)

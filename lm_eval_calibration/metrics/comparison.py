@@ -101,25 +101,32 @@ def compare(
         ValueError: Bad input; a name that is unknown or whose arrays are missing; ``full_ece`` asked for by
             name for different or unnamed tokenizers; paired runs of different length.
     """
-    options = {"n_bins": check_n_bins(n_bins), "level": check_level(level), "seed": seed}
+    check_n_bins(n_bins)
+    options: dict[str, Any] = {"n_bins": n_bins, "level": check_level(level), "seed": seed}
     comparisons = {}
     for name in comparable(a, b) if names is None else names:
         metric = _metric(name, a, b)
         refusal = _refusal(name, a, b) if metric.kind == "full_vocabulary" else None
         if refusal and names is not None:
             raise ValueError(refusal)
-        one, other = (_arrays(run, metric.kind) for run in (a, b))
-        if paired and len(one[1]) != len(other[1]):
-            raise ValueError(f"{name}: paired runs have the same docs, but a has {len(one[1])} and b {len(other[1])}")
-        own = {key: option for key, option in options.items() if key != "n_bins" or metric.takes_n_bins}
-        bins = {"n_bins": n_bins} if metric.takes_n_bins else {}
-        values = metric.value(*one, **bins), metric.value(*other, **bins)
-        if refusal:
-            comparisons[name] = Comparison(*values, *[undefined(refusal)] * 4)
-            continue
-        estimates = metric.estimate(*one, **own), metric.estimate(*other, **own)
-        comparisons[name] = Comparison(*values, *difference_of(*estimates, paired=paired, level=level))
+        comparisons[name] = _compared(metric, a, b, paired=paired, options=options, refusal=refusal)
     return comparisons
+
+
+def _compared(
+    metric: Metric, a: Run, b: Run, *, paired: bool, options: dict[str, Any], refusal: str | None
+) -> Comparison:
+    one, other = (_arrays(run, metric.kind) for run in (a, b))
+    if paired and len(one[1]) != len(other[1]):
+        docs = f"a has {len(one[1])} and b {len(other[1])}"
+        raise ValueError(f"{metric.name}: paired runs have the same docs, but {docs}")
+    bins = {"n_bins": options["n_bins"]} if metric.takes_n_bins else {}
+    values = metric.value(*one, **bins), metric.value(*other, **bins)
+    if refusal:
+        return Comparison(*values, *[undefined(refusal)] * 4)
+    level = {"level": options["level"], "seed": options["seed"]}
+    estimates = metric.estimate(*one, **bins, **level), metric.estimate(*other, **bins, **level)
+    return Comparison(*values, *difference_of(*estimates, paired=paired, level=options["level"]))
 
 
 def holm(p_values: ArrayLike) -> FloatArray:

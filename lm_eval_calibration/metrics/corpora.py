@@ -29,15 +29,9 @@ def token_ece(gaps: ArrayLike, n_tokens: ArrayLike) -> float:
 
     The ``ece`` of all N tokens, each a forecast that the model's most probable token is the text's own.
 
-    Args:
-        gaps: [n_docs, n_bins] sum over the doc's tokens in each bin of (correct - confidence).
-        n_tokens: [n_docs] number of tokens of each doc, at least 1.
-
-    Returns:
-        A probability, 0 (best) to 1.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
+    gaps: [n_docs, n_bins] sum over the doc's tokens in each bin of (correct - confidence). n_tokens: [n_docs] number
+    of tokens of each doc, at least 1.
+    Returns a probability, 0 (best) to 1. Raises ValueError for bad input, naming the row and the value.
     """
     gaps, n = check_token_gaps(gaps, n_tokens)
     return float(np.abs(gaps.sum(axis=0)).sum() / n.sum())
@@ -47,15 +41,8 @@ def token_ece(gaps: ArrayLike, n_tokens: ArrayLike) -> float:
 def token_accuracy(n_correct: ArrayLike, n_tokens: ArrayLike) -> float:
     """Share of the tokens that are the model's most probable one: sum_i n_correct_i / sum_i n_tokens_i.
 
-    Args:
-        n_correct: [n_docs] tokens of each doc that are.
-        n_tokens: [n_docs] tokens of each doc, at least 1.
-
-    Returns:
-        A share, 0 to 1 (best).
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
+    n_correct: [n_docs] tokens of each doc that are. n_tokens: [n_docs] tokens of each doc, at least 1.
+    Returns a share, 0 to 1 (best). Raises ValueError for bad input, naming the row and the value.
     """
     correct, n = check_token_counts(n_correct, n_tokens)
     return float(correct.sum() / n.sum())

@@ -52,16 +52,9 @@ def corp_decomposition(confidence: ArrayLike, correct: ArrayLike) -> CorpDecompo
     squared distance from correct, and a the accuracy. Then
     brier_top_label = miscalibration - discrimination + uncertainty.
 
-    Args:
-        confidence: [N] confidence of each doc, in [0, 1].
-        correct: [N] 0 or 1.
-
-    Returns:
-        The three parts, squared probabilities, each at least 0.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
-
+    confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1.
+    Returns the three parts, squared probabilities, each at least 0. Raises ValueError for bad input, naming the row
+    and the value.
     Source: Dimitriadis, Gneiting & Jordan 2021, arXiv:2008.03033.
     """
     return CorpDecomposition(*_corp(*check_top_label(confidence, correct)))
@@ -84,17 +77,11 @@ def nll_decomposition(probs: Probs, labels: ArrayLike) -> NllDecomposition:
     on average, not 0. It is a description of these docs; what a temperature gains on others is for
     cross-fitting to say.
 
-    Args:
-        probs: [N, K] choice probabilities, or N vectors of different lengths; rows sum to 1.
-        labels: [N] position of the gold choice.
-
-    Returns:
-        Calibration and refinement in nats, and the temperature, within 1e-3 to 1e3. Nan with
-        UndefinedMetricWarning where some gold choice has probability 0.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
-
+    probs: [N, K] choice probabilities, or N vectors of different lengths; rows sum to 1. labels: [N] position of the
+    gold choice.
+    Returns calibration and refinement in nats, and the temperature, within 1e-3 to 1e3. Nan with
+    UndefinedMetricWarning where some gold choice has probability 0. Raises ValueError for bad input, naming the row
+    and the value.
     Source: Berta, Bach & Jordan 2025, arXiv:2501.19195.
     """
     from scipy.optimize import minimize_scalar

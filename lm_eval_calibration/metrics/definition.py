@@ -14,7 +14,13 @@ from typing import Any
 import numpy as np
 
 from lm_eval_calibration.metrics.kinds import Kind
-from lm_eval_calibration.metrics.uncertainty.intervals import Estimate, Interval, check_level, percentile_estimate
+from lm_eval_calibration.metrics.uncertainty.intervals import (
+    Estimate,
+    Interval,
+    check_level,
+    percentile_estimate,
+    undefined_estimate,
+)
 from lm_eval_calibration.metrics.uncertainty.nulls import Null, null_beside, redrawn
 from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_stderr, rows
 from lm_eval_calibration.metrics.validation import check_n_bins, check_positive_integer, undefined
@@ -82,7 +88,7 @@ class Definition:
         name = self.value.__name__
         function.__name__ = function.__qualname__ = f"{name}_{suffix}"
         function.__module__ = self.value.__module__
-        function.__doc__ = f"{what} of :func:`{name}`, of whose arrays and options it is a function.{_DOC[suffix]}"
+        function.__doc__ = f"{what} of :func:`{name}`; takes its arrays and options.{_DOC[suffix]}"
         function.__signature__ = whole  # type: ignore[attr-defined]
         return function
 
@@ -101,6 +107,9 @@ class Definition:
         arrays = self._checked(first, second, options)
         if self.estimate is not None:
             return self.estimate(*arrays, **_accepted(self.estimate, options))
+        _, reason = value_and_reason(self.value, first, second, **_accepted(self.value, options))
+        if reason is not None:
+            return undefined_estimate(len(second), reason)
         return percentile_estimate(
             self._statistic(options), rows(first), rows(second), level=options["level"], seed=options["seed"]
         )

@@ -10,17 +10,10 @@ from numpy.typing import ArrayLike
 
 from lm_eval_calibration.metrics.registry import CATALOG, metric
 from lm_eval_calibration.metrics.token_sums import check_gap_sums, position_gap_sums
+from lm_eval_calibration.metrics.uncertainty import nulls
 from lm_eval_calibration.metrics.uncertainty.gap_vectors import ratio_gaps
 from lm_eval_calibration.metrics.uncertainty.intervals import Interval
 from lm_eval_calibration.metrics.uncertainty.inversion import inverted_tests
-from lm_eval_calibration.metrics.uncertainty.nulls import (
-    ROUNDING,
-    Forecasts,
-    Null,
-    bins_membership,
-    drawn_errors,
-    normal_draws,
-)
 from lm_eval_calibration.metrics.uncertainty.resampling import ratio_stderr
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray, undefined
 
@@ -42,11 +35,11 @@ def _null(gaps: FloatArray, n_positions: IntArray, *, seed: int) -> FloatArray:
         if len(gaps) < FEW_DOCS:
             undefined(f"the null of full_ece needs {FEW_DOCS} docs where docs have several positions")
             return np.empty(0)
-        return np.asarray(np.abs(normal_draws(gaps.T @ gaps, seed)).sum(axis=1) / n_positions.sum())
+        return np.asarray(np.abs(nulls.normal_draws(gaps.T @ gaps, seed)).sum(axis=1) / n_positions.sum())
     masses = _bin_masses(gaps)
     position, cell = np.nonzero(masses)
-    forecasts = Forecasts(masses[position, cell], position, len(gaps))
-    return drawn_errors(forecasts, bins_membership(cell, gaps.shape[1], 1 / len(gaps)), seed)
+    forecasts = nulls.Forecasts(masses[position, cell], position, len(gaps))
+    return nulls.drawn_errors(forecasts, nulls.bins_membership(cell, gaps.shape[1], 1 / len(gaps)), seed)
 
 
 def _bin_masses(gaps: FloatArray) -> FloatArray:
@@ -54,8 +47,8 @@ def _bin_masses(gaps: FloatArray) -> FloatArray:
     masses, position = np.maximum(-gaps, 0), np.arange(len(gaps))
     hit = gaps.argmax(axis=1)
     masses[position, hit] = 1 - gaps[position, hit]
-    masses[gaps.max(axis=1) < ROUNDING] = 0
-    masses[masses < ROUNDING] = 0
+    masses[gaps.max(axis=1) < nulls.ROUNDING] = 0
+    masses[masses < nulls.ROUNDING] = 0
     return masses
 
 
@@ -73,15 +66,9 @@ def _bin_masses(gaps: FloatArray) -> FloatArray:
 def full_ece_from_gap_sums(gap_sums: ArrayLike, n_positions: ArrayLike) -> float:
     """:func:`full_ece` from gap sums: sum_m |sum_i gap_im| / sum_i n_i.
 
-    Args:
-        gap_sums: [N, n_bins] gap sums of each doc, summed over its positions.
-        n_positions: [N] number of positions of each doc.
-
-    Returns:
-        Expected tokens per position, 0 (best) to 2.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
+    gap_sums: [N, n_bins] gap sums of each doc, summed over its positions. n_positions: [N] number of positions of
+    each doc.
+    Returns expected tokens per position, 0 (best) to 2. Raises ValueError for bad input, naming the row and the value.
     """
     gaps, n = check_gap_sums(gap_sums, n_positions)
     return float(np.abs(gaps.sum(axis=0)).sum() / n.sum())
@@ -93,17 +80,9 @@ def full_ece(probs: ArrayLike, targets: ArrayLike, *, n_bins: int = 10) -> float
     Every vocabulary entry k at every position i is one forecast; all are pooled in equal-width bins m.
     Depends on the tokenizer: models with different tokenizers are not comparable.
 
-    Args:
-        probs: [n_tokens, vocab_size] probabilities, rows sum to 1. Padded vocabulary rows belong to it.
-        targets: [n_tokens] reference token ids.
-        n_bins: Number of bins; empty ones add 0.
-
-    Returns:
-        Expected tokens per position, 0 (best) to 2.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
-
+    probs: [n_tokens, vocab_size] probabilities, rows sum to 1. Padded vocabulary rows belong to it. targets:
+    [n_tokens] reference token ids. n_bins: number of bins; empty ones add 0.
+    Returns expected tokens per position, 0 (best) to 2. Raises ValueError for bad input, naming the row and the value.
     Source: Liu et al. 2024, arXiv:2406.11345, with N = positions.
     """
     return full_ece_from_gap_sums(*_docs_of_one_position(probs, targets, n_bins))
@@ -127,10 +106,10 @@ def full_ece_interval(
     return CATALOG["full_ece"].interval(*_docs_of_one_position(probs, targets, n_bins), level=level, seed=seed)
 
 
-def full_ece_null(probs: ArrayLike, targets: ArrayLike, *, n_bins: int = 10, seed: int = 0) -> Null:
+def full_ece_null(probs: ArrayLike, targets: ArrayLike, *, n_bins: int = 10, seed: int = 0) -> nulls.Null:
     """Null of :func:`full_ece`: the reference token of a position lies in a bin with that bin's mass."""
     null: Any = CATALOG["full_ece"].null
-    found: Null = null(*_docs_of_one_position(probs, targets, n_bins), seed=seed)
+    found: nulls.Null = null(*_docs_of_one_position(probs, targets, n_bins), seed=seed)
     return found
 
 

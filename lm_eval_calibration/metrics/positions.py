@@ -19,14 +19,9 @@ def position_spread(probs: Sequence[ArrayLike]) -> float:
     mean_i mean_j 1/2 sum_k abs(p_ijk - mean_j p_ijk): the total variation distance of order j's probabilities from
     their mean over the orders, averaged over the n_orders orders of each doc, then over docs.
 
-    Args:
-        probs: N arrays [n_orders_i, K_i]; rows sum to 1.
-
-    Returns:
-        Probability, 0 (the order does not matter) to 1 - 1/n_orders; 0 for docs asked under one order.
-
-    Raises:
-        ValueError: Bad input; the message names doc, order and value.
+    probs: N arrays [n_orders_i, K_i]; rows sum to 1.
+    Returns probability, 0 (the order does not matter) to 1 - 1/n_orders; 0 for docs asked under one order. Raises
+    ValueError for bad input; the message names doc, order and value.
     """
     return float(np.mean([_spread(orders) for orders in _check_orders(probs)]))
 
@@ -39,14 +34,9 @@ def answer_changes(probs: Sequence[ArrayLike]) -> float:
     It does not grow with the number of orders, as "did any order change it" would. Docs asked under one order are
     left out.
 
-    Args:
-        probs: N arrays [n_orders_i, K_i]; rows sum to 1.
-
-    Returns:
-        Share of pairs, 0 (best) to 1; nan where no doc was asked under two orders.
-
-    Raises:
-        ValueError: Bad input; the message names doc, order and value.
+    probs: N arrays [n_orders_i, K_i]; rows sum to 1.
+    Returns share of pairs, 0 (best) to 1; nan where no doc was asked under two orders. Raises ValueError: bad input;
+    the message names doc, order and value.
     """
     docs = [orders for orders in _check_orders(probs) if len(orders) > 1]
     if not docs:

@@ -10,16 +10,11 @@ from numpy.typing import ArrayLike
 
 from lm_eval_calibration.metrics.binning import bin_sums
 from lm_eval_calibration.metrics.registry import metric
+from lm_eval_calibration.metrics.uncertainty import intervals
 from lm_eval_calibration.metrics.uncertainty.gap_vectors import calibrated_variance
-from lm_eval_calibration.metrics.uncertainty.intervals import (
-    Estimate,
-    mean_estimate,
-    t_interval,
-    t_quantile,
-    undefined_estimate,
-)
+from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
 from lm_eval_calibration.metrics.uncertainty.nulls import drawn_totals, forecasts_of_choices, forecasts_of_docs
-from lm_eval_calibration.metrics.uncertainty.resampling import mean_of
+from lm_eval_calibration.metrics.uncertainty.resampling import mean_stderr
 from lm_eval_calibration.metrics.validation import (
     Choices,
     FloatArray,
@@ -51,23 +46,15 @@ def _brier_null(choices: Choices, *, seed: int) -> FloatArray:
     higher_is_better=False,
     core=("choices",),
     order=1,
-    stderr=mean_of(_doc_brier),
-    estimate=t_interval(_doc_brier, _brier_variance, limits=(0, 2)),
     null=_brier_null,
+    **intervals.mean_of(_doc_brier, _brier_variance, limits=(0, 2)),
 )
 def brier_score(probs: Probs, labels: ArrayLike) -> float:
     """Brier score over all choices: mean_i sum_k (p_ik - 1[y_i = k])^2, the harness's own convention.
 
-    Args:
-        probs: [N, K] choice probabilities, or N vectors of different lengths; rows sum to 1.
-        labels: [N] position of the gold choice.
-
-    Returns:
-        Squared probability, 0 (best) to 2.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
-
+    probs: [N, K] choice probabilities, or N vectors of different lengths; rows sum to 1. labels: [N] position of the
+    gold choice.
+    Returns squared probability, 0 (best) to 2. Raises ValueError for bad input, naming the row and the value.
     Source: Brier 1950, in the original form.
     """
     return float(np.mean(_doc_brier(check_choices(probs, labels))))
@@ -79,13 +66,18 @@ def _doc_nll(choices: Choices) -> FloatArray:
         return np.asarray(-np.log(gold) + 0.0)  # + 0.0: a certain model has 0, not -0
 
 
+def _nll_stderr(choices: Choices) -> float:
+    return mean_stderr(_doc_nll(choices))
+
+
 def _nll_estimate(choices: Choices, *, level: float) -> Estimate:
     n_docs, p, values = len(choices.n_choices), choices.probs, _doc_nll(choices)
     if not np.isfinite(values).all():
-        return undefined_estimate(n_docs, "an interval of nll needs finite values: some gold choice has probability 0")
+        reason = "an interval of nll needs finite values: some gold choice has probability 0"
+        return intervals.undefined_estimate(n_docs, reason)
     log_p = np.log(np.maximum(p, 1e-300))
     entropy, square = bin_sums(choices.doc, p * log_p, n_docs), bin_sums(choices.doc, p * log_p**2, n_docs)
-    return mean_estimate(values, square - entropy**2, level=level, limits=(0, np.inf))
+    return intervals.mean_estimate(values, square - entropy**2, level=level, limits=(0, np.inf))
 
 
 def _nll_null(choices: Choices, *, seed: int) -> FloatArray:
@@ -93,19 +85,14 @@ def _nll_null(choices: Choices, *, seed: int) -> FloatArray:
     return drawn_totals(forecasts_of_choices(choices), loss, seed) / len(choices.n_choices)
 
 
-@metric("choices", higher_is_better=False, order=8, stderr=mean_of(_doc_nll), estimate=_nll_estimate, null=_nll_null)
+@metric("choices", higher_is_better=False, order=8, stderr=_nll_stderr, estimate=_nll_estimate, null=_nll_null)
 def nll(probs: Probs, labels: ArrayLike) -> float:
     """Negative log-likelihood of the gold choice: mean_i -log p_{i, y_i}.
 
-    Args:
-        probs: [N, K] choice probabilities, or N vectors of different lengths; rows sum to 1.
-        labels: [N] position of the gold choice.
-
-    Returns:
-        Nats, 0 (best) to infinity: one gold choice with probability 0 makes it infinite, nothing is clipped.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
+    probs: [N, K] choice probabilities, or N vectors of different lengths; rows sum to 1. labels: [N] position of the
+    gold choice.
+    Returns nats, 0 (best) to infinity: one gold choice with probability 0 makes it infinite, nothing is clipped.
+    Raises ValueError for bad input, naming the row and the value.
     """
     return float(np.mean(_doc_nll(check_choices(probs, labels))))
 
@@ -130,22 +117,14 @@ def _squares_null(conf: FloatArray, hit: FloatArray, *, seed: int) -> FloatArray
     core=("generation",),
     in_place_of="brier_score",
     order=7,
-    stderr=mean_of(_squares),
-    estimate=t_interval(_squares, _squares_variance, limits=(0, 1)),
     null=_squares_null,
+    **intervals.mean_of(_squares, _squares_variance, limits=(0, 1)),
 )
 def brier_top_label(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Brier score of the confidence: mean_i (c_i - h_i)^2.
 
-    Args:
-        confidence: [N] confidence of each doc, in [0, 1].
-        correct: [N] 0 or 1.
-
-    Returns:
-        Squared probability, 0 (best) to 1.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
+    confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1.
+    Returns squared probability, 0 (best) to 1. Raises ValueError for bad input, naming the row and the value.
     """
     return float(np.mean(_squares(*check_top_label(confidence, correct))))
 
@@ -157,12 +136,12 @@ def _no_skill(hit: FloatArray) -> str | None:
 def _skill_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
     """Delta method on the means of (c - h)^2 and h, with a t quantile."""
     if reason := _no_skill(hit):
-        return undefined_estimate(len(conf), reason)
+        return intervals.undefined_estimate(len(conf), reason)
     accuracy, square = hit.mean(), _squares(conf, hit)
     spread = accuracy * (1 - accuracy)
     value = 1 - square.mean() / spread
     influence = -(square - square.mean()) / spread + square.mean() * (1 - 2 * accuracy) * (hit - accuracy) / spread**2
-    half = t_quantile(level, len(conf)) * np.std(influence, ddof=1) / np.sqrt(len(conf))
+    half = intervals.t_quantile(level, len(conf)) * np.std(influence, ddof=1) / np.sqrt(len(conf))
     return Estimate(float(value), float(value - half), float(min(1, value + half)), influence)
 
 
@@ -186,17 +165,10 @@ def _skill_null(conf: FloatArray, hit: FloatArray, *, seed: int) -> FloatArray:
 def skill_score(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Brier skill: 1 - mean_i (c_i - h_i)^2 / (a (1 - a)), a the accuracy.
 
-    Args:
-        confidence: [N] confidence of each doc, in [0, 1].
-        correct: [N] 0 or 1.
-
-    Returns:
-        At most 1 (best); 0 is always saying the accuracy, below 0 is worse than that. Nan with
-        UndefinedMetricWarning where every doc is correct or none is.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
-
+    confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1.
+    Returns at most 1 (best); 0 is always saying the accuracy, below 0 is worse than that. Nan with
+    UndefinedMetricWarning where every doc is correct or none is. Raises ValueError for bad input, naming the row and
+    the value.
     Source: Murphy 1973.
     """
     conf, hit = check_top_label(confidence, correct)

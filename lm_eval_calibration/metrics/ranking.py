@@ -10,14 +10,8 @@ from scipy.special import xlogy
 
 from lm_eval_calibration.metrics.binning import bin_sums, tie_means
 from lm_eval_calibration.metrics.registry import metric
-from lm_eval_calibration.metrics.uncertainty.intervals import (
-    Estimate,
-    area_estimate,
-    logit_interval,
-    t_quantile,
-    undefined_estimate,
-    z_quantile,
-)
+from lm_eval_calibration.metrics.uncertainty import intervals
+from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
 from lm_eval_calibration.metrics.uncertainty.nulls import drawn_totals, forecasts_of_docs
 from lm_eval_calibration.metrics.validation import FloatArray, check_top_label, undefined
 
@@ -70,7 +64,7 @@ def _auroc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estim
     Newcombe's interval it is Hanley and McNeil's at the hypothesised value.
     """
     if reason := _one_class(hit):
-        return undefined_estimate(len(conf), reason)
+        return intervals.undefined_estimate(len(conf), reason)
     placements = _placements(conf, hit)
     n_right, n_wrong = int(hit.sum()), int(len(hit) - hit.sum())
     value = float(placements[hit == 1].mean())
@@ -78,9 +72,9 @@ def _auroc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estim
     if min(n_right, n_wrong) > 1:
         variance = _delong_variance(placements, hit)
         if variance > 0 and 0 < value < 1:
-            quantile = t_quantile(level, 2 * min(n_right, n_wrong))
-            return Estimate(value, *logit_interval(value, float(np.sqrt(variance)), quantile), influence)
-    return Estimate(value, *_newcombe(value, n_right, n_wrong, z_quantile(level)), influence)
+            quantile = intervals.t_quantile(level, 2 * min(n_right, n_wrong))
+            return Estimate(value, *intervals.logit_interval(value, float(np.sqrt(variance)), quantile), influence)
+    return Estimate(value, *_newcombe(value, n_right, n_wrong, intervals.z_quantile(level)), influence)
 
 
 def _newcombe(value: float, n_right: int, n_wrong: int, z: float) -> tuple[float, float]:
@@ -124,16 +118,9 @@ def _auroc_null(conf: FloatArray, hit: FloatArray, *, seed: int) -> FloatArray:
 def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Area under the ROC curve: P(c of a correct doc > c of a wrong one) + 1/2 P(they are equal).
 
-    Args:
-        confidence: [N] confidence of each doc, in [0, 1].
-        correct: [N] 0 or 1.
-
-    Returns:
-        A probability, 0 to 1 (best); 0.5 tells nothing. Nan with UndefinedMetricWarning where every doc is
-        correct or none is.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
+    confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1.
+    Returns a probability, 0 to 1 (best); 0.5 tells nothing. Nan with UndefinedMetricWarning where every doc is correct
+    or none is. Raises ValueError for bad input, naming the row and the value.
     """
     conf, hit = check_top_label(confidence, correct)
     if reason := _one_class(hit):
@@ -163,23 +150,15 @@ def _aurc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estima
     at_or_below = np.cumsum(by_b[::-1])[::-1]
     below = np.cumsum(by_a[::-1])[::-1] - by_a
     influence = wrong * mean_log[group] + (at_or_below + below)[group]
-    return area_estimate(aurc(conf, hit), influence, level=level, largest=1)
+    return intervals.area_estimate(aurc(conf, hit), influence, level=level, largest=1)
 
 
 @metric("top_label", higher_is_better=False, order=16, has_null=False, estimate=_aurc_estimate)
 def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Area under the risk-coverage curve: mean over n = 1..N of the error rate of the n most confident docs.
 
-    Args:
-        confidence: [N] confidence of each doc, in [0, 1].
-        correct: [N] 0 or 1.
-
-    Returns:
-        An error rate, 0 (best) to 1.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
-
+    confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1.
+    Returns an error rate, 0 (best) to 1. Raises ValueError for bad input, naming the row and the value.
     Source: Geifman & El-Yaniv 2017, arXiv:1705.08500.
     """
     errors = np.cumsum(_errors_by_confidence(*check_top_label(confidence, correct)))
@@ -202,7 +181,7 @@ def _augrc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estim
     """E[wrong_i (1 - u_i)], u_i the share of docs above doc i (ties half)."""
     wrong = 1 - hit
     influence = wrong * _mean_below(conf, np.ones(len(conf))) + _mean_above(conf, wrong)
-    return area_estimate(augrc(conf, hit), influence, level=level, largest=0.5)
+    return intervals.area_estimate(augrc(conf, hit), influence, level=level, largest=0.5)
 
 
 @metric("top_label", higher_is_better=False, order=17, has_null=False, estimate=_augrc_estimate)
@@ -211,16 +190,9 @@ def augrc(confidence: ArrayLike, correct: ArrayLike) -> float:
 
     Equal to (1 - auroc) a (1 - a) + (1 - a)^2 / 2, a the accuracy, where auroc is defined.
 
-    Args:
-        confidence: [N] confidence of each doc, in [0, 1].
-        correct: [N] 0 or 1.
-
-    Returns:
-        Mean probability of a silent error, 0 (best) to 1/2.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
-
+    confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1.
+    Returns mean probability of a silent error, 0 (best) to 1/2. Raises ValueError for bad input, naming the row and
+    the value.
     Source: Traub et al. 2024, arXiv:2407.01032.
     """
     errors = _errors_by_confidence(*check_top_label(confidence, correct))
@@ -235,7 +207,7 @@ def _none_correct(hit: FloatArray) -> str | None:
 def _auprc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
     """E[h_i r_i / u_i] / E[h], r_i the share of docs that are correct and above doc i (ties half)."""
     if reason := _none_correct(hit):
-        return undefined_estimate(len(conf), reason)
+        return intervals.undefined_estimate(len(conf), reason)
     value, above, right = auprc(conf, hit), _mean_above(conf, np.ones(len(conf))), _mean_above(conf, hit)
     influence = (
         hit * right / above
@@ -243,7 +215,7 @@ def _auprc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estim
         - _mean_below(conf, hit * right / above**2)
         - value * hit
     ) / hit.mean()
-    return area_estimate(value, influence, level=level, largest=1)
+    return intervals.area_estimate(value, influence, level=level, largest=1)
 
 
 @metric("top_label", higher_is_better=True, order=18, has_null=False, estimate=_auprc_estimate)
@@ -253,15 +225,9 @@ def auprc(confidence: ArrayLike, correct: ArrayLike) -> float:
     The average precision of "confident" as a sign of "correct". Its level is the accuracy: compare it only
     between models of equal accuracy.
 
-    Args:
-        confidence: [N] confidence of each doc, in [0, 1].
-        correct: [N] 0 or 1.
-
-    Returns:
-        A probability, 0 to 1 (best); nan with UndefinedMetricWarning where no doc is correct.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
+    confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1.
+    Returns a probability, 0 to 1 (best); nan with UndefinedMetricWarning where no doc is correct. Raises ValueError
+    for bad input, naming the row and the value.
     """
     conf, hit = check_top_label(confidence, correct)
     if reason := _none_correct(hit):

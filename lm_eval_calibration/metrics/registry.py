@@ -172,41 +172,27 @@ GENERATION_CORE: Sequence[str] = _Core("generation")
 """Those that the table prints for generated answers (``full_ece`` where there is a reference)."""
 
 
-def define(
-    value: Callable[..., float],
-    kind: KindName,
-    *,
-    higher_is_better: bool | None,
-    stderr: Callable[..., float] | None = None,
-    estimate: Callable[..., Estimate] | None = None,
-    null: Callable[..., Any] | None = None,
-    has_null: bool = True,
-    **attributes: Any,
-) -> Metric:
+def define(value: Callable[..., float], kind: KindName, *, higher_is_better: bool | None, **brought: Any) -> Metric:
     """The metric whose value the function is, not registered.
 
     Args:
         value: Function of the two arrays of the kind, which it checks; its keyword-only options are the metric's.
         kind: What it takes.
         higher_is_better: None where the sign matters.
-        stderr: Its standard error, of the checked arrays; else a bootstrap.
-        estimate: Its estimate with an interval, of the checked arrays; else that of a bootstrap.
-        null: Its values under calibration, one a draw, of the checked arrays; else it is computed on redrawn
-            outcomes.
-        has_null: Whether it depends on calibration.
-        **attributes: Other attributes of :class:`Metric`; ``name`` is the function's, ``tables`` the kind's.
+        **brought: What the metric brings (``stderr``, ``estimate``, ``null``, ``has_null``, as told in
+            :class:`~lm_eval_calibration.metrics.definition.Definition`), and other attributes of :class:`Metric`;
+            ``name`` is the function's where not given, ``tables`` the kind's.
     """
-    brought = Definition(value, KINDS[kind], higher_is_better, stderr, estimate, null, has_null)
-    attributes = {"name": value.__name__, "tables": KINDS[kind].tables, **attributes}
-    takes_n_bins = "n_bins" in signature(value).parameters
-    return Metric(
-        kind=kind,
-        higher_is_better=higher_is_better,
-        value=value,
-        takes_n_bins=takes_n_bins,
-        **brought.public(),
-        **attributes,
-    )
+    own = {key: brought.pop(key) for key in ("stderr", "estimate", "null", "has_null") if key in brought}
+    functions = Definition(value, KINDS[kind], higher_is_better, **own).public()
+    attributes = {
+        "name": value.__name__,
+        "tables": KINDS[kind].tables,
+        "takes_n_bins": "n_bins" in signature(value).parameters,
+        **functions,
+        **brought,
+    }
+    return Metric(kind=kind, higher_is_better=higher_is_better, value=value, **attributes)
 
 
 def metric(kind: KindName, *, higher_is_better: bool | None, **brought: Any) -> Callable[[Function], Function]:

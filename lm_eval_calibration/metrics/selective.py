@@ -12,13 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from lm_eval_calibration.metrics.binning import tie_means
 from lm_eval_calibration.metrics.registry import metric
-from lm_eval_calibration.metrics.uncertainty.intervals import (
-    Estimate,
-    Interval,
-    check_level,
-    undefined_estimate,
-    wilson_interval,
-)
+from lm_eval_calibration.metrics.uncertainty import intervals
+from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
 from lm_eval_calibration.metrics.uncertainty.nulls import drawn_totals, forecasts_of_docs
 from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_stderr, mean_stderr
 from lm_eval_calibration.metrics.validation import FloatArray, check_probability, check_top_label, undefined
@@ -44,7 +39,7 @@ def _acc_stderr(conf: FloatArray, hit: FloatArray) -> float:
 
 def _acc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
     rate = float(hit.mean())
-    return Estimate(rate, *wilson_interval(rate, len(conf), level), hit - rate)
+    return Estimate(rate, *intervals.wilson_interval(rate, len(conf), level), hit - rate)
 
 
 @metric(
@@ -59,15 +54,9 @@ def _acc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimat
 def acc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Accuracy, mean of h_i: what the other metrics stand beside. The confidences have no influence.
 
-    Args:
-        confidence: [N] confidence of each doc, in [0, 1].
-        correct: [N] 0 or 1.
-
-    Returns:
-        A share, 0 to 1 (best). Of multiple-choice docs it is the harness's ``acc``.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
+    confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1.
+    Returns a share, 0 to 1 (best). Of multiple-choice docs it is the harness's ``acc``. Raises ValueError for bad
+    input, naming the row and the value.
     """
     return float(np.mean(check_top_label(confidence, correct)[1]))
 
@@ -89,9 +78,9 @@ def _confident_stderr(conf: FloatArray, hit: FloatArray, *, threshold: float, dr
 def _confident_estimate(conf: FloatArray, hit: FloatArray, *, threshold: float, level: float) -> Estimate:
     member, reason = _confident(conf, threshold)
     if reason:
-        return undefined_estimate(len(conf), reason)
+        return intervals.undefined_estimate(len(conf), reason)
     n, rate = int(np.count_nonzero(member)), float(np.mean(1 - hit[member]))
-    return Estimate(rate, *wilson_interval(rate, n, level), member * (1 - hit - rate) * len(conf) / n)
+    return Estimate(rate, *intervals.wilson_interval(rate, n, level), member * (1 - hit - rate) * len(conf) / n)
 
 
 def _confident_null(conf: FloatArray, hit: FloatArray, *, threshold: float, seed: int) -> FloatArray:
@@ -115,17 +104,10 @@ def _error_rate(conf: FloatArray, hit: FloatArray, threshold: float) -> float:
 def confident_error_rate(confidence: ArrayLike, correct: ArrayLike, *, threshold: float = 0.9) -> float:
     """Error rate among the docs answered with confidence: mean of 1 - h_i over c_i >= threshold.
 
-    Args:
-        confidence: [N] confidence of each doc, in [0, 1].
-        correct: [N] 0 or 1.
-        threshold: Confidence from which a doc counts, in [0, 1].
-
-    Returns:
-        A rate, 0 (best) to 1; nan with UndefinedMetricWarning where no doc reaches the threshold. For a
-        calibrated model it is at most 1 - threshold on average.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
+    confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1. threshold: confidence from which a doc
+    counts, in [0, 1].
+    Returns a rate, 0 (best) to 1; nan with UndefinedMetricWarning where no doc reaches the threshold. For a calibrated
+    model it is at most 1 - threshold on average. Raises ValueError for bad input, naming the row and the value.
     """
     conf, hit = check_top_label(confidence, correct)
     _, reason = _confident(conf, threshold)
@@ -135,16 +117,9 @@ def confident_error_rate(confidence: ArrayLike, correct: ArrayLike, *, threshold
 def risk_coverage_curve(confidence: ArrayLike, correct: ArrayLike) -> RiskCoverageCurve:
     """The risk-coverage curve, point for point.
 
-    Args:
-        confidence: [N] confidence of each doc, in [0, 1].
-        correct: [N] 0 or 1.
-
-    Returns:
-        Coverage, risk and threshold, each [N]; shares, 0 to 1.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
-
+    confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1.
+    Returns coverage, risk and threshold, each [N]; shares, 0 to 1. Raises ValueError for bad input, naming the row and
+    the value.
     Source: El-Yaniv & Wiener 2010; Geifman & El-Yaniv 2017, arXiv:1705.08500.
     """
     conf, hit = check_top_label(confidence, correct)
@@ -156,17 +131,10 @@ def risk_coverage_curve(confidence: ArrayLike, correct: ArrayLike) -> RiskCovera
 def selective_accuracy(confidence: ArrayLike, correct: ArrayLike, *, coverage: float = 0.8) -> float:
     """Accuracy of the most confident docs: of the ceil(coverage N) first ones.
 
-    Args:
-        confidence: [N] confidence of each doc, in [0, 1].
-        correct: [N] 0 or 1.
-        coverage: Share of docs that is answered, above 0 and at most 1.
-
-    Returns:
-        A share, 0 to 1 (best); the accuracy itself at coverage 1.
-
-    Raises:
-        ValueError: Bad input; the message names the row and the value.
-
+    confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1. coverage: share of docs that is answered,
+    above 0 and at most 1.
+    Returns a share, 0 to 1 (best); the accuracy itself at coverage 1. Raises ValueError for bad input, naming the row
+    and the value.
     Source: El-Yaniv & Wiener 2010.
     """
     answered = _n_answered(coverage, len(np.atleast_1d(np.asarray(confidence))))
@@ -175,11 +143,11 @@ def selective_accuracy(confidence: ArrayLike, correct: ArrayLike, *, coverage: f
 
 def selective_accuracy_interval(
     confidence: ArrayLike, correct: ArrayLike, *, coverage: float = 0.8, level: float = 0.95
-) -> Interval:
+) -> intervals.Interval:
     """Interval of :func:`selective_accuracy` in the population's most confident share: Wilson's."""
     answered = _n_answered(coverage, len(np.atleast_1d(np.asarray(confidence))))
     rate = selective_accuracy(confidence, correct, coverage=coverage)
-    return wilson_interval(rate, answered, check_level(level))
+    return intervals.wilson_interval(rate, answered, intervals.check_level(level))
 
 
 def _n_answered(coverage: float, n_docs: int) -> int:

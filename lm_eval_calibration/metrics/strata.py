@@ -68,18 +68,17 @@ def by_stratum(
         ValueError: Bad input; a metric that is unknown or whose arrays are missing; strata of another length.
     """
     of_doc = np.asarray(strata)
-    asked = list(names) if names is not None else comparable(run, run)
+    chosen = list(names) if names is not None else comparable(run, run)
     options: dict[str, Any] = {"n_bins": n_bins, "level": level, "seed": seed}
     found: list[StratumMetric] = []
     for stratum in np.unique(of_doc):
         inside, outside = _take(run, of_doc == stratum), _take(run, of_doc != stratum)
         has_others = bool((of_doc != stratum).any())
-        compared = compare(outside, inside, names=asked, paired=False, **options) if has_others else {}
-        for name in asked:
+        compared = compare(outside, inside, names=chosen, paired=False, **options) if has_others else {}
+        for name in chosen:
             value, low, high = _with_interval(inside, name, options)
             difference, p_value = (compared[name].difference, compared[name].p_value) if compared else (np.nan, np.nan)
-            n_docs = int(np.count_nonzero(of_doc == stratum))
-            row = (str(stratum), n_docs, name, value, low, high, difference, p_value)
+            row = (str(stratum), int((of_doc == stratum).sum()), name, value, low, high, difference, p_value)
             found.append(StratumMetric(*row, p_adjusted=np.nan, n_tests=0))
     return _adjusted(found)
 

@@ -95,11 +95,20 @@ def gap_sums_of_positions(
     Raises:
         ValueError: As :func:`gap_sums`; the message names the first bad position.
     """
-    large, target = (
-        check_probability_vector("large_probs", large_probs),
-        check_probability_vector("target_probs", target_probs),
-    )
+    large = check_probability_vector("large_probs", large_probs)
+    target = check_probability_vector("target_probs", target_probs)
     counts, n_bins = np.asarray(n_large, dtype=np.int64), check_n_bins(n_bins)
+    _check_large_probs(large, counts, target, n_bins)
+    position = np.repeat(np.arange(len(counts)), counts)
+    cell = position * n_bins + bin_index(large, n_bins)
+    gaps = -bin_sums(cell, large, len(counts) * n_bins).reshape(-1, n_bins)
+    gaps[np.arange(len(counts)), bin_index(target, n_bins)] += 1
+    gaps[:, 0] = -gaps[:, 1:].sum(axis=1)
+    return gaps
+
+
+def _check_large_probs(large: FloatArray, counts: IntArray, target: FloatArray, n_bins: int) -> None:
+    """The counts fit, no position sums to more than 1, and no large target is missing."""
     if counts.shape != target.shape or counts.sum() != len(large):
         raise ValueError(
             f"n_large counts {counts.sum()} of {len(large)} large_probs, at {len(counts)} of {len(target)} positions"
@@ -117,11 +126,6 @@ def gap_sums_of_positions(
         raise ValueError(
             f"target_prob{_of(bad[0], counts)} is {first!r}, at least 1 / {n_bins}, but not in large_probs"
         )
-    cell = position * n_bins + bin_index(large, n_bins)
-    gaps = -bin_sums(cell, large, len(counts) * n_bins).reshape(-1, n_bins)
-    gaps[np.arange(len(counts)), bin_index(target, n_bins)] += 1
-    gaps[:, 0] = -gaps[:, 1:].sum(axis=1)
-    return gaps
 
 
 def check_kept_from(n_bins: int, kept_from: float) -> None:

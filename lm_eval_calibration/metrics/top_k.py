@@ -33,19 +33,12 @@ def full_ece_bounds(
     can be as large as m/M. Full-ECE is 2/N sum_m max(0, g_m - x_m) for some x with 0 <= x_m <= C_m and
     sum_m x_m = R; low and high are its least and (by the concave envelope of min(x_m, g_m)) its largest value.
 
-    Args:
-        large_probs: N vectors of known probabilities, the reference token's among them if it is known to be one of
-            the most probable.
-        target_probs: [N] probability of each reference token.
-        complete_from: [N] no entry that is not known is larger than this; where it is below 1/n_bins the position
-            leaves nothing open.
-        n_bins: Number of equal-width bins.
-
-    Returns:
-        Bounds in expected tokens per position, 0 to 2, equal where nothing is open.
-
-    Raises:
-        ValueError: Bad input; the message names position and value.
+    large_probs: n vectors of known probabilities, the reference token's among them if it is known to be one of the
+    most probable. target_probs: [N] probability of each reference token. complete_from: [N] no entry that is not
+    known is larger than this; where it is below 1/n_bins the position leaves nothing open. n_bins: number of
+    equal-width bins.
+    Returns bounds in expected tokens per position, 0 to 2, equal where nothing is open. Raises ValueError: bad input;
+    the message names position and value.
     """
     n_bins = check_n_bins(n_bins)
     target, largest = (

@@ -41,8 +41,7 @@ class Choices(NamedTuple):
 def check_top_label(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArray, FloatArray]:
     """Confidence in [0, 1] and correct in {0, 1} as two float64 vectors of the same length.
 
-    Raises:
-        ValueError: Not a vector, empty, of different lengths, not numbers, nan, outside [0, 1], not 0 or 1.
+    Raises ValueError: not a vector, empty, of different lengths, not numbers, nan, outside [0, 1], not 0 or 1.
     """
     conf, hit = _vector("confidence", confidence), _vector("correct", correct)
     _check_lengths("confidence", len(conf), "correct", len(hit))
@@ -59,9 +58,8 @@ def check_top_label(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArr
 def check_choices(probs: Probs, labels: ArrayLike) -> Choices:
     """Choice probabilities and labels as one flat list of forecasts; docs may have different K_i.
 
-    Raises:
-        ValueError: Empty, of different lengths, not numbers, nan, outside [0, 1], a row that does not sum to
-            1 within 1e-4, a label that is not an integer or not one of the doc's choices.
+    Raises ValueError: empty, of different lengths, not numbers, nan, outside [0, 1], a row that does not sum to 1
+    within 1e-4, a label that is not an integer or not one of the doc's choices.
     """
     flat, n_choices = _flatten(probs)
     label = check_labels("labels", labels)

@@ -127,6 +127,7 @@ class Record:
     def _to_json(self) -> dict[str, Any]:
         form = _form(type(self))
         data = {name: getattr(self, name) for name in form.names}
+        data["certificate"] = dict(self.certificate)  # a backend's may be a read-only view, which JSON can't hold
         return data | {name: write(data[name]) for name, write in form.write.items() if data[name] is not None}
 
     @staticmethod

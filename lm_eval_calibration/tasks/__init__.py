@@ -1,20 +1,33 @@
-"""Calibrated tasks: the only place with the harness's task and registry interfaces.
+"""Calibrated tasks. Using any of these names activates the plugin in the harness; importing the package does not.
 
-Importing this package activates the plugin: a task YAML names ``CalibratedTask``, and that import adds the request
-type to every backend, registers the metrics and applies the (few, named) patches.
+Reports read the registry of confidence sources, which is in this package and needs no harness.
 """
 
-from lm_eval_calibration import backends
-from lm_eval_calibration.errors import TaskError
-from lm_eval_calibration.harness import patches as harness_patches
-from lm_eval_calibration.harness.task_configs import task_configs
-from lm_eval_calibration.tasks import registration  # noqa: F401  (registers on import)
-from lm_eval_calibration.tasks.api import calibrated
-from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
-from lm_eval_calibration.tasks.options import Options
-from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lm_eval_calibration.errors import TaskError
+    from lm_eval_calibration.harness.task_configs import task_configs
+    from lm_eval_calibration.tasks.api import calibrated
+    from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
+    from lm_eval_calibration.tasks.options import Options
+    from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 
 __all__ = ["CalibratedTask", "CalibrationTaskManager", "Options", "TaskError", "calibrated", "task_configs"]
 
-backends.install()
-harness_patches.apply()
+_MODULES = {
+    "CalibratedTask": "lm_eval_calibration.tasks.calibrated_task",
+    "CalibrationTaskManager": "lm_eval_calibration.tasks.task_manager",
+    "Options": "lm_eval_calibration.tasks.options",
+    "TaskError": "lm_eval_calibration.errors",
+    "calibrated": "lm_eval_calibration.tasks.api",
+    "task_configs": "lm_eval_calibration.harness.task_configs",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import_module("lm_eval_calibration.tasks.calibrated_task")  # activates the plugin
+    return getattr(import_module(_MODULES[name]), name)

@@ -10,8 +10,9 @@ from lm_eval_calibration import metrics
 from lm_eval_calibration.harness.log import warn_of_task, warn_once
 from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.metrics import Metric
-from lm_eval_calibration.records import AnswerRecord, ChoicesRecord, GenerationRecord, Record
-from lm_eval_calibration.tasks.views import Part, TableMetric, View
+from lm_eval_calibration.records import ChoicesRecord, GenerationRecord, Record
+from lm_eval_calibration.tasks.confidences.registry import sources
+from lm_eval_calibration.tasks.confidences.table_rows import Part, TableMetric, View
 
 _TOO_FEW = (
     "too few docs to tell the model from a calibrated one by ece, or ece is mostly noise; the larger a group of tasks, "
@@ -90,27 +91,18 @@ class MetricStatistic(Statistic):
         return "no doc has an answer that is right or wrong"
 
 
-def _states_nothing(record: Record, source: str) -> bool:
-    """Whether the model's reply states no confidence."""
-    stated = record.stated.get(source) if isinstance(record, AnswerRecord) else None
-    return stated is not None and stated.confidence is None
-
-
 _LEFT_OUT: dict[str, Callable[[Record], bool]] = {
     "{n} of {total} docs have a gold label outside their choices ({docs}); they count in acc and in no calibration "
     "metric": lambda record: isinstance(record, ChoicesRecord) and record.gold is None,
     "{n} of {total} generated answers are empty ({docs}) and have no confidence; they count in acc and in no metric of "
     "confidence": lambda record: isinstance(record, GenerationRecord) and record.generation.token_log_probs == (),
-    "of {n} of {total} answers the model says neither that they are right nor that they are wrong ({docs}); they are "
-    "in no metric of P(true)": lambda record: _states_nothing(record, "p_true"),
-    "{n} of {total} replies can't be read ({docs}); they count in acc and unparsed, and in no metric of verbalized "
-    "confidence": lambda record: _states_nothing(record, "verbalized"),
 }
-"""What is said of docs that metrics leave out, and which docs these are."""
+"""Warnings about docs that metrics leave out, and which docs these are."""
 
 
 def _warn_of_left_out(pool: DocPool) -> None:
-    for message, is_left_out in _LEFT_OUT.items():
+    of_sources = {source.left_out_message: source.left_out for source in sources() if source.left_out_message}
+    for message, is_left_out in (_LEFT_OUT | of_sources).items():
         if left_out := [record for record in pool.records if is_left_out(record)]:
             docs = ", ".join(str(record.doc_id) for record in left_out[:10])
             shown = f"docs {docs}{', ...' if len(left_out) > 10 else ''}"

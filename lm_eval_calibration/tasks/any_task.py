@@ -14,9 +14,8 @@ from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.index import Index, kind_of, members_of
 from lm_eval_calibration.harness.stock import is_stock, read_yaml
 from lm_eval_calibration.harness.task_configs import task_configs
-from lm_eval_calibration.metrics import CORE
-from lm_eval_calibration.tasks.configuration import ROLLING, why_not
-from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS
+from lm_eval_calibration.metrics import CORE, CORPUS_CATALOG
+from lm_eval_calibration.tasks.configuration import ROLLING, reason_unsupported
 
 SUFFIX = "_calibration"
 
@@ -88,7 +87,7 @@ def _add(name: str, index: Index, result: Calibrated) -> bool:
     if kind_of(entry) == "group":
         config = read_yaml(entry.yaml_path, resolve=True) if entry.yaml_path else dict(entry.cfg or {})
         return _add_group(config, index, result)
-    if reason := why_not(entry.cfg or {}):
+    if reason := reason_unsupported(entry.cfg or {}):
         result.left_out[name] = reason
         return False
     stock = name if entry.yaml_path is None or is_stock(entry.yaml_path) else str(entry.yaml_path.resolve())
@@ -130,7 +129,7 @@ def _group(config: Mapping[str, Any], index: Index, result: Calibrated) -> dict[
         are_corpora = len(bases) == len(children) and all(_is_corpus(base, index) for base in bases)
         renamed["aggregate_metric_list"] = [
             *entries,
-            *_pooled(list(CORPUS_METRICS) if are_corpora else ["acc", *CORE], names),
+            *_pooled(list(CORPUS_CATALOG) if are_corpora else ["acc", *CORE], names),
         ]
     return renamed
 
@@ -164,7 +163,7 @@ def _add_tag(tag: str, index: Index, result: Calibrated) -> None:
             result.left_out[task] = "texts and questions have no metric in common; ask for it by its name"
     if tasks:
         shared = ["acc_norm"] if all("acc_norm" in _listed(index[task].cfg or {}) for task in tasks) else []
-        metrics = list(CORPUS_METRICS) if _is_corpus(tasks[0], index) else ["acc", *shared, *CORE]
+        metrics = list(CORPUS_CATALOG) if _is_corpus(tasks[0], index) else ["acc", *shared, *CORE]
         name = tag + SUFFIX
         result.configs[name] = {
             "group": name,

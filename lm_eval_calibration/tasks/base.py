@@ -1,26 +1,28 @@
 """What all kinds of calibrated tasks share: the harness's hooks, the run's settings, and which doc an answer is to."""
 
-import json
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any
-
-from lm_eval.utils import handle_non_serializable, hash_string
 
 from lm_eval_calibration.backends import CorpusScores, TokenScores
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.aggregation import Logged
 from lm_eval_calibration.harness.log import warn_once
 from lm_eval_calibration.harness.pools import NO_FILTER, Statistic
-from lm_eval_calibration.harness.ranks import docs_or_borrowed, gather_what_is_there
+from lm_eval_calibration.harness.ranks import tolerate_missing_metrics, with_borrowed_doc
 from lm_eval_calibration.harness.run import current_run
 from lm_eval_calibration.records import KEPT_PROB, RECORD_KEY, Record
+from lm_eval_calibration.tasks import registration
+from lm_eval_calibration.tasks.aggregation import MetricStatistic
 from lm_eval_calibration.tasks.bounds import BOUNDS, Bound
 from lm_eval_calibration.tasks.checked_task import CheckedTask
+from lm_eval_calibration.tasks.confidences.registry import requested
+from lm_eval_calibration.tasks.confidences.source import Table
 from lm_eval_calibration.tasks.configuration import Configuration
+from lm_eval_calibration.tasks.docs import doc_hash
 from lm_eval_calibration.tasks.first_token import UNASSIGNED_MASS
-from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
+from lm_eval_calibration.tasks.views import means, requested_means, rows
 
 
 class BaseTask(CheckedTask):
@@ -29,14 +31,24 @@ class BaseTask(CheckedTask):
     Attributes:
         calibration: the configuration that it was made of.
         options: what the user set.
-        judged_filter: the filter under which its calibration metrics stand.
+        table: which confidence sources and rows it may have; None for a corpus, whose texts are no answers.
+        scored_filter: the filter under which its calibration metrics stand.
+        sources: the confidence sources that the options switch on.
+        rows: its rows of metrics of confidence, by name.
+        elicitations: the sources that add requests to those of the run.
     """
 
-    judged_filter = NO_FILTER
+    table: Table | None = None
+    scored_filter = NO_FILTER
 
     def __init__(self, calibration: Configuration) -> None:
+        registration.register_all()  # with what was defined since
         super().__init__(calibration)
         self.options = calibration.options
+        self.sources = requested(self.options, self.table) if self.table else []
+        known = rows(self.table) if self.table else {}
+        self.rows = {name: known[name] for name in calibration.metrics if name in known}
+        self.elicitations: list[Any] = []
         self._full_ece_is_exact = True
         self._available: dict[str, None] = {}  # names of our metrics that can be computed of this run's docs
         self._logged: set[str] = set()  # keys of the log that hold no number to aggregate
@@ -51,11 +63,18 @@ class BaseTask(CheckedTask):
     @property
     def optional_metrics(self) -> tuple[str, ...]:
         """Names of the metrics that a group shows only if all its calibrated tasks have them."""
-        return (*TABLE, *ORDER_METRICS, *BOUNDS, UNASSIGNED_MASS)
+        if self.table is None:
+            return self.calibration.metrics
+        return (*rows(self.table), *means(self.table), *BOUNDS, UNASSIGNED_MASS)
 
-    @abstractmethod
+    @property
+    def requested_means(self) -> dict[str, bool]:
+        """The rows that are means over docs which the options add, and whether higher is better."""
+        return requested_means(self.options, self.table) if self.table else {}
+
     def _statistic(self, name: str) -> Statistic:
         """Return one of our metrics, with this task's n_bins."""
+        return MetricStatistic.of(self.rows[name], self.options.n_bins)
 
     def statistics(self) -> dict[str, Statistic]:
         """Return what can be computed from the run's records, by name."""
@@ -78,24 +97,22 @@ class BaseTask(CheckedTask):
                 "say), compared doc by doc or recalibrated from this run. Add --log_samples --output_path DIR."
             )
         if run.lm is not None and kwargs.get("world_size", 1) > 1:
-            gather_what_is_there(run.lm)
+            tolerate_missing_metrics(run.lm)
         self._available, self._logged = {}, set()
         # With --samples the harness numbers the chosen docs from 0, in the data set's order.
         self._sample_ids = sorted(set(kwargs.get("samples") or ()))
         self._chat_template = kwargs.get("chat_template") if kwargs.get("apply_chat_template") else None
         self._prepare(run.lm)
-        super().build_all_requests(**docs_or_borrowed(self, kwargs))
+        super().build_all_requests(**with_borrowed_doc(self, kwargs))
         self._check_cached_requests()
         for request in self._instances:  # here, since --cache_requests may have kept them for another version
             self._make_ours(request)
             self._set_wishes(request)
 
-    def _set_wishes(self, request: Any) -> None:
-        """Let a request tell the backend what this task's options ask of it."""
-        request.shared_prefixes, request.temperatures = self.options.shared_prefixes, self.options.temperatures
-
     def _prepare(self, lm: Any) -> None:
         """Get ready for a run, whose backend this is (None outside a run): requests are built next."""
+        started = [source.start(self, lm, self._chat_template) for source in self.sources]
+        self.elicitations = [elicitation for elicitation in started if elicitation is not None]
 
     def _check_cached_requests(self) -> None:
         """Raise TaskError where ``--cache_requests`` kept requests of a run with other options."""
@@ -103,6 +120,10 @@ class BaseTask(CheckedTask):
     @abstractmethod
     def _make_ours(self, request: Any) -> None:
         """Make a request one of our types."""
+
+    def _set_wishes(self, request: Any) -> None:
+        """Let a request tell the backend what this task wants."""
+        request.shared_prefixes, request.temperatures = self.options.shared_prefixes, self.options.temperatures
 
     # --- results -----------------------------------------------------------------------------------------------------
 
@@ -144,8 +165,14 @@ class BaseTask(CheckedTask):
         entries = {n: f"see {RECORD_KEY}" if n in available else "unavailable" for n in self.calibration.metrics}
         return {**means, **self._only_logged({**entries, **logged, RECORD_KEY: record.to_dict()})}
 
+    def _means_of(self, record: Record) -> dict[str, float]:
+        """Return a doc's values of the means that confidence sources add."""
+        present = [source for source in self.sources if source.is_in(record)]
+        values = {name: value for s in present for name, value in s.means_of(record, self.options).items()}
+        return {name: values[name] for name in self.requested_means if name in values}
+
     def _predicted(self, record: Record, logged: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the harness logs of a doc where nothing is to be judged."""
+        """Return what the harness logs of a doc with --predict_only."""
         return {**self._only_logged({**logged, RECORD_KEY: record.to_dict()}), "bypass": None}
 
     def _only_logged(self, entries: dict[str, Any]) -> dict[str, Any]:
@@ -179,9 +206,3 @@ class BaseTask(CheckedTask):
 
     def _true_doc_id(self, doc_id: int) -> int:
         return self._sample_ids[doc_id] if self._sample_ids else doc_id
-
-
-def doc_hash(doc: Any) -> str:
-    """Return the harness's own hash of a doc."""
-    text = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
-    return str(hash_string(text))

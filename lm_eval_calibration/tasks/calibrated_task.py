@@ -1,8 +1,14 @@
-"""The class that every calibrated YAML names; what it makes is a task of one of four kinds."""
+"""The class that every calibrated YAML names; what it makes is a task of one of four kinds.
+
+Importing this module activates the plugin: it adds the request types to every backend, registers the metrics and
+applies the (few, named) patches.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
+from lm_eval_calibration import backends
+from lm_eval_calibration.harness import patches
 from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.choices import ChoiceTask
 from lm_eval_calibration.tasks.configuration import GENERATION, ROLLING, configuration
@@ -36,3 +42,7 @@ class CalibratedTask:
 
     def __init__(self, config: Mapping[str, Any] | None = None) -> None:
         """Never called: the harness reads the name of the argument off this signature."""
+
+
+backends.install()
+patches.apply()

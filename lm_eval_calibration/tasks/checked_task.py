@@ -1,4 +1,4 @@
-"""The harness's task, with errors that name file, doc and field, before any model is asked."""
+"""The harness's task, with errors that name file, doc and field, before any model runs."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -7,9 +7,8 @@ from typing import Any
 
 from lm_eval.api.task import ConfigurableTask
 
-from lm_eval_calibration.errors import TaskError
+from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.tasks.configuration import Configuration
-from lm_eval_calibration.tasks.options import nearest
 
 
 class CheckedTask(ConfigurableTask):  # type: ignore[misc]
@@ -65,7 +64,7 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
 
     @abstractmethod
     def _problem(self, doc: dict[str, Any], *, labels_too: bool) -> str | None:
-        """Say why a doc can't be asked or, if its label matters, judged (None: it can)."""
+        """Return why a doc can't be used, or not with its label where that matters; None where it can."""
 
     def _check_columns(self) -> None:
         """Refuse the misspelt name of a column: the harness would take it for the prompt itself."""
@@ -95,9 +94,9 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
             columns = list(doc) if isinstance(doc, Mapping) else []
             near = nearest(value, columns) if isinstance(value, str) and value.isidentifier() else ""
             listed = f"; the columns are {', '.join(columns)}" if columns else ""
-            raise TaskError(f"{self.place_of(doc)}: {field} ({shown}{near}) fails: {error!r}{listed}") from error
+            raise TaskError(f"{self.location_of(doc)}: {field} ({shown}{near}) fails: {error!r}{listed}") from error
 
-    def place_of(self, doc: Any) -> str:
+    def location_of(self, doc: Any) -> str:
         """Return file, task and number of a doc, for an error: the docs are searched."""
         docs: Iterable[Any] = self.eval_docs
         number = next((i for i, other in enumerate(docs) if other == doc), None)
@@ -112,7 +111,7 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
             raise
         except Exception as error:
             raise TaskError(
-                f"{self.place_of(doc)}: its prompt can't be built: {error!r}. Look at the description and at the "
+                f"{self.location_of(doc)}: its prompt can't be built: {error!r}. Look at the description and at the "
                 "few-shot examples: their texts, their gold labels, and whether there are enough of them"
             ) from error
 
@@ -132,7 +131,7 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
             return super().doc_to_choice(doc, doc_to_choice)
 
     def check(self, doc: dict[str, Any]) -> None:
-        """Raise if a doc can't be asked or judged; the error names all docs of which that is true."""
+        """Raise TaskError if a doc can't be used; it names all docs that can't."""
         labels_too = self.calibration.is_users_file
         if not self._problem(doc, labels_too=labels_too):
             return

@@ -7,13 +7,12 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import hash_string
 
 from lm_eval_calibration.backends import CORPUS_REQUEST_TYPE, CorpusScores
-from lm_eval_calibration.errors import TaskError
-from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.pools import Statistic
+from lm_eval_calibration.metrics import CORPUS_CATALOG
 from lm_eval_calibration.records import Corpus, CorpusRecord
 from lm_eval_calibration.tasks.base import BaseTask
-from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusStatistic
-from lm_eval_calibration.tasks.options import nearest
+from lm_eval_calibration.tasks.token_metrics import TokenStatistic
 
 
 class CorpusTask(BaseTask):
@@ -28,7 +27,7 @@ class CorpusTask(BaseTask):
         return ()
 
     def _statistic(self, name: str) -> Statistic:
-        return CorpusStatistic(CORPUS_METRICS[name], self.options.n_bins)
+        return TokenStatistic(CORPUS_CATALOG[name], self.options.n_bins)
 
     # --- docs --------------------------------------------------------------------------------------------------------
 
@@ -45,10 +44,6 @@ class CorpusTask(BaseTask):
             )
 
     # --- requests ----------------------------------------------------------------------------------------------------
-
-    def _prepare(self, lm: Any) -> None:
-        if self.options.permute or self.options.metrics:
-            warn_once(f"{self.task_name}: permute and metrics are for questions; a corpus takes n_bins only")
 
     def _make_ours(self, request: Any) -> None:
         request.request_type, request.n_bins = CORPUS_REQUEST_TYPE, self.options.n_bins

@@ -10,11 +10,10 @@ from typing import Any
 from lm_eval.api.registry import get_aggregation
 
 from lm_eval_calibration.harness.registry import passthrough, register
+from lm_eval_calibration.metrics import CORPUS_CATALOG
 from lm_eval_calibration.tasks.aggregation import MetricStatistic
-from lm_eval_calibration.tasks.confidences.verbalized import UNPARSED
-from lm_eval_calibration.tasks.corpus_metrics import CORPUS_METRICS, CorpusStatistic
-from lm_eval_calibration.tasks.generation_metrics import GENERATION_TABLE, SAMPLED_ACC, TOKEN_ACCURACY, TokenAccuracy
-from lm_eval_calibration.tasks.views import ORDER_METRICS, TABLE
+from lm_eval_calibration.tasks.token_metrics import TokenStatistic
+from lm_eval_calibration.tasks.views import means, rows
 
 METRICS: dict[str, Any] = {}
 """The registered functions by name."""
@@ -23,13 +22,11 @@ METRICS: dict[str, Any] = {}
 def register_all() -> None:
     """Register every metric that a table can show."""
     found: dict[str, tuple[Any, bool | None]] = {
-        name: (CorpusStatistic(metric), metric.higher_is_better) for name, metric in CORPUS_METRICS.items()
+        name: (TokenStatistic(metric), metric.higher_is_better) for name, metric in CORPUS_CATALOG.items()
     }
-    for name, row in (GENERATION_TABLE | TABLE).items():  # of the same names with the metric of choices
+    for name, row in (rows("generation") | rows("choices")).items():  # of the same names with the metric of choices
         found[name] = MetricStatistic.of(row, n_bins=10), row.metric.higher_is_better
-    for name, is_better in {**ORDER_METRICS, SAMPLED_ACC: True, UNPARSED: False}.items():
-        found[name] = get_aggregation("mean"), is_better
-    found[TOKEN_ACCURACY] = TokenAccuracy(), True
+    found |= {name: (get_aggregation("mean"), is_better) for name, is_better in means().items()}
     for name, (aggregation, is_better) in found.items():
         if name not in METRICS:
             METRICS[name] = passthrough(name)

@@ -10,20 +10,19 @@ from typing import Any
 from lm_eval_calibration.harness.index import Index, kind_of, members_of
 from lm_eval_calibration.harness.stock import read_yaml
 from lm_eval_calibration.tasks.any_task import SUFFIX, Calibrated
-from lm_eval_calibration.tasks.confidences.p_true_query import QUERIES
+from lm_eval_calibration.tasks.confidences.registry import sources
 from lm_eval_calibration.tasks.options import KEY, NAMED_OPTIONS
 
-VARIANTS: Mapping[str, Mapping[str, Any]] = {
-    "_p_true": {"p_true": next(iter(QUERIES))},
-    "_verbalized": {"verbalized": True},
-}
-"""What a name has before ``_calibration``, and the options that it stands for."""
+
+def _variants() -> dict[str, Mapping[str, Any]]:
+    """Return what a name has before ``_calibration``, and the options that it stands for."""
+    return {source.suffix: source.variant for source in sources() if source.variant is not None}
 
 
 def base_of(name: str) -> tuple[str, str] | None:
     """Split the name of a variant: ``<name>_calibration`` and what stands between; None where it is no such name."""
     bare = name.removesuffix(SUFFIX)
-    for infix in VARIANTS:
+    for infix in _variants():
         if name.endswith(SUFFIX) and bare.endswith(infix) and bare != infix:
             return bare.removesuffix(infix) + SUFFIX, infix
     return None
@@ -52,7 +51,7 @@ def _add(base: str, infix: str, index: Index, result: Calibrated) -> str:
         config |= {"group": name, "task": _children(config, infix, index, result)}
     else:
         own = (config.get("metadata") or {}).get(KEY) or {}
-        config |= {"task": name, NAMED_OPTIONS: {**own, **(config.get(NAMED_OPTIONS) or {}), **VARIANTS[infix]}}
+        config |= {"task": name, NAMED_OPTIONS: {**own, **(config.get(NAMED_OPTIONS) or {}), **_variants()[infix]}}
     result.configs[name] = config
     return name
 

@@ -10,19 +10,18 @@ from lm_eval.api.instance import Instance
 
 from lm_eval_calibration.backends import TokenScores
 from lm_eval_calibration.errors import TaskError
-from lm_eval_calibration.records import GenerationRecord, StatedConfidence
-from lm_eval_calibration.tasks.choice_docs import bad_choices, gold_index, problem_of_choices
-from lm_eval_calibration.tasks.confidences.verbalized import WORDING
+from lm_eval_calibration.records import GenerationRecord
+from lm_eval_calibration.tasks.confidences.choice_slots import are_labels
 from lm_eval_calibration.tasks.configuration import Configuration
+from lm_eval_calibration.tasks.docs import bad_choices, gold_index, problem_of_choices
 from lm_eval_calibration.tasks.generated_answers import GeneratedAnswerTask
-from lm_eval_calibration.tasks.permutation import are_labels
 
 
 class WrittenChoiceTask(GeneratedAnswerTask):
-    """The docs of a multiple-choice task, each asked for the letter of a choice.
+    """The docs of a multiple-choice task, each answered by the letter of a choice.
 
-    A prompt is the stock task's, behind one sentence that says what to reply; where it does not list the choices, they
-    are listed under letters. ``acc`` is the share of docs whose reply names the right choice: this is not the stock
+    A prompt is the stock task's, after one sentence about the form of the reply; where it lists no choices, they are
+    listed under letters. ``acc`` is the share of docs whose reply names the right choice: this is not the stock
     task's accuracy, which compares probabilities. A reply that can't be read is wrong.
     """
 
@@ -56,7 +55,7 @@ class WrittenChoiceTask(GeneratedAnswerTask):
         return choices if bad_choices(choices) else _labels(choices)
 
     def doc_to_target(self, doc: Any, doc_to_target: Any = None) -> Any:
-        """Return the gold choice's index, or what the doc has in its place."""
+        """Return the gold choice's index, or the doc's own target where that is no choice."""
         target = super().doc_to_target(doc, doc_to_target)
         index = gold_index(target, super().doc_to_choice(doc))
         return target if index is None else index
@@ -80,8 +79,15 @@ class WrittenChoiceTask(GeneratedAnswerTask):
         self, doc: dict[str, Any], request: Instance, stock: Mapping[str, Any], scores: TokenScores | None
     ) -> GenerationRecord:
         record = super()._answer_record(doc, request, stock, scores)
-        if "verbalized" in record.stated and self._named(doc, str(request.resps[0])) is None:
-            record = replace(record, stated={**record.stated, "verbalized": StatedConfidence(WORDING, None)})
+        if self._named(doc, str(request.resps[0])) is None:
+            undefined = {source.name for source in self.sources if source.needs_named_choice}
+            record = replace(
+                record,
+                stated={
+                    name: replace(stated, confidence=None) if name in undefined else stated
+                    for name, stated in record.stated.items()
+                },
+            )
         if gold_index(self.doc_to_target(doc), self.doc_to_choice(doc)) is None:
             record = replace(record, generation=replace(record.generation, correct=None))  # a broken label
         return record

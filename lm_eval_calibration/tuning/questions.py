@@ -10,7 +10,7 @@ import numpy as np
 from lm_eval.api.instance import Instance
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.tasks.choice_docs import gold_index
+from lm_eval_calibration.tasks.docs import gold_index
 from lm_eval_calibration.tasks.generation import GenerationTask
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 from lm_eval_calibration.tuning.settings import GradingSettings
@@ -107,7 +107,7 @@ class OpenQuestion(Question):
 
     def answer(self, text: str, correct: int | None) -> Answer:
         """Return a generated text as the answer."""
-        query = _pairs(self.source.queries_about(self.request, text))
+        query = _pairs(self.request.follow_ups(text))
         return Answer(self, (str(self.request.args[0]), text), query, correct, {"text": text, "correct": correct})
 
 
@@ -239,7 +239,7 @@ def _questions(task: Any, split: Split, grading: GradingSettings, lm: Any) -> tu
         gold = gold_index(task.doc_to_text(doc) if task.multiple_input else task.doc_to_target(doc), choices)
         if gold is not None:
             by_choice = [
-                [i for i in instances if getattr(i, "queried", ("", None))[1] == k] for k in range(len(choices))
+                [i for i in instances if getattr(i, "added_by", None) == ("p_true", k)] for k in range(len(choices))
             ]
             queries = tuple(_pairs(of_choice) for of_choice in by_choice)
             questions.append(ChoiceQuestion(*identity, _pairs(instances[: len(choices)]), queries, gold))

@@ -4,10 +4,13 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import tiny
 from lm_eval.api.task import ConfigurableTask
+
+from lm_eval_calibration.harness.ranks import tolerate_missing_metrics
 
 WORKER = Path(__file__).parents[1] / "ranks_worker.py"
 
@@ -58,8 +61,21 @@ def test_follow_ups_to_answers_are_those_of_one_rank(numbers: dict[str, Numbers]
         assert several[task] == pytest.approx(row, abs=1e-12, rel=0, nan_ok=True)
 
 
+def test_gathered_parts_lack_nothing_that_rank_0_looks_up() -> None:
+    parts = [{"t": {("acc", "none"): [1.0]}, "samples": ["a"]}, {"t": {}, "samples": []}]
+    lm = SimpleNamespace(gather_object=lambda obj, dst=0: parts if dst == 0 else None)
+    for _ in range(2):  # once for each task of a run
+        tolerate_missing_metrics(lm)
+    first, second = lm.gather_object(None)
+    assert first["t"] == {("acc", "none"): [1.0]}
+    assert second["t"]["acc", "none"] == []
+    assert (first["samples"], second["samples"]) == (["a"], [])
+    assert lm.gather_object(None, dst=1) is None
+    assert not hasattr(lm.gather_object.stock, "stock")
+
+
 def test_stock_still_breaks_on_a_rank_without_docs() -> None:
-    """When this fails the harness has mended it: lm_eval_calibration/tasks/ranks.py may go."""
+    """When this fails the harness has mended it: `harness/ranks.py` may go."""
     config = tiny.make_config(tiny.make_rows(2))
     config.pop("class", None)
     task = ConfigurableTask(config=config)

@@ -4,6 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from scipy.special import softmax
+
+from lm_eval_calibration.metrics import position_gap_sums
 
 
 class Sample(NamedTuple):
@@ -12,10 +15,12 @@ class Sample(NamedTuple):
     confidence: np.ndarray
     correct: np.ndarray
 
-
-def softmax(logits):
-    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return shifted / shifted.sum(axis=-1, keepdims=True)
+    def arrays(self, kind):
+        """The two arrays of a kind of metric; every doc is one position of the vocabulary."""
+        if kind == "full_vocabulary":
+            gaps = position_gap_sums(np.array(self.probs), self.labels)
+            return gaps, np.ones(len(gaps), dtype=int)
+        return (self.confidence, self.correct) if kind == "top_label" else (self.probs, self.labels)
 
 
 def _sample(probs, labels):
@@ -31,7 +36,7 @@ def golden():
     n, k = 2000, 4
     z = rng.normal(0, 1.5, (n, k))
     y = np.array([rng.choice(k, p=np.exp(r) / np.exp(r).sum()) for r in z])
-    return _sample(softmax(2 * z), y)
+    return _sample(softmax(2 * z, axis=1), y)
 
 
 @pytest.fixture(scope="session")

@@ -3,20 +3,16 @@
 import numpy as np
 import pytest
 from scipy import stats
+from scipy.special import softmax
 from sklearn.exceptions import UndefinedMetricWarning
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.metrics import CATALOG, Run, compare, holm
 
 
-def softmax(logits):
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
-
-
 def draw_run(rng, z, labels, *, sharpness=1.0, noise=0.0, tokenizer="t"):
     """A run on docs with true logits z: sharpness above 1 is overconfident."""
-    probs = softmax(sharpness * (z + noise * rng.standard_normal(z.shape)))
+    probs = softmax(sharpness * (z + noise * rng.standard_normal(z.shape)), axis=1)
     gaps = metrics.position_gap_sums(probs, labels)
     confidence, correct = probs.max(axis=1), probs.argmax(axis=1) == labels
     return Run(confidence, correct, probs, labels, gaps, np.ones(len(labels), dtype=int), tokenizer)
@@ -24,7 +20,7 @@ def draw_run(rng, z, labels, *, sharpness=1.0, noise=0.0, tokenizer="t"):
 
 def draw_docs(rng, n):
     z = rng.normal(0, 1.5, (n, 4))
-    return z, (rng.random((n, 1)) > softmax(z).cumsum(axis=1)).sum(axis=1).clip(0, 3)
+    return z, (rng.random((n, 1)) > softmax(z, axis=1).cumsum(axis=1)).sum(axis=1).clip(0, 3)
 
 
 @pytest.fixture

@@ -14,10 +14,7 @@ WITH_NULL = [name for name in CATALOG if CATALOG[name].null is not None]
 
 
 def arrays(sample, name):
-    if name == "full_ece":
-        gaps = metrics.position_gap_sums(np.array(sample.probs), sample.labels)
-        return gaps, np.ones(len(gaps), dtype=int)
-    return (sample.confidence, sample.correct) if CATALOG[name].kind == "top_label" else (sample.probs, sample.labels)
+    return sample.arrays(CATALOG[name].kind)
 
 
 def literal_null(name, sample, draws, seed):
@@ -131,6 +128,7 @@ def test_a_value_that_no_draw_reaches_has_the_smallest_p_value():
 
 def test_certain_forecasts_have_no_noise_and_a_constant_one_is_discrete():
     assert metrics.ece_null(np.ones(50), np.ones(50)) == (0, 0, 0, 1)
+    assert metrics.full_ece_null([[0.5, 0.5]], [1]) == (0, 0, 0, 1)  # both in one bin
     half = metrics.ece_null(np.full(4, 0.5), [1, 1, 0, 0])
     assert half.p_value == 1
     assert half.mean == pytest.approx(0.1875, abs=0.02)  # E|Binomial(4, 1/2) / 4 - 1/2|

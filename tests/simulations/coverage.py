@@ -16,6 +16,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import softmax
 
 from lm_eval_calibration import metrics
 
@@ -36,14 +37,9 @@ class Docs(NamedTuple):
 def draw_docs(rng: np.random.Generator, n: int, regime: str) -> Docs:
     """Docs whose confidence is spread over (0.25, 1)."""
     logits = rng.normal(0, 1.6, (n, CHOICES))
-    probs = _softmax(logits)
+    probs = softmax(logits, axis=1)
     true_probs = REGIMES[regime](logits, probs)
     return Docs(probs, true_probs, rng.uniform(0, 0.3, n) / (VOCABULARY - CHOICES))
-
-
-def _softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return powers / powers.sum(axis=1, keepdims=True)
 
 
 def _with_accuracy(probs: np.ndarray, accuracy_at: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
@@ -63,7 +59,7 @@ def _waves(confidence: np.ndarray) -> np.ndarray:
 
 REGIMES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
     "calibrated": lambda logits, probs: probs,
-    "overconfident": lambda logits, probs: _softmax(logits / 1.5),
+    "overconfident": lambda logits, probs: softmax(logits / 1.5, axis=1),
     "oscillating": lambda logits, probs: _with_accuracy(probs, _waves),
     "overconfident by 0.05": lambda logits, probs: _with_accuracy(probs, lambda c: c - 0.05),
 }

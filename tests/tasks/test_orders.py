@@ -15,7 +15,7 @@ from users_tasks import SHAPES, make_rows, write_task
 from lm_eval_calibration import calibrated, metrics
 from lm_eval_calibration.records import RECORD_KEY, Record
 from lm_eval_calibration.tasks import TaskError
-from lm_eval_calibration.tasks.permutation import Slots, find_slots, in_own_order, replace_last, rotations
+from lm_eval_calibration.tasks.confidences.choice_slots import Slots, find_slots, in_own_order, replace_last, rotations
 
 LETTERS = "ABCD"
 VIEWED = ("brier_score", "ece", "ace", "auroc")
@@ -260,7 +260,7 @@ def test_cached_requests_of_other_orders_are_refused(path: Path, tmp_path: Path,
         results[permute] = run_tasks(Reader(both), [task], cache_requests=True, rewrite_requests_cache=refresh)
         for other in {0, 2, 3} - {permute}:
             with pytest.raises(
-                TaskError, match=r"cached requests ask for other orders .*: run with --cache_requests refresh"
+                TaskError, match=r"cached requests are those of other options .*: run with --cache_requests refresh"
             ):
                 run_tasks(Reader(both), [calibrated(path, permute=other)], cache_requests=True)
     again = run_tasks(Reader(both), [calibrated(path, permute=3)], cache_requests=True)
@@ -285,7 +285,7 @@ def test_a_template_that_strips_leaves_the_examples_alone(tmp_path: Path) -> Non
     examples = {}
     for request in task.instances:
         options = request.doc["options"]
-        rotation = getattr(request, "rotation", 0)
+        _, rotation = getattr(request, "added_by", ("", 0))
         assert shown(request.args[0]) == options[rotation:] + options[:rotation]
         examples.setdefault(request.doc_id, set()).add(request.args[0].rsplit("Which tree", 1)[0])
     assert {len(before) for before in examples.values()} == {1}

@@ -20,7 +20,7 @@ from lm_eval_calibration.records import ChoicesRecord, Record, StatedConfidence,
 from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError, files
 from lm_eval_calibration.tasks.aggregation import MetricStatistic
 from lm_eval_calibration.tasks.confidences.p_true_query import KADAVATH, KAPOOR
-from lm_eval_calibration.tasks.views import TABLE
+from lm_eval_calibration.tasks.views import rows
 
 NAME = "letters_calibration"
 METRICS = ("brier_top_label", "ece", "ace", "auroc")
@@ -327,8 +327,8 @@ def test_the_name_stands_for_the_option_and_metadata_for_the_wording(tmp_path: P
     ):
         manager = CalibrationTaskManager(include_path=str(tmp_path), include_defaults=False, metadata=given)
         task = manager.load(["letters_p_true_calibration"])["tasks"]["letters_p_true_calibration"]
-        assert (task.options.p_true, task.options.n_bins, task.options.metrics) == (wording, n_bins, ("mce",))
-    assert calibrated("letters_p_true", include_path=tmp_path).options.p_true == "kapoor"
+        assert (task.options["p_true"], task.options.n_bins, task.options.metrics) == (wording, n_bins, ("mce",))
+    assert calibrated("letters_p_true", include_path=tmp_path).options["p_true"] == "kapoor"
     with pytest.raises(
         TaskError, match=r"p_true is 'kapor' \(did you mean kapoor\?\); the wordings are kapoor, kadavath"
     ):
@@ -352,7 +352,7 @@ def test_patterns_and_files_for_the_stock_command_know_the_names(
     metadata = {"calibration": {"n_bins": 5}}
     manager = CalibrationTaskManager(include_path=str(tmp_path / "out"), include_defaults=False, metadata=metadata)
     task = manager.load(names[:1])["tasks"][names[0]]
-    assert (task.options.p_true, task.options.n_bins) == ("kapoor", 5)
+    assert (task.options["p_true"], task.options.n_bins) == ("kapoor", 5)
 
 
 def test_a_corpus_has_no_answers_to_ask_about(tmp_path: Path, harness_log: pytest.LogCaptureFixture) -> None:
@@ -406,7 +406,6 @@ def test_answers_that_the_model_says_nothing_of_are_counted(harness_log: pytest.
         )
         for i, asked in enumerate(said)
     ]
-    metric, view, _ = TABLE["ece_p_true"]
-    value = MetricStatistic(metric, 10, view)(records)
+    value = MetricStatistic.of(rows("choices")["ece_p_true"], 10)(records)
     assert value == pytest.approx(metrics.ece([0.8, 0.3], [1, 1]), abs=1e-12)
     assert "t: of 1 of 3 answers the model says neither that they are right nor" in harness_log.text

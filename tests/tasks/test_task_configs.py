@@ -35,18 +35,18 @@ def test_every_contract_name_is_there(manager: CalibrationTaskManager) -> None:
     assert manager.stock_index_is_due  # looking at our own tasks read no stock index
 
 
-@pytest.mark.parametrize("path", sorted(task_configs().rglob("[!_]*.yaml")), ids=lambda p: p.stem)
-def test_a_task_file_names_the_stock_task_and_nothing_of_it(path: Path) -> None:
-    config = load_yaml(path, resolve_func=False)
-    if "stock_task" not in config:
-        assert path.stem == "code_line_completion_calibration"  # of our own
-        return
-    assert set(config) <= {"task", "stock_task", "class", "tag", "metadata"}
-    assert set(config.get("metadata", {})) <= {"calibration"}
-    assert config["task"] == f"{config['stock_task']}_calibration" == path.stem
-    stock = read_config(stock_path(config["stock_task"]), resolve=False)
-    assert stock["task"] == config["stock_task"]
-    assert stock["output_type"] == OUTPUT_TYPES.get(path.parent.name, "multiple_choice")
+def test_task_files_name_the_stock_task_and_nothing_of_it() -> None:
+    for path in sorted(task_configs().rglob("[!_]*.yaml")):
+        config = load_yaml(path, resolve_func=False)
+        if "stock_task" not in config:
+            assert path.stem == "code_line_completion_calibration"  # of our own
+            continue
+        assert set(config) <= {"task", "stock_task", "class", "tag", "metadata"}, path
+        assert set(config.get("metadata", {})) <= {"calibration"}, path
+        assert config["task"] == f"{config['stock_task']}_calibration" == path.stem
+        stock = read_config(stock_path(config["stock_task"]), resolve=False)
+        assert stock["task"] == config["stock_task"]
+        assert stock["output_type"] == OUTPUT_TYPES.get(path.parent.name, "multiple_choice"), path
 
 
 @pytest.mark.parametrize("name", GROUPS)

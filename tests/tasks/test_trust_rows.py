@@ -17,7 +17,7 @@ from lm_eval_calibration.metrics import CATALOG, CORE
 from lm_eval_calibration.recalibration import Docs, cross_fit
 from lm_eval_calibration.records import RECORD_KEY, Record, metric_arrays
 from lm_eval_calibration.tasks import CalibratedTask, TaskError
-from lm_eval_calibration.tasks.temperature import fitted_temperature
+from lm_eval_calibration.tasks.confidences.temperature import fitted_temperature
 
 TASKS = {"one_calibration": 26, "two_calibration": 34}
 ASKED = {"calibration": {"intervals": True, "nulls": True, "temperature": True}}
@@ -91,17 +91,22 @@ def test_rows_without_a_standard_error_show_none(run: dict[str, Any]) -> None:
 
 
 def test_rows_are_there_only_on_request(gpt2_lm: Any) -> None:
-    plain = run_tasks(gpt2_lm, [CalibratedTask(make_config(make_rows(20)))])["results"]["letters_calibration"]
+    chosen = {
+        "plain": {},
+        "intervals": {"intervals": True, "metrics": ["mce", "overconfidence", "aurc"]},
+        "nulls": {"nulls": True, "metrics": ["aurc"]},
+    }
+    tasks = [
+        CalibratedTask(make_config(make_rows(20), task=name, metadata={"calibration": options}))
+        for name, options in chosen.items()
+    ]
+    results = run_tasks(gpt2_lm, tasks)["results"]
+    plain, intervals, nulls = (results[name] for name in chosen)
     assert {key.split(",")[0].removesuffix("_stderr") for key in plain if "," in key} == {"acc", *CORE}
-    options = {"calibration": {"intervals": True, "metrics": ["mce", "overconfidence", "aurc"]}}
-    asked = run_tasks(gpt2_lm, [CalibratedTask(make_config(make_rows(20), metadata=options))])
-    shown = asked["results"]["letters_calibration"]
-    assert shown["mce_low,none"] <= shown["mce,none"] <= shown["mce_high,none"]
-    assert {"overconfidence_low,none", "aurc_high,none"} <= set(shown)
-    options = {"calibration": {"nulls": True, "metrics": ["aurc"]}}
-    asked = run_tasks(gpt2_lm, [CalibratedTask(make_config(make_rows(20), metadata=options))])
-    assert "ece_p,none" in asked["results"]["letters_calibration"]
-    assert "aurc_null,none" not in asked["results"]["letters_calibration"]  # it only ranks docs: there is none
+    assert intervals["mce_low,none"] <= intervals["mce,none"] <= intervals["mce_high,none"]
+    assert {"overconfidence_low,none", "aurc_high,none"} <= set(intervals)
+    assert "ece_p,none" in nulls
+    assert "aurc_null,none" not in nulls  # it only ranks docs: there is none
 
 
 def test_the_options_are_true_or_false() -> None:

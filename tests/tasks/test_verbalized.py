@@ -20,7 +20,7 @@ from users_tasks import SHAPES, make_rows, write_task
 from lm_eval_calibration import calibrated, metrics
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.tasks import CalibrationTaskManager, TaskError
-from lm_eval_calibration.tasks.confidences.verbalized import QUESTION, stated
+from lm_eval_calibration.tasks.confidences.verbalized import QUESTION, stated_probability
 from lm_eval_calibration.tasks.written_choices import WrittenChoiceTask
 
 ASKED = {"metadata": {"calibration": {"verbalized": True}}}
@@ -54,8 +54,7 @@ METRICS = ("brier_top_label", "ece", "ace", "auroc", "skill_score")
     ],
 )
 def test_a_reply_is_a_percentage_or_nothing(reply: str, confidence: float | None) -> None:
-    assert stated(reply).confidence == confidence
-    assert stated(reply).query == "tian_2s"
+    assert stated_probability(reply) == confidence
 
 
 def says(prompt: str, asked: int = 0) -> str:

@@ -38,12 +38,12 @@ class GapVector(NamedTuple):
 
 
 def equal_width_gaps(conf: FloatArray, hit: FloatArray, *, n_bins: int) -> GapVector:
-    """Gaps of ``ece``: (n_m / N) (acc_m - conf_m)."""
+    """Gaps of equal-width bins: (n_m / N) (acc_m - conf_m)."""
     return _binned(conf, hit, bin_index(conf, n_bins), n_bins)
 
 
 def root_gaps(conf: FloatArray, hit: FloatArray, index: IntArray, n_bins: int) -> GapVector:
-    """Gaps of ``rms_ce``, whose squares add up: sqrt(n_m / N) (acc_m - conf_m) in the bins ``index``."""
+    """Gaps whose squares add up: sqrt(n_m / N) (acc_m - conf_m) in the bins ``index``."""
     gaps, influence, variance = _binned(conf, hit, index, n_bins)
     share = np.bincount(index, minlength=n_bins) / len(conf)
     size = np.where(share > 0, share, 1)
@@ -53,18 +53,18 @@ def root_gaps(conf: FloatArray, hit: FloatArray, index: IntArray, n_bins: int) -
 
 
 def top_label_range_gaps(conf: FloatArray, hit: FloatArray, *, n_bins: int) -> GapVector:
-    """Gaps of ``ace_top_label``: (n_r / N) (acc_r - conf_r) over equal-mass ranges."""
+    """Gaps of equal-mass ranges, weighted: (n_r / N) (acc_r - conf_r)."""
     n_docs = len(conf)
     return _ranges(conf, hit, np.full(n_bins, 1 / n_docs))
 
 
 def one_class_range_gaps(conf: FloatArray, hit: FloatArray, *, n_bins: int) -> GapVector:
-    """Gaps of ``ace_one_class``: (acc_r - conf_r) / R over the R ranges that hold a doc."""
+    """Gaps of the R equal-mass ranges that hold a doc, unweighted: (acc_r - conf_r) / R."""
     return _ranges(conf, hit, range_scale(len(conf), n_bins))
 
 
 def class_range_gaps(choices: Choices, *, n_bins: int) -> GapVector:
-    """Gaps of ``ace``: (acc(r, k) - conf(r, k)) / (K R), classes side by side."""
+    """Gaps of the equal-mass ranges of every class: (acc(r, k) - conf(r, k)) / (K R), classes side by side."""
     n_docs, n_classes = len(choices.n_choices), int(choices.n_choices.max())
     vectors, influence = [], np.zeros((n_docs, n_classes * n_bins))
     for k in range(n_classes):
@@ -78,7 +78,7 @@ def class_range_gaps(choices: Choices, *, n_bins: int) -> GapVector:
 
 
 def class_bin_gaps(choices: Choices, *, n_bins: int) -> GapVector:
-    """Gaps of ``sce``: (n_mk / N_k) (acc(m, k) - conf(m, k)) / K, classes side by side."""
+    """Gaps of the equal-width bins of every class: (n_mk / N_k) (acc(m, k) - conf(m, k)) / K, classes side by side."""
     n_docs, n_classes = len(choices.n_choices), int(choices.n_choices.max())
     cell = choices.position * n_bins + bin_index(choices.probs, n_bins)
     sums = doc_sums(choices, cell, n_classes * n_bins)
@@ -91,7 +91,7 @@ def class_bin_gaps(choices: Choices, *, n_bins: int) -> GapVector:
 
 
 def choices_gaps(choices: Choices, *, n_bins: int) -> GapVector:
-    """Gaps of ``full_ece_choices``: sum of (1[y_i = k] - p_ik) in each bin / N."""
+    """Gaps of equal-width bins of all choices: sum of (1[y_i = k] - p_ik) in each / N."""
     n_docs, cell = len(choices.n_choices), bin_index(choices.probs, n_bins)
     sums = doc_sums(choices, cell, n_bins)
     variance = _mean_variance(cell, choices.probs, n_bins) / n_docs**2
@@ -99,7 +99,7 @@ def choices_gaps(choices: Choices, *, n_bins: int) -> GapVector:
 
 
 def ratio_gaps(gap_sums: FloatArray, n_positions: IntArray) -> GapVector:
-    """Gaps of ``full_ece``: the ratio sum_i gap_im / sum_i n_i, docs kept whole.
+    """Gaps of docs with several positions: the ratio sum_i gap_im / sum_i n_i, docs kept whole.
 
     In a position with one forecast p in a bin, |gap| (1 - |gap|) is p (1 - p), hit or miss: that is the
     calibrated variance. Docs of several positions have no such identity; theirs is gap^2.

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit, logit, ndtri, stdtrit
 
-from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_estimates
+from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_estimates, mean_stderr
 from lm_eval_calibration.metrics.validation import FloatArray, check_probability, undefined
 
 Interval = tuple[float, float]
@@ -74,17 +74,22 @@ def mean_estimate(
     return Estimate(mean, float(max(limits[0], mean - half)), float(min(limits[1], mean + half)), influence)
 
 
-def t_interval(
+def mean_of(
     per_doc: Callable[..., FloatArray],
-    calibrated_variance: Callable[..., FloatArray],
-    limits: tuple[float, float],
-) -> Callable[..., Estimate]:
-    """The :func:`mean_estimate` of one value a doc, as a function of the arrays of which these values are one."""
+    calibrated_variance: Callable[..., FloatArray] | None = None,
+    limits: tuple[float, float] = (-np.inf, np.inf),
+) -> dict[str, Callable[..., Any]]:
+    """What the mean of one value a doc brings: ``stderr`` and ``estimate``, functions of what the values are one of."""
+
+    def stderr(*arrays: Any) -> float:
+        return mean_stderr(per_doc(*arrays))
 
     def estimate(*arrays: Any, level: float) -> Estimate:
-        return mean_estimate(per_doc(*arrays), calibrated_variance(*arrays), level=level, limits=limits)
+        values = per_doc(*arrays)
+        variance = np.zeros(1) if calibrated_variance is None else calibrated_variance(*arrays)
+        return mean_estimate(values, variance, level=level, limits=limits)
 
-    return estimate
+    return {"stderr": stderr, "estimate": estimate}
 
 
 def area_estimate(value: float, influence: FloatArray, *, level: float, largest: float) -> Estimate:
@@ -108,8 +113,6 @@ def percentile_estimate(
     interval does not hold its level.
     """
     value, n_docs = float(statistic(*arrays)), len(arrays[0])
-    if np.isnan(value):
-        return Estimate(value, value, value, np.full(draws, value))
     if reason := too_few_docs(n_docs):
         return undefined_estimate(n_docs, reason)
     drawn = bootstrap_estimates(statistic, *arrays, draws=draws, seed=seed)

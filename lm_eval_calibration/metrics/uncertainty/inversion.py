@@ -49,12 +49,8 @@ def inverted_tests(gaps: Callable[..., GapVector], norm: Norm = "sum", largest: 
 def error_estimate(vector: GapVector, norm: Norm, *, level: float, seed: int, largest: float = 1.0) -> Estimate:
     """Estimate, interval and influence of the norm of a gap vector: sum |g_f|, or sqrt(sum g_f^2).
 
-    Args:
-        vector: The gaps; two docs at least, else nan.
-        norm: "sum" or "root".
-        level: Level of the interval.
-        seed: Seed of ``np.random.default_rng``.
-        largest: Greatest possible value of the error.
+    vector: the gaps; two docs at least, else nan. norm: "sum" or "root". level: level of the interval. seed: seed
+    of ``np.random.default_rng``. largest: greatest possible value of the error.
     """
     gaps, influence = vector.gaps, vector.influence
     if reason := too_few_docs(len(influence)):

@@ -60,14 +60,9 @@ class Forecasts(NamedTuple):
 def too_few_to_tell(name: str, null: Null, n_docs: int) -> str | None:
     """A sentence for the log and the report where N is too small to tell an error from calibration's noise.
 
-    Args:
-        name: The calibration error, as it is printed.
-        null: Its null.
-        n_docs: Number of docs.
-
-    Returns:
-        None where the value stands out from its null: p_value below 0.05 and the null's mean less than half of
-        the value.
+    name: the calibration error, as it is printed. null: its null. n_docs: number of docs.
+    Returns None where the value stands out from its null: p_value below 0.05 and the null's mean less than half of the
+    value.
     """
     if np.isnan(null.p_value) or (null.p_value < 0.05 and null.mean < abs(null.value) / 2):
         return None
@@ -98,12 +93,9 @@ def redrawn(
 ) -> FloatArray:
     """Any metric under calibration, computed anew on every draw of the outcomes.
 
-    Args:
-        redraw: From a random generator and the checked arrays to two arrays of a calibrated model.
-        statistic: The metric, a function of those two.
-        *arrays: The checked arrays.
-        seed: Seed of ``np.random.default_rng``.
-        draws: Number of draws.
+    redraw: from a random generator and the checked arrays to two arrays of a calibrated model. statistic: the metric,
+    a function of those two. *arrays: the checked arrays. seed: seed of ``np.random.default_rng``. draws: number of
+    draws.
     """
     rng = np.random.default_rng(seed)
     return np.array([statistic(*redraw(rng, *arrays)) for _ in range(draws)], dtype=np.float64)
@@ -138,8 +130,7 @@ def forecasts_of_choices(choices: Choices) -> Forecasts:
 def drawn_totals(forecasts: Forecasts, weights: Any, seed: int) -> FloatArray:
     """Sums over the forecasts that come true of their weights [n_forecasts] or [n_forecasts, F], on every draw.
 
-    Returns:
-        [draws], or [draws, F] where the weights are a matrix, sparse or not.
+    Returns [draws], or [draws, F] where the weights are a matrix, sparse or not.
     """
     matrix = csr_array(weights if weights.ndim == 2 else weights[:, None])
     draw = _normal_totals if forecasts.n_docs > resampling.EXACT_DOCS else _exact_totals
@@ -158,7 +149,7 @@ def drawn_errors(forecasts: Forecasts, membership: csr_array, seed: int) -> Floa
 
 
 def _exact_totals(forecasts: Forecasts, weights: csr_array, seed: int) -> FloatArray:
-    rng, step = np.random.default_rng(seed), max(1, CHUNK // len(forecasts.probs))
+    rng, step = np.random.default_rng(seed), max(1, CHUNK // max(1, len(forecasts.probs)))
     chunks = [min(step, DRAWS - start) for start in range(0, DRAWS, step)]
     totals: FloatArray = np.concatenate([(weights.T @ _outcomes(forecasts, rng, n)).T for n in chunks])
     return totals

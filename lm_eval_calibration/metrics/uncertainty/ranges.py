@@ -123,9 +123,8 @@ def _cell_moments(
 ) -> tuple[FloatArray, FloatArray, list[int]]:
     """Totals over docs of the cells' counts and gaps, and the covariance of their totals over a resample.
 
-    Returns:
-        Totals [F] (a class' counts, then its gaps, class after class), covariance [F, F], and where in them
-        each class starts, with F at the end.
+    Returns totals [F] (a class' counts, then its gaps, class after class), covariance [F, F], and where in them each
+    class starts, with F at the end.
     """
     by_doc, starts = [], [0]
     for forecasts in classes:
@@ -161,15 +160,10 @@ def _cells(forecasts: SortedForecasts, n_cells: int) -> IntArray:
 def _cut_ranges(drawn: NDArray[Any], gaps: FloatArray, ends: IntArray, n_bins: int) -> tuple[FloatArray, IntArray]:
     """Cut resampled, sorted forecasts at the boundaries of ``np.array_split``.
 
-    Args:
-        drawn: [draws, n] how often each forecast was drawn.
-        gaps: [draws, n] what the copies of each one add to the gap.
-        ends: [n_ties] index of the last forecast of each group of equal ones.
-        n_bins: Number of ranges.
-
-    Returns:
-        Gap sums and sizes of the ranges, [draws, n_bins] each. The copies in a group have one mean gap, so
-        the cumulative gap is linear within a group and interpolation is exact.
+    drawn: [draws, n] how often each forecast was drawn. gaps: [draws, n] what the copies of each one add to the gap.
+    ends: [n_ties] index of the last forecast of each group of equal ones. n_bins: number of ranges.
+    Returns gap sums and sizes of the ranges, [draws, n_bins] each. The copies in a group have one mean gap, so the
+    cumulative gap is linear within a group and interpolation is exact.
     """
     all_drawn = drawn.sum(axis=1, keepdims=True, dtype=_sum_type(drawn))
     total = np.rint(all_drawn).astype(np.int64)

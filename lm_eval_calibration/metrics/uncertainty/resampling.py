@@ -54,32 +54,15 @@ def mean_stderr(values: FloatArray) -> float:
     return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
-def mean_of(per_doc: Callable[..., FloatArray]) -> Callable[..., float]:
-    """The standard error of the mean of one value a doc, as a function of what these values are a function of."""
-
-    def stderr(*arrays: Any) -> float:
-        return mean_stderr(per_doc(*arrays))
-
-    return stderr
-
-
 def bootstrap_stderr(statistic: Callable[..., Any], *arrays: ArrayLike, draws: int = 1000, seed: int = 0) -> float:
     """Standard error of any statistic by a plain bootstrap over docs.
 
     Draws on which the statistic is nan (undefined) are left out.
 
-    Args:
-        statistic: Takes the arrays, resampled alike along their first axis, and returns a number.
-        *arrays: Arrays with one row per doc.
-        draws: Number of resamples.
-        seed: Seed of ``np.random.default_rng``.
-
-    Returns:
-        Standard deviation (ddof=1) over the draws, in the statistic's unit; nan for one doc, or where fewer
-        than two draws are defined.
-
-    Raises:
-        ValueError: Arrays of different lengths, empty, or ``draws`` < 2.
+    statistic: takes the arrays, resampled alike along their first axis, and returns a number. *arrays: arrays with
+    one row per doc. draws: number of resamples. seed: seed of ``np.random.default_rng``.
+    Returns standard deviation (ddof=1) over the draws, in the statistic's unit; nan for one doc, or where fewer than
+    two draws are defined. Raises ValueError: arrays of different lengths, empty, or ``draws`` < 2.
     """
     check_positive_integer("draws", draws, at_least=2)
     data = [rows(array) for array in arrays]
@@ -159,12 +142,9 @@ def sums_stderr(
 ) -> float:
     """Bootstrap standard error of a metric that is a function of sums over docs.
 
-    Args:
-        formula: From the totals [draws, F] to the metric [draws].
-        doc_sums: [N, F] what each doc adds to the totals.
-        draws: Number of resamples.
-        seed: Seed of ``np.random.default_rng``.
-        strata: [N] see :func:`normal_totals`; has no influence up to EXACT_DOCS.
+    formula: from the totals [draws, F] to the metric [draws]. doc_sums: [N, F] what each doc adds to the totals.
+    draws: number of resamples. seed: seed of ``np.random.default_rng``. strata: [N] see :func:`normal_totals`; has
+    no influence up to EXACT_DOCS.
     """
     n_docs = len(doc_sums)
     if n_docs > EXACT_DOCS:

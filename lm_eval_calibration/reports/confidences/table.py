@@ -13,15 +13,13 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Comparison
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 from lm_eval_calibration.recalibration import cross_fit
-from lm_eval_calibration.records import AnswerRecord, Record, ordered
+from lm_eval_calibration.records import Record, ordered
 from lm_eval_calibration.reports.columns import ACC, columns, metric_of
 from lm_eval_calibration.results import Measured, Run
 from lm_eval_calibration.results.measured import accuracy, measure
+from lm_eval_calibration.tasks.confidences.registry import sources
 
 PLAIN, SCALED = "probability of the answer", "after temperature scaling"
-
-STATED = {"p_true": "P(true)", "verbalized": "in words"}
-"""Fields of a record with a stated confidence, by what they are called."""
 
 MIN_DOCS = 20
 """With fewer docs no temperature is fitted."""
@@ -30,13 +28,8 @@ MIN_DOCS = 20
 class Answers(NamedTuple):
     """One run's answers to a task with one kind of confidence.
 
-    Attributes:
-        run: label of the run.
-        kind: of the confidence.
-        docs: [N] identifies the docs in every run.
-        confidence: [N] that the answer is right.
-        correct: [N] whether it is.
-        n_without: docs left out because their confidence is undefined.
+    ``docs`` [N] identify the docs in every run; ``confidence`` [N] is that the answer is right, ``correct`` [N] whether
+    it is; ``n_without`` docs were left out because their confidence is undefined.
     """
 
     run: str
@@ -53,26 +46,14 @@ class Answers(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A line of the table.
-
-    Attributes:
-        answers: with one kind of confidence.
-        measured: metrics, by name.
-    """
+    """A line of the table: answers with one kind of confidence, and their metrics by name."""
 
     answers: Answers
     measured: dict[str, Measured]
 
 
 class Change(NamedTuple):
-    """Two kinds of confidence compared on the docs that both have.
-
-    Attributes:
-        a: name of one.
-        b: name of the other.
-        n_docs: docs compared.
-        found: by metric, b less a.
-    """
+    """Two kinds of confidence, by name, compared on the docs that both have: by metric, b less a."""
 
     a: str
     b: str
@@ -81,12 +62,9 @@ class Change(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A task.
+    """A task: kinds of confidence run by run, and what changes.
 
-    Attributes:
-        task: its name.
-        rows: kinds of confidence, run by run.
-        changes: every other kind against the first run's scaled probability, and against its own kind there.
+    Every other kind is compared with the first run's scaled probability, and with its own kind of the first run.
     """
 
     task: str
@@ -95,12 +73,7 @@ class Table(NamedTuple):
 
 
 def make_tables(runs: Mapping[str, Run], tasks: Sequence[str], n_bins: int) -> list[Table]:
-    """Return the tables of some tasks.
-
-    Args:
-        runs: by label.
-        tasks: that they have in common.
-        n_bins: bins of ECE.
+    """Return the tables of some tasks that the runs have in common.
 
     Raises:
         UserError: no doc of a task has a confidence and a sound gold label.
@@ -126,15 +99,9 @@ def make_tables(runs: Mapping[str, Run], tasks: Sequence[str], n_bins: int) -> l
 
 
 def kinds_of(label: str, run: Run, task: str, records: Sequence[Record]) -> list[Answers]:
-    """Return a run's answers to a task: once for each kind of confidence that was logged.
+    """Return a run's answers to a task (its records, by doc id), once for each kind of confidence that was logged.
 
     Temperature scaling is cross-fitted: each doc's temperature is fitted on other docs.
-
-    Args:
-        label: of the run.
-        run: where the docs of recalibration are.
-        task: name of the task.
-        records: of its docs with a sound gold label, by doc id.
     """
     names = _doc_names(records)
     found = [_answers(label, PLAIN, names, [(record.confidence, record.correct) for record in records])]
@@ -144,11 +111,10 @@ def kinds_of(label: str, run: Run, task: str, records: Sequence[Record]) -> list
             scaled = cross_fit("temperature", run.recalibration_docs(task)).forecasts  # which have the same order
         pairs = list(zip(scaled.confidence.tolist(), scaled.correct.tolist(), strict=True))
         found.append(_answers(label, SCALED, names, pairs))
-    for field, kind in STATED.items():
-        replies = [record.stated.get(field) for record in records if isinstance(record, AnswerRecord)]
-        if replies and len(known := [reply for reply in replies if reply is not None]) == len(records):
-            pairs = [(reply.confidence, record.correct) for reply, record in zip(known, records, strict=True)]
-            found.append(_answers(label, kind, names, pairs))
+    for source in sources():
+        if source.suffix and source.report_name and records and all(map(source.is_in, records)):
+            pairs = [(doc.confidence, doc.correct) for doc in source.view(records)]
+            found.append(_answers(label, source.report_name, names, pairs))
     return [one for one in found if len(one.docs)]
 
 

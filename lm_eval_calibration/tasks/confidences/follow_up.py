@@ -6,6 +6,9 @@ from typing import Any
 
 from lm_eval_calibration.errors import TaskError
 
+ONE_LINE = {"until": ["\n"], "max_gen_toks": 32, "do_sample": False, "temperature": 0.0}
+"""How a short reply is generated: one line, greedily."""
+
 _ANSWER = "ANSWER-OF-THE-MODEL"
 """Stands for an answer where a chat template shows what it puts after one."""
 
@@ -13,7 +16,7 @@ _ANSWER = "ANSWER-OF-THE-MODEL"
 class FollowUp:
     """Makes the prompt that asks a question about an answer.
 
-    With a chat template the answer is the assistant's turn, and the question the user's next one. What was asked
+    With a chat template the answer is the assistant's turn, and the question the user's next one. The prompt
     before stays as the model read it when it answered, to the byte (and need not be computed again): only what the
     template puts after an answer comes behind it.
 

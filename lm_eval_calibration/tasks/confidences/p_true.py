@@ -1,83 +1,76 @@
 """P(true): the model's own answer is put into a query; the probability of its calling it right is its confidence."""
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
-from lm_eval.api.instance import Instance
-
-from lm_eval_calibration.backends import SCORING_REQUEST_TYPE, TokenScores, is_token_prefix
-from lm_eval_calibration.backends.api.first_token import is_listed, is_of_first_token
 from lm_eval_calibration.records import StatedConfidence
+from lm_eval_calibration.tasks.confidences.elicitation import FollowUpElicitation, Request
 from lm_eval_calibration.tasks.confidences.follow_up import FollowUp
+from lm_eval_calibration.tasks.confidences.option import one_of
 from lm_eval_calibration.tasks.confidences.p_true_query import QUERIES
+from lm_eval_calibration.tasks.confidences.source import StatedSource
 
 
-@dataclass(frozen=True)
-class QueryRequests:
-    """Asks one run's model whether answers are right.
+class PTrue(StatedSource):
+    """The probability with which the model calls its answer right."""
+
+    name = "p_true"
+    option = one_of("p_true", QUERIES, default="", what="the wordings are")
+    report_name = "P(true)"
+    variant: ClassVar = {"p_true": next(iter(QUERIES))}
+    left_out_message = (
+        "of {n} of {total} answers the model says neither that they are right nor that they are wrong ({docs}); they "
+        "are in no metric of P(true)"
+    )
+
+    def start(self, task: Any, lm: Any, chat_template: Any) -> "PTrueQueries":
+        """Return the query in the form that this run's prompts have."""
+        return PTrueQueries(task, lm, chat_template)
+
+
+class PTrueQueries(FollowUpElicitation):
+    """Queries one run's model whether answers are right.
 
     Attributes:
-        name: of the wording.
-        continuations: what the model may say, in the form that continues its prompts.
-        follow_up: puts the query behind an answer.
+        continuations: what the model may say, in the form that continues its prompts: in a chat it begins the model's
+            turn, without a blank.
+        is_nested: whether the backend spells what calls an answer right as what calls it wrong and more tokens; False
+            without a backend.
     """
 
-    name: str
-    continuations: tuple[str, str]
-    follow_up: FollowUp
+    n_requests = 2
 
-    @classmethod
-    def of(cls, name: str, chat_template: Callable[..., Any] | None, where: str) -> "QueryRequests":
-        """Return the wording as this run asks it; in a chat what the model says begins its turn, without a blank."""
-        query = QUERIES[name]
-        first, second = query.continuations if chat_template is None else (c.strip() for c in query.continuations)
-        return cls(name, (first, second), FollowUp(query.question, chat_template, where))
+    def __init__(self, task: Any, lm: Any, chat_template: Any) -> None:
+        from lm_eval_calibration.backends import is_token_prefix
 
-    def is_nested(self, lm: Any) -> bool:
-        """Whether a backend spells what calls an answer right as what calls it wrong and more tokens.
+        super().__init__(P_TRUE.name, task.options["p_true"])
+        self.query = QUERIES[self.setting]
+        first, second = self.query.continuations
+        self.continuations = (first, second) if chat_template is None else (first.strip(), second.strip())
+        self._follow_up = FollowUp(self.query.question, chat_template, task.calibration.where)
+        true = self.query.true
+        context = self._follow_up.prompt("Question", "Answer")  # the tokens at its end are those of every query
+        self.is_nested = lm is not None and is_token_prefix(
+            lm, context, self.continuations[1 - true], self.continuations[true]
+        )
 
-        False without a backend, as outside a run.
-        """
-        true = QUERIES[self.name].true
-        context = self.follow_up.prompt("Question", "Answer")  # the tokens at its end are those of every query
-        return lm is not None and is_token_prefix(lm, context, self.continuations[1 - true], self.continuations[true])
+    def about(self, context: Any, answer: str) -> list[Request]:
+        """Return the requests that score the two verdicts on an answer."""
+        from lm_eval_calibration.backends import SCORING_REQUEST_TYPE
 
-    def after(self, context: Any, answer: str) -> list[tuple[Any, str]]:
-        """Return context and continuation of the two requests that query an answer."""
-        prompt = self.follow_up.prompt(context, answer)
-        return [(prompt, continuation) for continuation in self.continuations]
+        prompt = self._follow_up.prompt(context, answer)
+        return [(SCORING_REQUEST_TYPE, (prompt, continuation)) for continuation in self.continuations]
 
+    def read(self, replies: Sequence[Any]) -> StatedConfidence:
+        """Return P(true); None where neither verdict has a probability, or a chat server lists neither."""
+        from lm_eval_calibration.backends import TokenScores
+        from lm_eval_calibration.backends.api.first_token import is_listed, is_of_first_token
 
-def query_requests(queries: QueryRequests, choices: Sequence[Instance], idx: int) -> list[Instance]:
-    """Return the requests that query every choice of a doc, as if each were the model's answer.
-
-    Args:
-        queries: the wording.
-        choices: the requests of the choices.
-        idx: number of the first of these requests among the doc's.
-    """
-    requests: list[Instance] = []
-    for number, choice in enumerate(choices):
-        for pair in queries.after(*choice.args[:2]):
-            request = Instance(SCORING_REQUEST_TYPE, choice.doc, pair, idx + len(requests), choice.metadata)
-            request.queried = (queries.name, number)
-            requests.append(request)
-    return requests
+        if all(isinstance(r, TokenScores) and is_of_first_token(r) and not is_listed(r) for r in replies):
+            return StatedConfidence(self.setting, None)
+        p_true = self.query.p_true([float(reply[0]) for reply in replies], nested=self.is_nested)
+        return StatedConfidence(self.setting, None if math.isnan(p_true) else p_true)
 
 
-def judged(name: str, answers: Sequence[Any], *, nested: bool) -> StatedConfidence:
-    """Return what the model says of one answer.
-
-    Args:
-        name: of the wording.
-        answers: to the two requests that query it.
-        nested: see :meth:`QueryRequests.is_nested`.
-    """
-    if all(
-        isinstance(answer, TokenScores) and is_of_first_token(answer) and not is_listed(answer) for answer in answers
-    ):
-        return StatedConfidence(name, None)  # a chat server tells neither's probability
-    p_true = QUERIES[name].p_true([float(answer[0]) for answer in answers], nested=nested)
-    return StatedConfidence(name, None if math.isnan(p_true) else p_true)
+P_TRUE = PTrue()

@@ -1,16 +1,24 @@
-"""Docs with choices: which of them is the right one, and what may be wrong with them."""
+"""Docs: their hashes, and of docs with choices which one is right and what may be wrong with them."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from lm_eval.utils import handle_non_serializable, hash_string
 
 BROKEN = -100
 """The harness's mark of a gold label that is known to be broken."""
 
 
+def doc_hash(doc: Any) -> str:
+    """Return the harness's own hash of a doc."""
+    text = json.dumps(doc, indent=2, default=handle_non_serializable, ensure_ascii=False)
+    return str(hash_string(text))
+
+
 def problem_of_choices(task: Any, doc: dict[str, Any], *, labels_too: bool) -> str | None:
-    """Say why a multiple-choice doc can't be asked or, if its label matters, judged (None: it can)."""
+    """Return why a multiple-choice doc can't be used, or not with its label where that matters; None where it can."""
     text, choices, target = task.doc_to_text(doc), task.doc_to_choice(doc), task.doc_to_target(doc)
     if not isinstance(text, int if task.multiple_input else str):
         return f"doc_to_text gives {text!r}, not a text"
@@ -35,7 +43,7 @@ def gold_index(gold: Any, choices: Sequence[str]) -> int | None:
 
 
 def bad_choices(choices: Any) -> str | None:
-    """Say why a doc's choices can't be asked (None: they can)."""
+    """Return why choices can't be scored; None where they can."""
     if not isinstance(choices, list | tuple):
         return f"doc_to_choice gives {choices!r}, not a list of texts"
     if not choices:
@@ -47,7 +55,7 @@ def bad_choices(choices: Any) -> str | None:
 
 
 def _bad_gold(gold: Any, choices: Sequence[str], field: str) -> str | None:
-    """Say why a doc's gold label is none of its choices (None: it is one, or is marked broken)."""
+    """Return why a gold label is none of the choices; None where it is one, or is marked as broken."""
     if gold_index(gold, choices) is not None or (isinstance(gold, int | np.integer) and gold == BROKEN):
         return None
     shown = f"0 to {len(choices) - 1}" if isinstance(gold, int | np.integer) else ", ".join(map(repr, choices[:6]))
@@ -58,3 +66,13 @@ def _bad_gold(gold: Any, choices: Sequence[str], field: str) -> str | None:
         else hint
     )
     return f"{field} gives {gold!r}; the choices are {shown}{hint}"
+
+
+def checked_log_likelihoods(log_likelihoods: list[float], location: str) -> list[float]:
+    """Return the log-likelihoods of a doc's choices; raise ValueError where no answer can be told by them."""
+    for index, value in enumerate(log_likelihoods):
+        if not value < float("inf"):  # nan or +inf; -inf is a probability of 0
+            raise ValueError(f"{location}: the log-likelihood of choice {index} is {value}")
+    if max(log_likelihoods, default=float("-inf")) == float("-inf"):
+        raise ValueError(f"{location}: no choice has a finite log-likelihood ({log_likelihoods})")
+    return log_likelihoods

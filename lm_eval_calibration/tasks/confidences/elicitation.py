@@ -1,0 +1,95 @@
+"""A confidence source at work in one run of one task: the requests that it adds, and how their replies are read."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lm_eval_calibration.records import StatedConfidence
+
+Request = tuple[str, tuple[Any, ...]]
+"""A request type and the arguments of a request."""
+
+
+class ScoredChoices(NamedTuple):
+    """A doc whose choices were scored.
+
+    Attributes:
+        location: task and doc, for an error.
+        log_likelihoods: of its choices, in nats.
+    """
+
+    location: str
+    log_likelihoods: tuple[float, ...]
+
+
+class Elicitation:
+    """What a source adds to the docs of a run.
+
+    Attributes:
+        name: of the source.
+        setting: what its requests depend on; None where it adds none to those of choices. ``--cache_requests`` may
+            have kept requests of another one, which are then refused.
+    """
+
+    def __init__(self, name: str, setting: Any) -> None:
+        self.name, self.setting = name, setting
+
+    def requests(
+        self, doc: dict[str, Any], prompt: Any, choices: Sequence[Any], **options: Any
+    ) -> list[tuple[Any, Any]]:
+        """Return the requests that it adds to those of a doc's choices, each with what tells it from the others.
+
+        Args:
+            doc: the doc.
+            prompt: with few-shot examples.
+            choices: the requests of the choices.
+            **options: of the task's ``construct_requests``.
+        """
+        return []
+
+    def fields(self, scored: ScoredChoices, replies: Mapping[Any, Sequence[Any]]) -> dict[str, Any]:
+        """Return fields of the doc's record.
+
+        Args:
+            scored: the doc.
+            replies: to its requests, by what tells these from each other.
+        """
+        return {}
+
+
+class FollowUpElicitation(Elicitation):
+    """Questions about an answer. Of a doc with choices they are put about each, as if it were the model's answer.
+
+    Attributes:
+        n_requests: how many requests question an answer.
+    """
+
+    n_requests = 1
+
+    def about(self, context: Any, answer: str) -> list[Request]:
+        """Return the requests that question an answer.
+
+        Args:
+            context: the prompt that was answered.
+            answer: as it continues the prompt.
+        """
+        raise NotImplementedError
+
+    def read(self, replies: Sequence[Any]) -> StatedConfidence:
+        """Return the confidence that the replies state."""
+        raise NotImplementedError
+
+    def logged(self, replies: Sequence[Any]) -> dict[str, str]:
+        """Return what stands in the log of samples beside the record."""
+        return {}
+
+    def requests(
+        self, doc: dict[str, Any], prompt: Any, choices: Sequence[Any], **options: Any
+    ) -> list[tuple[Any, Any]]:
+        """Return the requests that question every choice."""
+        from lm_eval.api.instance import Instance
+
+        return [
+            (number, Instance(request_type, doc, arguments, 0, choice.metadata))
+            for number, choice in enumerate(choices)
+            for request_type, arguments in self.about(*choice.args[:2])
+        ]

@@ -1,0 +1,72 @@
+"""Answers as a filter makes them of generated texts, each with the request that it is to."""
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any
+
+from lm_eval.api.instance import Instance
+
+from lm_eval_calibration.errors import TaskError
+
+
+class FilteredText(str):
+    """A filtered answer that knows its request: ``process_results`` is told neither doc id nor filter."""
+
+    instance: Instance
+    filter: str
+
+    def plain(self) -> str:
+        """Return the answer as the harness's metrics take it."""
+        return str(self)
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (str(self),)  # other ranks have no use for the request
+
+
+class FilteredTexts(list[Any]):
+    """Filtered answers of a filter that gives a list, which know their request."""
+
+    instance: Instance
+    filter: str
+
+    def plain(self) -> list[Any]:
+        """Return the answers as the harness's metrics take them."""
+        return list(self)
+
+    def __reduce__(self) -> tuple[type[list[Any]], tuple[list[Any]]]:
+        return list, (list(self),)
+
+
+def knowing_request(answer: Any, instance: Instance, filter_name: str, where: str) -> FilteredText | FilteredTexts:
+    """Return a filtered answer that knows its request; raise TaskError where it is neither text nor texts."""
+    if not isinstance(answer, str | list):
+        raise TaskError(f"{where}: the filter {filter_name} gives {answer!r}, neither text nor texts")
+    known: FilteredText | FilteredTexts = (FilteredText if isinstance(answer, str) else FilteredTexts)(answer)
+    known.instance, known.filter = instance, filter_name
+    return known
+
+
+def answers_of_samples(written: Sequence[Instance], ensemble: Any, where: str) -> dict[int, list[Any]]:
+    """Return, by doc id, what a filter makes of each sample alone of the docs that have several.
+
+    Raises:
+        TaskError: the filter takes no sample alone.
+    """
+    alone = [
+        SimpleNamespace(resps=[text], doc=instance.doc, filtered_resps={}, doc_id=instance.doc_id)
+        for instance in written
+        if len(instance.resps) > 1
+        for text in instance.resps
+    ]
+    answers: dict[int, list[Any]] = {}
+    if alone:
+        try:
+            ensemble.apply(alone)
+        except AssertionError as error:  # take_first_k wants k samples
+            raise TaskError(
+                f"{where}: the filter {ensemble.name} can't make an answer of one sample alone ({error}); name another "
+                "with metadata.calibration.filter"
+            ) from error
+    for sample in alone:
+        answers.setdefault(sample.doc_id, []).append(sample.filtered_resps[ensemble.name])
+    return answers
