@@ -76,7 +76,7 @@ def rows_of_groups(rows: Rows, tasks: Mapping[str, CalibratedTask]) -> Rows:
     renamed = {}
     for name, row in rows.items():
         keys: dict[str, str] = {}
-        if name in tasks and (judged := tasks[name].judged_filter) != NO_FILTER:
+        if name in tasks and (judged := tasks[name].scored_filter) != NO_FILTER:
             names = [key for metric in tasks[name].requested_metrics for key in (metric, f"{metric}_stderr")]
             keys = {f"{key},{judged}": f"{key},{NO_FILTER}" for key in names}
         hidden = keys.values()  # another filter of that very name
@@ -113,7 +113,7 @@ class GroupPools:
 
     def __init__(self, docs: Mapping[Place, TaskDocs]) -> None:
         self._docs = {
-            (name, NO_FILTER if filter_name == found.task.judged_filter else filter_name): found
+            (name, NO_FILTER if filter_name == found.task.scored_filter else filter_name): found
             for (name, filter_name), found in docs.items()
         }
         self._pools: dict[tuple[Place, ...], DocPool] = {}

@@ -73,11 +73,11 @@ class CalibratedTask(Protocol):
 
     Attributes:
         task_name: its name.
-        judged_filter: the filter under which its numbers stand.
+        scored_filter: the filter under which its numbers stand.
     """
 
     task_name: str
-    judged_filter: str
+    scored_filter: str
 
     @property
     def requested_metrics(self) -> Iterable[str]:

@@ -97,7 +97,7 @@ _LEFT_OUT: dict[str, Callable[[Record], bool]] = {
     "{n} of {total} generated answers are empty ({docs}) and have no confidence; they count in acc and in no metric of "
     "confidence": lambda record: isinstance(record, GenerationRecord) and record.generation.token_log_probs == (),
 }
-"""What is said of docs that metrics leave out, and which docs these are."""
+"""Warnings about docs that metrics leave out, and which docs these are."""
 
 
 def _warn_of_left_out(pool: DocPool) -> None:

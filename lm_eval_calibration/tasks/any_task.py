@@ -15,7 +15,7 @@ from lm_eval_calibration.harness.index import Index, kind_of, members_of
 from lm_eval_calibration.harness.stock import is_stock, read_yaml
 from lm_eval_calibration.harness.task_configs import task_configs
 from lm_eval_calibration.metrics import CORE, CORPUS_CATALOG
-from lm_eval_calibration.tasks.configuration import ROLLING, why_not
+from lm_eval_calibration.tasks.configuration import ROLLING, reason_unsupported
 
 SUFFIX = "_calibration"
 
@@ -87,7 +87,7 @@ def _add(name: str, index: Index, result: Calibrated) -> bool:
     if kind_of(entry) == "group":
         config = read_yaml(entry.yaml_path, resolve=True) if entry.yaml_path else dict(entry.cfg or {})
         return _add_group(config, index, result)
-    if reason := why_not(entry.cfg or {}):
+    if reason := reason_unsupported(entry.cfg or {}):
         result.left_out[name] = reason
         return False
     stock = name if entry.yaml_path is None or is_stock(entry.yaml_path) else str(entry.yaml_path.resolve())

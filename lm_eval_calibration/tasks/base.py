@@ -32,14 +32,14 @@ class BaseTask(CheckedTask):
         calibration: the configuration that it was made of.
         options: what the user set.
         table: which confidence sources and rows it may have; None for a corpus, whose texts are no answers.
-        judged_filter: the filter under which its calibration metrics stand.
+        scored_filter: the filter under which its calibration metrics stand.
         sources: the confidence sources that the options switch on.
         rows: its rows of metrics of confidence, by name.
         elicitations: the sources that add requests to those of the run.
     """
 
     table: Table | None = None
-    judged_filter = NO_FILTER
+    scored_filter = NO_FILTER
 
     def __init__(self, calibration: Configuration) -> None:
         registration.register_all()  # with what was defined since
@@ -63,7 +63,9 @@ class BaseTask(CheckedTask):
     @property
     def optional_metrics(self) -> tuple[str, ...]:
         """Names of the metrics that a group shows only if all its calibrated tasks have them."""
-        return (*rows(self.table), *means(self.table), *BOUNDS, UNASSIGNED_MASS) if self.table else ()
+        if self.table is None:
+            return self.calibration.metrics
+        return (*rows(self.table), *means(self.table), *BOUNDS, UNASSIGNED_MASS)
 
     @property
     def requested_means(self) -> dict[str, bool]:
@@ -120,7 +122,7 @@ class BaseTask(CheckedTask):
         """Make a request one of our types."""
 
     def _set_wishes(self, request: Any) -> None:
-        """Let a request tell the backend what this task's options ask of it."""
+        """Let a request tell the backend what this task wants."""
         request.shared_prefixes, request.temperatures = self.options.shared_prefixes, self.options.temperatures
 
     # --- results -----------------------------------------------------------------------------------------------------
@@ -170,7 +172,7 @@ class BaseTask(CheckedTask):
         return {name: values[name] for name in self.requested_means if name in values}
 
     def _predicted(self, record: Record, logged: Mapping[str, Any]) -> dict[str, Any]:
-        """Return what the harness logs of a doc where nothing is to be judged."""
+        """Return what the harness logs of a doc with --predict_only."""
         return {**self._only_logged({**logged, RECORD_KEY: record.to_dict()}), "bypass": None}
 
     def _only_logged(self, entries: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The harness's task, with errors that name file, doc and field, before any model is asked."""
+"""The harness's task, with errors that name file, doc and field, before any model runs."""
 
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -64,7 +64,7 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
 
     @abstractmethod
     def _problem(self, doc: dict[str, Any], *, labels_too: bool) -> str | None:
-        """Say why a doc can't be asked or, if its label matters, judged (None: it can)."""
+        """Return why a doc can't be used, or not with its label where that matters; None where it can."""
 
     def _check_columns(self) -> None:
         """Refuse the misspelt name of a column: the harness would take it for the prompt itself."""
@@ -131,7 +131,7 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
             return super().doc_to_choice(doc, doc_to_choice)
 
     def check(self, doc: dict[str, Any]) -> None:
-        """Raise if a doc can't be asked or judged; the error names all docs of which that is true."""
+        """Raise TaskError if a doc can't be used; it names all docs that can't."""
         labels_too = self.calibration.is_users_file
         if not self._problem(doc, labels_too=labels_too):
             return

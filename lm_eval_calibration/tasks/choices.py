@@ -17,7 +17,7 @@ from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.confidences.elicitation import FollowUpElicitation, ScoredChoices
 from lm_eval_calibration.tasks.configuration import Configuration
 from lm_eval_calibration.tasks.docs import checked_log_likelihoods, gold_index, problem_of_choices
-from lm_eval_calibration.tasks.first_token import UNASSIGNED_MASS, fields_of, say_what_is_open
+from lm_eval_calibration.tasks.first_token import UNASSIGNED_MASS, fields_of, warn_of_open_mass
 from lm_eval_calibration.tasks.token_temperatures import on_grid
 
 Replies = Mapping[str, Mapping[Any, Sequence[Any]]]
@@ -83,7 +83,7 @@ class ChoiceTask(BaseTask):
         return {e.name: e.setting for e in self.elicitations if e.setting is not None}
 
     def _make_ours(self, request: Any) -> None:
-        is_written = isinstance(request.args[1], Mapping)  # settings of a generation, in place of a continuation
+        is_written = isinstance(request.args[1], Mapping)  # generation settings, not a continuation
         request.request_type = GENERATION_REQUEST_TYPE if is_written else SCORING_REQUEST_TYPE
 
     def _check_cached_requests(self) -> None:
@@ -111,7 +111,7 @@ class ChoiceTask(BaseTask):
                     docs.setdefault((instance.doc_id, order), []).append(answer)
         self._full_ece_is_exact = self._settles_full_ece(answer for answers in docs.values() for answer in answers)
         in_own_order = [answers for (_, order), answers in docs.items() if order is None]
-        self._is_of_first_token = say_what_is_open(self.task_name, in_own_order)
+        self._is_of_first_token = warn_of_open_mass(self.task_name, in_own_order)
 
     def _is_follow_up(self, added_by: tuple[str, Any] | None) -> bool:
         follow_ups = [e.name for e in self.elicitations if isinstance(e, FollowUpElicitation)]
@@ -155,7 +155,7 @@ class ChoiceTask(BaseTask):
     def _record(self, doc: dict[str, Any], results: Sequence[Any], replies: Replies) -> ChoicesRecord:
         choices = self.doc_to_choice(doc)
         gold = gold_index(self.doc_to_text(doc) if self.multiple_input else self.doc_to_target(doc), choices)
-        answers = results[: len(choices)]  # acc_mutual_info asks for unconditional ones too, after these
+        answers = results[: len(choices)]  # acc_mutual_info has unconditional ones after these
         scores = answers[0 if gold is None else gold]
         request = getattr(answers[0], "request", None)
         identity = self._identity(doc, request)

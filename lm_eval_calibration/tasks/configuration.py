@@ -63,7 +63,7 @@ class Configuration:
 
     @property
     def where(self) -> str:
-        """The place that an error names: a user's file and task, or the task alone."""
+        """What an error names: a user's file and task, or the task alone."""
         name = str(self.full["task"])
         return name if self.path is None or is_stock(self.path) else f"{self.path}: {name}"
 
@@ -104,19 +104,25 @@ def configuration(config: Mapping[str, Any] | None) -> Configuration:
         options = replace(options, reference="")  # a chat server scores no text that it did not write
     metadata[KEY] = options.to_metadata()
     full = {**stock, **given, "metadata": metadata}
-    if reason := why_not(full):
+    if reason := reason_unsupported(full):
         raise TaskError(f"{where} can't be calibrated: {reason}")
     _check_keys(full, where)
-    is_written &= output_type == "multiple_choice"
-    if is_written:
-        stock = {"metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]}
+    if is_written and output_type == "multiple_choice":
+        acc = {"metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]}
         full |= {"output_type": GENERATION, "generation_kwargs": dict(ONE_LINE), "filter_list": None}
-    _warn_without_effect(options, str(name), full.get("output_type"))
+        return Configuration(*_with_metrics(full, acc, given, options, where), options, path, in_words=True)
+    return Configuration(*_with_metrics(full, stock, given, options, where), options, path)
+
+
+def _with_metrics(
+    full: dict[str, Any], stock: Mapping[str, Any], given: Mapping[str, Any], options: Options, where: str
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """Return the configuration with its metrics and samples, and the names of the metrics that are ours."""
+    _warn_without_effect(options, str(full["task"]), full.get("output_type"))
     make_list = _METRIC_LISTS.get(str(full.get("output_type")), metrics_of_choices)
-    full["metric_list"], ours = make_list(stock, given, options, where)
-    if make_list is metrics_of_generation:
-        full |= _samples(full, options)
-    return Configuration(full, tuple(ours), options, path, is_written)
+    metric_list, ours = make_list(stock, given, options, where)
+    samples = _samples(full, options) if make_list is metrics_of_generation else {}
+    return {**full, "metric_list": metric_list, **samples}, tuple(ours)
 
 
 _METRIC_LISTS = {ROLLING: metrics_of_corpus, GENERATION: metrics_of_generation}
@@ -152,8 +158,8 @@ def _samples(full: Mapping[str, Any], options: Options) -> dict[str, Any]:
     return {"repeats": repeats, "generation_kwargs": dict(settings)}
 
 
-def why_not(config: Mapping[str, Any]) -> str | None:
-    """Say why a task can't be calibrated, as far as its configuration tells (None: it can).
+def reason_unsupported(config: Mapping[str, Any]) -> str | None:
+    """Return why a task can't be calibrated, as far as its configuration tells; None where it can.
 
     Args:
         config: keys of a task YAML, with or without its functions resolved.
@@ -179,7 +185,7 @@ def why_not(config: Mapping[str, Any]) -> str | None:
 
 
 def _no_yes_or_no(config: Mapping[str, Any]) -> str:
-    """Say why the first metric of a generation task calls no answer right or wrong ("": it may)."""
+    """Return why the first metric of a generation task calls no answer right or wrong; "" where it may."""
     entries = config.get("metric_list") or ()
     first = next((e for e in entries if isinstance(e, Mapping) and e.get("metric") not in rows("generation")), {})
     metadata = config.get("metadata")
@@ -197,7 +203,7 @@ def _is_ours(task_class: Any) -> bool:
 
 
 def _stock_config(path: Path) -> dict[str, Any]:
-    """Read the task that ours is made of; where it runs programs, with our judge in the place of the hub's."""
+    """Read the task that ours is made of; where it runs programs, with our code judge instead of the hub's."""
     if not read_config(path, resolve=False).get("unsafe_code"):
         return read_config(path)
     with local_code_eval(path.parent):

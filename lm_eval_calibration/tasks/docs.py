@@ -18,7 +18,7 @@ def doc_hash(doc: Any) -> str:
 
 
 def problem_of_choices(task: Any, doc: dict[str, Any], *, labels_too: bool) -> str | None:
-    """Say why a multiple-choice doc can't be asked or, if its label matters, judged (None: it can)."""
+    """Return why a multiple-choice doc can't be used, or not with its label where that matters; None where it can."""
     text, choices, target = task.doc_to_text(doc), task.doc_to_choice(doc), task.doc_to_target(doc)
     if not isinstance(text, int if task.multiple_input else str):
         return f"doc_to_text gives {text!r}, not a text"
@@ -43,7 +43,7 @@ def gold_index(gold: Any, choices: Sequence[str]) -> int | None:
 
 
 def bad_choices(choices: Any) -> str | None:
-    """Say why a doc's choices can't be asked (None: they can)."""
+    """Return why choices can't be scored; None where they can."""
     if not isinstance(choices, list | tuple):
         return f"doc_to_choice gives {choices!r}, not a list of texts"
     if not choices:
@@ -55,7 +55,7 @@ def bad_choices(choices: Any) -> str | None:
 
 
 def _bad_gold(gold: Any, choices: Sequence[str], field: str) -> str | None:
-    """Say why a doc's gold label is none of its choices (None: it is one, or is marked broken)."""
+    """Return why a gold label is none of the choices; None where it is one, or is marked as broken."""
     if gold_index(gold, choices) is not None or (isinstance(gold, int | np.integer) and gold == BROKEN):
         return None
     shown = f"0 to {len(choices) - 1}" if isinstance(gold, int | np.integer) else ", ".join(map(repr, choices[:6]))

@@ -12,7 +12,7 @@ from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.task_configs import task_configs
 from lm_eval_calibration.tasks.any_task import SUFFIX, calibrated
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
-from lm_eval_calibration.tasks.configuration import CLASS, why_not
+from lm_eval_calibration.tasks.configuration import CLASS, reason_unsupported
 from lm_eval_calibration.tasks.options import KEY, NAMED_OPTIONS, merged
 from lm_eval_calibration.tasks.variants import base_of, variant
 
@@ -67,7 +67,7 @@ def what_can_be_calibrated(include_path: Path | None = None) -> Iterator[tuple[s
     """Yield name, kind (task, group, tag) and, where it can't be calibrated, the reason."""
     index = read_index(include_path)
     for name, entry in sorted(index.items()):
-        reason = why_not(entry.cfg or {}) if kind_of(entry) == "task" else _why_no_group(name, index)
+        reason = reason_unsupported(entry.cfg or {}) if kind_of(entry) == "task" else _why_no_group(name, index)
         yield name, kind_of(entry), reason
 
 

@@ -22,8 +22,8 @@ def fields_of(choices: Sequence[Any], gold_certificate: Any) -> dict[str, Any]:
     }
 
 
-def say_what_is_open(task: str, docs: Iterable[Sequence[TokenScores]]) -> bool:
-    """Say how many docs have choices that are bounded, or no other; return whether they are read from first tokens."""
+def warn_of_open_mass(task: str, docs: Iterable[Sequence[TokenScores]]) -> bool:
+    """Warn of docs whose choices are bounded; return whether all choices were read from first tokens."""
     docs = list(docs)
     if not docs or not all(is_of_first_token(answer) for choices in docs for answer in choices):
         return False

@@ -33,13 +33,13 @@ _REFERENCE = 1
 
 
 class GeneratedAnswerTask(BaseTask):
-    """A task whose answers are written by the model: an answer is right where a metric of its own says 1.
+    """A task whose answers are written by the model: an answer is right where a metric of its own is 1.
 
     One filter's answers are scored (the first, or ``calibration: {filter: NAME}``) by one metric (the first, or
     ``correct: NAME``). The stock metrics of all filters stay as they are.
 
     Attributes:
-        judged_filter: the filter whose answers are scored.
+        scored_filter: the filter whose answers are scored.
     """
 
     table = "generation"
@@ -55,11 +55,11 @@ class GeneratedAnswerTask(BaseTask):
         }
         self._stock_metrics = {name: fn for name, fn in self._metric_fn_list.items() if name not in ours}
         names = [ensemble.name for ensemble in self._filters]
-        self.judged_filter = self.options.filter or names[0]
-        if self.judged_filter not in names:
+        self.scored_filter = self.options.filter or names[0]
+        if self.scored_filter not in names:
             raise TaskError(
-                f"{self.calibration.where}: metadata.calibration.filter is {self.judged_filter!r}"
-                f"{nearest(self.judged_filter, names)}; the filters are {', '.join(names)}"
+                f"{self.calibration.where}: metadata.calibration.filter is {self.scored_filter!r}"
+                f"{nearest(self.scored_filter, names)}; the filters are {', '.join(names)}"
             )
         self._has_reference = self._reference(self.task_docs[0]) is not None
         self._has_probabilities = self._has_distributions = True
@@ -157,7 +157,7 @@ class GeneratedAnswerTask(BaseTask):
                 instance.filtered_resps[ensemble.name] = known
             for instance in references:
                 instance.filtered_resps[ensemble.name] = instance.resps[0]
-        ensemble = next(ensemble for ensemble in self._filters if ensemble.name == self.judged_filter)
+        ensemble = next(ensemble for ensemble in self._filters if ensemble.name == self.scored_filter)
         self._sample_answers = answers_of_samples(written, ensemble, self.calibration.where)
         if getattr(self, "UNSAFE_CODE", False) and not self._predicts_only:
             with CODE_EVAL.collecting():
@@ -181,8 +181,8 @@ class GeneratedAnswerTask(BaseTask):
         """Return the stock task's metrics and, for the filter whose answers are scored, the doc's record."""
         answer: FilteredText | FilteredTexts = results[0]
         stock: dict[str, Any] = {"bypass": None} if self._predicts_only else self._stock_results(doc, answer.plain())
-        if answer.filter != self.judged_filter:
-            return {**stock, **self._only_logged({RECORD_KEY: f"{OTHER_FILTER}{self.judged_filter}"})}
+        if answer.filter != self.scored_filter:
+            return {**stock, **self._only_logged({RECORD_KEY: f"{OTHER_FILTER}{self.scored_filter}"})}
         record = self._answer_record(doc, answer.instance, stock, results[_REFERENCE] if len(results) > 1 else None)
         logged: dict[str, Any] = {}
         for elicitation in self._answered_elicitations():
@@ -214,7 +214,7 @@ class GeneratedAnswerTask(BaseTask):
     def outcomes(self, requests: Sequence[Instance], texts: Sequence[str]) -> list[int | None]:
         """Return whether answers are right, by the filter and the metric that score them: 1 or 0.
 
-        None where the metric says something between. The task's requests are these from then on.
+        None where the metric is between. The task's requests are these from then on.
 
         Args:
             requests: those for the answers.
@@ -224,7 +224,7 @@ class GeneratedAnswerTask(BaseTask):
             request.resps = [text]
         self._instances = list(requests)
         self.apply_filters()
-        answers = [(request.doc, request.filtered_resps[self.judged_filter].plain()) for request in requests]
+        answers = [(request.doc, request.filtered_resps[self.scored_filter].plain()) for request in requests]
         return [self._correct(self._stock_results(doc, answer)) for doc, answer in answers]
 
     def _stock_results(self, doc: dict[str, Any], answer: Any) -> dict[str, Any]:
@@ -246,7 +246,7 @@ class GeneratedAnswerTask(BaseTask):
         return name
 
     def _correct(self, stock: Mapping[str, Any]) -> int | None:
-        """Return 1 or 0, or None where the metric says something between."""
+        """Return 1 or 0, or None where the metric is between."""
         value = stock[self._correct_metric(stock)]
         return int(value) if value in (0, 1) else None
 
@@ -273,7 +273,7 @@ class GeneratedAnswerTask(BaseTask):
             generation=Generation(
                 text_hash=hash_string(str(text)),
                 metric="" if self._predicts_only else self._correct_metric(stock),
-                filter=self.judged_filter,
+                filter=self.scored_filter,
                 correct=correct,
                 token_log_probs=_log_probs(text),
                 samples=samples,

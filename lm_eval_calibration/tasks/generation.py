@@ -6,7 +6,7 @@ from lm_eval_calibration.tasks.generated_answers import GeneratedAnswerTask
 
 
 class GenerationTask(GeneratedAnswerTask):
-    """A ``generate_until`` task with calibration, judged by the stock task's own metric."""
+    """A ``generate_until`` task with calibration, scored by the stock task's own metric."""
 
     def _problem(self, doc: dict[str, Any], *, labels_too: bool) -> str | None:
         text = self.doc_to_text(doc)

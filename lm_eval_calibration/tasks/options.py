@@ -37,8 +37,8 @@ class Options:
         intervals: whether the table shows the ends of each metric's 95% interval.
         nulls: whether it shows what a calibrated model would have, and the p-value.
         temperatures: whether a doc's record holds its tokens at a grid of temperatures.
-        filter: of a generation task, the filter whose answers are judged; "" for the first.
-        correct: of a generation task, the metric of its own that says whether an answer is right; "" for the first.
+        filter: of a generation task, the filter whose answers are scored; "" for the first.
+        correct: of a generation task, its own metric of whether an answer is right; "" for the first.
         reference: of a generation task, a column or template of the text whose tokens are scored for ``full_ece``; None
             for the target, "" for none.
         shared_prefixes: whether prompts that begin alike may share that computation (all tasks of a run, or none).

@@ -13,7 +13,7 @@ from lm_eval_calibration.harness.stock import find_stock_path, read_config, read
 from lm_eval_calibration.harness.task_configs import task_configs
 from lm_eval_calibration.tasks.any_task import SUFFIX, Calibrated, calibrated, is_users_own
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
-from lm_eval_calibration.tasks.configuration import why_not
+from lm_eval_calibration.tasks.configuration import reason_unsupported
 from lm_eval_calibration.tasks.options import Options
 from lm_eval_calibration.tasks.variants import base_of, variant
 
@@ -94,7 +94,7 @@ class CalibrationTaskManager(GrowingTaskManager):
                 self._make(name, variant(calibrated_base, infix, self.task_index))
                 return
         if base not in self.task_index and self.stock_index_is_due and (path := find_stock_path(base)):
-            if reason := why_not(read_config(path, resolve=False)):
+            if reason := reason_unsupported(read_config(path, resolve=False)):
                 raise TaskError(f"{base} can't be calibrated: {reason}")
             self._make(name, Calibrated({name: {"task": name, "stock_task": base}}))
             return

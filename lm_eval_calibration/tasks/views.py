@@ -19,7 +19,7 @@ def rows(table: Table) -> dict[str, TableMetric]:
 
 
 def shown(names: Sequence[str], options: Any, table: Table) -> list[str]:
-    """Return these metrics of the default confidence, and the rows beside them that the options ask for."""
+    """Return these metrics of the default confidence, and the rows that the options add."""
     found = requested(options, table)
     single = [name for source in found for name in source.single_rows]
     beside = [name for source in found for name in source.shown(names, options, table)]
@@ -32,6 +32,6 @@ def means(table: Table | None = None) -> dict[str, bool]:
 
 
 def requested_means(options: Any, table: Table) -> dict[str, bool]:
-    """Return those that the options ask for, accuracies first."""
+    """Return those that the options add, accuracies first."""
     found = [pair for source in requested(options, table) for pair in source.requested_means(options).items()]
     return dict(sorted(found, key=lambda pair: not pair[1]))

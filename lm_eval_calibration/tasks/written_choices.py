@@ -18,10 +18,10 @@ from lm_eval_calibration.tasks.generated_answers import GeneratedAnswerTask
 
 
 class WrittenChoiceTask(GeneratedAnswerTask):
-    """The docs of a multiple-choice task, each asked for the letter of a choice.
+    """The docs of a multiple-choice task, each answered by the letter of a choice.
 
-    A prompt is the stock task's, behind one sentence that says what to reply; where it does not list the choices, they
-    are listed under letters. ``acc`` is the share of docs whose reply names the right choice: this is not the stock
+    A prompt is the stock task's, after one sentence about the form of the reply; where it lists no choices, they are
+    listed under letters. ``acc`` is the share of docs whose reply names the right choice: this is not the stock
     task's accuracy, which compares probabilities. A reply that can't be read is wrong.
     """
 
@@ -55,7 +55,7 @@ class WrittenChoiceTask(GeneratedAnswerTask):
         return choices if bad_choices(choices) else _labels(choices)
 
     def doc_to_target(self, doc: Any, doc_to_target: Any = None) -> Any:
-        """Return the gold choice's index, or what the doc has in its place."""
+        """Return the gold choice's index, or the doc's own target where that is no choice."""
         target = super().doc_to_target(doc, doc_to_target)
         index = gold_index(target, super().doc_to_choice(doc))
         return target if index is None else index

@@ -43,8 +43,8 @@ class Spread(Statistic):
 class CalibratedLike(Task):
     """What the aggregation needs of a task, and no more."""
 
-    def __init__(self, name: str, judged_filter: str = "none", **statistics: Statistic) -> None:
-        self._name, self.judged_filter, self._statistics = name, judged_filter, statistics
+    def __init__(self, name: str, scored_filter: str = "none", **statistics: Statistic) -> None:
+        self._name, self.scored_filter, self._statistics = name, scored_filter, statistics
         self.requested_metrics = tuple(name for name in statistics if name.startswith("extra"))
         self.optional_metrics = ("extra",)
 
@@ -69,9 +69,9 @@ class CalibratedLike(Task):
             **{key: ["see calibration"] for key in self._statistics},
             "absent": ["unavailable"],
         }
-        row: dict[str, Any] = {"sample_len": len(doc_ids), f"acc,{self.judged_filter}": 0.5}
+        row: dict[str, Any] = {"sample_len": len(doc_ids), f"acc,{self.scored_filter}": 0.5}
         for key, items in keys.items():
-            row |= {f"{key},{self.judged_filter}": kept(items), f"{key}_stderr,{self.judged_filter}": "N/A"}
+            row |= {f"{key},{self.scored_filter}": kept(items), f"{key}_stderr,{self.scored_filter}": "N/A"}
         return row
 
     download = has_training_docs = has_validation_docs = has_test_docs = None  # type: ignore[assignment]

@@ -27,7 +27,7 @@ from lm_eval_calibration.records import RECORD_KEY, Record
 from lm_eval_calibration.tasks import CalibrationTaskManager, TaskError
 from lm_eval_calibration.tasks.any_task import calibrated as calibrated_configs
 from lm_eval_calibration.tasks.base import BaseTask
-from lm_eval_calibration.tasks.configuration import configuration, why_not
+from lm_eval_calibration.tasks.configuration import configuration, reason_unsupported
 
 TRANSLATES = {
     "output_type": "generate_until",
@@ -260,7 +260,7 @@ def stock_index() -> dict[str, Any]:
 def test_the_harness_s_tasks_are_calibrated_or_say_why(stock_index: dict[str, Any]) -> None:
     """A seeded sample of the sweep over all of them; those that can't be name a reason."""
     leaves = {name: entry for name, entry in stock_index.items() if kind_of(entry) == "task"}
-    reasons = {name: why_not(entry.cfg) for name, entry in leaves.items()}
+    reasons = {name: reason_unsupported(entry.cfg) for name, entry in leaves.items()}
     able = sorted(name for name, reason in reasons.items() if reason is None)
     assert len(able) > 8000
     known = re.compile(

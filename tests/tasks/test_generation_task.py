@@ -16,7 +16,7 @@ from tiny import run_tasks
 from lm_eval_calibration import metrics
 from lm_eval_calibration.records import Record, metric_arrays, read_records
 from lm_eval_calibration.tasks import CalibratedTask, TaskError
-from lm_eval_calibration.tasks.configuration import why_not
+from lm_eval_calibration.tasks.configuration import reason_unsupported
 from lm_eval_calibration.tasks.generation import GenerationTask
 
 CONFIDENCE_METRICS = ("brier_top_label", "ece", "ace", "auroc", "skill_score")
@@ -316,7 +316,7 @@ def test_what_a_rank_sends_is_plain(gpt2_lm: HFLM) -> None:
     ],
 )
 def test_what_can_be_calibrated(config: dict[str, Any], reason: str | None) -> None:
-    found = why_not({"output_type": "generate_until", **config})
+    found = reason_unsupported({"output_type": "generate_until", **config})
     assert (found or "").startswith(reason or "")
     assert bool(found) == bool(reason)
 

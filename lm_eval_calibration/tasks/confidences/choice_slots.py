@@ -1,6 +1,6 @@
 """The same doc with its choices in another order: part of a model's confidence is only the letter A.
 
-Which fields of a doc hold its choices, no configuration says. They are found by putting a mark into each candidate
+No configuration tells which fields of a doc hold its choices. They are found by putting a mark into each candidate
 field and looking at the prompt: the right ones are those whose marks all appear in it, once and in order.
 """
 
@@ -17,7 +17,7 @@ Path = tuple[Any, ...]
 
 
 def rotations(doc_hash: str, n_orders: int, n_choices: int) -> tuple[int, ...]:
-    """Return by how many places the choices are rotated in each order: 0, and others drawn with the doc's hash."""
+    """Return by how many positions the choices are rotated in each order: 0, and others drawn with the doc's hash."""
     others = np.random.default_rng(int(doc_hash[:16], 16)).permutation(np.arange(1, n_choices))
     return (0, *sorted(others[: n_orders - 1].tolist()))
 
@@ -29,7 +29,7 @@ def in_own_order(shown: Sequence[float], rotation: int) -> tuple[float, ...]:
 
 
 def replace_last(text: str, old: str, new: str) -> str | None:
-    """Put new in place of the last old, or None where there is no old.
+    """Replace the last old by new; return None where there is no old.
 
     Without the spaces around them, which chat templates may strip: with them, old might be found in an earlier
     few-shot example only.
@@ -57,8 +57,8 @@ class Slots:
     def texts(self, doc: Mapping[str, Any]) -> list[str] | None:
         """Return the texts, or None where the doc has none there."""
         try:
-            place = _get(doc, self.path)
-            texts = [place[key] for key in self.keys] if self.keys else place
+            holder = _get(doc, self.path)
+            texts = [holder[key] for key in self.keys] if self.keys else holder
         except (KeyError, TypeError):
             return None
         return list(texts) if isinstance(texts, list) and all(isinstance(text, str) for text in texts) else None
@@ -66,13 +66,13 @@ class Slots:
     def filled(self, doc: Mapping[str, Any], texts: Sequence[str]) -> Doc:
         """Return a copy of the doc with other texts there."""
         copied = copy.deepcopy(dict(doc))
-        place = _get(copied, self.path)
+        holder = _get(copied, self.path)
         for key, text in zip(self.keys or range(len(texts)), texts, strict=True):
-            place[key] = text
+            holder[key] = text
         return copied
 
     def rotated(self, doc: Mapping[str, Any], rotation: int) -> Doc:
-        """Return a copy of the doc in which place j holds what place j + rotation held."""
+        """Return a copy of the doc whose choice j is choice j + rotation of the doc."""
         texts = self.texts(doc) or []
         return self.filled(doc, [*texts[rotation:], *texts[:rotation]])
 
@@ -80,18 +80,18 @@ class Slots:
 def find_slots(
     docs: Sequence[Mapping[str, Any]], to_text: Callable[[Doc], Any], to_choice: Callable[[Doc], Any]
 ) -> list[Slots]:
-    """Return the places whose texts the prompts of all these docs list as their choices: one, if all is well.
+    """Return the slots whose texts the prompts of all these docs list as their choices: one, if all is well.
 
     Args:
         docs: some docs of a task.
         to_text: makes the prompt of a doc.
         to_choice: makes the choices of a doc, texts or labels.
     """
-    asked = [(doc, list(to_choice(dict(doc)))) for doc in docs]
+    listed = [(doc, list(to_choice(dict(doc)))) for doc in docs]
     found = [
         slots
         for slots in _candidates(docs[0])
-        if all(_are_listed(slots, doc, choices, to_text, to_choice) for doc, choices in asked)
+        if all(_are_listed(slots, doc, choices, to_text, to_choice) for doc, choices in listed)
     ]
     # Labels beside the texts are listed, too; the texts are what must move. (A doc's texts may look like labels.)
     return [slots for slots in found if not all(are_labels(slots.texts(doc) or []) for doc in docs)]
@@ -116,8 +116,8 @@ def _candidates(doc: Mapping[str, Any]) -> Iterator[Slots]:
             for key in value:
                 if isinstance(value[key], str) and (match := re.fullmatch(r"(.*?)(\d+|[A-Za-z])", str(key))):
                     sign = match.group(2)
-                    place = int(sign) if sign.isdigit() else ord(sign)
-                    families.setdefault(match.group(1), []).append((place, key))
+                    position = int(sign) if sign.isdigit() else ord(sign)
+                    families.setdefault(match.group(1), []).append((position, key))
             for family in families.values():
                 yield Slots(path, tuple(key for _, key in sorted(family)))
 

@@ -56,14 +56,14 @@ class PTrueQueries(FollowUpElicitation):
         )
 
     def about(self, context: Any, answer: str) -> list[Request]:
-        """Return the requests that score the two things that may be said of an answer."""
+        """Return the requests that score the two verdicts on an answer."""
         from lm_eval_calibration.backends import SCORING_REQUEST_TYPE
 
         prompt = self._follow_up.prompt(context, answer)
         return [(SCORING_REQUEST_TYPE, (prompt, continuation)) for continuation in self.continuations]
 
     def read(self, replies: Sequence[Any]) -> StatedConfidence:
-        """Return P(true); None where the model says neither, or a chat server tells neither's probability."""
+        """Return P(true); None where neither verdict has a probability, or a chat server lists neither."""
         from lm_eval_calibration.backends import TokenScores
         from lm_eval_calibration.backends.api.first_token import is_listed, is_of_first_token
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Query:
-    """A question about a proposed answer, and the two things that may be said to it.
+    """A question about a proposed answer, and the two verdicts that may follow.
 
     Attributes:
         name: of the wording, as options and records give it.

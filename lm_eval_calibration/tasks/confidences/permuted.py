@@ -131,7 +131,7 @@ def _slots(task: Any) -> Slots | None:
             f"{where}: permute can't tell which fields of a doc hold the texts of its choices "
             f"({', '.join(shown[0][1])})"
         )
-    warn_once(f"{task.task_name}: its docs list no choices, so it is asked in one order and has no order metrics")
+    warn_once(f"{task.task_name}: its docs list no choices, so they keep one order, and there are no order metrics")
     return None
 
 

@@ -18,7 +18,7 @@ SAMPLED_ACC = "acc_self_consistency"
 
 
 class SelfConsistency(ConfidenceSource):
-    """Agreement of samples; the harness draws them, as many as ``repeats`` says."""
+    """Agreement of samples; the harness draws as many as ``repeats``."""
 
     name = "self_consistency"
     tables = ("generation",)

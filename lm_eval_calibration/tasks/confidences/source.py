@@ -1,6 +1,6 @@
 """What every way of obtaining a confidence defines: one object, in one file of this package.
 
-A source says how its metrics are named, which option switches it on, which requests it adds, how replies become a
+A source defines how its metrics are named, which option switches it on, which requests it adds, how replies become a
 confidence, and what its metrics compute from a record. Tables, options, tasks and reports read the registry.
 """
 
@@ -77,7 +77,7 @@ class ConfidenceSource:
         return [*shown, *(name + suffix for suffix in suffixes for name in shown if name + suffix in rows)]
 
     def requested_means(self, options: Any) -> Mapping[str, bool]:
-        """Return those of its means that the options ask for."""
+        """Return those of its means that the options add."""
         return self.means
 
     # --- records -----------------------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ class ConfidenceSource:
         return False
 
     left_out_message = ""
-    """What is said of docs that are left out, with {n}, {total} and {docs} in it."""
+    """Warning about docs that are left out, with {n}, {total} and {docs} in it."""
 
     # --- a run -------------------------------------------------------------------------------------------------------
 

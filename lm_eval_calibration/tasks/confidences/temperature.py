@@ -53,7 +53,7 @@ class TemperatureScaled(ConfidenceSource):
 
 
 def fitted_temperature(probs: Any, labels: Any) -> float:
-    """Return the temperature of all these docs: for other docs, since none of these is judged by it."""
+    """Return the temperature of all these docs: for other docs: no metric of these uses it."""
     from lm_eval_calibration.recalibration import Temperature
 
     with np.errstate(divide="ignore"):

@@ -1,4 +1,4 @@
-"""Verbalized confidence: the model is asked in words how likely its answer is right, and says a percentage.
+"""Verbalized confidence: the model is asked how likely its answer is right, and replies with a percentage.
 
 The protocol is "Verb. 2S top-1" of Tian et al. 2023, arXiv:2305.14975: the answer is given first, and questioned in a
 second turn. The wording is ours.
@@ -79,7 +79,7 @@ class VerbalizedQuestion(FollowUpElicitation):
 
 
 def stated_probability(reply: str) -> float | None:
-    """Read a percentage from 0% to 100%, alone or in the form asked for, and not another word.
+    """Read a percentage from 0% to 100%, alone or in the requested form, and not another word.
 
     Everything else has no confidence: 0.9 might be 90% or 0.9%, and a sentence might deny the number in it.
     """
