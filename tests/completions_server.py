@@ -13,18 +13,18 @@ import torch
 
 
 @dataclass
-class Manners:
-    """How the server answers.
+class Behaviour:
+    """How the server answers, and what it received.
 
     Attributes:
         most: log-probabilities it grants; more are refused with 400.
         ids: whether it grants tokens as ids; else refused with 400 (None: the flag is ignored).
-        shifted: each row is the distribution after its token, and the token that was asked for is left out, as
+        shifted: each row is the distribution after its token, and the additional token is left out, as
             llama-cpp-python has it for models without BOS.
         faults: what to do with the next requests for log-probabilities: "500", "cut" (JSON), "few", "nan", "none",
             "slow" (five seconds).
         scales: whether log-probabilities of what it writes are those that the request's temperature leaves.
-        drawn: the token that it draws where it is asked for one at temperature 1; None: the most probable.
+        drawn: the token that it draws where one is requested at temperature 1; None: the most probable.
     """
 
     most: int = 20
@@ -33,18 +33,18 @@ class Manners:
     scales: bool = False
     drawn: int | None = None
     faults: list[str] = field(default_factory=list)
-    asked: list[dict[str, Any]] = field(default_factory=list)
+    received: list[dict[str, Any]] = field(default_factory=list)
 
 
 @contextmanager
-def completions_server(model: Any, tokenizer: Any, manners: Manners) -> Iterator[str]:
+def completions_server(model: Any, tokenizer: Any, behaviour: Behaviour) -> Iterator[str]:
     """Serve until the context ends; gives the URL of the completions (see :func:`chat_url`)."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            manners.asked.append(asked)
-            status, body = respond(model, tokenizer, manners, asked | {"is_chat": "chat" in self.path})
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            behaviour.received.append(request)
+            status, body = respond(model, tokenizer, behaviour, request | {"is_chat": "chat" in self.path})
             self.send_response(status)
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(body)))
@@ -77,26 +77,26 @@ def chat_prompt(messages: Any) -> str:
     return "".join(f"{message['role'][0]}:{message['content']}\n" for message in messages) + "a:"
 
 
-def respond(model: Any, tokenizer: Any, manners: Manners, asked: dict[str, Any]) -> tuple[int, bytes]:
-    ids = bool(asked.get("return_tokens_as_token_ids"))
-    most = max(int(asked.get("logprobs", 0)), asked.get("top_logprobs", 0))
-    if most > manners.most or (ids and manners.ids is False):
+def respond(model: Any, tokenizer: Any, behaviour: Behaviour, request: dict[str, Any]) -> tuple[int, bytes]:
+    ids = bool(request.get("return_tokens_as_token_ids"))
+    most = max(int(request.get("logprobs", 0)), request.get("top_logprobs", 0))
+    if most > behaviour.most or (ids and behaviour.ids is False):
         return 400, b'{"error": "not granted"}'
-    is_probe = len(manners.asked) == 1
-    fault = manners.faults.pop(0) if manners.faults and most and not is_probe else ""
+    is_probe = len(behaviour.received) == 1
+    fault = behaviour.faults.pop(0) if behaviour.faults and most and not is_probe else ""
     if fault == "500":
         return 500, b"busy"
     if fault == "slow":
         time.sleep(5)
-    if asked.get("echo"):
-        choices = [echo(model, tokenizer, manners, prompt, asked) for prompt in asked["prompt"]]
-    elif asked["is_chat"]:
-        prompts = [tokenizer(chat_prompt(asked["messages"]))["input_ids"]]
-        choices = [in_chat(written(model, tokenizer, manners, prompt, asked)) for prompt in prompts]
+    if request.get("echo"):
+        choices = [echo(model, tokenizer, behaviour, prompt, request) for prompt in request["prompt"]]
+    elif request["is_chat"]:
+        prompts = [tokenizer(chat_prompt(request["messages"]))["input_ids"]]
+        choices = [in_chat(written(model, tokenizer, behaviour, prompt, request)) for prompt in prompts]
     else:
-        choices = [written(model, tokenizer, manners, prompt, asked) for prompt in asked["prompt"]]
+        choices = [written(model, tokenizer, behaviour, prompt, request) for prompt in request["prompt"]]
     for index, choice in enumerate(choices):
-        if not asked.get("logprobs"):
+        if not request.get("logprobs"):
             choice["logprobs"] = None
         elif fault:
             spoil(choice, fault)
@@ -121,19 +121,21 @@ def spoil(choice: dict[str, Any], fault: str) -> None:
         found["token_logprobs"][-2] = float("nan")
 
 
-def written(model: Any, tokenizer: Any, manners: Manners, prompt: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def written(
+    model: Any, tokenizer: Any, behaviour: Behaviour, prompt: list[int], request: dict[str, Any]
+) -> dict[str, Any]:
     """Go on greedily."""
     tokens: list[int] = []
     log_probs, tops, text = [], [], ""
-    k = asked.get("top_logprobs") or int(asked.get("logprobs") or 0)
-    stop = [string for string in asked.get("stop") or () if string]
-    most = asked.get("max_tokens") or asked["max_completion_tokens"]
+    k = request.get("top_logprobs") or int(request.get("logprobs") or 0)
+    stop = [string for string in request.get("stop") or () if string]
+    most = request.get("max_tokens") or request["max_completion_tokens"]
     while len(tokens) < most and not any(string in text for string in stop):
         with torch.no_grad():
             row = model(torch.tensor([[*prompt, *tokens]])).logits[0, -1].double().log_softmax(-1)
-        token = int(row.argmax()) if manners.drawn is None or not asked["temperature"] else manners.drawn
+        token = int(row.argmax()) if behaviour.drawn is None or not request["temperature"] else behaviour.drawn
         best = {token: 0, **dict.fromkeys(map(int, row.topk(k).indices), 0)}
-        told = (row / max(asked["temperature"], 1e-6)).log_softmax(-1) if manners.scales else row
+        told = (row / max(request["temperature"], 1e-6)).log_softmax(-1) if behaviour.scales else row
         tokens.append(token)
         log_probs.append(float(told[token]))
         tops.append([(tokenizer.decode([t]), float(told[t])) for t in list(best)[:k]])  # as vLLM: the last one is lost
@@ -155,16 +157,18 @@ def in_chat(choice: dict[str, Any]) -> dict[str, Any]:
     return {"message": {"role": "assistant", "content": choice["text"]}, "logprobs": {"content": content}}
 
 
-def echo(model: Any, tokenizer: Any, manners: Manners, prompt: list[int], asked: dict[str, Any]) -> dict[str, Any]:
+def echo(
+    model: Any, tokenizer: Any, behaviour: Behaviour, prompt: list[int], request: dict[str, Any]
+) -> dict[str, Any]:
     with torch.no_grad():
         rows = model(torch.tensor([prompt])).logits[0].double().log_softmax(-1)
-    tokens = prompt if manners.shifted else [*prompt, int(rows[-1].argmax())]
-    named, k = asked.get("return_tokens_as_token_ids") and manners.ids is True, asked["logprobs"]
+    tokens = prompt if behaviour.shifted else [*prompt, int(rows[-1].argmax())]
+    named, k = request.get("return_tokens_as_token_ids") and behaviour.ids is True, request["logprobs"]
     names = [f"token_id:{token}" if named else tokenizer.decode([token]) for token in range(rows.shape[-1])]
     log_probs: list[float | None] = [None]
     tops: list[dict[str, float] | None] = [None]
     for i in range(1, len(tokens)):
-        row = rows[i if manners.shifted else i - 1]
+        row = rows[i if behaviour.shifted else i - 1]
         log_probs.append(float(row[tokens[i]]))
         best = [int(token) for token in row.topk(k).indices]
         tops.append({names[token]: float(row[token]) for token in dict.fromkeys([tokens[i], *reversed(best)])})

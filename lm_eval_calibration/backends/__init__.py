@@ -1,4 +1,4 @@
-"""Token scores from any backend of the harness. The only place with torch and backends."""
+"""Token scores, generated texts and corpus scores from any backend of the harness."""
 
 from lm_eval_calibration.backends.answer_types import (
     MAX_BINS,

@@ -9,7 +9,7 @@ logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: s
 
 
 def certificate(lm: Any, *packages: str, tokenizer: bool = True, **fields: Any) -> dict[str, Any]:
-    """Return what every answer of a backend tells of how it was obtained.
+    """Return how a backend's answers are obtained.
 
     Args:
         lm: the backend.

@@ -35,45 +35,47 @@ class RequestType:
 
     name: str  # of the method on `LM`
     fallback: Answer  # for a backend that nothing is known of
-    shortcoming: tuple[str, str, str]  # what the fallback doesn't give, what it gives, and what is missing then
+    missing: str  # what the fallback's answers lack
+    given: str  # what they have
+    consequence: str  # what the results lack then
     is_complete: Callable[[LM, Any, Any], bool]  # whether a cached answer to a request has all that can be had
     is_cached: Callable[[Any], bool] = lambda _: True  # whether a request is answered from --use_cache
     cache_key: Callable[[Any], Any] = lambda request: request.args  # what an answer depends on
 
 
+def _is_complete_score(_: LM, request: Any, answer: TokenScores) -> bool:
+    wants_grid = getattr(request, "temperatures", False)
+    has_all = answer.has_distributions and (answer.temperatures is not None or not wants_grid)
+    return has_all or is_of_first_token(answer)
+
+
 TOKEN_SCORES = RequestType(
     SCORING_REQUEST_TYPE,
     fallback.token_scores,
-    ("token distributions", "log-likelihoods", "full_ece is left out, all other metrics are complete"),
-    lambda _, request, answer: (
-        is_of_first_token(answer)
-        or (
-            answer.has_distributions
-            and (answer.temperatures is not None or not getattr(request, "temperatures", False))
-        )
-    ),
+    missing="token distributions",
+    given="log-likelihoods",
+    consequence="full_ece is left out, all other metrics are complete",
+    is_complete=_is_complete_score,
 )
 
 GENERATED_TEXTS = RequestType(
     GENERATION_REQUEST_TYPE,
     fallback.generated_texts,
-    (
-        *("probabilities of the tokens that it writes", "texts"),
-        "its answers have no confidence, and the metrics of confidence are left out",
-    ),
+    missing="probabilities of the tokens that it writes",
+    given="texts",
+    consequence="its answers have no confidence, and the metrics of confidence are left out",
     # Texts alone are an answer where this backend gave no more.
-    lambda lm, _, answer: answer.has_probabilities or answer.certificate.get("backend") == type(lm).__name__,
+    is_complete=lambda lm, _, text: text.has_probabilities or text.certificate.get("backend") == type(lm).__name__,
     is_cached=lambda request: not fallback.is_sampled(request),
 )
 
 CORPUS_SCORES = RequestType(
     CORPUS_REQUEST_TYPE,
     fallback.corpus_scores,
-    (
-        *("token distributions", "log-likelihoods"),
-        "full_ece, ece and token_accuracy are left out, perplexities are complete",
-    ),
-    lambda _, __, answer: answer.has_distributions,
+    missing="token distributions",
+    given="log-likelihoods",
+    consequence="full_ece, ece and token_accuracy are left out, perplexities are complete",
+    is_complete=lambda _, __, answer: answer.has_distributions,
     cache_key=lambda request: (*request.args, request.n_bins),
 )
 
@@ -83,9 +85,10 @@ def answer_of(lm: LM, request_type: RequestType) -> Answer:
     answer, reason = find(lm, request_type.name)
     if answer is not None:
         return answer
-    missing, given, consequence = request_type.shortcoming
-    reason = reason or f"it returns {given} only"
-    logger.warning("%s gives no %s (%s): %s.", type(lm).__name__, missing, reason, consequence)
+    reason = reason or f"it returns {request_type.given} only"
+    logger.warning(
+        "%s gives no %s (%s): %s.", type(lm).__name__, request_type.missing, reason, request_type.consequence
+    )
     return request_type.fallback
 
 
@@ -131,43 +134,24 @@ def can_score_texts(lm: LM) -> bool:
 
 
 def token_scores(lm: LM, requests: Sequence[Any]) -> list[TokenScores]:
-    """Score each request's continuation given its context.
+    """Score each request's continuation given its context; ``args`` are ``(context, continuation)``.
 
-    Args:
-        lm: any backend of the harness.
-        requests: instances whose ``args`` are ``(context, continuation)``. Two attributes are optional:
-            ``shared_prefixes`` (default True): whether prompts that begin alike may share that computation; one
-            request of a call that may not keeps all of them from it, since one forward serves several tasks.
-            ``temperatures`` (default False): whether the scores are wanted at a grid of temperatures, too.
-
-    Returns:
-        One :class:`TokenScores` for each request, in the requests' order.
+    Requests may have two attributes. ``shared_prefixes`` (default True): whether prompts that begin alike may share
+    that computation; one request of a call that may not keeps all of them from it, since one forward serves several
+    tasks. ``temperatures`` (default False): whether the scores are wanted at a grid of temperatures, too.
     """
     return answers(lm, requests, TOKEN_SCORES)
 
 
 def generated_texts(lm: LM, requests: Sequence[Any]) -> list[GeneratedText]:
-    """Continue each request's context, exactly as ``generate_until`` does.
-
-    Args:
-        lm: any backend of the harness.
-        requests: instances whose ``args`` are ``(context, generation_kwargs)``.
-
-    Returns:
-        One :class:`GeneratedText` for each request, in the requests' order.
-    """
+    """Continue each request's context exactly as ``generate_until`` does; ``args`` are ``(context, gen_kwargs)``."""
     return answers(lm, requests, GENERATED_TEXTS)
 
 
 def corpus_scores(lm: LM, requests: Sequence[Any]) -> list[CorpusScores]:
     """Score each text, every token of it given those before it in the stock run's rolling windows.
 
-    Args:
-        lm: any backend of the harness.
-        requests: instances whose ``args`` are ``(text,)``, with the attribute ``n_bins``.
-
-    Returns:
-        One :class:`CorpusScores` for each request, in the requests' order.
+    ``args`` are ``(text,)``; the requests' attribute ``n_bins`` says for how many bins sums are wanted.
     """
     return answers(lm, requests, CORPUS_SCORES)
 

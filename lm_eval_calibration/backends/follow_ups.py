@@ -13,17 +13,10 @@ from lm_eval_calibration.backends.registry import GENERATION_REQUEST_TYPE
 def with_follow_ups(lm: LM, requests: Sequence[Any]) -> list[GeneratedText]:
     """Continue each request's context, then answer the requests that follow each text up.
 
-    Both stages are requests of existing types, cached and computed as these are; those of the second stage go to the
-    backend all at once. Where it has no method for them (a chat server gives no log-likelihoods), the texts stand
-    without.
-
-    Args:
-        lm: any backend of the harness.
-        requests: as for ``generated_tokens_v1``, each with the attribute ``follow_ups``: a function that takes the
-            text and returns instances of other request types.
-
-    Returns:
-        One text for each request, ``follow_up_answers`` set to the answers in the order of the instances.
+    The requests' attribute ``follow_ups`` is a function that takes the text and returns instances of other request
+    types. Both stages are cached and computed as their types are; the second goes to the backend all at once. Each
+    text's ``follow_up_answers`` are in the order of its instances; where the backend has no method for them (a chat
+    server gives no log-likelihoods), they are None.
     """
     texts: list[GeneratedText] = getattr(lm, GENERATION_REQUEST_TYPE)(requests)
     follow_ups = [request.follow_ups(str(text)) for request, text in zip(requests, texts, strict=True)]

@@ -1,6 +1,6 @@
 """The harness's own methods, some others in their place: they batch, retry, order and show progress as in a stock run.
 
-Each patch lasts for one call and stands on the backend's instance, so its class and other backends keep theirs.
+Each patch lasts for one call and is on the backend's instance, so its class and other backends keep theirs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -51,7 +51,7 @@ def generate_until(lm: Any, requests: Sequence[Any], deliver: Deliver, **methods
 
 
 def warn_of_unmatched(lm: Any, n_unmatched: int, n_requests: int) -> None:
-    """Tell of the answers whose tokens could not be found in their texts."""
+    """Warn of answers that do not consist of their tokens in order."""
     if n_unmatched:
         logger.warning(
             "%s: %d of %d answers have no token probabilities (their texts are not made of the tokens in their order).",

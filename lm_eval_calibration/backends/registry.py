@@ -26,7 +26,7 @@ _OURS = {
     "lm_eval.models.vllm_causallms": ("engines.vllm",),
     "lm_eval.models.sglang_causallms": ("engines.sglang",),
 }
-"""Modules of this package to import when a backend's class, or a base class of it, stands in a module of the harness:
+"""Modules of this package to import when a backend's class, or a base class of it, is in a module of the harness:
 they need the same heavy packages."""
 
 

@@ -3,13 +3,13 @@
 import math
 from collections.abc import Sequence
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots.history import MetricHistory, describe_history
 from lm_eval_calibration.plots.reliability import Reliability
 from lm_eval_calibration.plots.style import COLOURS, MARKERS, Form, save, shortened, styled_figure
-from lm_eval_calibration.plots.trade_off import Estimate, TradeOffPoint, describe_trade_off
+from lm_eval_calibration.plots.trade_off import TradeOffPoint, describe_trade_off
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,7 +127,7 @@ def _plot_history(panel: MetricHistory, ax: "Axes") -> None:
     ax.grid(alpha=0.25)
 
 
-def _error_bars(found: Estimate) -> list[list[float]] | None:
+def _error_bars(found: Any) -> list[list[float]] | None:
     if math.isnan(found.low):
         return None
     return [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]

@@ -6,16 +6,9 @@ from typing import NamedTuple
 
 
 class MetricHistory(NamedTuple):
-    """One metric over time; runs in which it is undefined are left out.
+    """One metric over time: values with the ends of their intervals, and whether it had drifted on any task.
 
-    Attributes:
-        metric: its name.
-        direction: which way is better, in words.
-        dates: of the runs.
-        values: of the metric.
-        lows: lower ends of the intervals.
-        highs: upper ends.
-        drifted: whether this metric had drifted, on any task.
+    Runs in which the metric is undefined are left out. ``direction`` says in words which way is better.
     """
 
     metric: str

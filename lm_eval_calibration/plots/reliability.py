@@ -83,13 +83,13 @@ def prepare_reliability(confidence: ArrayLike, correct: ArrayLike, *, n_bins: in
     edges, index = bin_edges(n_bins).tolist(), bin_index(conf, n_bins)
     sums = zip(bin_sums(index, conf, n_bins).tolist(), bin_sums(index, hit, n_bins).tolist(), strict=True)
     counts = np.bincount(index, minlength=n_bins).tolist()
-    bars = (_bar(n, *of_bin) for n, of_bin in zip(counts, sums, strict=True))
-    return Reliability(tuple(ReliabilityBin(*edges[m : m + 2], *bar) for m, bar in enumerate(bars)), len(conf))
+    rows = zip(edges[:-1], edges[1:], counts, sums, strict=True)
+    return Reliability(tuple(_bar(low, high, n, *of_bin) for low, high, n, of_bin in rows), len(conf))
 
 
-def _bar(n_docs: int, confidence_sum: float, n_correct: float) -> tuple[int, float, float, float, float]:
+def _bar(start: float, end: float, n_docs: int, confidence_sum: float, n_correct: float) -> ReliabilityBin:
     if not n_docs:
-        return (0, *[math.nan] * 4)
+        return ReliabilityBin(start, end, 0, *[math.nan] * 4)
     confidence = min(1.0, confidence_sum / n_docs)
     low, high = (float(binom.ppf(q, n_docs, confidence)) / n_docs for q in ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
-    return n_docs, confidence, n_correct / n_docs, low, high
+    return ReliabilityBin(start, end, n_docs, confidence, n_correct / n_docs, low, high)

@@ -2,23 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from math import isnan
-from typing import NamedTuple, Protocol
-
-
-class Estimate(Protocol):
-    """A value with its 95% interval, nan where undefined."""
-
-    @property
-    def value(self) -> float:
-        """The estimate."""
-
-    @property
-    def low(self) -> float:
-        """Lower end of the interval."""
-
-    @property
-    def high(self) -> float:
-        """Upper end of the interval."""
+from typing import Any, NamedTuple
 
 
 class TradeOffPoint(NamedTuple):
@@ -26,18 +10,18 @@ class TradeOffPoint(NamedTuple):
 
     Attributes:
         label: its name.
-        accuracy: with its interval.
+        accuracy: anything with ``value``, ``low`` and ``high``, ends of a 95% interval, nan where undefined.
         error: of calibration, likewise.
         on_front: whether no other model is as accurate and as well calibrated, and better in one of them.
     """
 
     label: str
-    accuracy: Estimate
-    error: Estimate
+    accuracy: Any
+    error: Any
     on_front: bool
 
 
-def prepare_trade_off(models: Mapping[str, tuple[Estimate, Estimate]]) -> list[TradeOffPoint]:
+def prepare_trade_off(models: Mapping[str, tuple[Any, Any]]) -> list[TradeOffPoint]:
     """Return the models (accuracy and calibration error by label) that have both values."""
     defined = {label: pair for label, pair in models.items() if not any(isnan(found.value) for found in pair)}
     front = pareto_front({label: (accuracy.value, error.value) for label, (accuracy, error) in defined.items()})

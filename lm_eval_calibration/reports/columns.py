@@ -63,20 +63,13 @@ def columns(table: str) -> tuple[str, ...]:
     if table not in _WITH_NEW:
         return listed
     known = {*_ON_REQUEST, *(name for names in _TABLES.values() for name in names)}
-    new = [metric for metric in metrics.CATALOG.values() if metric.name not in known]
-    if table.endswith("generated answers"):
-        new = [metric for metric in new if metric.kind != "choices"]
-    return (*listed, *(metric.name for metric in new))
-
-
-def known_metrics() -> tuple[str, ...]:
-    """Return names of all metrics, accuracy first."""
-    return (ACC, *metrics.CATALOG)
+    catalog = metrics.GENERATION_CATALOG if table.endswith("generated answers") else metrics.CATALOG
+    return (*listed, *(name for name in catalog if name not in known))
 
 
 def metric_of(name: str) -> Metric:
     """Return a metric; accuracy is one too."""
-    return metrics.ACC if name == ACC else metrics.CATALOG[name]
+    return metrics.COMPARED[name]
 
 
 def parse_metrics(text: str) -> list[str]:
@@ -93,8 +86,8 @@ def parse_metrics(text: str) -> list[str]:
 
 def check_metric(name: str) -> None:
     """Raise UserError where there is no metric of this name."""
-    if name not in known_metrics():
-        raise UserError(f"no metric {name!r}; there are {', '.join(known_metrics())}")
+    if name not in metrics.COMPARED:
+        raise UserError(f"no metric {name!r}; there are {', '.join(metrics.COMPARED)}")
 
 
 def arrow(name: str) -> str:

@@ -61,7 +61,9 @@ def short_count(n: int) -> str:
 
 
 def finite(data: Any) -> Any:
-    """Return JSON-ready data: tuples as lists, null for what is no finite number."""
+    """Return JSON-ready data: named tuples as objects, tuples as lists, null for what is no finite number."""
+    if hasattr(data, "_asdict"):
+        data = data._asdict()
     if isinstance(data, dict):
         return {key: finite(value) for key, value in data.items()}
     if isinstance(data, list | tuple):

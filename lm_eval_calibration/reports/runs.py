@@ -1,10 +1,12 @@
 """Several runs of one command: given as PATH or NAME=PATH, with the tasks that they have in common."""
 
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.results import Run
+from lm_eval_calibration.records import Record
+from lm_eval_calibration.results import Run, RunComparison, compare_runs
 
 
 def name_and_path(text: str) -> tuple[str, Path]:
@@ -44,3 +46,17 @@ def has_distributions(run: Run) -> bool:
     except ValueError:
         return False
     return True
+
+
+def compare_records(a: Iterable[Record], b: Iterable[Record], names: Collection[str], n_bins: int) -> RunComparison:
+    """Return two runs' records compared; what is undefined says so in its own row, without a warning.
+
+    Raises:
+        UserError: they can't be compared.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            return compare_runs(a, b, names=names, n_bins=n_bins)
+    except ValueError as error:
+        raise UserError(str(error)) from error

@@ -12,12 +12,8 @@ from lm_eval_calibration.results.scopes import scopes
 class Value(NamedTuple):
     """A metric of some docs.
 
-    Attributes:
-        scope: name of the task or group; "all" for the docs of all tasks.
-        tasks: whose docs these are.
-        metric: its name.
-        measured: value, standard error, interval, number of docs.
-        null: what a calibrated model would show; None where the metric has no such thing.
+    ``scope`` names the task or group, "all" the docs of all tasks. ``null`` is what a calibrated model would show;
+    None where the metric has no such thing.
     """
 
     scope: str
@@ -30,9 +26,7 @@ class Value(NamedTuple):
 def values(run: Run, *, nulls: bool = True) -> Iterator[Value]:
     """Yield all metrics of each group and task.
 
-    Args:
-        run: the run.
-        nulls: whether to simulate what a calibrated model would show, which takes most of the time.
+    Nulls are simulated, which takes most of the time, unless ``nulls`` is False.
     """
     for scope, tasks in scopes(run).items():
         for metric, measured in run.metrics(tasks, names=columns("all")).items():

@@ -1,12 +1,13 @@
 """Choices read from the first token of a chat server's answer."""
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from completions_server import Manners, chat_prompt, chat_url, completions_server
+from completions_server import Behaviour, chat_prompt, chat_url, completions_server
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 
@@ -20,6 +21,8 @@ pytest.importorskip("aiohttp", reason="servers need `pip install 'lm-eval[api]'`
 from lm_eval.models.openai_completions import LocalChatCompletion
 
 scoring.install()
+
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 pytestmark = pytest.mark.usefixtures("no_waits")
 
@@ -100,10 +103,10 @@ def ask(lm: Any, requests: list[Instance]) -> list[TokenScores]:
     return found
 
 
-@pytest.mark.parametrize(("concurrent", "drawn"), [(1, None), (4, 7)])
+@pytest.mark.parametrize(("concurrent", "drawn"), [slow(1, None), (4, 7)])
 def test_a_server_s_first_token(gpt2_lm: Any, concurrent: int, drawn: int | None) -> None:
-    manners = Manners(drawn=drawn)
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, manners) as url:
+    behaviour = Behaviour(drawn=drawn)
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, behaviour) as url:
         lm = chat(url, num_concurrent=concurrent)
         found = ask(lm, make_requests(lm))
     n_read = 0
@@ -121,48 +124,48 @@ def test_a_server_s_first_token(gpt2_lm: Any, concurrent: int, drawn: int | None
             assert not answer.has_distributions
             assert answer.certificate["k"] == 20
     assert 0 < n_read < len(found)
-    asked = manners.asked[1:]
-    assert len(asked) == len(QUESTIONS)  # once for all choices
-    assert all(a["top_logprobs"] == 20 and a["logprobs"] is True and "stop" not in a for a in asked)
-    assert all((a["max_tokens"], a["temperature"]) == (1, 1.0) for a in asked)
+    received = behaviour.received[1:]
+    assert len(received) == len(QUESTIONS)  # once for all choices
+    assert all(a["top_logprobs"] == 20 and a["logprobs"] is True and "stop" not in a for a in received)
+    assert all((a["max_tokens"], a["temperature"]) == (1, 1.0) for a in received)
 
 
-def test_a_server_is_asked_for_fewer_until_it_grants_them(gpt2_lm: Any) -> None:
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners(most=5)) as url:
+def test_a_server_may_accept_fewer(gpt2_lm: Any) -> None:
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Behaviour(most=5)) as url:
         lm = chat(url)
         assert {answer.certificate["k"] for answer in ask(lm, make_requests(lm))} == {5}
-    manners = Manners(most=0)
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, manners) as url:
+    behaviour = Behaviour(most=0)
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, behaviour) as url:
         lm = chat(url)
         with pytest.raises(UserError, match=r"gives no log-probabilities of its answers .*: 400 .*not granted"):
             ask(lm, make_requests(lm))
-    assert len(manners.asked) == 3
+    assert len(behaviour.received) == 3
 
 
-@pytest.mark.parametrize("concurrent", [1, 2])
+@pytest.mark.parametrize("concurrent", [slow(1), 2])
 def test_faults_are_tried_again(gpt2_lm: Any, concurrent: int) -> None:
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners()) as url:
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Behaviour()) as url:
         lm = chat(url, num_concurrent=concurrent)
         expected = ask(lm, make_requests(lm))
         assert ask(lm, make_requests(lm)) == expected
-    manners = Manners(faults=["500", "cut", "", "few", "nan", "", "none"])
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, manners) as url:
+    behaviour = Behaviour(faults=["500", "cut", "", "few", "nan", "", "none"])
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, behaviour) as url:
         lm = chat(url, num_concurrent=concurrent, max_retries=6)
         assert ask(lm, make_requests(lm)) == expected
-    assert not manners.faults
+    assert not behaviour.faults
 
 
-@pytest.mark.parametrize("fault", ["few", "nan", "none"])
+@pytest.mark.parametrize("fault", ["few", slow("nan"), slow("none")])
 def test_a_lasting_fault_is_an_error(gpt2_lm: Any, fault: str) -> None:
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners(faults=[fault] * 9)) as url:
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Behaviour(faults=[fault] * 9)) as url:
         lm = chat(url)
         with pytest.raises(ValueError, match=r"no log-probabilities of its first token|is nan"):
             ask(lm, make_requests(lm))
 
 
-def test_what_can_t_be_asked_is_refused_before_anything_is(gpt2_lm: Any) -> None:
-    manners = Manners()
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, manners) as url:
+def test_what_a_chat_server_can_t_answer_is_refused_before_any_request(gpt2_lm: Any) -> None:
+    behaviour = Behaviour()
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, behaviour) as url:
         lm = chat(url)
         requests = make_requests(lm)
         requests[6].arguments = (requests[6].args[0], "all of these")
@@ -171,17 +174,17 @@ def test_what_can_t_be_asked_is_refused_before_anything_is(gpt2_lm: Any) -> None
         requests[6].arguments = ("plain text", "C")
         with pytest.raises(UserError, match=r"^letters doc 1: .* add --apply_chat_template"):
             ask(lm, requests)
-    assert not manners.asked
+    assert not behaviour.received
 
 
 def test_use_cache_keeps_what_was_read(gpt2_lm: Any, tmp_path: Path) -> None:
-    manners = Manners(faults=["", "", "nan", "nan", "nan"])  # as often as the harness tries
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, manners) as url:
+    behaviour = Behaviour(faults=["", "", "nan", "nan", "nan"])  # as often as the harness tries
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, behaviour) as url:
         lm = CachingLM(chat(url), str(tmp_path / "cache.db"))
         with pytest.raises(ValueError, match="is nan"):
             ask(lm, make_requests(lm))
-        n_asked = len(manners.asked)
+        n_received = len(behaviour.received)
         found = ask(lm, make_requests(lm))
-        assert len(manners.asked) == n_asked + 1 + len(QUESTIONS) - 2  # but for a look at what is granted
+        assert len(behaviour.received) == n_received + 1 + len(QUESTIONS) - 2  # but for a look at what is granted
         assert ask(lm, make_requests(lm)) == found
-        assert len(manners.asked) == n_asked + 1 + len(QUESTIONS) - 2
+        assert len(behaviour.received) == n_received + 1 + len(QUESTIONS) - 2

@@ -1,10 +1,11 @@
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import tiny
-from completions_server import Manners, completions_server
+from completions_server import Behaviour, completions_server
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 
@@ -17,6 +18,8 @@ pytest.importorskip("aiohttp", reason="servers need `pip install 'lm-eval[api]'`
 from lm_eval.models.openai_completions import LocalCompletionsAPI
 
 scoring.install()
+
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 pytestmark = pytest.mark.usefixtures("no_waits")
 
@@ -46,10 +49,10 @@ def ask(
     return getattr(lm, scoring.SCORING_REQUEST_TYPE)(requests or make_requests())
 
 
-@pytest.mark.parametrize("concurrent", [1, 4])
+@pytest.mark.parametrize("concurrent", [slow(1), 4])
 def test_a_server_gives_what_the_model_gives(gpt2_lm: Any, tokenizer_path: str, concurrent: int) -> None:
     expected = getattr(gpt2_lm, scoring.SCORING_REQUEST_TYPE)(make_requests())
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners()) as url:
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Behaviour()) as url:
         found = ask(url, tokenizer_path, num_concurrent=concurrent)
     assert [a[1] for a in found] == [a[1] for a in expected]
     for ours, hf in zip(found, expected, strict=True):
@@ -62,15 +65,13 @@ def test_a_server_gives_what_the_model_gives(gpt2_lm: Any, tokenizer_path: str, 
     assert all(a.certificate["distributions"] == "top_k" and a.certificate["k"] == 20 for a in found)
 
 
-@pytest.mark.parametrize(("most", "ids", "granted"), [(20, False, 20), (5, None, 5), (1, None, 1)])
-def test_a_server_is_asked_for_less_until_it_grants_it(
-    gpt2_lm: Any, tokenizer_path: str, most: int, ids: bool | None, granted: int
-) -> None:
-    manners = Manners(most=most, ids=ids)
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, manners) as url:
+@pytest.mark.parametrize(("most", "ids", "granted"), [slow(20, False, 20), (5, None, 5), slow(1, None, 1)])
+def test_a_server_may_accept_less(gpt2_lm: Any, tokenizer_path: str, most: int, ids: bool | None, granted: int) -> None:
+    behaviour = Behaviour(most=most, ids=ids)
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, behaviour) as url:
         found = ask(url, tokenizer_path)
     assert {a.certificate["k"] for a in found} == {granted}
-    assert manners.asked[-1]["logprobs"] == granted
+    assert behaviour.received[-1]["logprobs"] == granted
     exact = getattr(gpt2_lm, scoring.SCORING_REQUEST_TYPE)(make_requests())
     for ours, hf in zip(found, exact, strict=True):
         assert ours[0] == pytest.approx(hf[0], abs=1e-5)
@@ -79,38 +80,38 @@ def test_a_server_is_asked_for_less_until_it_grants_it(
             assert np.sort(all_of_them)[:n_missing].max(initial=0) <= ours.complete_from
 
 
-@pytest.mark.parametrize("concurrent", [1, 2])
+@pytest.mark.parametrize("concurrent", [1, slow(2)])
 def test_faults_are_tried_again_and_give_no_wrong_number(gpt2_lm: Any, tokenizer_path: str, concurrent: int) -> None:
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners()) as url:
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Behaviour()) as url:
         expected = ask(url, tokenizer_path)
-    manners = Manners(faults=["500", "cut", "", "few", "nan", "", "none"])
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, manners) as url:
+    behaviour = Behaviour(faults=["500", "cut", "", "few", "nan", "", "none"])
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, behaviour) as url:
         assert ask(url, tokenizer_path, num_concurrent=concurrent, max_retries=6) == expected
-    assert not manners.faults
+    assert not behaviour.faults
 
 
 @pytest.mark.slow
-def test_a_server_that_answers_too_slowly_is_asked_again(gpt2_lm: Any, tokenizer_path: str) -> None:
-    calm, slow = Manners(), Manners(faults=["slow"])
+def test_a_request_that_takes_too_long_is_sent_again(gpt2_lm: Any, tokenizer_path: str) -> None:
+    calm, slow = Behaviour(), Behaviour(faults=["slow"])
     with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, calm) as url:
         expected = ask(url, tokenizer_path)
     with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, slow) as url:
         assert ask(url, tokenizer_path, timeout=4) == expected
-    assert len(slow.asked) > len(calm.asked)
+    assert len(slow.received) > len(calm.received)
 
 
 @pytest.mark.parametrize(
     ("fault", "concurrent", "said"),
     [
-        ("few", 2, "log-probabilities"),
+        slow("few", 2, "log-probabilities"),
         ("nan", 2, "log-probability of token .* is nan"),
-        ("nan", 1, "log-probability of token .* is nan"),
-        ("none", 2, "no log-probabilities of the prompt"),
+        slow("nan", 1, "log-probability of token .* is nan"),
+        slow("none", 2, "no log-probabilities of the prompt"),
     ],
 )
 def test_a_lasting_fault_is_an_error(gpt2_lm: Any, tokenizer_path: str, fault: str, concurrent: int, said: str) -> None:
     with (
-        completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners(faults=[fault] * 99)) as url,
+        completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Behaviour(faults=[fault] * 99)) as url,
         pytest.raises(ValueError, match=said),
     ):
         ask(url, tokenizer_path, num_concurrent=concurrent)
@@ -123,7 +124,7 @@ def test_a_shifted_server_is_found_out(smollm2_lm: Any, tmp_path: Path, harness_
     smollm2_lm.tokenizer.save_pretrained(tmp_path)
     for shifted in (False, True):
         harness_log.clear()
-        with completions_server(smollm2_lm.model, smollm2_lm.tokenizer, Manners(shifted=shifted)) as url:
+        with completions_server(smollm2_lm.model, smollm2_lm.tokenizer, Behaviour(shifted=shifted)) as url:
             ask(url, str(tmp_path), requests=make_requests()[:6])
         assert ("shifted by one position" in harness_log.text) == shifted
 
@@ -144,11 +145,11 @@ def test_an_answer_may_end_with_the_last_token_sent() -> None:
 
 
 def test_use_cache_keeps_what_the_server_said(gpt2_lm: Any, tokenizer_path: str, tmp_path: Path) -> None:
-    manners = Manners()
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, manners) as url:
+    behaviour = Behaviour()
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, behaviour) as url:
         first = ask(url, tokenizer_path, tmp_path / "cache.db")
-        n_asked = len(manners.asked)
+        n_received = len(behaviour.received)
         again = ask(url, tokenizer_path, tmp_path / "cache.db")
-    assert len(manners.asked) == n_asked
+    assert len(behaviour.received) == n_received
     assert again == first
     assert all(a.has_distributions for a in again)

@@ -51,7 +51,7 @@ def naive_distributions(lm: Any, text: str) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate(probs), np.array(tokens)
 
 
-@pytest.mark.parametrize(("batch_size", "n_bins"), [(1, 10), (4, 15)])
+@pytest.mark.parametrize(("batch_size", "n_bins"), [pytest.param(1, 10, marks=pytest.mark.slow), (4, 15)])
 def test_sums_are_those_of_the_whole_distributions(either_lm: Any, batch_size: int, n_bins: int) -> None:
     lm = either_lm
     lm.batch_size_per_gpu = batch_size
@@ -147,6 +147,7 @@ def test_use_cache_answers_again_without_the_model(tmp_path: Any, gpt2_lm: Any, 
     assert calls
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_corpus(gpt2_lm: Any) -> None:
     text = "some words of a text " * 20  # 420 tokens
 

@@ -1,9 +1,10 @@
+import pickle
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import LM, CachingLM
+from lm_eval.api.model import LM, CachingLM, hash_args
 from tiny import scoring_requests
 
 from lm_eval_calibration import backends as scoring
@@ -100,6 +101,15 @@ def test_use_cache_keeps_distributions(gpt2_lm: Any, tmp_path: Any, monkeypatch:
     for a, b in zip(first, second, strict=True):
         assert a.log_probs.tolist() == b.log_probs.tolist()
         assert [p.tolist() for p in a.large_probs] == [p.tolist() for p in b.large_probs]
+
+
+def test_what_another_version_of_this_package_cached_is_no_answer(tmp_path: Any) -> None:
+    cached = CachingLM(CountingLM(), str(tmp_path / "cache.db"))
+    (request,) = make_requests(["abc"])
+    cached.dbdict[hash_args(scoring.SCORING_REQUEST_TYPE, request.args)] = "whatever"
+    cached.dbdict.decode = lambda _: pickle.loads(b"clm_eval_calibration.scoring.token_scores\nTokenScores\n.")
+    assert getattr(cached, scoring.SCORING_REQUEST_TYPE)([request]) == [(-3.0, False)]
+    cached.dbdict.close()
 
 
 def test_a_backend_that_loses_answers_is_an_error() -> None:

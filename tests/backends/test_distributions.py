@@ -87,8 +87,8 @@ def test_sums_a_large_vocabulary_in_float64() -> None:
     np.testing.assert_allclose(found.log_normalizers, [np.log(3_000_000)], rtol=1e-12)
 
 
-@pytest.mark.parametrize("v", [1, 2, 63, 64, 65, 100, 128, 200, 1000, 6401])
-@pytest.mark.parametrize("scale", [0.0, 0.5, 4.0, 40.0])
+@pytest.mark.parametrize("v", [1, 2, 63, 64, 65, 128, 200, 6401])
+@pytest.mark.parametrize("scale", [0.0, 4.0, 40.0])
 def test_the_pass_finds_the_same_at_any_vocabulary_and_with_fixed_shapes(v: int, scale: float) -> None:
     logits = peaked(9, v, scale)
     probs = naive(logits)
@@ -107,14 +107,6 @@ def test_the_pass_finds_the_same_at_any_vocabulary_and_with_fixed_shapes(v: int,
             assert found.large.shape[1] == min(101, v)
 
 
-@pytest.mark.parametrize("places", [(3, 70), (70, 71), (130, 131), (5, 131), (63, 64)])
-def test_of_equal_largest_logits_the_first_is_the_greedy_token(places: tuple[int, int]) -> None:
-    logits = torch.zeros(2, 132)  # two chunks of 64 and 4 more
-    logits[:, list(places)] = 3.0
-    found = summarize(logits, torch.tensor([0, 1]), torch.tensor(places))
-    assert found.target_is_greedy.tolist() == [True, False]
-
-
 def test_a_hundred_entries_of_a_hundredth_are_all_kept() -> None:
     logits = torch.full((2, 100_000), -1e4)
     logits[0, ::1000] = 7.0
@@ -131,11 +123,13 @@ def test_broken_logits_do_not_break_the_pass_with_fixed_shapes() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_of_equal_logits_the_first_is_the_greedy_one(dtype: torch.dtype) -> None:
-    logits = torch.zeros(3, 130, dtype=dtype)
-    logits[1, [5, 70, 129]] = 2.0
-    logits[2, [128, 129]] = 1.0
-    rows = torch.arange(3).repeat_interleave(130)
-    tokens = torch.arange(130).repeat(3)
-    greedy = summarize(logits, rows, tokens).target_is_greedy.reshape(3, 130)
-    assert [row.nonzero()[0].tolist() for row in greedy] == [[0], [5], [128]]
+def test_of_equal_largest_logits_the_first_is_the_greedy_token(dtype: torch.dtype) -> None:
+    v = 132  # two chunks of 64 and 4 more
+    positions = [range(v), [5, 70, 129], [128, 129], [3, 70], [70, 71], [130, 131], [5, 131], [63, 64]]
+    n = len(positions)
+    logits = torch.zeros(n, v, dtype=dtype)
+    for row, largest in zip(logits, positions, strict=True):
+        row[list(largest)] = 2.0
+    found = summarize(logits, torch.arange(n).repeat_interleave(v), torch.arange(v).repeat(n))
+    greedy = found.target_is_greedy.reshape(n, v)
+    assert [row.nonzero()[0].tolist() for row in greedy] == [[largest[0]] for largest in positions]

@@ -3,20 +3,14 @@
 SGLang's answers have their documented form, with vLLM's numbers.
 """
 
-import importlib
-import importlib.metadata
 import json
-import sys
-from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from lm_eval.api.instance import Instance
-from lm_eval.api.model import TemplateLM
-from lm_eval.api.registry import model_registry
 from tiny import generation_requests
 
 from lm_eval_calibration import backends as scoring
@@ -25,12 +19,6 @@ pytestmark = [pytest.mark.real_model, pytest.mark.slow]
 
 RECORDED = json.loads((Path(__file__).parent / "recorded_vllm_texts.json").read_text(encoding="utf-8"))["outputs"]
 SETTINGS = {"until": ["\n\n", ". "], "max_gen_toks": 16, "do_sample": False}
-
-
-class Params(SimpleNamespace):
-    """vLLM's SamplingParams."""
-
-    logprobs: int | None = None
 
 
 class Engine:
@@ -69,45 +57,8 @@ class SGLangEngine(Engine):
 
 
 @pytest.fixture
-def vllm_class(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """The harness's class, imported with a package `vllm` that has the names it wants and nothing behind them."""
-    if importlib.util.find_spec("vllm"):
-        pytest.skip("vLLM itself is here")
-    names = {
-        "vllm": {"LLM": None, "SamplingParams": Params, "TokensPrompt": dict},
-        "vllm.lora": {},
-        "vllm.lora.request": {"LoRARequest": None},
-        "vllm.renderers": {},
-        "vllm.renderers.hf": {"resolve_chat_template": None},
-        "vllm.tokenizers": {"get_tokenizer": None},
-    }
-    for name, contents in names.items():
-        module = ModuleType(name)
-        vars(module).update(contents)
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(model_registry, "_objs", {k: v for k, v in model_registry._objs.items() if k != "vllm"})
-    version = importlib.metadata.version
-    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0.32.0" if name == "vllm" else version(name))
-    yield importlib.import_module("lm_eval.models.vllm_causallms").VLLM
-    sys.modules.pop("lm_eval.models.vllm_causallms", None)
-
-
-def make_lm(cls: Any, tokenizer: Any, engine: Any) -> Any:
-    lm = cls.__new__(cls)
-    TemplateLM.__init__(lm)
-    vars(lm).update(tokenizer=tokenizer, model=engine, batch_size=2, add_bos_token=False, think_end_token=None)
-    vars(lm).update(custom_prefix_token_id=None, _max_length=1024, _max_gen_toks=256, data_parallel_size=1)
-    vars(lm).update(lora_request=None, truncation_side="left", model_args={"dtype": "float32"})
-    return lm
-
-
-@pytest.fixture(params=["VLLM", "SGLangLM"])
-def lm(request: pytest.FixtureRequest, smollm2_lm: Any) -> Any:
-    if request.param == "VLLM":
-        return make_lm(request.getfixturevalue("vllm_class"), smollm2_lm.tokenizer, VLLMEngine(smollm2_lm.tokenizer))
-    from lm_eval.models.sglang_causallms import SGLangLM
-
-    return make_lm(SGLangLM, smollm2_lm.tokenizer, SGLangEngine(smollm2_lm.tokenizer))
+def lm(engine_lm: Any, smollm2_lm: Any) -> Any:
+    return engine_lm(smollm2_lm.tokenizer, {"VLLM": VLLMEngine, "SGLangLM": SGLangEngine})
 
 
 def make_requests(**settings: Any) -> list[Instance]:
@@ -159,7 +110,7 @@ def test_too_few_are_an_error_or_no_probabilities(lm: Any, harness_log: pytest.L
         assert "answers have no token probabilities" in harness_log.text
 
 
-@pytest.mark.parametrize("lm", ["VLLM"], indirect=True)
+@pytest.mark.parametrize("engine_lm", ["VLLM"], indirect=True)
 def test_other_probabilities_than_the_model_s_own_are_refused(lm: Any, harness_log: pytest.LogCaptureFixture) -> None:
     lm.model_args["logprobs_mode"] = "processed_logprobs"
     found = scoring.generated_texts(lm, make_requests())

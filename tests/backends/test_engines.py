@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny import scoring_requests
 
 from lm_eval_calibration import metrics
+from lm_eval_calibration.backends import token_scores
 from lm_eval_calibration.backends.engines.sglang import positions as sglang_positions
 from lm_eval_calibration.backends.engines.vllm import positions as vllm_positions
 from lm_eval_calibration.backends.top_k import scores_of
@@ -86,3 +88,51 @@ def test_positions_of_another_prompt_are_an_error() -> None:
     prompt, output = sglang_output(RECORDED[0])
     with pytest.raises(ValueError, match="for the prompt's token 2"):
         sglang_positions([*prompt[:2], prompt[2] + 1, *prompt[3:]], output, 1)
+
+
+class VLLMEngine:
+    """Gives the 20 most probable tokens of each position, and the prompt's own, as the tiny model has them."""
+
+    def __init__(self, lm: Any) -> None:
+        self.lm = lm
+
+    def rows(self, prompt: list[int]) -> tuple[Any, list[list[int]]]:
+        with torch.no_grad():
+            rows = self.lm.model(torch.tensor([prompt])).logits[0].double().log_softmax(-1)
+        return rows, [row.topk(20).indices.tolist() for row in rows]
+
+    def generate(self, prompts: Any, sampling_params: Any, **_: Any) -> list[Any]:
+        assert {params.prompt_logprobs for params in sampling_params} == {20}
+        outputs = []
+        for prompt in (prompt["prompt_token_ids"] for prompt in prompts):
+            rows, tops = self.rows(prompt)
+            given: list[Any] = [None]
+            for row, top, token in zip(rows, tops, prompt[1:], strict=False):
+                given.append({t: SimpleNamespace(logprob=float(row[t])) for t in {*top, token}})
+            outputs.append(SimpleNamespace(prompt_logprobs=given))
+        return outputs
+
+
+class SGLangEngine(VLLMEngine):
+    def generate(self, input_ids: Any, top_logprobs_num: int, **_: Any) -> list[Any]:  # type: ignore[override]
+        assert top_logprobs_num == 20
+        outputs = []
+        for prompt in input_ids:
+            rows, tops = self.rows(prompt)
+            pairs = list(zip(rows, tops, prompt[1:], strict=False))
+            own = [(None, prompt[0], None), *((float(row[token]), token, None) for row, _, token in pairs)]
+            best = [None, *([(float(row[t]), t, None) for t in top] for row, top, _ in pairs)]
+            outputs.append({"meta_info": {"input_token_logprobs": own, "input_top_logprobs": best}})
+        return outputs
+
+
+def test_engines_score_as_the_model_does(engine_lm: Any, gpt2_lm: Any) -> None:
+    """Through the harness's own classes."""
+    engines = {"VLLM": lambda _: VLLMEngine(gpt2_lm), "SGLangLM": lambda _: SGLangEngine(gpt2_lm)}
+    lm = engine_lm(gpt2_lm.tokenizer, engines)
+    requests = scoring_requests(["Which letter?", "a", "one two"], [" A", " B", " Canberra"])
+    for ours, hf in zip(token_scores(lm, requests), token_scores(gpt2_lm, requests), strict=True):
+        assert ours[0] == pytest.approx(hf[0], abs=1e-5)
+        assert ours[1] == hf[1]
+        np.testing.assert_allclose(ours.log_probs, hf.log_probs, atol=1e-5)
+        assert (ours.vocab_size, ours.certificate["k"]) == (hf.vocab_size, 20)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from lm_eval_calibration import backends as scoring
 from lm_eval_calibration.backends import GENERATION_REQUEST_TYPE
 from lm_eval_calibration.backends.hf import generation as hf_generation
 from lm_eval_calibration.backends.tokens import span_of_ids, span_of_pieces
+
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 PROMPTS = ["a", "Which letter comes after b?", "one two three four five six", "zz\n", "Answer:", "x" * 40]
 GREEDY = {"until": ["\n"], "max_gen_toks": 12, "do_sample": False}
@@ -72,8 +75,7 @@ def frequent_stops(lm: HFLM) -> list[str]:
     return [text[len(text) // 2] for text in texts if text][:3]
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
-@pytest.mark.parametrize("stops", [False, True])
+@pytest.mark.parametrize(("batch_size", "stops"), [slow(1, False), slow(1, True), slow(4, False), (4, True)])
 def test_text_is_stock_s_and_probabilities_are_rescored(
     byte_tokenizer: Any, batch_size: int, stops: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -48,7 +48,7 @@ def largest_difference(stock: list[Any], ours: list[Any]) -> float:
     return max(abs(a[0] - b[0]) / len(b.log_probs) for a, b in zip(stock, ours, strict=True))
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, "auto"])
+@pytest.mark.parametrize("batch_size", [1, 3, pytest.param("auto", marks=pytest.mark.slow)])
 def test_equals_the_stock_backend(either_lm: Any, batch_size: int | str) -> None:
     lm = either_lm
     lm.batch_size_per_gpu, lm.batch_schedule = batch_size, 1

@@ -23,6 +23,8 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:MatMul8bitLt:UserWarning"),
 ]
 
+BOS = {"of its own": None, "wanted": True, "refused": False}
+
 PROMPTS = ["Question: 1+1?\nAnswer:", "a", "Once upon a time ", "left end is cut off " * 30]
 
 
@@ -71,14 +73,15 @@ def with_bos(add: bool | None) -> HFLM:
 
 
 @pytest.fixture(
-    scope="module", params=["adapter", "4 bits", "8 bits", "bos of its own", "bos asked for", "bos refused"]
+    scope="module",
+    params=["adapter", "4 bits", "8 bits", *(pytest.param(f"bos {how}", marks=pytest.mark.slow) for how in BOS)],
 )
 def lm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> HFLM:
     if request.param == "adapter":
         return adapted(tmp_path_factory.mktemp("adapter"))
     if request.param.endswith("bits"):
         return quantized(tmp_path_factory.mktemp("quantized"), int(request.param[0]))
-    return with_bos({"bos of its own": None, "bos asked for": True, "bos refused": False}[request.param])
+    return with_bos(BOS[request.param.removeprefix("bos ")])
 
 
 def test_scores_are_stock_s_and_the_model_s_own(lm: HFLM) -> None:

@@ -3,6 +3,7 @@
 import itertools
 import random
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,11 @@ SHARING: dict[str, Callable[[], Any]] = {
     "GPT-NeoX": lambda: build(config("GPTNeoXConfig", **SIZE, **LENGTH)),
     "padding rows in the vocabulary": lambda: make_gpt2(range(258), vocab_size=320),
 }
+QUICK = ("Llama, grouped queries", "Gemma 3")
+"""For while one edits: grouped queries, sliding windows."""
+
+slow = partial(pytest.param, marks=pytest.mark.slow)
+
 NOT_SHARING: dict[str, Callable[[], Any]] = {
     "Mamba": lambda: build(config("MambaConfig", hidden_size=32, num_hidden_layers=2, state_size=8)),
     "Bloom": lambda: build(config("BloomConfig", hidden_size=32, n_layer=2, n_head=2)),
@@ -93,7 +99,12 @@ def shared(answers: list[Any]) -> set[bool]:
 
 
 @pytest.mark.parametrize(
-    ("kind", "batch_size"), [*((kind, 3) for kind in SHARING), ("Llama, grouped queries", 1), ("Gemma 3", 8)]
+    ("kind", "batch_size"),
+    [
+        *((kind, 3) for kind in QUICK),
+        *(slow(kind, 3) for kind in SHARING if kind not in QUICK),
+        *(slow("Llama, grouped queries", 1), slow("Gemma 3", 8)),
+    ],
 )
 def test_shared_beginnings_equal_the_stock_run(kind: str, batch_size: int, byte_tokenizer: Any) -> None:
     lm = load(SHARING[kind](), byte_tokenizer, batch_size=batch_size)
@@ -115,7 +126,7 @@ def test_shared_beginnings_equal_the_stock_run(kind: str, batch_size: int, byte_
         assert a.vocab_size == b.vocab_size
 
 
-@pytest.mark.parametrize("kind", NOT_SHARING)
+@pytest.mark.parametrize("kind", [slow("Mamba"), "Bloom", slow("MPT")])
 def test_models_that_can_t_share_fall_back_with_one_line(
     kind: str, byte_tokenizer: Any, harness_log: pytest.LogCaptureFixture
 ) -> None:
@@ -124,7 +135,7 @@ def test_models_that_can_t_share_fall_back_with_one_line(
     stock = lm.loglikelihood(requests, disable_tqdm=True)
     harness_log.clear()
     ours = scoring.token_scores(lm, requests)
-    assert harness_log.text.count("prompts don't share their beginnings") == 1
+    assert harness_log.text.count("prompts don't share prefixes") == 1
     assert per_token(stock, ours) < 1e-5
     assert shared(ours) == {False}
 
@@ -135,7 +146,7 @@ def test_a_run_too_small_for_the_trial_shares_nothing(byte_tokenizer: Any) -> No
     assert shared(scoring.token_scores(lm, requests)) == {False}
 
 
-@pytest.mark.parametrize("most", [40, 100, 1000])
+@pytest.mark.parametrize("most", [40, slow(100), slow(1000)])
 def test_what_the_trial_reads_is_counted(most: int, byte_tokenizer: Any) -> None:
     lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
     rows = sorted({tuple(lm.tok_encode(request.args[0])[-120:]) for request in few_shot_requests()})
@@ -150,6 +161,7 @@ def test_what_the_trial_reads_is_counted(most: int, byte_tokenizer: Any) -> None
     assert sum(read) - for_answers == packed.trial_tokens(plan) > 0
 
 
+@pytest.mark.slow
 def test_an_encoder_decoder_shares_nothing(byte_tokenizer: Any) -> None:
     lm = load(make_t5(byte_tokenizer), byte_tokenizer, backend="seq2seq", max_length=256)
     requests = few_shot_requests()
@@ -158,7 +170,7 @@ def test_an_encoder_decoder_shares_nothing(byte_tokenizer: Any) -> None:
     assert shared(ours) == {False}
 
 
-@pytest.mark.parametrize("kind", ["Llama, grouped queries", "Gemma 3"])
+@pytest.mark.parametrize("kind", ["Llama, grouped queries", slow("Gemma 3")])
 def test_the_order_of_requests_changes_nothing(kind: str, byte_tokenizer: Any) -> None:
     lm = load(SHARING[kind](), byte_tokenizer)
     requests = few_shot_requests()
@@ -176,7 +188,7 @@ def test_equal_docs_get_equal_answers(byte_tokenizer: Any) -> None:
     assert [tuple(answers[i]) for i in same] == [tuple(answer) for answer in answers[: len(same)]]
 
 
-@pytest.mark.parametrize("most", [1, 30, 10_000])
+@pytest.mark.parametrize("most", [slow(1), 30, slow(10_000)])
 def test_packs_of_any_size_give_the_same(most: int, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = load(gemma3(), byte_tokenizer)
     requests = few_shot_requests()
@@ -224,8 +236,8 @@ def _deaf(model: Any) -> Any:
     ("make", "dtype"),
     [
         (lambda: _deaf(SHARING["Llama, grouped queries"]()), torch.float32),
-        (lambda: _deaf(SHARING["GPT-2"]()), torch.float32),
-        (lambda: _deaf(SHARING["Llama, grouped queries"]()), torch.bfloat16),
+        slow(lambda: _deaf(SHARING["GPT-2"]()), torch.float32),
+        slow(lambda: _deaf(SHARING["Llama, grouped queries"]()), torch.bfloat16),
     ],
 )
 def test_the_trial_catches_a_model_that_ignores_the_mask(
@@ -235,7 +247,7 @@ def test_the_trial_catches_a_model_that_ignores_the_mask(
     requests = few_shot_requests()
     harness_log.clear()
     ours = scoring.token_scores(lm, requests)
-    assert "prompts don't share their beginnings (its logits differ" in harness_log.text
+    assert "prompts don't share prefixes (its logits differ" in harness_log.text
     assert shared(ours) == {False}
     if dtype == torch.float32:
         assert per_token(lm.loglikelihood(requests, disable_tqdm=True), ours) < 1e-5
@@ -259,7 +271,7 @@ def test_the_trial_catches_a_window_of_another_size(
     assert shared(ours) == {False}
 
 
-@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("dtype", [slow(torch.bfloat16), slow(torch.float16)])
 def test_half_precision_shares_within_its_rounding(dtype: torch.dtype, byte_tokenizer: Any) -> None:
     lm = load(gemma3().to(dtype), byte_tokenizer)
     lm.softmax_dtype = torch.float32
@@ -271,6 +283,7 @@ def test_half_precision_shares_within_its_rounding(dtype: torch.dtype, byte_toke
     assert {answer.certificate["dtype"] for answer in ours} == {str(dtype).removeprefix("torch.")}
 
 
+@pytest.mark.slow
 def test_autocast_is_the_backend_s(byte_tokenizer: Any) -> None:
     lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer, mixed_precision_dtype="bfloat16")
     assert lm.mixed_precision_dtype == torch.bfloat16
@@ -287,9 +300,9 @@ def test_autocast_is_the_backend_s(byte_tokenizer: Any) -> None:
     ("kind", "shape", "tied", "most"),
     [
         ("LlamaConfig", (576, 1536, 30, 9, 3, 64, 49152), True, 249),  # SmolLM2-135M
-        ("LlamaConfig", (576, 1536, 30, 9, 3, 64, 49152), False, 249),  # an embedding is looked up, not read
-        ("Gemma3TextConfig", (640, 2048, 18, 4, 1, 256, 262144), True, 682),  # Gemma 3 270M
-        ("LlamaConfig", (4096, 14336, 32, 32, 8, 128, 128256), False, 957),  # Llama 3 8B
+        slow("LlamaConfig", (576, 1536, 30, 9, 3, 64, 49152), False, 249),  # an embedding is looked up, not read
+        slow("Gemma3TextConfig", (640, 2048, 18, 4, 1, 256, 262144), True, 682),  # Gemma 3 270M
+        slow("LlamaConfig", (4096, 14336, 32, 32, 8, 128, 128256), False, 957),  # Llama 3 8B
         ("LlamaConfig", (64, 64, 2, 4, 4, 16, 500), True, 128),  # never less
     ],
 )
@@ -366,6 +379,7 @@ def test_nan_logits_in_a_pack_name_the_doc(byte_tokenizer: Any) -> None:
         scoring.token_scores(load(model, byte_tokenizer), few_shot_requests())
 
 
+@pytest.mark.slow
 def test_the_automatic_batch_size_works_with_packs(byte_tokenizer: Any) -> None:
     lm = load(mistral(), byte_tokenizer, batch_size="auto", max_length=256)
     lm.batch_schedule = 1

@@ -1,12 +1,13 @@
 """What servers write, and how probable they held each token of it: against hf on the same weights."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from completions_server import Manners, chat_prompt, chat_url, completions_server
+from completions_server import Behaviour, chat_prompt, chat_url, completions_server
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import CachingLM
 from lm_eval.models.huggingface import HFLM
@@ -21,6 +22,8 @@ pytest.importorskip("aiohttp", reason="servers need `pip install 'lm-eval[api]'`
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
 
 scoring.install()
+
+slow = partial(pytest.param, marks=pytest.mark.slow)
 
 pytestmark = pytest.mark.usefixtures("no_waits")
 
@@ -63,11 +66,11 @@ def assert_same(found: list[GeneratedText], expected: list[GeneratedText]) -> No
         np.testing.assert_allclose(ours.token_log_probs, hf.token_log_probs, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("concurrent", [1, 4])
+@pytest.mark.parametrize("concurrent", [slow(1), 4])
 def test_a_completions_server_s_answers(lm: HFLM, tokenizer_path: str, concurrent: int) -> None:
     expected = ask(lm, make_requests())
     assert any(len(text) < 12 for text in expected)  # some stop early
-    with completions_server(lm.model, lm.tokenizer, Manners()) as url:
+    with completions_server(lm.model, lm.tokenizer, Behaviour()) as url:
         server = completions(url, tokenizer_path, num_concurrent=concurrent)
         stock = server.generate_until(make_requests())
         found = ask(server, make_requests())
@@ -77,11 +80,11 @@ def test_a_completions_server_s_answers(lm: HFLM, tokenizer_path: str, concurren
     assert found[0].certificate["sampled"] is False
 
 
-@pytest.mark.parametrize("concurrent", [1, 4])
+@pytest.mark.parametrize("concurrent", [1, slow(4)])
 def test_a_chat_server_s_answers(lm: HFLM, concurrent: int) -> None:
     prompts = [chat_prompt([{"role": "user", "content": prompt}]) for prompt in PROMPTS]
     expected = ask(lm, make_requests(prompts))
-    with completions_server(lm.model, lm.tokenizer, Manners()) as url:
+    with completions_server(lm.model, lm.tokenizer, Behaviour()) as url:
         server = LocalChatCompletion(base_url=chat_url(url), model="tiny", num_concurrent=concurrent)
         stock = server.generate_until(make_requests(chats(server)))
         found = ask(server, make_requests(chats(server)))
@@ -92,13 +95,13 @@ def test_a_chat_server_s_answers(lm: HFLM, concurrent: int) -> None:
 def test_a_server_that_gives_none_gives_texts(
     lm: HFLM, tokenizer_path: str, tmp_path: Path, harness_log: pytest.LogCaptureFixture
 ) -> None:
-    manners = Manners(most=0)
-    with completions_server(lm.model, lm.tokenizer, manners) as url:
+    behaviour = Behaviour(most=0)
+    with completions_server(lm.model, lm.tokenizer, behaviour) as url:
         server = CachingLM(completions(url, tokenizer_path), str(tmp_path / "cache.db"))
         found = ask(server, make_requests())
-        n_asked = len(manners.asked)
+        n_received = len(behaviour.received)
         assert ask(server, make_requests()) == found
-        assert len(manners.asked) == n_asked
+        assert len(behaviour.received) == n_received
     assert list(map(str, found)) == list(map(str, ask(lm, make_requests())))
     assert not any(text.has_probabilities for text in found)
     assert "gives no probabilities of the tokens that it writes (400" in harness_log.text
@@ -107,17 +110,17 @@ def test_a_server_that_gives_none_gives_texts(
 def test_probabilities_that_the_temperature_made_1_are_none(
     lm: HFLM, tokenizer_path: str, harness_log: pytest.LogCaptureFixture
 ) -> None:
-    with completions_server(lm.model, lm.tokenizer, Manners(scales=True)) as url:
+    with completions_server(lm.model, lm.tokenizer, Behaviour(scales=True)) as url:
         found = ask(completions(url, tokenizer_path), make_requests())
     assert not any(text.has_probabilities for text in found)
     assert "it gives every token probability 1" in harness_log.text
 
 
-@pytest.mark.parametrize(("is_chat", "concurrent"), [(False, 2), (True, 1)])
+@pytest.mark.parametrize(("is_chat", "concurrent"), [(False, 2), slow(True, 1)])
 def test_faults_are_tried_again(lm: HFLM, tokenizer_path: str, is_chat: bool, concurrent: int) -> None:
     def answers(faults: list[str]) -> list[GeneratedText]:
         options = {"num_concurrent": concurrent, "max_retries": 6}
-        with completions_server(lm.model, lm.tokenizer, Manners(faults=faults)) as url:
+        with completions_server(lm.model, lm.tokenizer, Behaviour(faults=faults)) as url:
             if is_chat:
                 server: Any = LocalChatCompletion(base_url=chat_url(url), model="tiny", **options)
                 return ask(server, make_requests(chats(server)))
@@ -129,17 +132,17 @@ def test_faults_are_tried_again(lm: HFLM, tokenizer_path: str, is_chat: bool, co
         assert [text.token_log_probs is None for text in answers(["few"])].count(True) == 1
 
 
-def test_a_run_that_died_is_not_asked_twice(lm: HFLM, tokenizer_path: str, tmp_path: Path) -> None:
+def test_a_resumed_run_sends_no_request_twice(lm: HFLM, tokenizer_path: str, tmp_path: Path) -> None:
     expected = ask(lm, make_requests())
-    manners = Manners(faults=["", "", "nan", "nan", "nan"])  # as often as the harness tries
-    with completions_server(lm.model, lm.tokenizer, manners) as url:
+    behaviour = Behaviour(faults=["", "", "nan", "nan", "nan"])  # as often as the harness tries
+    with completions_server(lm.model, lm.tokenizer, behaviour) as url:
         server = CachingLM(completions(url, tokenizer_path, batch_size=1), str(tmp_path / "cache.db"))
         with pytest.raises(ValueError, match=r"log-probability of token .* is nan"):
             ask(server, make_requests())
-        n_asked = len(manners.asked)
+        n_received = len(behaviour.received)
         assert_same(ask(server, make_requests()), expected)
-    assert n_asked == 1 + 2 + 3
-    assert len(manners.asked) == n_asked + 1 + 4
+    assert n_received == 1 + 2 + 3
+    assert len(behaviour.received) == n_received + 1 + 4
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from lm_eval.api.model import CachingLM
 from lm_eval.models.dummy import DummyLM
-from lm_eval_calibration.backends.temperature_scores import TEMPERATURES
-from tiny import make_config, make_rows, run_tasks
+from tiny import make_config, make_rows, run_tasks, scoring_requests
 
 from lm_eval_calibration import metrics
+from lm_eval_calibration.backends import SCORING_REQUEST_TYPE, TEMPERATURES, token_scores
 from lm_eval_calibration.backends.hf.temperature_grid import TemperatureGrid
 from lm_eval_calibration.records import RECORD_KEY, Record
 from lm_eval_calibration.records.gap_sums import doc_gap_sums
@@ -110,9 +111,9 @@ def run(lm: Any, rows: list[dict[str, Any]], **options: Any) -> list[Record]:
     return [Record.from_dict(json.loads(json.dumps(sample[RECORD_KEY]))) for sample in samples]
 
 
-@pytest.mark.parametrize("shared_prefixes", [True, False])
+@pytest.mark.parametrize("shared_prefixes", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_records_hold_full_ece_and_log_likelihoods_at_every_temperature(gpt2_lm: Any, shared_prefixes: bool) -> None:
-    rows = make_rows(8)
+    rows = make_rows(5)
     records = run(gpt2_lm, rows, shared_prefixes=shared_prefixes, n_bins=15)
     for row, record in zip(rows, records, strict=True):
         context = gpt2_lm.tok_encode(f"{row['question']}\nAnswer:")
@@ -132,31 +133,30 @@ def test_records_hold_full_ece_and_log_likelihoods_at_every_temperature(gpt2_lm:
         np.testing.assert_allclose(held.gap_sums[8], doc_gap_sums([record], 15)[0], atol=1e-5)
 
 
-def test_nothing_is_collected_unless_it_is_asked_for(gpt2_lm: Any) -> None:
-    assert run(gpt2_lm, make_rows(3))[0].temperatures is not None
-    assert run(gpt2_lm, make_rows(3), temperatures=False)[0].temperatures is None
+@pytest.mark.parametrize("name", ["gpt2_lm", "t5_lm"])
+def test_nothing_is_collected_unless_a_request_wants_it(name: str, request: pytest.FixtureRequest) -> None:
+    lm = request.getfixturevalue(name)
+    scores = token_scores(lm, scoring_requests(["a", "b"], [" c", " de"], temperatures=True))
+    for score in scores:
+        assert score.temperatures is not None
+        np.testing.assert_allclose(score.temperatures.log_probs[:, 8], score.log_probs, atol=1e-4)
+    assert all(s.temperatures is None for s in token_scores(lm, scoring_requests(["a", "b"], [" c", " de"])))
 
 
-def test_encoder_decoders_have_the_grid_too(t5_lm: Any) -> None:
-    record = run(t5_lm, make_rows(3))[0]
-    assert record.temperatures is not None
-    at_one = np.array(record.temperatures.log_likelihoods)[:, 8]
-    np.testing.assert_allclose(at_one, record.log_likelihoods, atol=1e-4)
+def test_cached_answers_without_the_grid_are_no_hit_when_it_is_wanted(gpt2_lm: Any, tmp_path: Any) -> None:
+    cached = CachingLM(gpt2_lm, str(tmp_path / "cache.db"))
+
+    def score(**wishes: Any) -> Any:
+        return getattr(cached, SCORING_REQUEST_TYPE)(scoring_requests(["a"], [" b"], **wishes))[0].temperatures
+
+    assert score() is None
+    first = score(temperatures=True)
+    gpt2_lm.loglikelihood = None  # must not be needed again
+    try:
+        np.testing.assert_equal(vars(score(temperatures=True)), vars(first))
+    finally:
+        del gpt2_lm.loglikelihood
 
 
-def test_cached_answers_without_the_grid_are_no_hit_when_it_is_asked_for(gpt2_lm: Any, tmp_path: Any) -> None:
-    def cached(**options: Any) -> Any:
-        asked = {"calibration": options}
-        task = CalibratedTask(make_config(make_rows(3), metadata=asked))
-        results = run_tasks(gpt2_lm, [task], use_cache=str(tmp_path / "cache"))
-        return Record.from_dict(results["samples"]["letters_calibration"][0][RECORD_KEY]).temperatures
-
-    assert cached() is None
-    first = cached(temperatures=True)
-    assert first is not None
-    assert cached(temperatures=True) == first
-    assert cached() is None
-
-
-def test_a_backend_without_distributions_leaves_it_out(harness_log: Any) -> None:
-    assert run(DummyLM(), make_rows(3))[0].temperatures is None
+def test_a_backend_without_distributions_leaves_it_out() -> None:
+    assert run(DummyLM(), make_rows(2))[0].temperatures is None

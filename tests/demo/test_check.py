@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from completions_server import Manners, completions_server
+from completions_server import Behaviour, completions_server
 from typer.testing import CliRunner
 
 from lm_eval_calibration.cli import app
@@ -78,7 +78,7 @@ def test_check_of_a_server(gpt2_lm: Any, tmp_path: Path, shifted: bool, exit_cod
     pytest.importorskip("aiohttp", reason="servers need `pip install 'lm-eval[api]'`")
     gpt2_lm.tokenizer.save_pretrained(tmp_path)
     gpt2_lm.model.save_pretrained(tmp_path)
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners(shifted=shifted)) as url:
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Behaviour(shifted=shifted)) as url:
         arguments = ["--model", "local-completions", "--limit", "3"]
         arguments += ["--model_args", f"base_url={url},model=tiny,tokenizer={tmp_path},max_length=257"]
         arguments += ["--reference_args", f"pretrained={tmp_path},dtype=float32,device=cpu"]

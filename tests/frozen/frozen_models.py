@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from completions_server import Manners, chat_url, completions_server
+from completions_server import Behaviour, chat_url, completions_server
 from datasets import Dataset
 from frozen_commands import Place
 from frozen_files import PACKAGE, case, of_results, plain
@@ -300,7 +300,7 @@ def completions_servers(place: Place) -> Run:
     place.gpt2.tokenizer.save_pretrained(folder)
     found = []
     for most in (20, 1):
-        with completions_server(place.gpt2.model, place.gpt2.tokenizer, Manners(most=most)) as url:
+        with completions_server(place.gpt2.model, place.gpt2.tokenizer, Behaviour(most=most)) as url:
             lm = LocalCompletionsAPI(
                 base_url=url, model="tiny", tokenizer=str(folder), tokenizer_backend="huggingface", max_length=257
             )
@@ -312,7 +312,7 @@ def completions_servers(place: Place) -> Run:
 def chat_servers(place: Place) -> Run:
     from lm_eval.models.openai_completions import LocalChatCompletion
 
-    with completions_server(place.gpt2.model, place.gpt2.tokenizer, Manners()) as url:
+    with completions_server(place.gpt2.model, place.gpt2.tokenizer, Behaviour()) as url:
         lm = LocalChatCompletion(base_url=chat_url(url), model="tiny")
         return _hide_urls(evaluate(lm, [choices(keys=LETTERS), sums()], apply_chat_template=True))
 

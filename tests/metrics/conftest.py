@@ -6,12 +6,21 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from lm_eval_calibration.metrics import position_gap_sums
+
 
 class Sample(NamedTuple):
     probs: np.ndarray | list[np.ndarray]
     labels: np.ndarray
     confidence: np.ndarray
     correct: np.ndarray
+
+    def arrays(self, kind):
+        """The two arrays of a kind of metric; every doc is one position of the vocabulary."""
+        if kind == "full_vocabulary":
+            gaps = position_gap_sums(np.array(self.probs), self.labels)
+            return gaps, np.ones(len(gaps), dtype=int)
+        return (self.confidence, self.correct) if kind == "top_label" else (self.probs, self.labels)
 
 
 def _sample(probs, labels):

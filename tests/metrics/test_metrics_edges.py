@@ -117,8 +117,8 @@ def test_correct_may_be_bool_int_or_float():
 def test_inputs_are_left_as_they_are(golden):
     before = [array.copy() for array in golden]
     for metric in metrics.CATALOG.values():
-        if metric.kind != "full_vocabulary" and metric.name != "smece":
-            metric.value(*(golden[2:] if metric.kind == "top_label" else golden[:2]))
+        if metric.name != "smece":
+            metric.value(*golden.arrays(metric.kind))
     assert all(np.array_equal(a, b) for a, b in zip(before, golden, strict=True))
 
 
@@ -306,12 +306,11 @@ def test_a_sum_may_be_off_by_rounding():
 @pytest.mark.parametrize("n_bins", [0, -1, 10.0, "10", None, True, np.float64(10)])
 def test_n_bins_is_a_positive_integer(golden, n_bins):
     message = f"^{re.escape(f'n_bins is {n_bins!r}; it must be a positive integer')}$"
-    arrays = {"top_label": golden[2:], "choices": golden[:2]}
     for metric in metrics.CATALOG.values():
         if metric.takes_n_bins:
             for function in (metric.value, metric.stderr):
                 with pytest.raises(ValueError, match=message):
-                    function(*arrays[metric.kind], n_bins=n_bins)
+                    function(*golden.arrays(metric.kind), n_bins=n_bins)
     for function in (metrics.ace_one_class, metrics.ace_one_class_stderr):
         with pytest.raises(ValueError, match=message):
             function(*golden[2:], n_bins=n_bins)

@@ -1,6 +1,5 @@
 """The golden table: values that other implementations agree with."""
 
-import numpy as np
 import pytest
 
 from lm_eval_calibration import metrics
@@ -58,15 +57,13 @@ def test_smece(golden):
 
 
 def test_ten_bins_is_the_default(golden):
-    top, choices = (golden.confidence, golden.correct), (golden.probs, golden.labels)
-    positions = metrics.position_gap_sums(*choices), np.ones(2000, dtype=int)
-    arrays = {"top_label": top, "choices": choices, "full_vocabulary": positions}
     with_bins = [metric for metric in metrics.CATALOG.values() if metric.takes_n_bins]
     assert len(with_bins) == 9
     for metric in with_bins:
-        args = arrays[metric.kind]
+        args = golden.arrays(metric.kind)
         assert metric.value(*args) == metric.value(*args, n_bins=10)
-    assert metrics.full_ece(*choices) == metrics.CATALOG["full_ece"].value(*positions)
+    by_sums = metrics.CATALOG["full_ece"].value(*golden.arrays("full_vocabulary"))
+    assert metrics.full_ece(golden.probs, golden.labels) == by_sums
 
 
 def test_catalog_is_complete():

@@ -36,12 +36,7 @@ def sample(request, make_sample):
 
 
 def arrays(sample, name):
-    if CATALOG[name].kind == "top_label" if name in CATALOG else name == "ace_one_class":
-        return sample.confidence, sample.correct
-    if name == "full_ece":
-        gaps = metrics.position_gap_sums(np.array(sample.probs), sample.labels)
-        return gaps, np.ones(len(gaps), dtype=int)
-    return sample.probs, sample.labels
+    return sample.arrays(CATALOG[name].kind if name in CATALOG else "top_label")
 
 
 def vector_of(sample, name, n_bins=10):

@@ -14,10 +14,7 @@ WITH_NULL = [name for name in CATALOG if CATALOG[name].null is not None]
 
 
 def arrays(sample, name):
-    if name == "full_ece":
-        gaps = metrics.position_gap_sums(np.array(sample.probs), sample.labels)
-        return gaps, np.ones(len(gaps), dtype=int)
-    return (sample.confidence, sample.correct) if CATALOG[name].kind == "top_label" else (sample.probs, sample.labels)
+    return sample.arrays(CATALOG[name].kind)
 
 
 def literal_null(name, sample, draws, seed):

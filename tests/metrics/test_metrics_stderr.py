@@ -36,22 +36,15 @@ def literal_bootstrap(metric, n, *arrays, seed=0):
     return np.std(estimates, ddof=1)
 
 
-@pytest.mark.parametrize("n_bins", [3, 10, 15])
-@pytest.mark.parametrize("name", ["ece", "mce", "rms_ce", "ace_top_label", "ace_one_class"])
-def test_top_label_bootstrap_is_the_literal_one(sample, name, n_bins):
-    arrays = (sample.confidence, sample.correct)
-    value, stderr = getattr(metrics, name), getattr(metrics, f"{name}_stderr")
-    expected = literal_bootstrap(lambda c, h: value(c, h, n_bins=n_bins), len(sample.labels), *arrays)
-    assert expected > 0.001
-    assert stderr(*arrays, n_bins=n_bins, draws=DRAWS) == pytest.approx(expected, **EXACT)
+TOP_LABEL = ["ece", "mce", "rms_ce", "ace_top_label", "ace_one_class"]
 
 
 @pytest.mark.parametrize("n_bins", [3, 10, 15])
-@pytest.mark.parametrize("name", ["ace", "sce", "full_ece_choices"])
-def test_choices_bootstrap_is_the_literal_one(sample, name, n_bins):
-    arrays = (sample.probs, sample.labels)
+@pytest.mark.parametrize("name", [*TOP_LABEL, "ace", "sce", "full_ece_choices"])
+def test_bootstrap_is_the_literal_one(sample, name, n_bins):
+    arrays = sample.arrays("top_label" if name in TOP_LABEL else "choices")
     value, stderr = getattr(metrics, name), getattr(metrics, f"{name}_stderr")
-    expected = literal_bootstrap(lambda p, y: value(p, y, n_bins=n_bins), len(sample.labels), *arrays)
+    expected = literal_bootstrap(lambda first, second: value(first, second, n_bins=n_bins), len(sample.labels), *arrays)
     assert expected > 0.001
     assert stderr(*arrays, n_bins=n_bins, draws=DRAWS) == pytest.approx(expected, **EXACT)
 
@@ -116,7 +109,7 @@ def test_closed_forms(golden):
     }
     for name, values in per_doc.items():
         metric = metrics.CATALOG[name]
-        arrays = (c, h) if metric.kind == "top_label" else (golden.probs, golden.labels)
+        arrays = golden.arrays(metric.kind)
         assert metric.value(*arrays) == pytest.approx(values.mean(), **EXACT)
         assert metric.stderr(*arrays) == pytest.approx(np.std(values, ddof=1) / np.sqrt(n), **EXACT)
 
@@ -141,7 +134,7 @@ def test_stderr_is_the_spread_over_samples(make_sample):
     samples = [make_sample(400, seed=100 + s) for s in range(80)]
     for name in ("ece", "ace", "brier_score", "auroc"):
         metric = metrics.CATALOG[name]
-        arrays = [(s.confidence, s.correct) if metric.kind == "top_label" else (s.probs, s.labels) for s in samples]
+        arrays = [sample.arrays(metric.kind) for sample in samples]
         spread = np.std([metric.value(*pair) for pair in arrays], ddof=1)
         stderr = np.mean([metric.stderr(*pair) for pair in arrays[:5]])
         assert stderr == pytest.approx(spread, rel=0.3)
@@ -204,7 +197,7 @@ def test_normal_sums_agree_with_the_exact_bootstrap(large, name, monkeypatch):
         gaps = np.add.reduceat(metrics.position_gap_sums(large.probs, large.labels), cuts)
         arrays = (gaps, n_positions)
     else:
-        arrays = (large.confidence, large.correct) if metric.kind == "top_label" else large[:2]
+        arrays = large.arrays(metric.kind)
     estimates = []
     monkeypatch.setattr(resampling, "spread", lambda values, n_docs: estimates.append(values) or 0.0)
     metric.stderr(*arrays)

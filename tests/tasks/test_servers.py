@@ -4,7 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tiny
-from completions_server import Manners, chat_url, completions_server
+from completions_server import Behaviour, chat_url, completions_server
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
@@ -22,9 +22,9 @@ def run(lm: Any, n_bins: int = 10) -> dict[str, Any]:
     return results["results"]["letters_calibration"]
 
 
-def run_server(gpt2_lm: Any, tmp_path: Path, manners: Manners, n_bins: int = 10) -> dict[str, Any]:
+def run_server(gpt2_lm: Any, tmp_path: Path, behaviour: Behaviour, n_bins: int = 10) -> dict[str, Any]:
     gpt2_lm.tokenizer.save_pretrained(tmp_path)
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, manners) as url:
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, behaviour) as url:
         lm = LocalCompletionsAPI(
             base_url=url, model="tiny", tokenizer=str(tmp_path), tokenizer_backend="huggingface", max_length=257
         )
@@ -37,7 +37,7 @@ def numbers(row: dict[str, Any]) -> dict[str, float]:
 
 def test_a_server_with_twenty_entries_gives_every_metric(gpt2_lm: Any, tmp_path: Path) -> None:
     expected = numbers(run(gpt2_lm))
-    assert numbers(run_server(gpt2_lm, tmp_path, Manners())) == pytest.approx(expected, abs=1e-4, nan_ok=True)
+    assert numbers(run_server(gpt2_lm, tmp_path, Behaviour())) == pytest.approx(expected, abs=1e-4, nan_ok=True)
 
 
 @pytest.mark.parametrize("n_bins", [10, 20])
@@ -45,7 +45,7 @@ def test_a_server_with_one_entry_gives_bounds_and_no_point(
     gpt2_lm: Any, tmp_path: Path, n_bins: int, harness_log: pytest.LogCaptureFixture
 ) -> None:
     expected = run(gpt2_lm, n_bins)
-    found = run_server(gpt2_lm, tmp_path, Manners(most=1), n_bins)
+    found = run_server(gpt2_lm, tmp_path, Behaviour(most=1), n_bins)
     assert "full_ece,none" not in found
     assert found["full_ece_at_least,none"] - 1e-6 <= expected["full_ece,none"] <= found["full_ece_at_most,none"] + 1e-6
     assert found["full_ece_at_least,none"] < found["full_ece_at_most,none"]
@@ -63,7 +63,7 @@ def test_a_group_pools_the_bounds(gpt2_lm: Any, tmp_path: Path) -> None:
     whole = CalibratedTask(tiny.make_config(rows, task="whole_calibration"))
     group.add(CalibratedTask(tiny.make_config(rows[:8])))
     group.add(CalibratedTask(tiny.make_config(rows[8:], task="digits_calibration")))
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners(most=1)) as url:
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Behaviour(most=1)) as url:
         lm = LocalCompletionsAPI(
             base_url=url, model="tiny", tokenizer=str(tmp_path), tokenizer_backend="huggingface", max_length=257
         )
@@ -84,7 +84,7 @@ def test_reference_tokens_of_a_generation_task_have_bounds_too(gpt2_lm: Any, tmp
     config = words_config()
     expected = tiny.run_tasks(gpt2_lm, [CalibratedTask(config)])["results"]["words_calibration"]
     gpt2_lm.tokenizer.save_pretrained(tmp_path)
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners(most=1)) as url:
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Behaviour(most=1)) as url:
         lm = LocalCompletionsAPI(
             base_url=url, model="tiny", tokenizer=str(tmp_path), tokenizer_backend="huggingface", max_length=257
         )
@@ -99,8 +99,8 @@ def letters_config(task: str = "letters_calibration") -> dict[str, Any]:
     return tiny.make_config(rows, task=task, doc_to_choice=["A", "B", "C", "D"])
 
 
-def run_chat(gpt2_lm: Any, tasks: list[Any], manners: Manners | None = None) -> dict[str, Any]:
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, manners or Manners()) as url:
+def run_chat(gpt2_lm: Any, tasks: list[Any], behaviour: Behaviour | None = None) -> dict[str, Any]:
+    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, behaviour or Behaviour()) as url:
         lm = LocalChatCompletion(base_url=chat_url(url), model="tiny")
         return tiny.run_tasks(lm, tasks, apply_chat_template=True)
 
@@ -153,7 +153,7 @@ def test_what_a_server_writes_has_confidence(
         results = run_chat(gpt2_lm, [task])
     else:
         gpt2_lm.tokenizer.save_pretrained(tmp_path)
-        with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Manners()) as url:
+        with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Behaviour()) as url:
             lm = LocalCompletionsAPI(
                 base_url=url, model="tiny", tokenizer=str(tmp_path), tokenizer_backend="huggingface", max_length=257
             )

@@ -73,8 +73,8 @@ class EchoCheck:
         """What to tell the user."""
         return (
             f"the server's log-probabilities are shifted by one position: of {self.n_tokens} echoed tokens "
-            f"{self.n_own} are among the most probable of their own place and {self.n_before} among those of the "
-            "place before. Don't believe any number of this run, accuracy included"
+            f"{self.n_own} are among the most probable at their own position and {self.n_before} among those at the "
+            "position before. Don't believe any number of this run, accuracy included"
         )
 
 

@@ -121,7 +121,7 @@ def _accepted_options(lm: LocalCompletionsAPI) -> Mapping[str, Any] | None:
         return options[0]
     reason = probed.refusal
     if probed.options is not None:
-        choice = next(iter(choices_of(probed.answer)), {})
+        choice: Mapping[str, Any] = next(iter(choices_of(probed.answer)), {})
         content = choice.get("text") or (choice.get("message") or {}).get("content") or ""
         try:
             log_probs = token_log_probs(choice, content)

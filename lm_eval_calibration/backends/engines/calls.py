@@ -6,8 +6,7 @@ tensor and data parallelism stay the harness's.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -54,11 +53,7 @@ def score(
         continuation = positions(tokens, outputs, ctxlen)
         return scores_of(continuation, k, are_ids=True, vocab_size=vocab_size, certificate=about)
 
-    @contextmanager
-    def giving_scores(lm: Any) -> Iterator[None]:
-        with harness_calls.replaced(lm, _model_generate=model_generate, _parse_logprobs=parse):
-            yield
-
+    giving_scores = partial(harness_calls.replaced, _model_generate=model_generate, _parse_logprobs=parse)
     harness_calls.loglikelihood(lm, requests, deliver, giving_scores)
 
 

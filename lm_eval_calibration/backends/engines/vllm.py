@@ -33,7 +33,7 @@ def score(lm: Any, requests: Sequence[Any], deliver: Deliver) -> None:
         params = SamplingParams(temperature=0, prompt_logprobs=k, max_tokens=1, detokenize=False)
         return type(lm)._model_generate(lm, requests=requests, generate=True, sampling_params=params)
 
-    engine = getattr(getattr(lm, "model", None), "llm_engine", None)  # it tells of padding rows, too
+    engine = getattr(getattr(lm, "model", None), "llm_engine", None)  # it counts padding rows, too
     size = len(lm.tokenizer) if engine is None else int(engine.model_config.get_vocab_size())
     how: dict[str, Any] = {"package": "vllm", "k": k, "vocab_size": size}
     calls.score(lm, requests, deliver, **how, model_generate=model_generate, positions=positions)

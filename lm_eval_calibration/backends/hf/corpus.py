@@ -4,7 +4,7 @@ Windows are the stock run's. Texts are tokenized one by one and only the batch a
 first collects the windows of all: memory beyond the texts does not grow with the corpus.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -52,8 +52,10 @@ def score(lm: HFLM, requests: Sequence[Any], deliver: Deliver) -> None:
     about: dict[str, Any] = {}
     texts: dict[int, _Text] = {}  # those of the batch at hand
     progress = tqdm(total=len(requests), disable=lm.rank != 0, desc="Running corpus requests")
+    windows = _windows(lm, requests)
     with joint_calls(lm):
-        for batch in _batched(_windows(lm, requests), _batch_size(lm, requests)):
+        size = int(lm._detect_batch_size() if lm.batch_size == "auto" and requests else lm.batch_size)
+        while batch := list(islice(windows, size)):
             rows = [_row(lm, window) for window in batch if window.tokens]
             if rows:
                 forward = forward or Forward(lm, rows)
@@ -71,10 +73,6 @@ def score(lm: HFLM, requests: Sequence[Any], deliver: Deliver) -> None:
     progress.close()
 
 
-def _batch_size(lm: HFLM, requests: Sequence[Any]) -> int:
-    return int(lm._detect_batch_size() if lm.batch_size == "auto" and requests else lm.batch_size)
-
-
 def _windows(lm: HFLM, requests: Sequence[Any]) -> Iterator[_Window]:
     """Yield the stock run's windows of all texts; a text without a token has one that is empty."""
     for index, request in enumerate(requests):
@@ -90,12 +88,6 @@ def _windows(lm: HFLM, requests: Sequence[Any]) -> Iterator[_Window]:
                 yield before
             before = _Window(index, tuple(context), tuple(tokens), False)
         yield _Window(index, (), (), True) if before is None else before._replace(is_last=True)
-
-
-def _batched(windows: Iterable[_Window], size: int) -> Iterator[list[_Window]]:
-    iterator = iter(windows)
-    while batch := list(islice(iterator, size)):
-        yield batch
 
 
 def _row(lm: HFLM, window: _Window) -> Row:

@@ -1,9 +1,9 @@
 """Hugging Face models: one forward per context, logits only at the positions that are scored.
 
 The harness tokenizes and the backend makes its own model call; only ``_loglikelihood_tokens`` is ours. The output
-layer gets the hidden states of the scored positions alone where the model allows that. Prompts that begin alike
-(few-shot examples, a question and its choices) are computed once as far as they do, where a trial shows that the model
-gives the same then; all others, and all of other models, go in plain batches.
+layer gets the hidden states of the scored positions alone where the model allows that. Prefixes
+that prompts share (few-shot examples, a question before its choices) are computed once, where a trial shows that the
+model gives the same then; all other prompts, and all of other models, go in plain batches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -74,8 +74,8 @@ class _Scoring:
             total=len(self.requests), disable=disable_tqdm or self.lm.rank != 0, desc="Running token-score requests"
         )
         remaining = set(range(len(self.rows)))
-        for numbers, logits, spots in self._shared():
-            progress.update(self._deliver(numbers, logits, spots, shared=True))
+        for numbers, logits, indices in self._shared():
+            progress.update(self._deliver(numbers, logits, indices, shared=True))
             remaining.difference_update(numbers)
         for numbers in self._batches(sorted(remaining)):
             logits, ranges = self.forward([self.rows[i] for i in numbers])
@@ -114,7 +114,7 @@ class _Scoring:
         return rows
 
     def _shared(self) -> Iterator[packed.Scored]:
-        """Score the rows that begin alike, if there are any and the model can."""
+        """Score the rows that share prefixes, if there are any and the model can."""
         if not self.forward.picks:
             return
         longest = max(len(row.inputs) for row in self.rows)
@@ -122,9 +122,9 @@ class _Scoring:
         plan = Plan([row.inputs for row in self.rows], [row.n_scored for row in self.rows], max_tokens)
         if plan.saved <= packed.trial_tokens(plan):
             return
-        reason = packed.reason_unsupported(self.lm, longest) if self.shares else "they are told not to"
+        reason = packed.reason_unsupported(self.lm, longest) if self.shares else "shared_prefixes is false"
         if reason is not None:
-            logger.info("%s: prompts don't share their beginnings (%s).", type(self.lm.model).__name__, reason)
+            logger.info("%s: prompts don't share prefixes (%s).", type(self.lm.model).__name__, reason)
             return
         yield from packed.score(self.lm, plan, lambda i: self.forward([self.rows[i]])[0])
 
@@ -144,17 +144,17 @@ class _Scoring:
             yield [number for number, _, _ in batch]
 
     def _deliver(
-        self, numbers: Sequence[int], logits: torch.Tensor, spots: Sequence[Sequence[int]], *, shared: bool
+        self, numbers: Sequence[int], logits: torch.Tensor, indices: Sequence[Sequence[int]], *, shared: bool
     ) -> int:
         """Deliver the scores of the requests that these rows answer, and return how many they are.
 
-        ``spots`` has, for each row, which of the logits [n, vocab_size] are its positions. A continuation is scored at
+        ``indices`` has each row's positions among the logits [n, vocab_size]. A continuation is scored at
         the last of them (causal) or the first (seq2seq: all have equal length).
         """
         certificate = self.forward.certificate | {"dtype": dtype_of(logits), "shared_prefixes": shared}
         wanted = [
             (index, of_row[-len(tokens) :], tokens)
-            for number, of_row in zip(numbers, spots, strict=True)
+            for number, of_row in zip(numbers, indices, strict=True)
             for index, tokens in self.answered[number].answers
         ]
         pairs = [pair for _, own, tokens in wanted for pair in zip(own, tokens, strict=True)]
@@ -170,7 +170,7 @@ class _Scoring:
             scores = TokenScores(
                 (float(found.target_stock_log_probs[here].sum()), bool(found.target_is_greedy[here].all())),
                 log_probs=found.target_log_probs[here].copy(),
-                large_probs=tuple(found.large_probs[spot] for spot in own),
+                large_probs=tuple(found.large_probs[i] for i in own),
                 vocab_size=logits.shape[-1],
                 temperatures=None if grid is None or targets is None else grid.scores(own, targets[here]),
                 certificate=certificate,

@@ -1,9 +1,9 @@
-"""The model's calls for rows that begin alike (see :mod:`prefixes`): one line of tokens behind a cache, and a mask.
+"""The model's calls for rows that share prefixes (see :mod:`prefixes`): one line of tokens behind a cache, and a mask.
 
 A pack is one line [1, length]: no padding, no copy of the cache for each row. Its attention mask lets every token see
 the cached ones and those of its own row; sliding windows are cut by position there too, so the cache keeps all tokens
 of one row at most. Models differ in what they make of such a mask, so the first packs of a run, with a cache before
-them and without, stand a trial against the plain call before any of it is believed.
+them and without, are compared with the plain call before any of it is believed.
 """
 
 import inspect
@@ -28,7 +28,7 @@ _ATTENTION = ("full_attention", "sliding_attention")
 
 
 def reason_unsupported(lm: HFLM, longest: int) -> str | None:
-    """Say why prompts of up to ``longest`` tokens can't share their beginnings (None: they can, as far as is known)."""
+    """Say why prompts of up to ``longest`` tokens can't share prefixes (None: they can, as far as is known)."""
     config = _text_config(lm)
     attention = getattr(config, "_attn_implementation", None)
     unknown = sorted(set(_attention_kinds(config)).difference(_ATTENTION), key=str)
@@ -133,8 +133,8 @@ class PackedForward:
         end = torch.cat([torch.full((base,), n, device=device), ends])
         sees = (start <= new[:, None]) & (new[:, None] <= end)
         if kind == "sliding_attention":
-            places = torch.cat([torch.arange(base, device=device), positions])
-            sees &= positions[:, None] - places < self.config.sliding_window
+            seen = torch.cat([torch.arange(base, device=device), positions])
+            sees &= positions[:, None] - seen < self.config.sliding_window
         if self.config._attn_implementation == "eager":  # adds its mask
             dtype = self.lm.model.dtype
             mask = torch.zeros(1, 1, *sees.shape, dtype=dtype, device=device)
@@ -163,24 +163,24 @@ def score(lm: HFLM, plan: Plan, reference: Callable[[int], torch.Tensor]) -> Ite
     forward = PackedForward(lm)
     tried: set[Kind] = set()
     for step in (step for family in plan.families for step in plan.steps(family)):
-        columns = sorted({column for _, spots in step.rows for column in spots}) or [0]
+        columns = sorted({column for _, scored in step.rows for column in scored}) or [0]
         on_trial = _is_new(step, tried)
         try:
             changed = forward(_with_others_changed(step), columns) if on_trial else None
             logits = forward(step, columns)
             if changed is not None:
-                row, spots = step.rows[-1]
-                picked = [columns.index(spot) for spot in spots]
+                row, scored = step.rows[-1]
+                picked = [columns.index(i) for i in scored]
                 _compare(logits[picked], changed[picked], reference(row), lm)
         except Exception as error:  # the plain path is always there for what a model can't do
             if tried and not on_trial:
                 raise
-            logger.info("%s: prompts don't share their beginnings (%s).", type(lm.model).__name__, error)
+            logger.info("%s: prompts don't share prefixes (%s).", type(lm.model).__name__, error)
             return
         if step.rows:
             tried.add(_kind(step))
             index = {column: i for i, column in enumerate(columns)}
-            yield [row for row, _ in step.rows], logits, [[index[spot] for spot in spots] for _, spots in step.rows]
+            yield [row for row, _ in step.rows], logits, [[index[i] for i in scored] for _, scored in step.rows]
 
 
 def trial_tokens(plan: Plan) -> int:

@@ -1,9 +1,9 @@
-"""Which tokens to compute only once: a plan for rows of tokens that begin alike.
+"""Which tokens to compute only once: a plan for rows of tokens that share prefixes.
 
-Sorted, rows that begin alike are neighbours. They are cut into *packs*: a pack is one line of tokens that a model
-reads in one call, in which every common beginning stands once, as in a trie. Each token is told its position in its
+Sorted, rows that share a prefix are neighbours. They are cut into *packs*: a pack is one line of tokens that a model
+reads in one call, in which every shared prefix occurs once, as in a trie. Each token gets its position in its
 own row and where the tokens that continue it end, so it can be made to see its own row only. The first row of a pack
-stands there whole, so its tokens can stay in the cache for the next pack, as far as that one begins alike.
+is complete there, so its tokens can stay in the cache for the next pack, as far as that one shares them.
 
 What it costs: a row of n tokens that shares its first m with another one of its pack or with the cached tokens adds
 n - m tokens, against n in a plain batch (and what pads it). All of a pack's tokens are compared in its attention, so
@@ -20,12 +20,12 @@ Tokens = tuple[int, ...]
 Pack = tuple[int, int]
 """First row and end, in sorted order."""
 
-LEAST_SHARED = 0.1
+MIN_SHARED = 0.1
 """Of a row's tokens: a row that has less in common with its neighbours is left to a plain batch."""
 
-LONG_BEGINNING = 16
+LONG_PREFIX = 16
 """Tokens. Rows that share this many more than their neighbours do, and fill several packs, get packs of their own:
-else the pack in which they meet others would cost them their place in the cache."""
+else the pack in which they meet others would drop their prefix from the cache."""
 
 
 class Step(NamedTuple):
@@ -39,7 +39,7 @@ class Step(NamedTuple):
 
 
 class Plan:
-    """Rows that begin alike, in families; a family starts with an empty cache.
+    """Rows that share prefixes, in families; a family starts with an empty cache.
 
     Args:
         rows: distinct rows of token ids.
@@ -49,7 +49,7 @@ class Plan:
     Attributes:
         alone: rows that share too little.
         families: packs, the family with the longest row first.
-        tokens: tokens of these families, each common beginning counted once.
+        tokens: tokens of these families, each shared prefix counted once.
         saved: tokens that need not be read again (where packs end, some are).
     """
 
@@ -58,7 +58,7 @@ class Plan:
         order = sorted(range(len(rows)), key=rows.__getitem__)
         shared = [0, *(_common(rows[a], rows[b]) for a, b in pairwise(order)), 0]
         near = [max(pair) for pair in pairwise(shared)]
-        chosen = [row for row, n in zip(order, near, strict=False) if 0 < LEAST_SHARED * len(rows[row]) <= n]
+        chosen = [row for row, n in zip(order, near, strict=False) if 0 < MIN_SHARED * len(rows[row]) <= n]
         self.alone = sorted(set(order).difference(chosen))
         self._order = chosen
         self._rows = [rows[i] for i in chosen]
@@ -75,7 +75,7 @@ class Plan:
         return len(self._rows[first]) - depth + self._sums[end] - self._sums[first + 1]
 
     def _packs(self) -> list[Pack]:
-        """Cut the sorted rows: packs of at most ``max_tokens``, none across the edge of a long common beginning."""
+        """Cut the sorted rows: packs of at most ``max_tokens``, none across the end of a long shared prefix."""
         packs: list[Pack] = []
         is_open = False
         todo: list[tuple[int, int, int] | None] = [(0, len(self._rows), 0)] if self._rows else []
@@ -92,10 +92,10 @@ class Plan:
                     packs.append((first, end))
                 is_open = True
                 continue
-            beginning = min(self._shared[first + 1 : end])
-            cuts = [first, *(k for k in range(first + 1, end) if self._shared[k] == beginning), end]
-            if beginning - depth >= LONG_BEGINNING:
-                depth, is_open = beginning, False
+            prefix = min(self._shared[first + 1 : end])
+            cuts = [first, *(k for k in range(first + 1, end) if self._shared[k] == prefix), end]
+            if prefix - depth >= LONG_PREFIX:
+                depth, is_open = prefix, False
                 todo.append(None)
             todo += [(a, b, depth) for a, b in reversed(list(pairwise(cuts)))]
         return packs
@@ -123,9 +123,9 @@ class Plan:
         for pack in family:
             first, end = pack
             base = 0 if before is None else self._base(before, pack)
-            begins = min([*self._starts[first:end], *self._shared[first + 1 : end]])
-            while self._size(first, end, base) > self._max_tokens and base < begins:
-                tokens = list(self._rows[first][base : min(begins, base + self._max_tokens)])
+            prefix_end = min([*self._starts[first:end], *self._shared[first + 1 : end]])
+            while self._size(first, end, base) > self._max_tokens and base < prefix_end:
+                tokens = list(self._rows[first][base : min(prefix_end, base + self._max_tokens)])
                 positions = list(range(base, base + len(tokens)))
                 yield Step(base, tokens, positions, [len(tokens) - 1] * len(tokens), [])
                 base += len(tokens)

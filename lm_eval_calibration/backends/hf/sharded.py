@@ -1,7 +1,7 @@
 """A model whose weights are spread over ranks (FSDP, ZeRO 3) can be called only by all of them together.
 
 The harness pads the requests of its own types, so that all ranks make equally many calls. Ours need other numbers of
-calls on each rank (equal prompts are computed once, common beginnings too). So ranks tell each other of every call,
+calls on each rank (equal prompts are computed once, shared prefixes too). So ranks announce every call to each other,
 and one that has finished makes empty calls until all have.
 """
 

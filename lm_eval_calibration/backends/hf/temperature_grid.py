@@ -46,9 +46,9 @@ class TemperatureGrid:
         x = self._logits[rows, tokens].float() - self._tops[rows]
         return np.asarray(x.cpu().numpy(), dtype=np.float64)
 
-    def scores(self, spots: Sequence[int], targets: Floats) -> TemperatureScores:
+    def scores(self, indices: Sequence[int], targets: Floats) -> TemperatureScores:
         """Return the scores of a continuation whose tokens are scored at these positions."""
-        return TemperatureScores(targets.copy(), self.log_sums[list(spots)], tuple(self.near[spot] for spot in spots))
+        return TemperatureScores(targets.copy(), self.log_sums[list(indices)], tuple(self.near[i] for i in indices))
 
 
 def _log_sums(x: torch.Tensor) -> torch.Tensor:

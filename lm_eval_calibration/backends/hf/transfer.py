@@ -1,4 +1,4 @@
-"""Between the host's memory and the device's: whoever waits for a transfer has the device stand still.
+"""Between the host's memory and the device's: while the host waits for a transfer, the device idles.
 
 So lists go to the device without waiting for what it still computes, and a batch's results come back in one transfer.
 """

@@ -23,16 +23,7 @@ def compare(
     form: str | None,
     output: Path | None,
 ) -> None:
-    """Print or write the table of some runs.
-
-    Args:
-        results: folders or files of runs, each PATH or NAME=PATH.
-        metrics: names, separated by commas; the core ones of such docs where not given.
-        tasks: those to show; all that the runs have in common where there are none.
-        n_bins: bins of the binned metrics; those of the runs where not given.
-        form: name of a format; by the output's suffix where not given.
-        output: file to write.
-    """
+    """Print or write the table of some runs; the arguments are the command's."""
     form = choose_format(form, output, FORMATS, default="table", suffixes=SUFFIXES)
     names = parse_metrics(metrics) if metrics is not None else []
     runs = read_runs(results, n_bins)

@@ -70,14 +70,11 @@ def json(table: Table) -> str:
         "tasks": [
             {
                 "task": scope.task,
-                "runs": {
-                    label: {"n_docs": scope.n_docs[label], **{name: cell._asdict() for name, cell in row.items()}}
-                    for label, row in scope.rows.items()
-                },
+                "runs": {label: {"n_docs": scope.n_docs[label], **row} for label, row in scope.rows.items()},
             }
             for scope in table.scopes
         ],
-        "pairs": [pair._asdict() for pair in table.pairs],
+        "pairs": table.pairs,
         "bibtex": bibtex(table.metrics),
     }
     return json_text(data)

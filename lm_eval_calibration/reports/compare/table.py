@@ -6,7 +6,6 @@ whole table are wrong about any difference at most 5% of the time.
 """
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -14,10 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records import Record
 from lm_eval_calibration.reports.columns import metric_of
-from lm_eval_calibration.reports.runs import common_tasks
-from lm_eval_calibration.results import Run, RunComparison, TaskComparison, compare_runs
+from lm_eval_calibration.reports.runs import common_tasks, compare_records
+from lm_eval_calibration.results import Run, RunComparison, TaskComparison
 from lm_eval_calibration.results.differences import POOLED
 
 ALPHA = 0.05
@@ -32,14 +30,10 @@ Mark = Literal["best", "tied", ""]
 
 
 class Cell(NamedTuple):
-    """A metric of a run.
+    """A metric of a run: nan where it is undefined, with the 95% interval.
 
-    Attributes:
-        value: nan where it is undefined.
-        low: lower end of its 95% interval.
-        high: upper end.
-        mark: "best" of the comparable runs, "tied" with it within noise, or "".
-        reason: why it is undefined, or not comparable with the other runs.
+    ``mark`` is "best" of the comparable runs, "tied" with it within noise, or "". ``reason`` says why the value is
+    undefined, or not comparable with the other runs'.
     """
 
     value: float
@@ -55,21 +49,10 @@ class Cell(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """Two runs by a metric, on the docs that both have.
+    """Two runs, named by their labels, by a metric on the docs that both have: estimate of b less a.
 
-    Attributes:
-        task: name of the task; "all" for the docs of all tasks.
-        metric: its name.
-        a: label of a run.
-        b: label of another.
-        difference: estimate of b less a.
-        low: lower end of its 95% interval.
-        high: upper end.
-        p_value: of no difference.
-        p_adjusted: p-value after Holm's procedure over the table.
-        paired: whether the same docs were compared one by one.
-        n_docs: number of docs of a that were compared.
-        reason: why there is no difference; "" where there is one.
+    ``p_adjusted`` is the p-value after Holm's procedure over the table, ``n_docs`` the number of docs of a that were
+    compared; ``reason`` says why there is no difference.
     """
 
     task: str
@@ -88,13 +71,7 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Scope:
-    """A task, a group, or the docs of all tasks.
-
-    Attributes:
-        task: its name; "all" for the docs of all tasks.
-        n_docs: number of docs by run.
-        rows: cells by run and metric.
-    """
+    """A task, a group, or the docs of all tasks ("all"): number of docs by run, cells by run and metric."""
 
     task: str
     n_docs: dict[str, int]
@@ -103,16 +80,7 @@ class Scope:
 
 @dataclass(frozen=True)
 class Table:
-    """Runs compared.
-
-    Attributes:
-        labels: of the runs, in the order given.
-        metrics: names of the columns.
-        n_bins: bins of the binned metrics.
-        scopes: the docs of all tasks first, where there are several.
-        pairs: all tests.
-        notes: what else should be known.
-    """
+    """Runs compared: the docs of all tasks first, where there are several; all tests; what else should be known."""
 
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -161,11 +129,11 @@ def make_table(
     compared: dict[tuple[str, str], RunComparison] = {}
     pairs: list[Pair] = []
     for a, b in progress(list(combinations(runs, 2))):
-        found = compared[a, b] = _compare(records[a], records[b], names, runs[a].n_bins)
+        found = compared[a, b] = compare_records(records[a], records[b], names, runs[a].n_bins)
         pairs += [pair for scope in found.tasks if scope.task in shown for pair in _pairs(a, b, scope)]
         for name in (name for name in shown if name not in common):
             here, there = ([r for r in records[label] if r.task in scopes[name]] for label in (a, b))
-            pooled = found.pooled if name == POOLED else _compare(here, there, names, runs[a].n_bins).pooled
+            pooled = found.pooled if name == POOLED else compare_records(here, there, names, runs[a].n_bins).pooled
             pairs += [] if pooled is None else _pairs(a, b, replace(pooled, task=name))
     pairs = _adjusted(pairs)
     filled = tuple(_scope(name, scopes[name], runs, names, pairs) for name in shown)
@@ -191,15 +159,6 @@ def _worth_showing(scopes: dict[str, tuple[str, ...]], common: Sequence[str]) ->
     """All of them, but of many tasks in groups the groups alone."""
     grouped = {task for name, inside in scopes.items() if name not in (POOLED, *common) for task in inside}
     return [name for name in scopes if len(common) <= MANY_TASKS or name not in grouped]
-
-
-def _compare(a: Sequence[Record], b: Sequence[Record], names: Sequence[str], n_bins: int) -> RunComparison:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # each difference keeps its reason
-            return compare_runs(a, b, names=names, n_bins=n_bins)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def _pairs(a: str, b: str, scope: TaskComparison) -> list[Pair]:

@@ -20,22 +20,14 @@ from lm_eval_calibration.results import load_run
 def confidences(
     results: Sequence[str], *, tasks: Sequence[str], n_bins: int | None, form: str | None, output: Path | None
 ) -> None:
-    """Print or write how well each kind of confidence does.
-
-    Args:
-        results: folders or files of runs, each NAME=PATH or PATH; the first is what the others are compared with.
-        tasks: those to show; all that the runs have in common where there are none.
-        n_bins: bins of ECE; those of the first run where not given.
-        form: "md", "json", "svg" or "png"; by the output's suffix where not given.
-        output: file to write.
+    """Print or write how well each kind of confidence does; the arguments are the command's.
 
     Raises:
         UserError: a run can't be read, no task in common, an unknown format.
     """
     form = choose_format(form, output, FORMATS, default="md")
-    names, paths = zip(*map(name_and_path, results), strict=True)
-    names = [name or path.resolve().name for name, path in zip(names, paths, strict=True)]
-    runs = by_name(names, [load_run(path) for path in paths])
+    given = list(map(name_and_path, results))
+    runs = by_name([name or path.resolve().name for name, path in given], [load_run(path) for _, path in given])
     common = common_tasks(runs)
     if unknown := [task for task in tasks if task not in common]:
         raise UserError(f"no task {unknown[0]!r} in common; there are {', '.join(common)}")
@@ -108,7 +100,7 @@ def _plain(table: Table) -> dict[str, Any]:
                 "from": change.a,
                 "to": change.b,
                 "n_docs": change.n_docs,
-                **{name: found._asdict() for name, found in change.found.items()},
+                **change.found,
             }
             for change in table.changes
         ],

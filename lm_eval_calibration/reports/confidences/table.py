@@ -28,13 +28,8 @@ MIN_DOCS = 20
 class Answers(NamedTuple):
     """One run's answers to a task with one kind of confidence.
 
-    Attributes:
-        run: label of the run.
-        kind: of the confidence.
-        docs: [N] identifies the docs in every run.
-        confidence: [N] that the answer is right.
-        correct: [N] whether it is.
-        n_without: docs left out because their confidence is undefined.
+    ``docs`` [N] identify the docs in every run; ``confidence`` [N] is that the answer is right, ``correct`` [N] whether
+    it is; ``n_without`` docs were left out because their confidence is undefined.
     """
 
     run: str
@@ -51,26 +46,14 @@ class Answers(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A line of the table.
-
-    Attributes:
-        answers: with one kind of confidence.
-        measured: metrics, by name.
-    """
+    """A line of the table: answers with one kind of confidence, and their metrics by name."""
 
     answers: Answers
     measured: dict[str, Measured]
 
 
 class Change(NamedTuple):
-    """Two kinds of confidence compared on the docs that both have.
-
-    Attributes:
-        a: name of one.
-        b: name of the other.
-        n_docs: docs compared.
-        found: by metric, b less a.
-    """
+    """Two kinds of confidence, by name, compared on the docs that both have: by metric, b less a."""
 
     a: str
     b: str
@@ -79,12 +62,9 @@ class Change(NamedTuple):
 
 
 class Table(NamedTuple):
-    """A task.
+    """A task: kinds of confidence run by run, and what changes.
 
-    Attributes:
-        task: its name.
-        rows: kinds of confidence, run by run.
-        changes: every other kind against the first run's scaled probability, and against its own kind there.
+    Every other kind is compared with the first run's scaled probability, and with its own kind of the first run.
     """
 
     task: str
@@ -93,12 +73,7 @@ class Table(NamedTuple):
 
 
 def make_tables(runs: Mapping[str, Run], tasks: Sequence[str], n_bins: int) -> list[Table]:
-    """Return the tables of some tasks.
-
-    Args:
-        runs: by label.
-        tasks: that they have in common.
-        n_bins: bins of ECE.
+    """Return the tables of some tasks that the runs have in common.
 
     Raises:
         UserError: no doc of a task has a confidence and a sound gold label.
@@ -124,15 +99,9 @@ def make_tables(runs: Mapping[str, Run], tasks: Sequence[str], n_bins: int) -> l
 
 
 def kinds_of(label: str, run: Run, task: str, records: Sequence[Record]) -> list[Answers]:
-    """Return a run's answers to a task: once for each kind of confidence that was logged.
+    """Return a run's answers to a task (its records, by doc id), once for each kind of confidence that was logged.
 
     Temperature scaling is cross-fitted: each doc's temperature is fitted on other docs.
-
-    Args:
-        label: of the run.
-        run: where the docs of recalibration are.
-        task: name of the task.
-        records: of its docs with a sound gold label, by doc id.
     """
     names = _doc_names(records)
     found = [_answers(label, PLAIN, names, [(record.confidence, record.correct) for record in records])]

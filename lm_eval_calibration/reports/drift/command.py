@@ -1,7 +1,6 @@
 """``lm-eval-calibration drift``: the new run against the base run."""
 
 import math
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,8 +14,8 @@ from lm_eval_calibration.reports.drift.picture import write_picture
 from lm_eval_calibration.reports.drift.result import EXIT_CODES, Result
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.numbers import finite
-from lm_eval_calibration.reports.runs import has_distributions
-from lm_eval_calibration.results import Run, RunComparison, compare_runs, load_run
+from lm_eval_calibration.reports.runs import compare_records, has_distributions
+from lm_eval_calibration.results import Run, RunComparison, load_run
 from lm_eval_calibration.results.differences import POOLED
 from lm_eval_calibration.results.identity import date_of, fingerprint, labels
 
@@ -33,19 +32,7 @@ def drift(
     history: Path | None,
     picture: Path | None,
 ) -> int:
-    """Print or write what the gate says; append to the history; return the exit code.
-
-    Args:
-        base: the base run's folder or file.
-        new: the new run's.
-        metrics: names of those to test, separated by commas; the core ones where not given.
-        tolerance: "0.02" for all metrics, or "ece=0.02" for one, which is then tested.
-        n_bins: bins of the binned metrics; those of the runs where not given.
-        form: name of a format.
-        output: file to write instead of printing.
-        history: history file.
-        picture: file for the history's picture.
-    """
+    """Print or write what the gate says, append to the history, return the exit code. Arguments: the command's."""
     choose_format(form, None, FORMATS)
     if picture is not None and history is None:
         raise UserError("--picture shows a history: give --history FILE too")
@@ -105,20 +92,11 @@ def run_gate(base: Run, new: Run, tolerances: dict[str, float], *, named: bool) 
         notes.append("full_ece is not tested: the runs have no token distributions")
     if reasons:
         return Result(label, other, n_bins=new.n_bins, reasons=tuple(reasons), notes=tuple(notes))
-    comparison = _compare(base, new, tolerances)
+    comparison = compare_records(base.records, new.records, list(tolerances), new.n_bins)
     notes += _notes(comparison)
     reasons = docs_apart(comparison, tolerances)
     tests = () if reasons else gate(comparison, tolerances)
     return Result(label, other, n_bins=new.n_bins, tests=tests, reasons=tuple(reasons), notes=tuple(notes))
-
-
-def _compare(base: Run, new: Run, tolerances: dict[str, float]) -> RunComparison:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # what is undefined says so in its own row
-            return compare_runs(base.records, new.records, names=list(tolerances), n_bins=new.n_bins)
-    except ValueError as error:
-        raise UserError(str(error)) from error
 
 
 def _notes(comparison: RunComparison) -> list[str]:

@@ -27,25 +27,11 @@ Verdict = Literal["drifted", "within", "unclear", "undefined"]
 
 
 class Test(NamedTuple):
-    """One metric of one task.
+    """One metric of one task ("all" for the docs of all tasks).
 
-    Attributes:
-        task: its name; "all" for the docs of all tasks.
-        metric: its name.
-        base: its value in the base run.
-        new: its value in the new run.
-        worsening: estimate of the change in the bad direction; of a metric whose sign matters, its size.
-        low: lower end of its interval.
-        high: upper end.
-        tolerance: how much of it is tolerated.
-        p_value: that of a worsening of at most the tolerance.
-        p_adjusted: p-value after Holm's procedure over all tests.
-        verdict: "drifted" beyond the tolerance; "within" it, as its whole interval is; "unclear" where these docs
-            are too few to tell; "undefined" where the metric is.
-        paired: whether the same docs were compared one by one.
-        n_base: number of docs of the base run.
-        n_new: number of docs of the new run.
-        reason: why it is undefined.
+    ``worsening`` is the estimate of the change in the bad direction (of a metric whose sign matters, its size), with
+    its interval. ``p_value`` is that of a worsening of at most the tolerance. The verdict is "drifted" beyond the
+    tolerance; "within" it, as its whole interval is; "unclear" where these docs are too few to tell; "undefined".
     """
 
     task: str

@@ -17,17 +17,9 @@ VERSION = 1
 class Entry:
     """A run as the history keeps it.
 
-    Attributes:
-        run: SHA-256 of its samples files, by which it is recognised.
-        date: when it was made, ISO 8601.
-        model: its name.
-        n_bins: bins of the binned metrics.
-        values: by task ("all" for the docs of all tasks) and metric: value, lower and upper end of its interval,
-            null where undefined.
-        n_docs: by task.
-        base: ``run`` of the run it was compared with; "" for a base run.
-        verdict: "ok" or "drifted"; "" for a base run.
-        drifted: what had drifted, as "task metric".
+    ``run`` is the SHA-256 of its samples files, ``date`` ISO 8601, ``base`` the ``run`` that it was compared with
+    ("" for a base run, as is its verdict). ``values`` are by task ("all" for the docs of all tasks) and metric: value,
+    lower and upper end of its interval, null where undefined. ``drifted`` holds "task metric".
     """
 
     run: str

@@ -12,15 +12,9 @@ EXIT_CODES = {"ok": 0, "drifted": 1, "not comparable": 2}
 
 @dataclass(frozen=True)
 class Result:
-    """What the gate says of a new run against a base run.
+    """What the gate says of a new run against a base run, both by label.
 
-    Attributes:
-        base: label of the base run.
-        new: label of the new run.
-        n_bins: bins of the binned metrics.
-        tests: one for each task and metric; none where the runs are not comparable.
-        reasons: why they are not.
-        notes: what else should be known.
+    There are no tests, but ``reasons``, where the runs are not comparable.
     """
 
     base: str
@@ -51,13 +45,13 @@ class Result:
         """Say in one line what came out."""
         if self.reasons:
             return "not comparable: " + "; ".join(self.reasons)
-        counts = {name: sum(test.verdict == name for test in self.tests) for name in ("within", "unclear", "undefined")}
-        parts = [
-            f"{counts['within']} shown to be within the tolerance",
-            f"{counts['unclear']} unclear (too few docs to tell)",
-            f"{counts['undefined']} undefined",
-        ]
-        others = ", ".join(part for part in parts if not part.startswith("0 "))
+        texts = {
+            "within": "shown to be within the tolerance",
+            "unclear": "unclear (too few docs to tell)",
+            "undefined": "undefined",
+        }
+        counts = {text: sum(test.verdict == verdict for test in self.tests) for verdict, text in texts.items()}
+        others = ", ".join(f"{n} {text}" for text, n in counts.items() if n)
         if self.drifted:
             names = ", ".join(f"{test.metric} of {test.task}" for test in self.drifted)
             return f"drifted: {names}" + (f"; {others}" if others else "")
@@ -76,5 +70,5 @@ class Result:
             "n_tests": self.n_tests,
             "reasons": self.reasons,
             "notes": self.notes,
-            "tests": [test._asdict() for test in self.tests],
+            "tests": self.tests,
         }

@@ -18,14 +18,7 @@ TEMPLATE = Path(__file__).with_name("statement.html")
 
 
 def make(result: Path, *, output: Path, domain: str | None, n_bins: int | None) -> None:
-    """Write the statement as JSON and as a page for print, side by side.
-
-    Args:
-        result: folder or file of the run.
-        output: file; its suffix is taken for .json and .html.
-        domain: what the tasks stand for.
-        n_bins: bins of the binned metrics; those of the run where not given.
-    """
+    """Write the statement as JSON and as a page for print, side by side; the arguments are the command's."""
     if output.suffix not in ("", ".json", ".html"):
         raise UserError(f"{output}: a statement is written as NAME.json and NAME.html")
     statement = make_statement(load_run(result, n_bins=n_bins), domain)

@@ -46,16 +46,7 @@ FORMATS: dict[str, Callable[[Run, list[Value], str], str]] = {
 def export(
     result: Path, *, form: str, output: Path | None, merge: Path | None, name: str | None, n_bins: int | None
 ) -> None:
-    """Print or write a run's metrics.
-
-    Args:
-        result: folder or file of the run.
-        form: one of :data:`FORMATS`.
-        output: file to write instead of printing.
-        merge: model card to write the results into.
-        name: of the model; that of the run where not given.
-        n_bins: bins of the binned metrics; those of the run where not given.
-    """
+    """Print or write a run's metrics, or merge them into a model card; the arguments are the command's."""
     choose_format(form, None, FORMATS)
     if merge is not None and form != "model-card":
         raise UserError("--merge belongs to --format model-card")

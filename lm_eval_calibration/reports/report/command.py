@@ -20,14 +20,7 @@ def write_report(
     n_bins: int | None = None,
     redact: bool = False,
 ) -> None:
-    """Write the report of a run.
-
-    Args:
-        results: of the run; see :func:`~lm_eval_calibration.results.load_run`.
-        output: file to write.
-        format_: a name of ``FORMATS``; by the file's suffix where not given.
-        n_bins: bins of the binned metrics; the run's own where not given.
-        redact: leave out the texts of docs, prompts and answers.
+    """Write the report of a run; the arguments are the command's.
 
     Raises:
         UserError: what can't be read or written, or no such format.

@@ -36,16 +36,8 @@ MOST_DOMAINS = 12
 class Domain:
     """Some tasks together: a group, a task, or everything.
 
-    Attributes:
-        name: of the group or task; :data:`~lm_eval_calibration.reports.names.EVERYTHING`.
-        tasks: whose docs are pooled.
-        n_docs: docs, those with a broken label included.
-        metrics: by name.
-        nulls: what a calibrated model would show, by name.
-        reliability: the diagram.
-        risk_coverage: the curve.
-        recalibrated: None where docs have choices and generated answers are among them, and where there are too few.
-        answers: what it means in words.
+    ``n_docs`` includes docs with a broken label. ``nulls`` are what a calibrated model would show. ``recalibrated`` is
+    None where docs have choices and generated answers are among them, and where there are too few.
     """
 
     name: str
@@ -72,15 +64,9 @@ class Domain:
 class Report:
     """A report.
 
-    Attributes:
-        model: name of the model.
-        domains: everything first, where there are several.
-        tasks: each task's metrics, by name; empty where there is one.
-        vocabulary: where Full-ECE comes from; None without token distributions.
-        temperatures: the tokens at each temperature of the grid; empty where the run has none.
-        examples: the worst confident errors.
-        method: what a reader needs to believe the numbers or to get them again, heading and text.
-        left_out: tasks that could not be read, and why.
+    Of several domains the first is everything. ``tasks`` are each task's metrics, empty where there is one task.
+    ``vocabulary`` is None without token distributions. ``method`` is what a reader needs to believe the numbers or to
+    get them again, heading and text. ``left_out`` are the tasks that could not be read, and why.
     """
 
     model: str
@@ -109,11 +95,7 @@ class Report:
 
 
 def make_report(run: Run, *, redact: bool = False) -> Report:
-    """Work out all that a report of a run shows.
-
-    Args:
-        run: the run.
-        redact: leave out the texts of docs, prompts and answers.
+    """Work out all that a report of a run shows; without texts of docs, prompts and answers, if redacted.
 
     Raises:
         UserError: no task has answers that could be right or wrong.

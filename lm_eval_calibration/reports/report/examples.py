@@ -15,17 +15,7 @@ PROMPT_LENGTH, ANSWER_LENGTH = 700, 200
 
 @dataclass(frozen=True)
 class Example:
-    """An answer that was wrong.
-
-    Attributes:
-        task: of the doc.
-        doc_id: its number; None for none.
-        doc_hash: the harness's hash of it.
-        confidence: of the answer.
-        prompt: end of the prompt; None where texts are left out.
-        answer: what it answered, likewise.
-        right: what would have been right, likewise.
-    """
+    """An answer that was wrong: end of the prompt, answer and right answer are None where texts are left out."""
 
     task: str
     doc_id: int | None
@@ -37,13 +27,7 @@ class Example:
 
 
 def worst_errors(run: Run, *, redact: bool = False, how_many: int = HOW_MANY) -> tuple[Example, ...]:
-    """Return the wrong answers of the highest confidence, the surest first.
-
-    Args:
-        run: the run.
-        redact: leave the texts out.
-        how_many: at most.
-    """
+    """Return the wrong answers of the highest confidence, the surest first; without their texts, if redacted."""
     confidence = np.concatenate([np.array(docs.confidence) for docs in run.docs.values()])
     correct = np.concatenate([np.array(docs.correct) for docs in run.docs.values()])
     wrong = np.flatnonzero((correct == 0) & ~np.isnan(confidence))

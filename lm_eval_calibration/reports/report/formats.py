@@ -88,8 +88,8 @@ def to_json(report: Report) -> str:
         "model": report.model,
         "n_docs": report.n_docs,
         "domains": [_domain(domain) for domain in report.domains],
-        "tasks": {task: {name: m._asdict() for name, m in found.items()} for task, found in report.tasks.items()},
-        "full_ece": report.vocabulary and {**report.vocabulary._asdict(), "bins": _dicts(report.vocabulary.bins)},
+        "tasks": report.tasks,
+        "full_ece": report.vocabulary,
         "worst_confident_errors": [vars(example) for example in report.examples],
         "method": dict(report.method),
         "left_out": report.left_out,
@@ -98,24 +98,11 @@ def to_json(report: Report) -> str:
 
 
 def _domain(domain: Domain) -> dict[str, Any]:
-    after = domain.recalibrated
-    return {
-        "name": domain.name,
-        "tasks": domain.tasks,
-        "n_docs": domain.n_docs,
-        "answers": _dicts(domain.answers),
-        "metrics": {name: found._asdict() for name, found in domain.metrics.items()},
-        "nulls": {name: null and null._asdict() for name, null in domain.nulls.items()},
-        "reliability": _dicts(domain.reliability.bins),
-        "risk_coverage": _dicts(domain.risk_coverage),
-        "recalibrated": after
-        and {
-            "method": after.method,
-            "temperature": after.temperature,
-            "changes": _dicts(after.changes),
-            "reliability": _dicts(after.reliability.bins),
-        },
-    }
+    data = {**vars(domain), "reliability": domain.reliability.bins}
+    if domain.recalibrated:
+        data["recalibrated"] = {**domain.recalibrated._asdict(), "reliability": domain.recalibrated.reliability.bins}
+        del data["recalibrated"]["notes"]
+    return data
 
 
 def to_picture(report: Report, form: Form) -> bytes:
@@ -136,10 +123,6 @@ FORMATS: dict[str, Callable[[Report], str | bytes]] = {
     "svg": lambda report: to_picture(report, "svg"),
 }
 """Functions by the name of their format."""
-
-
-def _dicts(rows: Sequence[Any]) -> list[dict[str, Any]]:
-    return [row._asdict() for row in rows]
 
 
 def _point_at(points: Sequence[RiskCoveragePoint], coverage: float) -> RiskCoveragePoint:

@@ -8,48 +8,40 @@ from lm_eval_calibration import __version__
 from lm_eval_calibration.records import DEFINITION_VERSION
 from lm_eval_calibration.results import Run
 
+CONFIDENCE = """of multiple choice the largest choice probability (softmax of the summed log-likelihoods); of \
+generated text the mean probability of its tokens"""
+INTERVALS = """95%, of the population's value: inverted tests for binned errors, DeLong for auroc, Clopper-Pearson \
+for acc, Student's t for means"""
+NULLS = "1,000 simulated sets of labels drawn from the model's own probabilities, seed 0"
+RECALIBRATION = """one temperature (of generated answers: Platt scaling), 5 folds of docs by their hash, each \
+evaluated with a map of the others, seed 0"""
+
 
 def method(run: Run, tasks: Sequence[str]) -> tuple[tuple[str, str], ...]:
     """Return headings and texts; what the run does not say is left out."""
-    configuration = run.configuration
-    rows = [
-        ("Definitions", f"version {DEFINITION_VERSION} of lm-eval-calibration {__version__}"),
-        ("Docs", f"{len(run):,} of {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'}"),
-        ("Kinds", ", ".join(f"{n:,} {kind}" for kind, n in _kinds(run).items())),
-        ("Bins", f"{run.n_bins} of equal width; the last one holds 1 (ace: as many of equal mass for each choice)"),
-        (
-            "Confidence",
-            "of multiple choice the largest choice probability (softmax of the summed log-likelihoods); of "
-            "generated text the mean probability of its tokens",
-        ),
-        (
-            "Intervals",
-            "95%, of the population's value: inverted tests for binned errors, DeLong for auroc, "
-            "Clopper-Pearson for acc, Student's t for means",
-        ),
-        ("Nulls", "1,000 simulated sets of labels drawn from the model's own probabilities, seed 0"),
-        (
-            "Recalibration",
-            "one temperature (of generated answers: Platt scaling), 5 folds of docs by their hash, each evaluated with "
-            "a map of the others, seed 0",
-        ),
-        ("Full-ECE", _vocabulary(run)),
-        ("Model", run.model),
-        ("Settings", "; ".join(_settings(settings) for settings in configuration.settings)),
-        (
-            "Examples in the prompt",
-            _counted(str(configuration.num_fewshot[task]) for task in tasks if task in configuration.num_fewshot),
-        ),
-        (
-            "Task versions",
-            _counted(configuration.task_versions[task] for task in tasks if task in configuration.task_versions),
-        ),
-        ("Chat template", f"applied, SHA-256 {configuration.chat_template}" if configuration.chat_template else ""),
-        ("How the numbers were obtained", "; ".join(f"{_plain(c)} ({n:,} docs)" for c, n in run.certificates[:6])),
-        ("Packages", ", ".join(f"{name} {version}" for name, version in run.versions.items())),
-        ("Run ended", ", ".join(configuration.dates)),
-    ]
-    return tuple((heading, text) for heading, text in rows if text)
+    ran = run.configuration
+    template = ran.chat_template
+    shots, versions = ran.num_fewshot, ran.task_versions
+    rows = {
+        "Definitions": f"version {DEFINITION_VERSION} of lm-eval-calibration {__version__}",
+        "Docs": f"{len(run):,} of {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'}",
+        "Kinds": ", ".join(f"{n:,} {kind}" for kind, n in _kinds(run).items()),
+        "Bins": f"{run.n_bins} of equal width; the last one holds 1 (ace: as many of equal mass for each choice)",
+        "Confidence": CONFIDENCE,
+        "Intervals": INTERVALS,
+        "Nulls": NULLS,
+        "Recalibration": RECALIBRATION,
+        "Full-ECE": _vocabulary(run),
+        "Model": run.model,
+        "Settings": "; ".join(map(_settings, ran.settings)),
+        "Examples in the prompt": _counted(str(shots[task]) for task in tasks if task in shots),
+        "Task versions": _counted(versions[task] for task in tasks if task in versions),
+        "Chat template": f"applied, SHA-256 {template}" if template else "",
+        "How the numbers were obtained": "; ".join(f"{_plain(c)} ({n:,} docs)" for c, n in run.certificates[:6]),
+        "Packages": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
+        "Run ended": ", ".join(ran.dates),
+    }
+    return tuple((heading, text) for heading, text in rows.items() if text)
 
 
 def _kinds(run: Run) -> Counter[str]:

@@ -28,12 +28,8 @@ nothing of recalibration."""
 class Recalibrated(NamedTuple):
     """What a map that was fitted on other docs does.
 
-    Attributes:
-        method: ``temperature`` where docs have choices; ``platt`` for generated answers.
-        temperature: mean of the folds'; above 1 where the model was too sure; nan for Platt scaling.
-        changes: metrics before and after.
-        reliability: the diagram after.
-        notes: what the fit has to say, as where the best temperature lies beyond all bounds.
+    The method is ``temperature`` where docs have choices, ``platt`` for generated answers. ``temperature`` is the mean
+    of the folds', above 1 where the model was too sure; nan for Platt scaling. ``notes`` are the fit's warnings.
     """
 
     method: str
@@ -48,13 +44,10 @@ class Recalibrated(NamedTuple):
 
 
 class AtTemperature(NamedTuple):
-    """What the tokens of the gold answers show when every next-token distribution is taken at one temperature.
+    """The tokens of the gold answers when every next-token distribution is taken at one temperature T.
 
-    Attributes:
-        temperature: T; 1 is the model as it is.
-        nll: mean negative log-likelihood of a gold token, in nats.
-        full_ece: at T. It falls to 0 where no entry is left above 1/n_bins, so it is no guide to T by itself.
-        acc: accuracy at T; choices of several tokens can change their order.
+    ``nll`` is the mean of a gold token, in nats. ``full_ece`` falls to 0 where no entry is left above 1/n_bins, so it
+    is no guide to T by itself. ``acc`` changes where choices of several tokens change their order.
     """
 
     temperature: float

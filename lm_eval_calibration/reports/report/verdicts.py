@@ -20,14 +20,7 @@ Tone = Literal["good", "bad", ""]
 
 
 class Answer(NamedTuple):
-    """A question and its answer.
-
-    Attributes:
-        question: as a decision-maker asks.
-        short: the answer in a few words.
-        figures: what it rests on.
-        tone: whether that is good news, bad news, or neither.
-    """
+    """A question as a decision-maker asks it, the answer in a few words, and the numbers that it rests on."""
 
     question: str
     short: str

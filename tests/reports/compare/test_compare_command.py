@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run_command
 from logged_runs import make_generated_lines
 from logged_runs import write_run as write_logged_run
 from made_runs import write_run
-from typer.testing import CliRunner
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.cli import app
 from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.plots.trade_off import pareto_front
 from lm_eval_calibration.reports.compare.formats import FORMATS, SUFFIXES
@@ -42,7 +41,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 
 def compare(*arguments: object) -> Any:
-    return CliRunner().invoke(app, ["compare", *map(str, arguments)])
+    return run_command("compare", *arguments)
 
 
 @pytest.fixture(scope="module")

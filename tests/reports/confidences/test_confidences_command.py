@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import run_command
 from logged_runs import make_lines, write_run
-from typer.testing import CliRunner
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.cli import app
 from lm_eval_calibration.recalibration import cross_fit
 from lm_eval_calibration.records import RECORD_KEY, Record, StatedConfidence
 from lm_eval_calibration.results import load_run
@@ -40,8 +39,8 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return base / "untuned", base / "tuned"
 
 
-def show(*arguments: Any) -> Any:
-    return CliRunner().invoke(app, ["confidences", *map(str, arguments)], catch_exceptions=False)
+def show(*arguments: object) -> Any:
+    return run_command("confidences", *arguments)
 
 
 def test_every_way_has_the_metrics_of_its_own_arrays(folders: tuple[Path, Path]) -> None:
@@ -96,7 +95,7 @@ def test_pictures_are_reliability_diagrams(folders: tuple[Path, Path], tmp_path:
     pytest.importorskip("matplotlib", reason="pictures need matplotlib (extra `report`)")
     for suffix, begin in (("svg", b"<?xml"), ("png", b"\x89PNG")):
         path = tmp_path / f"picture.{suffix}"
-        assert show(*folders, "--output", path).exit_code == 0
+        assert show(folders[1], "--output", path).exit_code == 0
         assert path.read_bytes().startswith(begin)
 
 

@@ -6,10 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run_command
 from made_runs import write_run
-from typer.testing import CliRunner
-
-from lm_eval_calibration.cli import app
 
 TASKS = {"anatomy_calibration": 300, "virology_calibration": 200}
 
@@ -21,10 +19,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def drift(*arguments: object) -> Any:
-    done = CliRunner().invoke(app, ["drift", *map(str, arguments)])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
+    return run_command("drift", *arguments)
 
 
 def rows(output: str) -> dict[tuple[str, str], list[str]]:
@@ -155,6 +150,7 @@ def test_text_from_data_is_no_workflow_command_nor_markup(tmp_path: Path) -> Non
     assert "<script>" not in page.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_history_grows_by_a_line_a_run(base: Path) -> None:
     may = write_run(Path("may"), tasks=TASKS, seed=1, time="2026-05-31T10-00-00.1")
     june = write_run(Path("june"), tasks=TASKS, seed=2, sharpness=3.5, time="2026-06-30T10-00-00.1")

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import run_command
 from made_runs import write_run
-from typer.testing import CliRunner
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.cli import app
 from lm_eval_calibration.reports.columns import columns
 from lm_eval_calibration.reports.evidence.statement import NO_CLAIM, canonical, digest, make_statement
 from lm_eval_calibration.results import load_run
@@ -19,22 +18,27 @@ from lm_eval_calibration.results import load_run
 TEXT = "zyzzyva quokka brobdingnagian"
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run, and the statement of it."""
+    folder = tmp_path_factory.mktemp("evidence")
+    run = write_run(folder / "run", tasks={"anatomy_calibration": 60}, model="<b>org/model", text=TEXT)
+    done = evidence(run, "--domain", "exam <questions>", "--output", folder / "new" / "statement.json")
+    assert done.exit_code == 0, done.output
+    return folder
+
+
 @pytest.fixture
-def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return write_run(Path("run"), tasks={"anatomy_calibration": 60}, model="<b>org/model", text=TEXT)
+def run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(folder)
+    return Path("run")
 
 
 def evidence(*arguments: object) -> Any:
-    done = CliRunner().invoke(app, ["evidence", *map(str, arguments)])
-    if done.exception is not None and not isinstance(done.exception, SystemExit):
-        raise done.exception
-    return done
+    return run_command("evidence", *arguments)
 
 
 def test_the_statement_holds_what_was_measured(run: Path) -> None:
-    done = evidence(run, "--domain", "exam <questions>", "--output", "new/statement.json")
-    assert done.exit_code == 0, done.output
     content = json.loads(Path("new/statement.json").read_text(encoding="utf-8"))["content"]
     assert content["domain"] == "exam <questions>"
     (task,) = content["measured_on"]
@@ -56,28 +60,27 @@ def test_the_statement_holds_what_was_measured(run: Path) -> None:
     assert not any(word in everything for word in TEXT.split())
 
 
-def test_it_is_verified_and_a_changed_figure_is_not(run: Path) -> None:
-    assert evidence(run).exit_code == 0
-    done = evidence("--verify", "evidence.json", run)
+def test_it_is_verified_and_a_changed_figure_is_not(run: Path, tmp_path: Path) -> None:
+    done = evidence("--verify", "new/statement.json", run)
     assert done.exit_code == 0, done.output
     assert "2 files are those it was made from" in done.stdout
-    path = Path("evidence.json")
-    data = json.loads(path.read_text(encoding="utf-8"))
+    data = json.loads(Path("new/statement.json").read_text(encoding="utf-8"))
     data["content"]["values"][0]["value"] += 1e-9
-    path.write_text(json.dumps(data), encoding="utf-8")
-    done = evidence("--verify", path)
+    changed = tmp_path / "changed.json"
+    changed.write_text(json.dumps(data), encoding="utf-8")
+    done = evidence("--verify", changed)
     assert done.exit_code == 2
-    assert "error: evidence.json: its content was changed and now has sha256" in done.stderr
+    assert f"error: {changed}: its content was changed and now has sha256" in done.stderr
 
 
-def test_other_files_are_told(run: Path) -> None:
-    assert evidence(run).exit_code == 0
-    other = write_run(Path("other"), tasks={"anatomy_calibration": 60}, seed=1)
-    done = evidence("--verify", "evidence.json", other)
+def test_other_files_are_told(run: Path, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other", tasks={"anatomy_calibration": 60}, seed=1)
+    done = evidence("--verify", "new/statement.json", other)
     assert done.exit_code == 2
-    assert "error: evidence.json: other does not hold the files it was made from: results_2026-01-31" in done.stderr
+    assert "other does not hold the files it was made from: results_2026-01-31" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_same_run_at_the_same_time_is_the_same_statement(run: Path) -> None:
     made = datetime(2026, 2, 1, tzinfo=UTC)
     one, again = (make_statement(load_run(run), made=made) for _ in range(2))
@@ -87,7 +90,9 @@ def test_the_same_run_at_the_same_time_is_the_same_statement(run: Path) -> None:
 
 
 def test_undefined_is_null_with_a_reason(tmp_path: Path) -> None:
-    content = make_statement(load_run(write_run(tmp_path / "plain", tokenizer=None)))["content"]
+    content = make_statement(
+        load_run(write_run(tmp_path / "plain", tasks={"anatomy_calibration": 20}, tokenizer=None))
+    )["content"]
     found = next(value for value in content["values"] if value["metric"] == "full_ece")
     assert found["value"] is None
     assert found["interval"] is None

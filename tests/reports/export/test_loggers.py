@@ -38,6 +38,7 @@ logger.finish()
 """
 
 
+@pytest.mark.slow
 def test_trackio_gets_metrics_and_pictures(tmp_path: Path) -> None:
     pytest.importorskip("trackio", reason="trackio is not installed")
     tests = Path(__file__).parents[2]

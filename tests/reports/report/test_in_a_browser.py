@@ -70,6 +70,7 @@ def axe() -> str:
     return found.read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_page_is_sound_in_a_browser(browser: str, axe: str, scheme: str, tmp_path: Path) -> None:
     names = ("mmlu_high_school_government_and_politics_calibration", "mmlu_law_calibration")

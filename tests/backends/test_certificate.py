@@ -3,6 +3,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 import tiny
 from lm_eval.models.huggingface import HFLM
 
@@ -37,6 +38,7 @@ def test_a_backend_without_a_tokenizer_says_so() -> None:
     assert tokenizer_fields(SimpleNamespace(tokenizer=None, tokenizer_name="")) == {"tokenizer": "unknown"}
 
 
+@pytest.mark.slow
 def test_one_model_in_two_folders_is_one_tokenizer(byte_tokenizer: Any, tmp_path: Path) -> None:
     """Through the run: full_ece of the two is comparable."""
     names = []
