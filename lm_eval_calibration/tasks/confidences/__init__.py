@@ -1,1 +1,1 @@
-"""The ways of obtaining a confidence, one file each; ``registry`` lists them, and ``source`` says what a file defines."""
+"""The ways of obtaining a confidence, one file each; ``registry`` lists them, ``source`` has what a file defines."""
