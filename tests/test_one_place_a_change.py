@@ -22,7 +22,7 @@ from lm_eval_calibration.metrics.registry import define, temporarily
 from lm_eval_calibration.records import Record, StatedConfidence, metric_arrays
 from lm_eval_calibration.tasks import CalibratedTask, TaskError
 from lm_eval_calibration.tasks.confidences import registry
-from lm_eval_calibration.tasks.confidences.elicitation import FollowUpElicitation, Request
+from lm_eval_calibration.tasks.confidences.elicitation import Elicitation, FollowUpElicitation, Request
 from lm_eval_calibration.tasks.confidences.follow_up import ONE_LINE, FollowUp
 from lm_eval_calibration.tasks.confidences.option import flag
 from lm_eval_calibration.tasks.confidences.source import StatedSource
@@ -126,6 +126,22 @@ class HighLowQuestion(FollowUpElicitation):
         return StatedConfidence("high_low", {"high": 0.9, "low": 0.2}.get(str(replies[0])))
 
 
+class FirstToken(StatedSource):
+    """The probability of an answer's first token: no request is added."""
+
+    name = "first_token"
+    tables = ("generation",)
+    option = flag("first_token")
+
+    def start(self, task: Any, lm: Any, chat_template: Any) -> "FirstTokenReading":
+        return FirstTokenReading("first_token", None)
+
+
+class FirstTokenReading(Elicitation):
+    def confidence_of(self, text: Any, answer: Any, replies: Sequence[Any]) -> StatedConfidence:
+        return StatedConfidence(answer, float(np.exp(text.token_log_probs[0])))
+
+
 # --- Where it appears-----------------------------------------------------------------------------------------------
 
 N_DOCS = 12
@@ -139,8 +155,8 @@ def answers(prompt: str, asked: int) -> str:
     return "" if answer == "z" else "high" if answer in "aeiou" else "low"
 
 
-def config(table: str) -> dict[str, Any]:
-    options = {"metadata": {"calibration": {"high_low": True, "intervals": True}}}
+def config(table: str, **options: Any) -> dict[str, Any]:
+    options = {"metadata": {"calibration": options}}
     if table == "choices":
         return make_config(make_rows(N_DOCS), **options)
     generated = {"output_type": "generate_until", "doc_to_choice": None, "doc_to_target": "{{choices[answer][0]}}"}
@@ -152,7 +168,7 @@ def config(table: str) -> dict[str, Any]:
 def run(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     with registry.temporarily(HighLow()):
         lm = Scripted(answers, lambda character: 0.1 + ord(character) % 7 / 10)
-        yield run_tasks(lm, [CalibratedTask(config(request.param))])
+        yield run_tasks(lm, [CalibratedTask(config(request.param, high_low=True, intervals=True))])
 
 
 def test_a_confidence_source_checks_its_option() -> None:
@@ -228,3 +244,15 @@ def test_a_metric_has_its_rows_in_tables_of_choices_answers_and_groups(metric: m
 def test_a_metric_that_is_not_defined_is_refused() -> None:
     with pytest.raises(TaskError, match="mean_deviation"):
         CalibratedTask(make_config(make_rows(5), metadata=METRIC_OPTIONS))
+
+
+def test_a_confidence_source_that_reads_the_answer_adds_no_request() -> None:
+    lm = Scripted(answers, lambda character: 0.1 + ord(character) % 7 / 10)
+    with registry.temporarily(FirstToken()):
+        results = run_tasks(lm, [CalibratedTask(config("generation", first_token=True))])
+    records = [Record.from_dict(line["calibration"]) for line in results["samples"]["letters_calibration"]]
+    assert len(lm.asked) == N_DOCS
+    assert {record.stated["first_token"].query for record in records} == set("abcdefghijkl")
+    pairs = [(record.stated["first_token"].confidence, record.correct) for record in records]
+    ece = metrics.ece(*zip(*pairs, strict=True))
+    assert results["results"]["letters_calibration"]["ece_first_token,none"] == pytest.approx(ece, abs=1e-12)

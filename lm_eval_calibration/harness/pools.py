@@ -33,9 +33,10 @@ class DocPool:
 
     def columns(self, view: Callable[[Sequence[Record]], Iterable[Doc]] | None, n_bins: int) -> Columns:
         """Return the records as columns, seen by a view (None: as they are)."""
-        return self.once(
+        columns: Columns = self.once(
             ("columns", view, n_bins), lambda: Columns.of(view(self.records) if view else self.records, n_bins)
         )
+        return columns
 
     @property
     def tasks(self) -> str:

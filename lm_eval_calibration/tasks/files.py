@@ -33,31 +33,34 @@ def write_files(names: Iterable[str], directory: Path, include_path: Path | None
         TaskError: naming a task that is not there or can't be calibrated; then nothing is written.
     """
     index = read_index(include_path)
-    configs: dict[str, dict[str, Any]] = {}
-    for name in names:
-        base, infix = name.removesuffix(SUFFIX), None
-        if base not in index and (split := base_of(base + SUFFIX)):
-            base, infix = split[0].removesuffix(SUFFIX), split[1]
-        if base not in index and base + SUFFIX in (ours := read_index(task_configs(), include_defaults=False)):
-            if infix is None:
-                command = 'lm_eval run --include_path "$(lm-eval-calibration tasks)"'
-                raise TaskError(f"{base}{SUFFIX} has a file already, one of ours: {command} finds it")
-            configs |= variant(base + SUFFIX, infix, {**index, **ours}).configs
-            continue
-        if base not in index:
-            raise TaskError(f"no task {base!r}{nearest(base, index)}")
-        made = calibrated(base, index)
-        for task, reason in made.left_out.items():
-            logger.warning("%s leaves out %s, which can't be calibrated: %s", base + SUFFIX, task, reason)
-        if infix is not None:
-            entries = {name: entry_of(config, CalibratedTask) for name, config in made.configs.items()}
-            made = variant(base + SUFFIX, infix, index | entries)
-        configs |= made.configs
+    configs = {made: config for name in names for made, config in _configs(name, index).items()}
     texts = {directory / f"{name}.yaml": _text(name, config) for name, config in sorted(configs.items())}
     directory.mkdir(parents=True, exist_ok=True)
     for path, text in texts.items():
         path.write_text(text, encoding="utf-8")
     return list(texts)
+
+
+def _configs(name: str, index: Index) -> dict[str, dict[str, Any]]:
+    """Return the configurations behind a name, by their names."""
+    base, infix = name.removesuffix(SUFFIX), None
+    if base not in index and (split := base_of(base + SUFFIX)):
+        base, infix = split[0].removesuffix(SUFFIX), split[1]
+    if base in index:
+        made = calibrated(base, index)
+        for task, reason in made.left_out.items():
+            logger.warning("%s leaves out %s, which can't be calibrated: %s", base + SUFFIX, task, reason)
+        if infix is None:
+            return made.configs
+        entries = {name: entry_of(config, CalibratedTask) for name, config in made.configs.items()}
+        return variant(base + SUFFIX, infix, {**index, **entries}).configs
+    ours = read_index(task_configs(), include_defaults=False)
+    if base + SUFFIX not in ours:
+        raise TaskError(f"no task {base!r}{nearest(base, index)}")
+    if infix is None:
+        command = 'lm_eval run --include_path "$(lm-eval-calibration tasks)"'
+        raise TaskError(f"{base}{SUFFIX} has a file already, one of ours: {command} finds it")
+    return variant(base + SUFFIX, infix, {**index, **ours}).configs
 
 
 def what_can_be_calibrated(include_path: Path | None = None) -> Iterator[tuple[str, str, str | None]]:

@@ -70,3 +70,9 @@ def answers_of_samples(written: Sequence[Instance], ensemble: Any, where: str) -
     for sample in alone:
         answers.setdefault(sample.doc_id, []).append(sample.filtered_resps[ensemble.name])
     return answers
+
+
+def token_log_probs(text: Any) -> tuple[float, ...] | None:
+    """Return the log-probabilities of a generated text's tokens; None where the backend gave none."""
+    log_probs = getattr(text, "token_log_probs", None)
+    return None if log_probs is None else tuple(log_probs.tolist())

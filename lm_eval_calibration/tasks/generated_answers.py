@@ -1,6 +1,6 @@
 """Answers that the model writes: how sure of their tokens it is, and whether they are right."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -25,7 +25,13 @@ from lm_eval_calibration.tasks import views
 from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.configuration import Configuration
-from lm_eval_calibration.tasks.filtered_answers import FilteredText, FilteredTexts, answers_of_samples, knowing_request
+from lm_eval_calibration.tasks.filtered_answers import (
+    FilteredText,
+    FilteredTexts,
+    answers_of_samples,
+    knowing_request,
+    token_log_probs,
+)
 from lm_eval_calibration.tasks.token_metrics import TOKEN_ACCURACY, accuracy_of_references
 
 _REFERENCE = 1
@@ -117,7 +123,7 @@ class GeneratedAnswerTask(BaseTask):
     def _make_ours(self, request: Any) -> None:
         if request.idx == _REFERENCE:
             request.request_type = SCORING_REQUEST_TYPE
-        elif self.elicitations:
+        elif any(elicitation.n_requests for elicitation in self.elicitations):
             request.request_type = FOLLOW_UP_REQUEST_TYPE
             request.follow_ups = partial(self._follow_ups, request)
         else:
@@ -125,24 +131,20 @@ class GeneratedAnswerTask(BaseTask):
 
     def _follow_ups(self, request: Instance, text: str) -> list[Instance]:
         """Return the requests that question an answer, those of one source after those of another."""
-        found = [pair for elicitation in self.elicitations for pair in elicitation.about(request.args[0], text)]
-        follow_ups = [
-            Instance(request_type, request.doc, arguments, number, request.metadata)
-            for number, (request_type, arguments) in enumerate(found)
-        ]
-        for follow_up in follow_ups:
-            self._set_wishes(follow_up)
+        follow_ups: list[Instance] = []
+        for elicitation in self.elicitations:
+            for request_type, arguments in elicitation.about(request.args[0], text):
+                follow_ups.append(Instance(request_type, request.doc, arguments, len(follow_ups), request.metadata))
+                self._set_wishes(follow_ups[-1])
         return follow_ups
 
     def _replies(self, text: Any) -> dict[str, Sequence[Any]]:
-        """Return the replies to the questions about a text, by source; none of a text from a file."""
+        """Return the replies to the questions about a text, by source; a text from a file has none."""
         replies, found = getattr(text, "follow_up_answers", ()), {}
-        for elicitation in self.elicitations if replies else ():
+        for elicitation in self.elicitations:
             found[elicitation.name] = replies[: elicitation.n_requests]
             replies = replies[elicitation.n_requests :]
         return found
-
-    # --- answers -----------------------------------------------------------------------------------------------------
 
     def apply_filters(self) -> None:
         """Filter what was generated, and that alone; run programs, if answers are scored by running them."""
@@ -170,7 +172,10 @@ class GeneratedAnswerTask(BaseTask):
         """See what the backend gives of all docs: a metric is computed from all of them, or left out."""
         self._has_probabilities = all(isinstance(t, GeneratedText) and t.has_probabilities for t in texts)
         replies = [self._replies(text) for text in texts]
-        self._answered = {e.name for e in self.elicitations if all(None not in r.get(e.name, [None]) for r in replies)}
+        self._answered = set()
+        for name, n_requests in {e.name: e.n_requests for e in self.elicitations}.items():
+            if all(len(reply[name]) == n_requests and None not in reply[name] for reply in replies):
+                self._answered.add(name)
         scores = [answer for answer in references if isinstance(answer, TokenScores)]
         self._has_distributions = len(scores) == len(references) and all(score.has_distributions for score in scores)
         self._full_ece_is_exact = self._settles_full_ece(scores)
@@ -185,8 +190,8 @@ class GeneratedAnswerTask(BaseTask):
             return {**stock, **self._only_logged({RECORD_KEY: f"{OTHER_FILTER}{self.scored_filter}"})}
         record = self._answer_record(doc, answer.instance, stock, results[_REFERENCE] if len(results) > 1 else None)
         logged: dict[str, Any] = {}
-        for elicitation in self._answered_elicitations():
-            logged |= elicitation.logged(self._replies(answer.instance.resps[0])[elicitation.name])
+        for elicitation, replies in self._answered_by(answer.instance.resps[0]):
+            logged |= elicitation.logged(replies)
         if self._predicts_only:
             return self._predicted(record, logged)
         ours = [name for name, row in self.rows.items() if self._is_available(row, record)]
@@ -201,8 +206,10 @@ class GeneratedAnswerTask(BaseTask):
         result = self._result(record, {**stock, **acc, **self._means_of(record)}, ours, {TOKEN_ACCURACY: "unavailable"})
         return result | self._only_logged(logged)
 
-    def _answered_elicitations(self) -> Iterator[Any]:
-        return (elicitation for elicitation in self.elicitations if elicitation.name in self._answered)
+    def _answered_by(self, text: Any) -> list[tuple[Any, Sequence[Any]]]:
+        """Return the sources whose questions were answered, and the replies to those about a text."""
+        replies = self._replies(text)
+        return [(e, replies[e.name]) for e in self.elicitations if e.name in self._answered]
 
     def _is_available(self, row: Any, record: GenerationRecord) -> bool:
         if row.source.suffix:
@@ -250,8 +257,6 @@ class GeneratedAnswerTask(BaseTask):
         value = stock[self._correct_metric(stock)]
         return int(value) if value in (0, 1) else None
 
-    # --- records -----------------------------------------------------------------------------------------------------
-
     def _answer_record(
         self, doc: dict[str, Any], request: Instance, stock: Mapping[str, Any], scores: TokenScores | None
     ) -> GenerationRecord:
@@ -266,7 +271,7 @@ class GeneratedAnswerTask(BaseTask):
             certificate["reference"] = dict(scores.certificate)
         elif self._has_reference and self._has_distributions:  # no token of a reference
             fields = {"log_probs": (), "large_probs": ()}
-        replies = self._replies(text)
+        answer = request.filtered_resps[self.scored_filter].plain()
         return GenerationRecord(
             **identity,
             prompt_hash=hash_string(request.arguments[0]),
@@ -275,11 +280,11 @@ class GeneratedAnswerTask(BaseTask):
                 metric="" if self._predicts_only else self._correct_metric(stock),
                 filter=self.scored_filter,
                 correct=correct,
-                token_log_probs=_log_probs(text),
+                token_log_probs=token_log_probs(text),
                 samples=samples,
             ),
             certificate=certificate,
-            stated={e.name: e.read(replies[e.name]) for e in self._answered_elicitations()},
+            stated={e.name: e.confidence_of(text, answer, replies) for e, replies in self._answered_by(text)},
             **fields,
         )
 
@@ -291,10 +296,5 @@ class GeneratedAnswerTask(BaseTask):
             key = str(hash_string(str(answer)))
             if key not in correct:
                 correct[key] = self._correct(self._stock_results(doc, answer))
-            samples.append(Sample(str(hash_string(str(text))), key, correct[key], _log_probs(text)))
+            samples.append(Sample(str(hash_string(str(text))), key, correct[key], token_log_probs(text)))
         return tuple(samples)
-
-
-def _log_probs(text: Any) -> tuple[float, ...] | None:
-    log_probs = getattr(text, "token_log_probs", None)
-    return None if log_probs is None else tuple(log_probs.tolist())

@@ -10,14 +10,14 @@ from lm_eval import evaluator, evaluator_utils
 from lm_eval.api.group import Group
 from lm_eval.api.task import Task
 
-from lm_eval_calibration import tasks
 from lm_eval_calibration.harness.aggregation import Logged
 from lm_eval_calibration.harness.patches import PATCHES, apply
 from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.harness.run import RunSettings, current_run, running
 from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord
+from lm_eval_calibration.tasks import CalibratedTask
 
-assert tasks  # applies the patches
+assert CalibratedTask  # using it has applied the patches
 
 
 class Spread(Statistic):

@@ -66,6 +66,12 @@ def run(lm: Any, config: dict[str, Any], **chosen: Any) -> tuple[dict[str, Any],
     return found
 
 
+def without_stock_tasks(monkeypatch: pytest.MonkeyPatch, index: dict[str, Any]) -> None:
+    """Let files be written from this index, not from the thousands of tasks of the harness; ours stay."""
+    ours = files.read_index(files.task_configs(), include_defaults=False)
+    monkeypatch.setattr(files, "read_index", lambda _, include_defaults=True: index if include_defaults else ours)
+
+
 def next_log_probs(lm: HFLM, tokens: list[int]) -> Any:
     """[vocab_size] of the token after these, from the whole logits of one plain forward."""
     with torch.no_grad():
@@ -84,7 +90,7 @@ def naive_log_likelihood(lm: HFLM, prompt: str, continuation: str) -> float:
 def test_variants_of_our_own_groups_are_written_for_the_stock_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "_index", lambda _: {})  # not the harness's thousands
+    without_stock_tasks(monkeypatch, {})
     written = {path.stem for path in files.write_files(["medical_p_true"], tmp_path)}
     assert {"medical_p_true_calibration", "medmcqa_p_true_calibration"} <= written
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
@@ -346,7 +352,7 @@ def test_patterns_and_files_for_the_stock_command_know_the_names(
     with pytest.raises(TaskError, match="no task 'tree_leters_"):
         manager.match_tasks(["tree_leters_p_true_calibration"])
     users_own = TaskManager(include_path=str(tmp_path), include_defaults=False).task_index
-    monkeypatch.setattr(files, "_index", lambda _: users_own)  # not the harness's thousands
+    without_stock_tasks(monkeypatch, users_own)
     written = files.write_files(["trees_p_true"], tmp_path / "out")
     assert [path.stem for path in written] == [*names, "trees_p_true_calibration"]
     metadata = {"calibration": {"n_bins": 5}}

@@ -1,1 +1,1 @@
-"""The ways in which a model states its confidence, one file each."""
+"""The ways of obtaining a confidence, one file each; ``registry`` lists them, ``source`` has what a file defines."""

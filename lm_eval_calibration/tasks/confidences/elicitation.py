@@ -22,13 +22,16 @@ class ScoredChoices(NamedTuple):
 
 
 class Elicitation:
-    """What a source adds to the docs of a run.
+    """What a source adds to the docs of a run: requests, and what it reads in their replies or in an answer.
 
     Attributes:
         name: of the source.
+        n_requests: how many requests question an answer.
         setting: what its requests depend on; None where it adds none to those of choices. ``--cache_requests`` may
             have kept requests of another one, which are then refused.
     """
+
+    n_requests = 0
 
     def __init__(self, name: str, setting: Any) -> None:
         self.name, self.setting = name, setting
@@ -55,32 +58,42 @@ class Elicitation:
         """
         return {}
 
-
-class FollowUpElicitation(Elicitation):
-    """Questions about an answer. Of a doc with choices they are put about each, as if it were the model's answer.
-
-    Attributes:
-        n_requests: how many requests question an answer.
-    """
-
-    n_requests = 1
-
     def about(self, context: Any, answer: str) -> list[Request]:
-        """Return the requests that question an answer.
+        """Return the requests that question an answer: ``n_requests``.
 
         Args:
             context: the prompt that was answered.
             answer: as it continues the prompt.
         """
-        raise NotImplementedError
+        return []
 
-    def read(self, replies: Sequence[Any]) -> StatedConfidence:
-        """Return the confidence that the replies state."""
+    def confidence_of(self, text: Any, answer: Any, replies: Sequence[Any]) -> StatedConfidence:
+        """Return the confidence of a generated answer.
+
+        Args:
+            text: as it was generated, a :class:`~lm_eval_calibration.backends.GeneratedText`.
+            answer: what the scored filter makes of it.
+            replies: to the requests that question it.
+        """
         raise NotImplementedError
 
     def logged(self, replies: Sequence[Any]) -> dict[str, str]:
         """Return what stands in the log of samples beside the record."""
         return {}
+
+
+class FollowUpElicitation(Elicitation):
+    """Questions about an answer. Of a doc with choices they are put about each, as if it were the model's answer."""
+
+    n_requests = 1
+
+    def read(self, replies: Sequence[Any]) -> StatedConfidence:
+        """Return the confidence that the replies state."""
+        raise NotImplementedError
+
+    def confidence_of(self, text: Any, answer: Any, replies: Sequence[Any]) -> StatedConfidence:
+        """Return the confidence that the replies state."""
+        return self.read(replies)
 
     def requests(
         self, doc: dict[str, Any], prompt: Any, choices: Sequence[Any], **options: Any
