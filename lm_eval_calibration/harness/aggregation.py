@@ -32,14 +32,14 @@ class TaskDocs(NamedTuple):
     statistics: dict[str, Statistic]
 
 
-Place = tuple[str, str]
+Location = tuple[str, str]
 """A task and one of its filters, by name."""
 
 Rows = dict[str, dict[str, Any]]
 """The harness's numbers: by name of a task or group, then by ``metric,filter``."""
 
 
-def complete_tasks(rows: Rows) -> dict[Place, TaskDocs]:
+def complete_tasks(rows: Rows) -> dict[Location, TaskDocs]:
     """Put the numbers of calibrated tasks into their rows; return their docs by task and filter."""
     docs = {}
     for name, row in rows.items():
@@ -76,9 +76,9 @@ def rows_of_groups(rows: Rows, tasks: Mapping[str, CalibratedTask]) -> Rows:
     renamed = {}
     for name, row in rows.items():
         keys: dict[str, str] = {}
-        if name in tasks and (judged := tasks[name].scored_filter) != NO_FILTER:
+        if name in tasks and (scored_filter := tasks[name].scored_filter) != NO_FILTER:
             names = [key for metric in tasks[name].requested_metrics for key in (metric, f"{metric}_stderr")]
-            keys = {f"{key},{judged}": f"{key},{NO_FILTER}" for key in names}
+            keys = {f"{key},{scored_filter}": f"{key},{NO_FILTER}" for key in names}
         hidden = keys.values()  # another filter of that very name
         renamed[name] = {keys.get(key, key): value for key, value in row.items() if key not in hidden}
     return renamed
@@ -111,12 +111,12 @@ class GroupPools:
         docs: of calibrated tasks, by task and filter.
     """
 
-    def __init__(self, docs: Mapping[Place, TaskDocs]) -> None:
+    def __init__(self, docs: Mapping[Location, TaskDocs]) -> None:
         self._docs = {
             (name, NO_FILTER if filter_name == found.task.scored_filter else filter_name): found
             for (name, filter_name), found in docs.items()
         }
-        self._pools: dict[tuple[Place, ...], DocPool] = {}
+        self._pools: dict[tuple[Location, ...], DocPool] = {}
 
     def complete(self, group: Any, row: dict[str, Any], rows: Rows) -> None:
         """Put the numbers of the docs of a group into its row, where the harness has put means of its tasks' numbers.
@@ -127,16 +127,20 @@ class GroupPools:
         for entry in group.aggregate_metric_list or ():
             for key in [key for key in row if key.startswith(f"{entry.metric},")]:
                 filter_name = key.partition(",")[2]
-                places = tuple((name, filter_name) for name in names if key in rows.get(name, ()))
-                statistics = [self._docs[place].statistics.get(entry.metric) for place in places if place in self._docs]
+                locations = tuple((name, filter_name) for name in names if key in rows.get(name, ()))
+                statistics = [
+                    self._docs[location].statistics.get(entry.metric)
+                    for location in locations
+                    if location in self._docs
+                ]
                 found = [statistic for statistic in statistics if statistic is not None]
                 if found and not found[0].has_stderr and filter_name == NO_FILTER:
                     row.pop(_stderr_key(key), None)
-                if found and len(found) == len(places) and entry.weight_by_size:
-                    self._pool(entry.metric, key, row, found, places)
+                if found and len(found) == len(locations) and entry.weight_by_size:
+                    self._pool(entry.metric, key, row, found, locations)
 
     def _pool(
-        self, metric: str, key: str, row: dict[str, Any], statistics: list[Statistic], places: tuple[Place, ...]
+        self, metric: str, key: str, row: dict[str, Any], statistics: list[Statistic], locations: tuple[Location, ...]
     ) -> None:
         first = statistics[0]
         has_stderr = row.get(_stderr_key(key), NO_STDERR) != NO_STDERR
@@ -146,11 +150,13 @@ class GroupPools:
             if has_stderr:
                 row[_stderr_key(key)] = float("nan")
             return
-        if places not in self._pools:
-            self._pools[places] = DocPool(record for place in places for record in self._docs[place].pool.records)
-        row[key] = first.value(self._pools[places])
+        if locations not in self._pools:
+            self._pools[locations] = DocPool(
+                record for location in locations for record in self._docs[location].pool.records
+            )
+        row[key] = first.value(self._pools[locations])
         if has_stderr:
-            row[_stderr_key(key)] = first.stderr(self._pools[places])
+            row[_stderr_key(key)] = first.stderr(self._pools[locations])
 
 
 def _reason_not_pooled(metric: str, first: Statistic, other: Statistic) -> str:

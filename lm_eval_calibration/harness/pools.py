@@ -50,7 +50,7 @@ class Statistic(ABC):
 
     Attributes:
         n_bins: of the probabilities; 0 where there are none.
-        has_stderr: whether the table has a place for a standard error.
+        has_stderr: whether the table has room for a standard error.
     """
 
     n_bins: int = 0

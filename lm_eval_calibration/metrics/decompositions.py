@@ -73,7 +73,7 @@ def corp_decomposition_stderr(
 def nll_decomposition(probs: Probs, labels: ArrayLike) -> NllDecomposition:
     """Parts of ``nll``: refinement = min over T of the nll of p^(1/T), renormalised; calibration is the rest.
 
-    The temperature is fitted on the docs that it is judged on: on calibrated docs ``calibration`` is 1 / (2 N)
+    The temperature is fitted on the docs that it is tested on: on calibrated docs ``calibration`` is 1 / (2 N)
     on average, not 0. It is a description of these docs; what a temperature gains on others is for
     cross-fitting to say.
 

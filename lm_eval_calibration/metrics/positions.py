@@ -1,4 +1,4 @@
-"""How much of a model's confidence is only the place of a choice: one doc asked under several orders of its choices.
+"""How much of a model's confidence is only a choice's position: one doc scored under several orders of its choices.
 
 ``probs`` holds, for each doc, the choice probabilities under each order, [n_orders, K], columns in the doc's own
 order of choices (not in the order shown). Docs may have different numbers of orders and choices. ValueError names
@@ -20,7 +20,7 @@ def position_spread(probs: Sequence[ArrayLike]) -> float:
     their mean over the orders, averaged over the n_orders orders of each doc, then over docs.
 
     probs: N arrays [n_orders_i, K_i]; rows sum to 1.
-    Returns probability, 0 (the order does not matter) to 1 - 1/n_orders; 0 for docs asked under one order. Raises
+    Returns probability, 0 (the order does not matter) to 1 - 1/n_orders; 0 for docs scored under one order. Raises
     ValueError for bad input; the message names doc, order and value.
     """
     return float(np.mean([_spread(orders) for orders in _check_orders(probs)]))
@@ -31,16 +31,16 @@ def answer_changes(probs: Sequence[ArrayLike]) -> float:
 
     mean_i (1 - sum_k n_ik (n_ik - 1) / (n_i (n_i - 1))): the share of pairs of a doc's n_i orders whose most
     probable choices differ (n_ik orders answer choice k; the first of equals is the answer), averaged over docs.
-    It does not grow with the number of orders, as "did any order change it" would. Docs asked under one order are
+    It does not grow with the number of orders, as "did any order change it" would. Docs scored under one order are
     left out.
 
     probs: N arrays [n_orders_i, K_i]; rows sum to 1.
-    Returns share of pairs, 0 (best) to 1; nan where no doc was asked under two orders. Raises ValueError: bad input;
+    Returns share of pairs, 0 (best) to 1; nan where no doc was scored under two orders. Raises ValueError: bad input;
     the message names doc, order and value.
     """
     docs = [orders for orders in _check_orders(probs) if len(orders) > 1]
     if not docs:
-        return undefined("answer_changes is undefined: no doc was asked under two orders")
+        return undefined("answer_changes is undefined: no doc was scored under two orders")
     return float(np.mean([_changes(orders) for orders in docs]))
 
 

@@ -1,9 +1,9 @@
-"""Recalibration: maps fitted on some docs and judged on others, before and after, on the same docs.
+"""Recalibration: maps fitted on some docs and tested on others, with the metrics before and after.
 
 Arrays in, arrays out; needs what :mod:`lm_eval_calibration.metrics` needs (``beta`` also the package betacal).
 
 The maps are scikit-learn-style, ``fit(inputs, targets)`` and ``predict_proba(inputs)``. :class:`Temperature` maps the
-log-likelihoods of all choices to a distribution; the others map the confidence of the answer. :func:`cross_fit` judges
+log-likelihoods of all choices to a distribution; the others map the confidence of the answer. :func:`cross_fit` tests
 them on docs they never saw.
 """
 
@@ -18,7 +18,7 @@ from lm_eval_calibration.recalibration.operating_points import (
     OperatingPoint,
     choose_threshold,
     cross_fit_operating_point,
-    judge_threshold,
+    evaluate_threshold,
 )
 from lm_eval_calibration.recalibration.recalibrator import RecalibrationWarning, Recalibrator
 from lm_eval_calibration.recalibration.temperature import Temperature
@@ -55,7 +55,7 @@ __all__ = [
     "cross_fit",
     "cross_fit_operating_point",
     "cross_fit_tokens",
+    "evaluate_threshold",
     "fit_on_split",
     "fold_of",
-    "judge_threshold",
 ]

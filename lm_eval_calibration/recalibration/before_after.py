@@ -67,7 +67,7 @@ def before_after(
         seed: of what is simulated.
 
     Returns:
-        One change a metric. ``full_ece`` is not among them: it judges tokens, which these maps leave alone.
+        One change a metric. ``full_ece`` is not among them: it is about tokens, which these maps leave alone.
 
     Raises:
         ValueError: not the same docs, or other answers.

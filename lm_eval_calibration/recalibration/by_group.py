@@ -9,7 +9,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_calibration.recalibration.choices import put_together
+from lm_eval_calibration.recalibration.choices import assemble
 from lm_eval_calibration.recalibration.confidence_maps import Beta, HistogramBinning, Isotonic, Platt
 from lm_eval_calibration.recalibration.docs import Docs, Forecasts
 from lm_eval_calibration.recalibration.recalibrator import FORMAT, RecalibrationWarning, Recalibrator, warn
@@ -26,7 +26,7 @@ MIN_FIT_DOCS = 20
 
 
 class FittedOnTheseDocsError(ValueError):
-    """A map was to be judged on docs that it was fitted on."""
+    """A map was to be tested on docs that it was fitted on."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class MapByGroup:
         }
         return cls(method, maps, frozenset(map(digest, docs.doc_hashes)))
 
-    def judge(self, docs: Docs) -> Forecasts:
+    def recalibrate(self, docs: Docs) -> Forecasts:
         """Return the recalibrated forecasts of other docs than it was fitted on.
 
         Raises:
@@ -79,7 +79,7 @@ class MapByGroup:
         seen = sum(digest(doc_hash) in self.fitted_on for doc_hash in doc_hashes)
         if seen:
             raise FittedOnTheseDocsError(
-                f"the map was fitted on {seen} of these {len(doc_hashes)} docs; it can be judged on other docs only"
+                f"the map was fitted on {seen} of these {len(doc_hashes)} docs; it can be tested on other docs only"
             )
 
     def forecasts(self, docs: Docs) -> Forecasts:
@@ -92,12 +92,12 @@ class MapByGroup:
         if missing:
             raise ValueError(f"the map has no group {missing[0]!r}; it has {', '.join(map(repr, self.maps))}")
         takes = METHODS[self.method].takes
-        places = {name: np.flatnonzero(docs.groups == name) for name in np.unique(docs.groups).tolist()}
+        rows = {name: np.flatnonzero(docs.groups == name) for name in np.unique(docs.groups).tolist()}
         parts = [
             (which, self.maps[name].predict_proba(docs.take(which).fit_arguments(takes)[0]))
-            for name, which in places.items()
+            for name, which in rows.items()
         ]
-        together = put_together(parts, len(docs))
+        together = assemble(parts, len(docs))
         return docs.with_probs(together) if takes == "choices" else docs.with_confidence(together)
 
     def to_dict(self) -> dict[str, Any]:

@@ -70,7 +70,7 @@ def take(rows: Any, which: IntArray) -> Any:
     return rows[which] if isinstance(rows, np.ndarray) else [rows[i] for i in which]
 
 
-def put_together(parts: Iterable[tuple[IntArray, Any]], n_docs: int) -> Any:
+def assemble(parts: Iterable[tuple[IntArray, Any]], n_docs: int) -> Any:
     """The rows (or single values) of all docs from parts that each say which docs theirs are; every doc is in one."""
     parts = list(parts)
     shapes = {rows.shape[1:] if isinstance(rows, np.ndarray) else None for _, rows in parts}

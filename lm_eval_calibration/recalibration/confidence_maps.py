@@ -1,7 +1,7 @@
 """Maps of the answer's confidence, fitted on whether answers were right: Platt, isotonic, beta, histogram binning.
 
 They take ``confidence`` [N], numbers in [0, 1], and ``correct`` [N], 0 or 1 (bool too), and return a confidence. What
-the answer is stays as it was, and nothing is said about the other choices.
+the answer is stays as it was, and the other choices have no probability.
 """
 
 import warnings

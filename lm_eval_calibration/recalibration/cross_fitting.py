@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 from lm_eval_calibration.recalibration.by_group import METHODS, MapByGroup
-from lm_eval_calibration.recalibration.choices import put_together
+from lm_eval_calibration.recalibration.choices import assemble
 from lm_eval_calibration.recalibration.docs import Docs, Forecasts
 from lm_eval_calibration.recalibration.folds import fold_of
 
@@ -33,7 +33,7 @@ def cross_fit(method: str, docs: Docs, *, n_folds: int = 5, seed: int = 0) -> Cr
     docs in this fold are left as they are, with a RecalibrationWarning.
 
     Metrics of the order of the docs (``auroc``, ``aurc`` ...) then compare docs of different folds, whose maps differ
-    a little: with few docs that alone can lower them. One map, judged on a test split, does not.
+    a little: with few docs that alone can lower them. One map, tested on a test split, does not.
 
     Args:
         method: a name of :data:`~lm_eval_calibration.recalibration.METHODS`.
@@ -43,12 +43,12 @@ def cross_fit(method: str, docs: Docs, *, n_folds: int = 5, seed: int = 0) -> Cr
     """
     fold, groups = fold_of(docs.doc_hashes, n_folds, seed), np.unique(docs.groups)
     maps = {int(k): MapByGroup.fit(method, docs.take(np.flatnonzero(fold != k)), groups) for k in np.unique(fold)}
-    places = {k: np.flatnonzero(fold == k) for k in maps}
-    judged = {k: fold_map.judge(docs.take(places[k])) for k, fold_map in maps.items()}
+    rows = {k: np.flatnonzero(fold == k) for k in maps}
+    recalibrated = {k: fold_map.recalibrate(docs.take(rows[k])) for k, fold_map in maps.items()}
     if METHODS[method].takes == "choices":
-        probs = put_together([(places[k], of_fold.probs) for k, of_fold in judged.items()], len(docs))
+        probs = assemble([(rows[k], of_fold.probs) for k, of_fold in recalibrated.items()], len(docs))
         return CrossFit(docs.with_probs(probs), fold, maps)
-    confidence = put_together([(places[k], of_fold.confidence) for k, of_fold in judged.items()], len(docs))
+    confidence = assemble([(rows[k], of_fold.confidence) for k, of_fold in recalibrated.items()], len(docs))
     return CrossFit(docs.with_confidence(confidence), fold, maps)
 
 
@@ -61,7 +61,7 @@ def fit_on_split(method: str, docs: Docs, calibration: NDArray[np.bool_]) -> tup
         calibration: [N] True for the docs to fit on.
 
     Returns:
-        The map, the indices of the docs it is judged on, and their recalibrated forecasts.
+        The map, the indices of the docs it is tested on, and their recalibrated forecasts.
 
     Raises:
         FittedOnTheseDocsError: a doc (by its hash) is in both splits.
@@ -69,7 +69,7 @@ def fit_on_split(method: str, docs: Docs, calibration: NDArray[np.bool_]) -> tup
     calibration = np.asarray(calibration, dtype=np.bool_)
     fitted = MapByGroup.fit(method, docs.take(np.flatnonzero(calibration)), np.unique(docs.groups))
     others = np.flatnonzero(~calibration)
-    return fitted, others, fitted.judge(docs.take(others))
+    return fitted, others, fitted.recalibrate(docs.take(others))
 
 
 def out_of_fold(fold: IntArray, values: dict[int, FloatArray]) -> FloatArray:

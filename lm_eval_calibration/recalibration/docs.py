@@ -17,7 +17,7 @@ from lm_eval_calibration.recalibration.recalibrator import Takes
 
 @dataclass(frozen=True)
 class Forecasts:
-    """What is said about N docs, and what is true.
+    """Forecasts for N docs, and their outcomes.
 
     Attributes:
         confidence: [N] probability of the answer.

@@ -32,7 +32,7 @@ def compare_domains(method: str, docs: Docs, *, n_folds: int = 5, n_bins: int = 
     Args:
         method: a name of :data:`~lm_eval_calibration.recalibration.METHODS`.
         docs: with their groups.
-        n_folds: folds; the same for both, so that they are judged on the same docs.
+        n_folds: folds; equal for both maps, so that they are tested on equal docs.
         n_bins: bins of ``ece``.
         seed: of folds and of what intervals simulate.
     """
@@ -40,15 +40,15 @@ def compare_domains(method: str, docs: Docs, *, n_folds: int = 5, n_bins: int = 
     for_each = cross_fit(method, docs, n_folds=n_folds, seed=seed).forecasts
     names = ("nll" if METHODS[method].takes == "choices" else "brier_top_label", "ece")
 
-    def judge(name: str, model: Forecasts, one: Forecasts, own: Forecasts) -> Domain:
+    def compare(name: str, model: Forecasts, one: Forecasts, own: Forecasts) -> Domain:
         from_model = before_after(model, one, names=names, n_bins=n_bins, seed=seed)
         from_one = before_after(one, own, names=names, n_bins=n_bins, seed=seed)
         unchanged = {change.name: change.before for change in from_model if change.name in names}
         return Domain(name, len(model.labels), unchanged, {c.name: c for c in from_one if c.name in names})
 
-    domains = [judge("all", docs.forecasts, for_all, for_each)]
+    domains = [compare("all", docs.forecasts, for_all, for_each)]
     for name in np.unique(docs.groups):
         which = np.flatnonzero(docs.groups == name)
         parts = (forecasts.take(which) for forecasts in (docs.forecasts, for_all, for_each))
-        domains.append(judge(str(name), *parts))
+        domains.append(compare(str(name), *parts))
     return domains

@@ -1,4 +1,4 @@
-"""A fitted map as a JSON file: what it maps, how, and digests of the docs it must not be judged on."""
+"""A fitted map as a JSON file: what it maps, how, and digests of the docs it must not be tested on."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -20,7 +20,7 @@ class SavedMap:
     Attributes:
         map: the map, one for each group.
         by: what the groups are; None where there is one for all.
-        error_rate: error rate wanted of the answers given; None where no threshold was asked for.
+        error_rate: error rate wanted of the answers given; None where no threshold was requested.
         threshold: confidence from which to answer; None also where no threshold reaches the error rate.
     """
 

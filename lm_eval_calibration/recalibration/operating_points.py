@@ -13,12 +13,12 @@ from lm_eval_calibration.recalibration.shares import share_interval
 
 
 class OperatingPoint(NamedTuple):
-    """A threshold judged on docs that it was not chosen on.
+    """A threshold tested on docs that it was not chosen on.
 
     Attributes:
         wanted: error rate that was wanted.
         threshold: confidence from which it answers (the median doc's where each fold has its own); inf for never.
-        n_docs: docs it was judged on.
+        n_docs: number of test docs.
         n_answered: those it answered.
         coverage: share of the docs it answered, with 95% interval.
         error_rate: share of the answers that are wrong, with 95% interval; nan where there is none.
@@ -59,7 +59,7 @@ def choose_threshold(confidence: ArrayLike, correct: ArrayLike, *, wanted: float
     return float(ranked[enough[-1]])
 
 
-def judge_threshold(
+def evaluate_threshold(
     confidence: ArrayLike, correct: ArrayLike, threshold: ArrayLike, *, wanted: float
 ) -> OperatingPoint:
     """Judge a threshold on other docs than it was chosen on.
@@ -99,4 +99,4 @@ def cross_fit_operating_point(docs: Docs, fitted: CrossFit, *, wanted: float) ->
             warn("one fold holds all docs: there is nothing to choose a threshold on, so nothing is answered")
             thresholds[k] = np.full(len(docs), np.inf)
     after = fitted.forecasts
-    return judge_threshold(after.confidence, after.correct, out_of_fold(fitted.fold, thresholds), wanted=wanted)
+    return evaluate_threshold(after.confidence, after.correct, out_of_fold(fitted.fold, thresholds), wanted=wanted)

@@ -1,4 +1,4 @@
-"""What every recalibration map has: fitted on some docs, asked about others, written as JSON and read again."""
+"""What every recalibration map has: fitted on some docs, applied to others, written as JSON and read again."""
 
 import warnings
 from abc import ABC, abstractmethod
@@ -15,11 +15,11 @@ Takes = Literal["choices", "confidence", "tokens"]
 
 
 class RecalibrationWarning(UserWarning):
-    """A map could not be fitted as asked; the message says why and what was done instead."""
+    """A map could not be fitted as requested; the message says why and what was done instead."""
 
 
 def warn(reason: str) -> None:
-    """Say why a map is not what was asked for."""
+    """Warn that a map is not what was requested."""
     warnings.warn(reason, RecalibrationWarning, stacklevel=3)
 
 

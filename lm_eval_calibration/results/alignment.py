@@ -28,7 +28,7 @@ class Alignment:
 
     @property
     def other_prompts(self) -> int:
-        """Number of pairs that were asked with different prompts; 0 where not paired."""
+        """Number of pairs with different prompts; 0 where not paired."""
         return self._unequal("prompt_hash")
 
     @property

@@ -41,28 +41,18 @@ def compare_runs(
         seed: of what is simulated.
 
     Raises:
-        ValueError: no task in common, no doc that can be judged in either run's share of one, the same doc
+        ValueError: no task in common, no doc with a known outcome in either run's share of one, the same doc
             twice in one run, a task of two kinds, or a metric that is unknown.
     """
     names = tuple(METRICS) if names is None else names
     if unknown := [name for name in names if name not in METRICS]:
         raise ValueError(f"{unknown[0]!r} is no metric; there are {', '.join(METRICS)}")
     one, other = _by_task(a), _by_task(b)
-    both = sorted(one.keys() & other.keys())
-    if not both:
-        raise ValueError(f"the runs have no task in common: {_listed(one)} in a, {_listed(other)} in b")
-    aligned = {task: align(one[task], other[task]) for task in both}
-    for task, alignment in aligned.items():
-        if not (alignment.a and alignment.b):
-            raise ValueError(
-                f"{task}: no doc of run {'b' if alignment.a else 'a'} has a sound gold label and a confidence"
-            )
+    aligned = _aligned(one, other)
     options: dict[str, Any] = {"n_bins": n_bins, "level": level, "seed": seed}
     found = [_compare(task, alignment, names, options) for task, alignment in aligned.items()]
     compared = _joined(aligned.values())
-    pooled = found[0]
-    if len(found) > 1:
-        pooled = _compare(POOLED, compared, names, options)
+    pooled = found[0] if len(found) == 1 else _compare(POOLED, compared, names, options)
     kinds = {record.kind for record in (*compared.a, *compared.b)}
     return RunComparison(
         tasks=_adjusted(found, names),
@@ -73,6 +63,19 @@ def compare_runs(
         n_bins=n_bins,
         level=level,
     )
+
+
+def _aligned(one: dict[str, list[Record]], other: dict[str, list[Record]]) -> dict[str, Alignment]:
+    """The docs of each task that both runs have, aligned."""
+    both = sorted(one.keys() & other.keys())
+    if not both:
+        raise ValueError(f"the runs have no task in common: {_listed(one)} in a, {_listed(other)} in b")
+    aligned = {task: align(one[task], other[task]) for task in both}
+    for task, alignment in aligned.items():
+        if not (alignment.a and alignment.b):
+            lacking = "b" if alignment.a else "a"
+            raise ValueError(f"{task}: no doc of run {lacking} has a sound gold label and a confidence")
+    return aligned
 
 
 def to_run(records: Sequence[Record], n_bins: int = 10) -> tuple[metrics.Run, dict[str, str]]:
@@ -123,7 +126,7 @@ def _compare(task: str, docs: Alignment, names: Collection[str], options: dict[s
 
 
 def _difference(name: str, a: metrics.Run, b: metrics.Run, options: dict[str, Any]) -> Difference:
-    """One metric's difference; why it is undefined is kept in it and not said."""
+    """One metric's difference, with the reason where it is undefined; nothing is warned of."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UndefinedMetricWarning)
         found = metrics.compare(a, b, names=[name], **options)[name]

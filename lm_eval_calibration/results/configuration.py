@@ -84,8 +84,8 @@ class Configuration:
         """Return the number of bins of the run; the default where its tasks differ or don't say."""
         metadata = (self.task_configs.get(task, {}).get("metadata") or {} for task in tasks)
         options = (data.get("calibration") or {} for data in metadata if isinstance(data, Mapping))
-        said = {option["n_bins"] for option in options if isinstance(option, Mapping) and "n_bins" in option}
-        return int(said.pop()) if len(said) == 1 else default
+        stated = {option["n_bins"] for option in options if isinstance(option, Mapping) and "n_bins" in option}
+        return int(stated.pop()) if len(stated) == 1 else default
 
     def groups_of(self, tasks: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return each group with those of these tasks that are in it, or in a group in it."""

@@ -62,7 +62,7 @@ class TaskComparison:
         n_b: of the other; the same where paired.
         left_out_a: docs of a that were not compared: not in b, or without a sound gold label.
         left_out_b: the same of b.
-        other_prompts: pairs that were asked with different prompts.
+        other_prompts: pairs with different prompts.
         other_golds: pairs with different gold choices.
         differences: by metric; those that don't apply to the records' kind are not there.
     """

@@ -54,7 +54,7 @@ def _read(sources: Sequence[Source], n_bins: int, left_out: dict[str, str]) -> d
 
 def _check_complete(sources: Sequence[Source], docs: dict[str, TaskDocs], left_out: dict[str, str]) -> None:
     """Refuse a call of the harness of which samples are missing, since its groups would be other than it says."""
-    n_lines = {name: Counter(file.path for file, _ in of_task.places) for name, of_task in docs.items()}
+    n_lines = {name: Counter(file.path for file, _ in of_task.locations) for name, of_task in docs.items()}
     for source in sources:
         for task, size in (source.results.get("n-samples", {}) if source.is_whole else {}).items():
             wanted = size.get("effective") if isinstance(size, dict) else None

@@ -92,18 +92,18 @@ class SamplesFile:
 
 
 class Lines(Sequence[T_co]):
-    """Lines of files, each read when it is asked for.
+    """Lines of files, each read when it is used.
 
     Args:
-        places: file and first byte of each.
+        locations: file and first byte of each.
         view: what is made of one.
     """
 
-    def __init__(self, places: Sequence[tuple[SamplesFile, int]], view: Callable[[Sample], T_co]) -> None:
-        self._places, self._view = places, view
+    def __init__(self, locations: Sequence[tuple[SamplesFile, int]], view: Callable[[Sample], T_co]) -> None:
+        self._locations, self._view = locations, view
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._locations)
 
     @overload
     def __getitem__(self, index: int) -> T_co: ...
@@ -111,8 +111,8 @@ class Lines(Sequence[T_co]):
     def __getitem__(self, index: slice) -> "Lines[T_co]": ...
     def __getitem__(self, index: int | slice) -> "T_co | Lines[T_co]":
         if isinstance(index, slice):
-            return Lines(self._places[index], self._view)
-        file, start = self._places[index]
+            return Lines(self._locations[index], self._view)
+        file, start = self._locations[index]
         return self._view(file.sample_at(start))
 
 
@@ -153,6 +153,6 @@ def _refuse_twice(sample: Sample, path: Path, seen: dict[str, dict[tuple[int | N
     record = sample.record
     docs, doc = seen.setdefault(record.task, {}), (record.doc_id, record.doc_hash)
     if doc in docs:
-        places = f"twice in {path}" if docs[doc] == path else f"in {docs[doc]} and in {path}"
-        raise UserError(f"doc {record.doc_id} of {record.task} is {places}: name the samples of one run")
+        locations = f"twice in {path}" if docs[doc] == path else f"in {docs[doc]} and in {path}"
+        raise UserError(f"doc {record.doc_id} of {record.task} is {locations}: name the samples of one run")
     docs[doc] = path

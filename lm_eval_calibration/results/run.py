@@ -191,13 +191,15 @@ class Run:
 
     @property
     def samples(self) -> Lines[Sample]:
-        """The lines as they were logged, read again from the files when they are asked for."""
-        return Lines([place for docs in self.docs.values() for place in docs.places], lambda sample: sample)
+        """The lines as they were logged, read again from the files when they are used."""
+        return Lines([location for docs in self.docs.values() for location in docs.locations], lambda sample: sample)
 
     @property
     def records(self) -> Lines[Record]:
-        """The records of the docs, read again when they are asked for; ``list(run.records)`` keeps them."""
-        return Lines([place for docs in self.docs.values() for place in docs.places], lambda sample: sample.record)
+        """The records of the docs, read again when they are used; ``list(run.records)`` keeps them."""
+        return Lines(
+            [location for docs in self.docs.values() for location in docs.locations], lambda sample: sample.record
+        )
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row for each doc: task, doc_id, doc_hash, prompt_hash, kind, confidence, correct.

@@ -11,7 +11,7 @@ def scopes(run: Run) -> dict[str, tuple[str, ...]]:
 
 
 def split_of(run: Run, task: str) -> str | None:
-    """Name of the split whose docs were asked: the test split, or the validation split where there is none."""
+    """Name of the split whose docs were evaluated: the test split, or the validation split where there is none."""
     config = run.configuration.task_configs.get(task, {})
     split = config.get("test_split") or config.get("validation_split")
     return None if split is None else str(split)

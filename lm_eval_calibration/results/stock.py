@@ -47,7 +47,7 @@ def find_reading(lines: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     """Decide what the ``target`` of a task's lines is: an index, or the text of a choice.
 
     Args:
-        lines: place and content of each.
+        lines: location and content of each.
 
     Raises:
         StockError: naming the line: no multiple choice, no way of reading that agrees with the harness's ``acc``, or
@@ -55,19 +55,19 @@ def find_reading(lines: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
     """
     refuted: dict[str, str] = {}
     differ = ""
-    for place, line in lines:
+    for location, line in lines:
         try:
             answers = _parse(line)
             golds = {reading: _gold(answers, reading) for reading in (AS_INDEX, AS_TEXT)}
         except StockError as error:
-            raise StockError(f"{place}: {error}") from None
+            raise StockError(f"{location}: {error}") from None
         for reading, gold in golds.items():
             if problem := _contradiction(answers, gold):
-                refuted.setdefault(reading, f"{place}: {problem}")
+                refuted.setdefault(reading, f"{location}: {problem}")
         if len(refuted) == len(golds):
             raise StockError(refuted[AS_INDEX])
         if golds[AS_INDEX] != golds[AS_TEXT]:
-            differ = differ or place
+            differ = differ or location
     if differ and not refuted:
         raise StockError(f"{differ}: the target may be an index or a text, and the harness's acc does not tell which")
     return AS_TEXT if AS_INDEX in refuted else AS_INDEX

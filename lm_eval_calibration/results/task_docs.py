@@ -25,7 +25,7 @@ class TaskDocs:
         kinds: [N] kind of the record.
         confidence: [N] nan where it is undefined.
         correct: [N] 1, 0 or, where nobody can tell, -1.
-        places: [N] file and first byte of the doc's line.
+        locations: [N] file and first byte of the doc's line.
     """
 
     def __init__(self, name: str, n_bins: int) -> None:
@@ -35,7 +35,7 @@ class TaskDocs:
         self.doc_hashes: list[str] = []
         self.prompt_hashes: list[str] = []
         self.kinds: list[str] = []
-        self.places: list[tuple[SamplesFile, int]] = []
+        self.locations: list[tuple[SamplesFile, int]] = []
         self.certificates: Counter[str] = Counter()
         self._vocabulary = VocabularyCounter(n_bins)
         self._waiting = False
@@ -53,7 +53,7 @@ class TaskDocs:
         self.doc_hashes.append(record.doc_hash)
         self.prompt_hashes.append(record.prompt_hash)
         self.kinds.append(record.kind)
-        self.places.append((file, sample.start))
+        self.locations.append((file, sample.start))
         self.certificates[json.dumps(record.certificate, sort_keys=True)] += 1
         if isinstance(record, AnswerRecord) and record.log_probs is not None and getattr(record, "gold", 0) is not None:
             self._vocabulary.add(record.log_probs, record.large_probs or ())
@@ -72,9 +72,9 @@ class TaskDocs:
 
     @property
     def order(self) -> NDArray[np.int64]:
-        """[number of docs that can be judged] where the rows of a metric's arrays stand among the docs added."""
-        judged = np.flatnonzero(np.array(self.correct) >= 0)
-        return judged[np.argsort(np.array(self.doc_ids, dtype=np.int64)[judged], kind="stable")]
+        """[number of docs with a known outcome] where the rows of a metric's arrays stand among the docs added."""
+        scored = np.flatnonzero(np.array(self.correct) >= 0)
+        return scored[np.argsort(np.array(self.doc_ids, dtype=np.int64)[scored], kind="stable")]
 
     def has_confidence(self, doc: int) -> bool:
         """Whether the doc's answer has one: an empty answer has none."""

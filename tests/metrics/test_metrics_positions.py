@@ -63,7 +63,7 @@ def test_the_share_of_changes_does_not_grow_with_the_number_of_orders():
 
 def test_one_order_shows_no_spread_and_no_changes_are_defined():
     assert metrics.position_spread([[[0.4, 0.6]]]) == 0
-    with pytest.warns(UndefinedMetricWarning, match="no doc was asked under two orders"):
+    with pytest.warns(UndefinedMetricWarning, match="no doc was scored under two orders"):
         assert np.isnan(metrics.answer_changes([[[0.4, 0.6]]]))
 
 

@@ -17,7 +17,7 @@ from lm_eval_calibration.recalibration import (
     choose_threshold,
     cross_fit,
     cross_fit_operating_point,
-    judge_threshold,
+    evaluate_threshold,
 )
 
 CHOICES_ALONE = [name for name, metric in CATALOG.items() if metric.kind == "choices"]
@@ -151,17 +151,17 @@ def test_the_threshold_is_the_lowest_that_keeps_the_error_rate():
 
 
 def test_a_threshold_is_judged_with_exact_intervals():
-    point = judge_threshold([0.9, 0.8, 0.3, 0.95], [1, 0, 0, 1], 0.8, wanted=0.1)
+    point = evaluate_threshold([0.9, 0.8, 0.3, 0.95], [1, 0, 0, 1], 0.8, wanted=0.1)
     exact = binomtest(1, 3).proportion_ci(method="exact")
     assert point.error_rate == pytest.approx((1 / 3, exact.low, exact.high), abs=1e-9)
     exact = binomtest(3, 4).proportion_ci(method="exact")
     assert point.coverage == pytest.approx((3 / 4, exact.low, exact.high), abs=1e-9)
     assert (point.n_answered, point.n_docs) == (3, 4)
-    none = judge_threshold([0.9], [1], math.inf, wanted=0.1)
+    none = evaluate_threshold([0.9], [1], math.inf, wanted=0.1)
     assert none.n_answered == 0
     assert math.isnan(none.error_rate[0])
     assert none.coverage[0] == 0
-    all_right = judge_threshold([0.9] * 10, [1] * 10, 0.5, wanted=0.1)
+    all_right = evaluate_threshold([0.9] * 10, [1] * 10, 0.5, wanted=0.1)
     assert all_right.error_rate[:2] == (0, 0)
     assert all_right.error_rate[2] == pytest.approx(binomtest(0, 10).proportion_ci(method="exact").high)
 

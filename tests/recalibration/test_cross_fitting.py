@@ -71,10 +71,10 @@ def test_a_planted_leak_is_seen(docs_of, monkeypatch):
 
     docs = docs_of(150)
     with pytest.raises(
-        FittedOnTheseDocsError, match=r"fitted on (\d+) of these \1 docs; it can be judged on other docs"
+        FittedOnTheseDocsError, match=r"fitted on (\d+) of these \1 docs; it can be tested on other docs"
     ):
         fitted_on_all_docs(docs)
-    monkeypatch.setattr(MapByGroup, "judge", MapByGroup.forecasts)  # even with that guard gone
+    monkeypatch.setattr(MapByGroup, "recalibrate", MapByGroup.forecasts)  # even with that guard gone
     assert leaks(fitted_on_all_docs, docs)
     assert not leaks(lambda docs: cross_fit("temperature", docs), docs)
 
@@ -180,7 +180,7 @@ def test_a_temperature_of_one_domain_can_make_another_worse_and_the_table_says_s
     overconfident, underconfident = docs_of(1500, temperature=2), docs_of(1500, temperature=0.8, seed=1)
     names = ("nll", "ece", "brier_score", "ace")
     fitted = MapByGroup.fit("temperature", overconfident)
-    abroad = before_after(underconfident.forecasts, fitted.judge(underconfident), names=names)
+    abroad = before_after(underconfident.forecasts, fitted.recalibrate(underconfident), names=names)
     assert [c.verdict for c in abroad] == ["", "worse", "worse", "worse", "worse"]  # accuracy first
     assert abroad[2].low > 0
     at_home = before_after(overconfident.forecasts, cross_fit("temperature", overconfident).forecasts, names=names)

@@ -67,7 +67,7 @@ def test_fit_save_and_apply(write_samples) -> None:
     table = rows(done.stdout)
     assert table["acc"][1] == table["acc"][2]
     assert table["nll"][5] == "better"
-    assert "400 docs in 5 folds, each judged by a map fitted on the other folds" in done.stdout
+    assert "400 docs in 5 folds, each mapped by a map fitted on the other folds" in done.stdout
     lines = [line.split("\t") for line in done.stdout.splitlines()]
     assert [line[:2] for line in lines if line[3:4] == ["nll"]] == [["all", "400"], ["law", "200"], ["medicine", "200"]]
     (law,) = [line for line in lines if line[:3] == ["law", "200", "overconfidence"]]
@@ -84,7 +84,7 @@ def test_fit_save_and_apply(write_samples) -> None:
 
     done = recalibrate("--apply", "maps/map.json", write_samples("b", 1))
     assert done.exit_code == 0, done.output
-    assert "fitted on 400 docs, judged on 400 others" in done.stdout
+    assert "fitted on 400 docs, tested on 400 others" in done.stdout
     table = rows(done.stdout)
     assert table["acc"][1] == table["acc"][2]
     assert table["nll"][5] == "better"
@@ -97,7 +97,7 @@ def test_a_map_is_not_judged_on_the_docs_it_was_fitted_on(write_samples) -> None
     done = recalibrate("--apply", "map.json", run)
     assert done.exit_code == 2
     assert (
-        "error: map.json: the map was fitted on 200 of these 200 docs; it can be judged on other docs only"
+        "error: map.json: the map was fitted on 200 of these 200 docs; it can be tested on other docs only"
         in done.stderr
     )
     other = write_samples("b", 1, tasks=("law",))
@@ -111,7 +111,7 @@ def test_a_calibration_split_is_fitted_on_and_the_others_are_judged(write_sample
     run = write_samples("a", 0)
     done = recalibrate(run, "--fit_on", "task=law", "--error_rate", "0.3", "--output", "map.json")
     assert done.exit_code == 0, done.output
-    assert "temperature of task=law, fitted on 200 docs, judged on 200 others" in done.stdout
+    assert "temperature of task=law, fitted on 200 docs, tested on 200 others" in done.stdout
     assert rows(done.stdout)["nll"][5] == "worse"  # medicine is underconfident, law overconfident
     saved = SavedMap.read(Path("map.json"))
     assert saved.map.maps[""].temperature == pytest.approx(2.5, rel=0.25)
@@ -263,7 +263,7 @@ def test_generated_answers_have_their_confidence_mapped(tmp_path) -> None:
     assert "nll" not in rows(result.stdout)
     applied = recalibrate("--apply", saved, write_run(tmp_path / "other", {"qa_calibration": other}))
     assert applied.exit_code == 0, applied.output
-    assert "judged on 80 others" in applied.stdout
+    assert "tested on 80 others" in applied.stdout
 
 
 def test_a_temperature_of_generated_answers_is_refused(tmp_path) -> None:

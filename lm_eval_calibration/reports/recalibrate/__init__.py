@@ -1,1 +1,1 @@
-"""The command ``recalibrate``: reads records, fits and judges maps, saves them, prints what they change."""
+"""The command ``recalibrate``: reads records, fits and tests maps, saves them, prints what they change."""

@@ -23,7 +23,7 @@ from lm_eval_calibration.recalibration import (
     compare_domains,
     cross_fit,
     cross_fit_operating_point,
-    judge_threshold,
+    evaluate_threshold,
 )
 from lm_eval_calibration.recalibration.map_file import SavedMap
 from lm_eval_calibration.reports.recalibrate import tokens
@@ -51,7 +51,7 @@ def fit(
     """Fit and judge, on other docs, and save the map.
 
     Without ``fit_on`` by cross-fitting; the saved map is then fitted on all docs. With it on the calibration split
-    that it names, judged on the rest.
+    that it names, tested on the rest.
     """
     if method not in (*METHODS, TokenTemperature.method):
         raise UserError(f"no method {method!r}; there are {', '.join(METHODS)} and {TokenTemperature.method}")
@@ -69,7 +69,7 @@ def fit(
         else:
             here = _split(results, fit_on)
             saved = _fit_map(method, docs.take(np.flatnonzero(here)), by, error_rate)
-            _judge(saved, docs.take(np.flatnonzero(~here)), fit_on, n_bins)
+            _print_test(saved, docs.take(np.flatnonzero(~here)), fit_on, n_bins)
     if output is not None:
         saved.write(output)
         n_docs = len(saved.map.fitted_on)
@@ -83,14 +83,14 @@ def apply(path: Path, results: Sequence[Path], *, n_bins: int) -> None:
         if saved.map.method == TokenTemperature.method:
             tokens.apply(saved, str(path), results, n_bins=n_bins)
             return
-        _judge(saved, _read(results, saved.by), str(path), n_bins)
+        _print_test(saved, _read(results, saved.by), str(path), n_bins)
 
 
 def _cross_fit(saved: SavedMap, docs: Docs, *, folds: int, n_bins: int) -> None:
-    """Print how the method does, each fold judged by a map of the others."""
+    """Print how the method does, each fold mapped by a map of the others."""
     method, for_all = saved.map.method, MapByGroup.fit(saved.map.method, docs.in_one_group())
     crossed = cross_fit(method, docs, n_folds=folds)
-    say(f"{method}: {len(docs)} docs in {len(crossed.maps)} folds, each judged by a map fitted on the other folds")
+    say(f"{method}: {len(docs)} docs in {len(crossed.maps)} folds, each mapped by a map fitted on the other folds")
     if isinstance(one := for_all.maps[""], Temperature):
         say(f"temperature of all docs: {one.temperature:.4f}")
     _print_before_after(docs.forecasts, crossed.forecasts, n_bins)
@@ -101,13 +101,13 @@ def _cross_fit(saved: SavedMap, docs: Docs, *, folds: int, n_bins: int) -> None:
         print_operating_point(cross_fit_operating_point(docs, crossed, wanted=saved.error_rate))
 
 
-def _judge(saved: SavedMap, docs: Docs, source: str, n_bins: int) -> None:
+def _print_test(saved: SavedMap, docs: Docs, source: str, n_bins: int) -> None:
     """Print how a map does on docs that it was not fitted on."""
     try:
-        after = saved.map.judge(docs)
+        after = saved.map.recalibrate(docs)
     except ValueError as error:
         raise UserError(f"{source}: {error}") from error
-    say(f"{saved.map.method} of {source}, fitted on {len(saved.map.fitted_on)} docs, judged on {len(docs)} others")
+    say(f"{saved.map.method} of {source}, fitted on {len(saved.map.fitted_on)} docs, tested on {len(docs)} others")
     if saved.by is None and isinstance(one := saved.map.maps[""], Temperature):
         say(f"temperature: {one.temperature:.4f}")
     _print_before_after(docs.forecasts, after, n_bins)
@@ -115,7 +115,7 @@ def _judge(saved: SavedMap, docs: Docs, source: str, n_bins: int) -> None:
         print_strata(docs.forecasts, after, docs.groups, n_bins)
     if saved.error_rate is not None:
         threshold = np.inf if saved.threshold is None else saved.threshold
-        print_operating_point(judge_threshold(after.confidence, after.correct, threshold, wanted=saved.error_rate))
+        print_operating_point(evaluate_threshold(after.confidence, after.correct, threshold, wanted=saved.error_rate))
 
 
 def _fit_map(method: str, docs: Docs, by: str | None, error_rate: float | None) -> SavedMap:

@@ -58,7 +58,7 @@ def print_operating_point(point: OperatingPoint) -> None:
     coverage, error = (f"{number(share, 3)} {interval(low, high, '.3f')}" for share, low, high in shares)
     heads = ("wanted error rate", "threshold", "answered", "coverage [95%]", "error rate [95%]")
     row = (f"{point.wanted:g}", _number(point.threshold), f"{point.n_answered} of {point.n_docs}", coverage, error)
-    _print("answer or abstain, judged on docs the threshold was not chosen on", heads, [row])
+    _print("answer or abstain, tested on docs the threshold was not chosen on", heads, [row])
 
 
 def say(line: str) -> None:

@@ -23,7 +23,7 @@ def fit(results: Sequence[Path], *, output: Path | None, folds: int, n_bins: int
     grid = read_grid(results)
     crossed = cross_fit_tokens(grid, n_folds=folds)
     fitted = TokenTemperature().fit(grid)
-    say(f"token_temperature: {len(grid)} docs in {len(crossed.maps)} folds, each judged by that of the other folds")
+    say(f"token_temperature: {len(grid)} docs in {len(crossed.maps)} folds, each at the temperature of the others")
     say(f"temperature of all docs: {fitted.temperature:g}")
     index = {t: TokenTemperature(t).index(grid) for t in np.unique(crossed.temperature).tolist()}
     _print(grid, np.array([index[t] for t in crossed.temperature.tolist()]), n_bins)
@@ -43,7 +43,7 @@ def apply(saved: SavedMap, source: str, results: Sequence[Path], *, n_bins: int)
         index = fitted.index(grid)
     except ValueError as error:
         raise UserError(f"{source}: {error}") from error
-    say(f"token_temperature of {source}, fitted on {len(saved.map.fitted_on)} docs, judged on {len(grid)} others")
+    say(f"token_temperature of {source}, fitted on {len(saved.map.fitted_on)} docs, tested on {len(grid)} others")
     say(f"temperature: {fitted.temperature:g}")
     _print(grid, np.full(len(grid), index), n_bins)
 
@@ -66,7 +66,7 @@ def read_grid(results: Sequence[Path]) -> TokenGrid:
 
 
 def _print(grid: TokenGrid, of_doc: IntArray, n_bins: int) -> None:
-    """``of_doc``: [N] which temperature of the grid each doc is judged at."""
+    """``of_doc``: [N] index of the temperature of each doc."""
     as_it_is = np.full(len(grid), TokenTemperature.identity().index(grid))
     before, after = _run(grid, as_it_is), _run(grid, of_doc)
     with warnings.catch_warnings():
