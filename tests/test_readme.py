@@ -239,6 +239,7 @@ def test_metrics_of_a_corpus_are_those_we_have() -> None:
     assert re.findall(r"^\| `(\w+)` \|", section("Corpora: every token"), re.MULTILINE) == list(CORPUS_CATALOG)
 
 
+@pytest.mark.slow
 def test_your_own_task_works_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     done = subprocess.run(

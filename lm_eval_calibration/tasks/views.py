@@ -6,16 +6,24 @@ interval, ``_null`` and ``_p`` for its mean were the model calibrated, and how l
 """
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
+from lm_eval_calibration.metrics.registry import Metric, registered
 from lm_eval_calibration.tasks.confidences.registry import requested, sources
-from lm_eval_calibration.tasks.confidences.source import Table
+from lm_eval_calibration.tasks.confidences.source import ConfidenceSource, Table
 from lm_eval_calibration.tasks.confidences.table_rows import TableMetric
 
 
 def rows(table: Table) -> dict[str, TableMetric]:
-    """Return every row that a table can show, by name."""
-    return {name: row for source in sources(table) for name, row in source.rows(table).items()}
+    """Return every row that a table can show, by name; not to be changed."""
+    return _rows(table, tuple(sources(table)), registered())
+
+
+@cache
+def _rows(table: Table, of: tuple[ConfidenceSource, ...], _: tuple[Metric, ...]) -> dict[str, TableMetric]:
+    """As :func:`rows`, once for each state of the registries: thousands of tasks look at it when all are listed."""
+    return {name: row for source in of for name, row in source.rows(table).items()}
 
 
 def shown(names: Sequence[str], options: Any, table: Table) -> list[str]:

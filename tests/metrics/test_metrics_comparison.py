@@ -99,6 +99,7 @@ def test_swapping_the_runs_swaps_the_signs(runs):
 
 
 @pytest.mark.parametrize("name", ["ece", "ace", "full_ece", "auroc", "brier_score"])
+@pytest.mark.slow
 def test_level_and_power_of_the_paired_test(name):
     """150 pairs of equally good runs: at most 5% + 3 standard errors are told apart; a much worse run always."""
     rng, false, found = np.random.default_rng(2), 0, 0

@@ -42,6 +42,7 @@ def test_changes_are_those_of_metrics_compare(golden_docs):
 
 
 @pytest.mark.parametrize(("said", "temperature"), [(2.0, 1.95), (1.0, 1.3)], ids=["becomes right", "was right"])
+@pytest.mark.slow
 def test_intervals_of_the_change_hold_their_level(said, temperature, docs_of):
     """A map held fixed, 80 samples of 200 docs; the plain bootstrap interval of ece would cover 67% of them."""
     names = ("nll", "brier_score", "ece")

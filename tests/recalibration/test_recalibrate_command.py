@@ -228,6 +228,7 @@ def test_a_doc_without_probabilities_is_named(write_samples) -> None:
     assert "error: doc 3 of law: every choice has log-likelihood -inf" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_command_needs_neither_torch_nor_the_harness(write_samples) -> None:
     run = write_samples("a", 0, n=60, tasks=("law",))
     code = (

@@ -75,6 +75,7 @@ def test_curves_are_those_of_all_tokens_at_each_temperature():
         assert grid.acc()[index] == right / 30
 
 
+@pytest.mark.slow
 def test_the_temperature_that_was_made_is_found_and_judged_on_other_docs():
     grid = TokenGrid.of(docs(1500, said=2.0))
     assert TokenTemperature().fit(grid).temperature == pytest.approx(2.0, rel=0.2)

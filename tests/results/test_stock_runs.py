@@ -156,6 +156,7 @@ def test_the_stock_twin_of_a_calibrated_task_is_left_out(tmp_path: Path) -> None
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_a_stock_run_of_the_harness_has_the_numbers_of_ours(
     hub: Path, tmp_path: Path, gpt2_lm: Any, monkeypatch
 ) -> None:

@@ -235,11 +235,7 @@ def test_a_stock_task_s_name_needs_no_stock_index() -> None:
         ("meqsum_calibration", "meqsum can't be calibrated: its metric bleu, aggregated by nanmean, calls no"),
         ("lambada_openai_calibration", "lambada_openai can't be calibrated: its output_type is 'loglikelihood'"),
         ("squadv2_calibration", "squadv2 can't be calibrated: it is a Python class of its own"),
-        pytest.param(  # the whole stock index is read
-            "mafand_calibration",
-            "mafand can't be calibrated: mafand_en-amh_prompt_1: its metric bleu",
-            marks=pytest.mark.slow,
-        ),
+        ("mafand_calibration", "mafand can't be calibrated: mafand_en-amh_prompt_1: its metric bleu"),
     ],
 )
 def test_what_can_t_be_calibrated_says_why(name: str, message: str) -> None:
@@ -261,7 +257,6 @@ def stock_index() -> dict[str, Any]:
     return read_index(None)
 
 
-@pytest.mark.slow
 def test_the_harness_s_tasks_are_calibrated_or_say_why(stock_index: dict[str, Any]) -> None:
     """A seeded sample of the sweep over all of them; those that can't be name a reason."""
     leaves = {name: entry for name, entry in stock_index.items() if kind_of(entry) == "task"}
@@ -350,7 +345,6 @@ def test_nothing_is_written_where_something_is_wrong(folder: Path, tmp_path: Pat
     assert not out.exists()
 
 
-@pytest.mark.slow
 def test_list_all_says_what_can_be_calibrated_and_why_not(folder: Path) -> None:
     result = CliRunner().invoke(app, ["tasks", "--list", "--all", "--include_path", str(folder)])
     rows = dict(line.split("\t", 1) for line in result.stdout.splitlines() if "\t" in line)
@@ -557,6 +551,7 @@ def test_a_stock_task_s_labels_count_as_the_harness_counts_them() -> None:
     assert not configuration(stock).is_users_file
 
 
+@pytest.mark.slow
 def test_the_command_runs_a_user_s_task_by_its_name(tmp_path: Path) -> None:
     write_task(tmp_path, "mine", **LETTERS)
     command = [sys.executable, "-m", "lm_eval_calibration", "run", "--model", "dummy", "--tasks", "mine_calibration"]

@@ -115,6 +115,7 @@ def test_groups_of_runs_without_errors_or_metrics(options: dict[str, Any], gpt2_
 
 
 @pytest.mark.real_data
+@pytest.mark.slow
 def test_all_of_mmlu(hub: Any, gpt2_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(hub)
     results = run_tasks(gpt2_lm, ["mmlu_calibration"], limit=2)

@@ -240,6 +240,7 @@ def test_json_holds_what_the_report_shows(folder: Path, report: Report, tmp_path
     assert set(data["tasks"]) == set(report.tasks)
 
 
+@pytest.mark.slow
 def test_redacted_reports_hold_no_word_of_a_doc(tmp_path: Path) -> None:
     words = ["zugzwang", "quokka", "xylophone", "bivouac"]
     folder = write_run(tmp_path / "run", {"law": make_lines("law", n=20, text=" ".join(words))})
