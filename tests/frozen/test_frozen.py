@@ -26,6 +26,12 @@ for package in ("aiohttp", "betacal", "jinja2", "matplotlib", "rapidfuzz", "relp
     pytest.importorskip(package, reason="the snapshots were made with all extras for tests")
 
 
+SLOW = {"two_ranks", "report", "compare", "drift", "export", "evidence", "confidences", "recalibrate"}
+"""Commands that draw pictures or resample, and two processes. The rooms' own tests of them are not slow."""
+
+NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES]
+
+
 @pytest.fixture(scope="session")
 def place(tmp_path_factory: pytest.TempPathFactory, gpt2_lm: Any, t5_lm: Any) -> frozen_commands.Place:
     folder = tmp_path_factory.mktemp("frozen")
@@ -56,13 +62,13 @@ def run(place: frozen_commands.Place) -> Any:
     return of
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_numbers_are_as_they_were(name: str, run: Any) -> None:
     found = list(differences(run(name)["numbers"], read(name)["numbers"], CASES[name]))
     assert not found, f"{len(found)} differences\n" + "\n".join(found[:20])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_texts_are_as_they_were(name: str, run: Any) -> None:
     found, frozen = run(name)["texts"], read(name)["texts"]
     if CASES[name].is_rough:

@@ -67,6 +67,7 @@ def test_root_gaps_add_up_to_rms_ce_and_full_ece_gaps_to_full_ece(make_sample):
 
 
 @pytest.mark.parametrize("name", [*VECTORS, "rms_ce"])
+@pytest.mark.slow
 def test_the_influence_gives_the_covariance_that_the_bootstrap_gives(make_sample, name):
     sample = make_sample(3000, seed=5, ragged=name in ("sce", "full_ece_choices", "ace"))
 
@@ -288,6 +289,7 @@ def truth_of_ece(gap_at, n=400_000):
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.06, 0.12])
+@pytest.mark.slow
 def test_ece_interval_holds_the_truth_in_a_small_simulation(gap):
     """Seeded; binomial noise of 200 draws at 95% is 1.5 points, so that 91% is far below."""
     rng, held = np.random.default_rng(11), 0

@@ -41,6 +41,7 @@ FAST = [case for case in CASES if case[0] != "smece" or case[1] is SHAPES[0]]
 
 
 @pytest.mark.parametrize(("name", "shape"), FAST, ids=str)
+@pytest.mark.slow
 def test_the_null_is_the_literal_simulation(make_sample, name, shape):
     sample = make_sample(**shape)
     null, expected = CATALOG[name].null(*arrays(sample, name)), literal_null(name, sample, 150, seed=1)

@@ -129,6 +129,7 @@ def test_delong_agrees_with_the_bootstrap(golden):
     assert metrics.auroc_stderr(golden.confidence, golden.correct) == pytest.approx(bootstrap, rel=0.07)
 
 
+@pytest.mark.slow
 def test_stderr_is_the_spread_over_samples(make_sample):
     """The errors say how much a new sample of docs would change the values."""
     samples = [make_sample(400, seed=100 + s) for s in range(80)]
@@ -187,6 +188,7 @@ def large(request, make_sample):
 
 
 @pytest.mark.parametrize("name", ["ece", "mce", "rms_ce", "sce", "full_ece_choices", "full_ece"])
+@pytest.mark.slow
 def test_normal_sums_agree_with_the_exact_bootstrap(large, name, monkeypatch):
     metric = metrics.CATALOG[name]
     if metric.kind == "full_vocabulary":
@@ -208,6 +210,7 @@ def test_normal_sums_agree_with_the_exact_bootstrap(large, name, monkeypatch):
     assert_same_distribution(*estimates, rel=0.2 if name == "mce" else 0.1)
 
 
+@pytest.mark.slow
 def test_normal_ranges_agree_with_the_exact_bootstrap(large):
     n_docs, n_bins = len(large.labels), 10
     choices = check_choices(large.probs, large.labels)

@@ -155,6 +155,7 @@ def test_accuracy_is_the_same_before_and_after(docs_of, ragged, temperature):
         docs.with_probs(wrong)
 
 
+@pytest.mark.slow
 def test_no_improvement_is_made_up_where_there_is_none():
     """200 draws of 300 calibrated docs: recalibration must not seem to help."""
     rng = np.random.default_rng(0)

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from simulations import coverage
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=coverage.COVERED)
 def cells(request):

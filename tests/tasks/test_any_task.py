@@ -235,7 +235,11 @@ def test_a_stock_task_s_name_needs_no_stock_index() -> None:
         ("meqsum_calibration", "meqsum can't be calibrated: its metric bleu, aggregated by nanmean, calls no"),
         ("lambada_openai_calibration", "lambada_openai can't be calibrated: its output_type is 'loglikelihood'"),
         ("squadv2_calibration", "squadv2 can't be calibrated: it is a Python class of its own"),
-        ("mafand_calibration", "mafand can't be calibrated: mafand_en-amh_prompt_1: its metric bleu"),
+        pytest.param(  # the stock index is read
+            "mafand_calibration",
+            "mafand can't be calibrated: mafand_en-amh_prompt_1: its metric bleu",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_what_can_t_be_calibrated_says_why(name: str, message: str) -> None:
@@ -257,6 +261,7 @@ def stock_index() -> dict[str, Any]:
     return read_index(None)
 
 
+@pytest.mark.slow
 def test_the_harness_s_tasks_are_calibrated_or_say_why(stock_index: dict[str, Any]) -> None:
     """A seeded sample of the sweep over all of them; those that can't be name a reason."""
     leaves = {name: entry for name, entry in stock_index.items() if kind_of(entry) == "task"}
@@ -335,6 +340,7 @@ def test_written_files_work_with_the_stock_command(folder: Path, tmp_path: Path)
         assert name in done.stdout
 
 
+@pytest.mark.slow
 def test_nothing_is_written_where_something_is_wrong(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = CliRunner().invoke(
@@ -345,6 +351,7 @@ def test_nothing_is_written_where_something_is_wrong(folder: Path, tmp_path: Pat
     assert not out.exists()
 
 
+@pytest.mark.slow
 def test_list_all_says_what_can_be_calibrated_and_why_not(folder: Path) -> None:
     result = CliRunner().invoke(app, ["tasks", "--list", "--all", "--include_path", str(folder)])
     rows = dict(line.split("\t", 1) for line in result.stdout.splitlines() if "\t" in line)
@@ -354,6 +361,7 @@ def test_list_all_says_what_can_be_calibrated_and_why_not(folder: Path) -> None:
     assert "can be calibrated" in result.stderr
 
 
+@pytest.mark.slow
 def test_calibrated_in_python(gpt2_lm: Any, folder: Path) -> None:
     tasks = [calibrated(folder / "letters.yaml", n_bins=15), calibrated("ragged", include_path=folder)]
     results = simple_evaluate(model=gpt2_lm, tasks=tasks, bootstrap_iters=10)
@@ -492,6 +500,7 @@ def test_metrics_of_the_harness_and_choices_in_a_tuple_are_taken_as_it_takes_the
     assert results["tuple_calibration"]["acc,none"] == results["tuple"]["acc,none"]
 
 
+@pytest.mark.slow
 def test_files_for_a_relative_include_path_name_the_whole_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_task(tmp_path, "mine", **LETTERS)
     monkeypatch.chdir(tmp_path)

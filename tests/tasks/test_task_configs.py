@@ -116,6 +116,7 @@ def test_options_of_the_yaml_and_of_the_command_are_merged(tmp_path: Path, hub: 
     assert metadata["version"] == 1.0  # the stock task's
 
 
+@pytest.mark.slow
 def test_a_misspelt_calibrated_task_is_named_with_its_neighbours(manager: CalibrationTaskManager) -> None:
     with pytest.raises(TaskError, match=r"no task 'mmlu_anatomi_calibration'; the nearest are mmlu_anatomy_calib"):
         manager.match_tasks(["mmlu_anatomi_calibration"])
