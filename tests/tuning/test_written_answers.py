@@ -107,17 +107,12 @@ def test_several_answers_to_a_doc_are_refused(model_folder: Path, open_trees: Pa
     assert "trees_calibration has 4 answers to each doc" in refused(model_folder, tasks, tmp_path / "out")
 
 
-class QueriedTask:
-    """A task that puts the query behind an answer."""
-
-    def queries_about(self, request: Instance, text: str) -> list[Instance]:
-        prompt = KAPOOR.prompt(request.args[0], text)
-        return [Instance("x", {}, (prompt, c), i) for i, c in enumerate(KAPOOR.continuations)]
-
-
 def make_written(text: str, correct: int | None = 1) -> Answer:
-    request = Instance("generate_until", {}, ("Name a tree:", {}), 0)
-    return OpenQuestion("t", 3, "c", True, request, QueriedTask()).answer(text, correct)  # type: ignore[arg-type]
+    request = Instance("generate_until", {}, (context := "Name a tree:", {}), 0)
+    request.follow_ups = lambda text: [  # as the task sets it
+        Instance("x", {}, (KAPOOR.prompt(context, text), c), i) for i, c in enumerate(KAPOOR.continuations)
+    ]
+    return OpenQuestion("t", 3, "c", True, request, source=None).answer(text, correct)  # type: ignore[arg-type]
 
 
 def test_the_answer_s_tokens_are_those_that_are_to_stay(gpt2_lm: Any) -> None:
