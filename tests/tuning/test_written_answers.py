@@ -108,12 +108,11 @@ def test_several_answers_to_a_doc_are_refused(model_folder: Path, open_trees: Pa
 
 
 def make_written(text: str, correct: int | None = 1) -> Answer:
-    request = Instance("generate_until", {}, ("Name a tree:", {}), 0)
-    request.follow_ups = lambda written: [  # as a task with P(true) gives them
-        Instance("x", {}, (KAPOOR.prompt(request.args[0], written), continuation), i)
-        for i, continuation in enumerate(KAPOOR.continuations)
+    request = Instance("generate_until", {}, (context := "Name a tree:", {}), 0)
+    request.follow_ups = lambda text: [  # as the task sets it
+        Instance("x", {}, (KAPOOR.prompt(context, text), c), i) for i, c in enumerate(KAPOOR.continuations)
     ]
-    return OpenQuestion("t", 3, "c", True, request, None).answer(text, correct)  # type: ignore[arg-type]
+    return OpenQuestion("t", 3, "c", True, request, source=None).answer(text, correct)  # type: ignore[arg-type]
 
 
 def test_the_answer_s_tokens_are_those_that_are_to_stay(gpt2_lm: Any) -> None:
