@@ -6,7 +6,9 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 
+from lm_eval_calibration.backends import TOP_K
 from lm_eval_calibration.errors import TaskError
+from lm_eval_calibration.records import ChainConfidence, FinalAnswer
 
 
 class FilteredText(str):
@@ -72,7 +74,23 @@ def answers_of_samples(written: Sequence[Instance], ensemble: Any, where: str) -
     return answers
 
 
-def token_log_probs(text: Any) -> tuple[float, ...] | None:
-    """Return the log-probabilities of a generated text's tokens; None where the backend gave none."""
-    log_probs = getattr(text, "token_log_probs", None)
+def log_probs_of(text: Any, which: str = "token_log_probs") -> tuple[float, ...] | None:
+    """Return the log-probabilities of a generated text's tokens, or its thought's; None where there are none."""
+    log_probs = getattr(text, which, None)
     return None if log_probs is None else tuple(log_probs.tolist())
+
+
+def chain_before(final: FinalAnswer, text: Any, window: int) -> ChainConfidence | None:
+    """Return how sure the model was along the thought: all that it wrote before the answer, or all where there is none.
+
+    Args:
+        final: what became of the text.
+        text: as it was generated.
+        window: tokens of a window; 0 where none are wanted.
+    """
+    mean_top_k = getattr(text, "mean_top_k", None)
+    if not window or mean_top_k is None:
+        return None
+    n_taken_away = 0 if text.thought_log_probs is None else len(text.thought_log_probs)
+    end = len(mean_top_k) if final.tokens is None else n_taken_away + final.tokens[0]
+    return ChainConfidence.of(mean_top_k[:end], k=TOP_K, window=window)

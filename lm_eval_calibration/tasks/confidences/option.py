@@ -1,5 +1,6 @@
 """One option of a calibrated task: its name, its default, and which values it takes."""
 
+import re
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -39,6 +40,21 @@ def whole_number(name: str, low: int, high: int, *, default: int = 0) -> Option:
 def text(name: str, *, default: str | None = "") -> Option:
     """Return an option that is any text, or its default."""
     return Option(name, default, lambda value: None if isinstance(value, str) or value == default else ", not a text")
+
+
+def pattern(name: str) -> Option:
+    """Return an option that is a regular expression, or "" for none."""
+
+    def problem(value: Any) -> str | None:
+        if not isinstance(value, str):
+            return ", not a text"
+        try:
+            re.compile(value)
+        except re.error as error:
+            return f", not a regular expression: {error}"
+        return None
+
+    return Option(name, "", problem)
 
 
 def one_of(name: str, values: Collection[str], *, default: str, what: str = "there are") -> Option:
