@@ -25,6 +25,7 @@ from lm_eval_calibration.backends.registry import (
     register,
 )
 from lm_eval_calibration.backends.tokens import is_token_prefix, tokens_of_span
+from lm_eval_calibration.backends.written import THINK_END
 
 __all__ = [
     "CORPUS_REQUEST_TYPE",
@@ -34,6 +35,7 @@ __all__ = [
     "MIN_LARGE_PROB",
     "SCORING_REQUEST_TYPE",
     "TEMPERATURES",
+    "THINK_END",
     "TOP_K",
     "CorpusScores",
     "GeneratedText",

@@ -10,6 +10,7 @@ from lm_eval_calibration.records.final_answer import (
     OUTCOMES,
     REFUSED,
     TRUNCATED,
+    BudgetedAnswer,
     ChainConfidence,
     FinalAnswer,
 )
@@ -42,6 +43,7 @@ __all__ = [
     "REFUSED",
     "TRUNCATED",
     "AnswerRecord",
+    "BudgetedAnswer",
     "ChainConfidence",
     "ChoicesRecord",
     "Columns",

@@ -92,3 +92,37 @@ class ChainConfidence:
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_dict` wrote."""
         return cls(data["k"], data["window"], data["n_tokens"], tuple(data["sums"]))
+
+
+@dataclass(frozen=True)
+class BudgetedAnswer:
+    """The answer that the model gave when its thought was cut.
+
+    Attributes:
+        budget: tokens of the thought that it had.
+        n_tokens: tokens of its thought, of which these are the first; fewer than the budget where it thought less.
+        outcome: one of ``OUTCOMES``.
+        correct: 1 or 0, the task's own metric of the answer; None where that says something between.
+        confidence: the product of the probabilities of the answer's tokens; None where they are not known.
+    """
+
+    budget: int
+    n_tokens: int
+    outcome: str
+    correct: int | None
+    confidence: float | None
+
+    def __post_init__(self) -> None:
+        """Refuse what is no probability."""
+        if self.confidence is not None and not 0 <= self.confidence <= 1:
+            raise ValueError(f"the confidence of the answer after {self.budget} tokens is {self.confidence}")
+
+    @classmethod
+    def read_all(cls, data: Sequence[Mapping[str, Any]]) -> tuple[Self, ...]:
+        """Read what :meth:`write_all` wrote."""
+        return tuple(cls(**one) for one in data)
+
+    @staticmethod
+    def write_all(answers: Sequence["BudgetedAnswer"]) -> list[dict[str, Any]]:
+        """Return JSON-ready data."""
+        return [dict(vars(answer)) for answer in answers]

@@ -8,7 +8,14 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from scipy.special import entr
 
-from lm_eval_calibration.records.final_answer import ANSWERED, EMPTY, OUTCOMES, ChainConfidence, FinalAnswer
+from lm_eval_calibration.records.final_answer import (
+    ANSWERED,
+    EMPTY,
+    OUTCOMES,
+    BudgetedAnswer,
+    ChainConfidence,
+    FinalAnswer,
+)
 from lm_eval_calibration.records.numbers import log_from_json, log_to_json
 from lm_eval_calibration.records.record import AnswerRecord, ScoredAnswer, json_field
 
@@ -217,11 +224,15 @@ class GenerationRecord(AnswerRecord):
 
     Attributes:
         generation: what the model wrote, and whether it is right.
+        budgets: the answers that it gave when its thought was cut; None where it was not.
     """
 
     kind: ClassVar[str] = "generation"
 
     generation: Generation = json_field(Generation.from_dict, Generation.to_dict)
+    budgets: tuple[BudgetedAnswer, ...] | None = json_field(
+        BudgetedAnswer.read_all, BudgetedAnswer.write_all, default=None
+    )
 
     @property
     def confidence(self) -> float | None:

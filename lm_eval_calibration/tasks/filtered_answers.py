@@ -48,16 +48,20 @@ def knowing_request(answer: Any, instance: Instance, filter_name: str, where: st
     return known
 
 
-def answers_of_samples(written: Sequence[Instance], ensemble: Any, where: str) -> dict[int, list[Any]]:
-    """Return, by doc id, what a filter makes of each sample alone of the docs that have several.
+def answers_of_texts(written: Sequence[Any], ensemble: Any, where: str) -> dict[int, list[Any]]:
+    """Return, by doc id, what a filter makes of each text alone.
+
+    Args:
+        written: docs with their texts: each has ``doc``, ``doc_id`` and the texts in ``resps``.
+        ensemble: the filter.
+        where: file and task, for an error.
 
     Raises:
-        TaskError: the filter takes no sample alone.
+        TaskError: the filter takes no text alone.
     """
     alone = [
         SimpleNamespace(resps=[text], doc=instance.doc, filtered_resps={}, doc_id=instance.doc_id)
         for instance in written
-        if len(instance.resps) > 1
         for text in instance.resps
     ]
     answers: dict[int, list[Any]] = {}

@@ -27,7 +27,7 @@ from lm_eval_calibration.tasks.configuration import Configuration
 from lm_eval_calibration.tasks.filtered_answers import (
     FilteredText,
     FilteredTexts,
-    answers_of_samples,
+    answers_of_texts,
     chain_before,
     knowing_request,
     log_probs_of,
@@ -150,7 +150,7 @@ class GeneratedAnswerTask(WrittenAnswers):
                 self._set_wishes(follow_ups[-1])
         return follow_ups
 
-    def _replies(self, text: Any) -> dict[str, Sequence[Any]]:
+    def replies_to(self, text: Any) -> dict[str, Sequence[Any]]:
         """Return the replies to the questions about a text, by source; a text from a file has none."""
         replies, found = getattr(text, "follow_up_answers", ()), {}
         for elicitation in self.elicitations:
@@ -171,8 +171,11 @@ class GeneratedAnswerTask(WrittenAnswers):
                 instance.filtered_resps[ensemble.name] = known
             for instance in references:
                 instance.filtered_resps[ensemble.name] = instance.resps[0]
-        self._sample_answers = answers_of_samples(written, self._scored_ensemble, self.calibration.where)
+        sampled = [instance for instance in written if len(instance.resps) > 1]
+        self._sample_answers = answers_of_texts(sampled, self.scored_ensemble, self.calibration.where)
         self._compare_filters(written)
+        for elicitation in self.elicitations:
+            elicitation.see_answers(written)
         if getattr(self, "UNSAFE_CODE", False) and not self._predicts_only:
             with CODE_EVAL.collecting():
                 for instance in written:
@@ -183,7 +186,7 @@ class GeneratedAnswerTask(WrittenAnswers):
     def _see_what_is_known(self, texts: Sequence[Any], references: Sequence[Any]) -> None:
         """See what the backend gives of all docs: a metric is computed from all of them, or left out."""
         self._has_probabilities = all(isinstance(t, GeneratedText) and t.has_probabilities for t in texts)
-        replies = [self._replies(text) for text in texts]
+        replies = [self.replies_to(text) for text in texts]
         self._answered = set()
         for name, n_requests in {e.name: e.n_requests for e in self.elicitations}.items():
             if all(len(reply[name]) == n_requests and None not in reply[name] for reply in replies):
@@ -222,7 +225,7 @@ class GeneratedAnswerTask(WrittenAnswers):
 
     def _answered_by(self, text: Any) -> list[tuple[Any, Sequence[Any]]]:
         """Return the sources whose questions were answered, and the replies to those about a text."""
-        replies = self._replies(text)
+        replies = self.replies_to(text)
         return [(e, replies[e.name]) for e in self.elicitations if e.name in self._answered]
 
     def _is_available(self, row: Any, record: GenerationRecord) -> bool:
@@ -247,7 +250,11 @@ class GeneratedAnswerTask(WrittenAnswers):
         elif self._has_reference and self._has_distributions:  # no token of a reference
             fields = {"log_probs": (), "large_probs": ()}
         answer = request.filtered_resps[self.scored_filter].plain()
-        located = self._locate(doc, text, answer)
+        found = {}
+        for elicitation, replies in self._answered_by(text):
+            found[elicitation.name] = elicitation.confidence_of(text, answer, replies)
+            fields |= elicitation.fields_of_answer(request, replies)
+        located = self.locate(doc, text, answer)
         final = final_answer(text, located, refusal=self.options.refusal, tail=self.options["tail"])
         return GenerationRecord(
             **identity,
@@ -264,6 +271,6 @@ class GeneratedAnswerTask(WrittenAnswers):
                 chain=chain_before(final, text, self.options["chain"]),
             ),
             certificate=certificate,
-            stated={e.name: e.confidence_of(text, answer, replies) for e, replies in self._answered_by(text)},
+            stated={name: stated for name, stated in found.items() if stated is not None},
             **fields,
         )

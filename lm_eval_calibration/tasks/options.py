@@ -19,6 +19,8 @@ NAMED_OPTIONS = "named_options"
 """Of a configuration that was made by its name: options that the name stands for. The harness lets ``--metadata``
 replace the options under ``metadata`` whole, and these are to stay."""
 
+BUDGET_CUE = "\nThe answer is"
+
 _VERSIONS = {"definition_version": DEFINITION_VERSION, "version": __version__}
 """What results state beside the options; a configuration taken from results may hold it."""
 
@@ -42,6 +44,7 @@ class Options:
         reference: of a generation task, a column or template of the text whose tokens are scored for ``full_ece``; None
             for the target, "" for none.
         refusal: of a generation task, a regular expression that refusals match; "" for none.
+        budget_cue: of a generation task with ``budgets``, what leads from a cut thought to the answer.
         shared_prefixes: whether prompts that begin alike may share that computation (all tasks of a run, or none).
         confidences: the options of the confidence sources, by name; ``options[name]`` is one of them.
     """
@@ -55,6 +58,7 @@ class Options:
     correct: str = ""
     reference: str | None = None
     refusal: str = ""
+    budget_cue: str = BUDGET_CUE
     shared_prefixes: bool = True
     confidences: Mapping[str, Any] = field(default_factory=_of_sources)
 
@@ -98,6 +102,7 @@ _OPTIONS: tuple[Option, ...] = (
     *map(text, ("filter", "correct")),
     text("reference", default=None),
     pattern("refusal"),
+    text("budget_cue", default=BUDGET_CUE),
     flag("shared_prefixes", default=True),
 )
 """The options that are no confidence source's and no lists."""

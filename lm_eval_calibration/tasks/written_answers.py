@@ -48,6 +48,10 @@ class WrittenAnswers(BaseTask):
             self._metric_fn_list = listed
         return results
 
+    def outcome_of(self, doc: dict[str, Any], answer: Any) -> int | None:
+        """Return whether an answer to a doc is right: 1 or 0, or None where the metric is between."""
+        return self._correct(self._stock_results(doc, answer))
+
     def _correct_metric(self, stock: Mapping[str, Any]) -> str:
         name = self.options.correct or next(iter(stock), "")
         if name not in stock:
@@ -63,7 +67,8 @@ class WrittenAnswers(BaseTask):
         return int(value) if value in (0, 1) else None
 
     @property
-    def _scored_ensemble(self) -> Any:
+    def scored_ensemble(self) -> Any:
+        """The filter whose answers are scored."""
         return next(ensemble for ensemble in self._filters if ensemble.name == self.scored_filter)
 
     def _compare_filters(self, written: Sequence[Instance]) -> None:
@@ -78,9 +83,9 @@ class WrittenAnswers(BaseTask):
             }
             warn_of_strict_filter(self.task_name, self.scored_filter, found, len(written))
 
-    def _locate(self, doc: dict[str, Any], text: str, answer: Any) -> LocatedAnswer:
+    def locate(self, doc: dict[str, Any], text: str, answer: Any) -> LocatedAnswer:
         """Return where in a text its answer stands, which the scored filter made of it."""
-        return locate_answer(self._scored_ensemble, text, doc, answer)
+        return locate_answer(self.scored_ensemble, text, doc, answer)
 
     def _samples(self, doc: dict[str, Any], request: Instance) -> tuple[Sample, ...]:
         """Return a doc's samples, each with whether its own answer is right; equal texts are scored once."""
@@ -94,7 +99,7 @@ class WrittenAnswers(BaseTask):
             same = next((other for other in distinct if self._is_equal(doc, answer, other)), None)
             if same is None:
                 distinct.append(same := answer)
-            outcome = final_answer(text, self._locate(doc, text, answer), refusal=self.options.refusal).outcome
+            outcome = final_answer(text, self.locate(doc, text, answer), refusal=self.options.refusal).outcome
             of_answer = str(hash_string(str(same)))
             samples.append(Sample(str(hash_string(str(text))), of_answer, correct[key], log_probs_of(text), outcome))
         return tuple(samples)

@@ -66,7 +66,8 @@ class WrittenChoiceTask(GeneratedAnswerTask):
         gold = gold_index(self.doc_to_target(doc), labels)
         return {"acc": float(gold is not None and self._named(doc, answer) == labels[gold])}
 
-    def _locate(self, doc: dict[str, Any], text: str, answer: Any) -> LocatedAnswer:
+    def locate(self, doc: dict[str, Any], text: str, answer: Any) -> LocatedAnswer:
+        """Return where in a reply the label of a choice stands."""
         label = self._named(doc, answer)
         if label is None:
             return LocatedAnswer(answer, None, is_found=False)

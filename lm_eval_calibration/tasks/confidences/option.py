@@ -37,6 +37,16 @@ def whole_number(name: str, low: int, high: int, *, default: int = 0) -> Option:
     return Option(name, default, problem)
 
 
+def whole_numbers(name: str) -> Option:
+    """Return an option that is a list of different whole numbers, the smallest first; none by default."""
+
+    def problem(value: Any) -> str | None:
+        is_list = isinstance(value, list | tuple) and all(type(number) is int and number >= 0 for number in value)
+        return None if is_list and [*value] == sorted({*value}) else ", not a list of whole numbers like [0, 64, 256]"
+
+    return Option(name, (), problem)
+
+
 def text(name: str, *, default: str | None = "") -> Option:
     """Return an option that is any text, or its default."""
     return Option(name, default, lambda value: None if isinstance(value, str) or value == default else ", not a text")

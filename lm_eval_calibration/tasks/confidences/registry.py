@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from lm_eval_calibration.tasks.confidences.answer import ANSWER, TAIL
+from lm_eval_calibration.tasks.confidences.budgets import BUDGETS
 from lm_eval_calibration.tasks.confidences.chain import CHAINS
 from lm_eval_calibration.tasks.confidences.length_normalized import LENGTH_NORMALIZED
 from lm_eval_calibration.tasks.confidences.missing_answers import MISSING_RIGHT, MISSING_WRONG
@@ -18,7 +19,7 @@ from lm_eval_calibration.tasks.confidences.verbalized import VERBALIZED
 
 _SOURCES: list[ConfidenceSource] = [
     *(SEQUENCE, LENGTH_NORMALIZED, PERMUTED, TEMPERATURE_SCALED, MISSING_RIGHT, MISSING_WRONG, ANSWER, TAIL),
-    *(*CHAINS, P_TRUE, VERBALIZED, SELF_CONSISTENCY, ENTROPY),
+    *(*CHAINS, BUDGETS, P_TRUE, VERBALIZED, SELF_CONSISTENCY, ENTROPY),
 ]
 
 
