@@ -27,7 +27,10 @@ OTHER_FILTER = "see the line of filter "
 KEPT_PROB = 0.05
 """Probabilities at least this large are stored, so Full-ECE can be computed later for any n_bins up to 20."""
 
-OWN_KEYS = (
+OWN_KEYS = ("p_true", "verbalized")
+"""Sources of stated confidences that have a key of their own in JSON; those of all others are in ``stated``."""
+
+_KEYS = (
     *("version", "definitions", "task", "doc_id", "doc_hash", "prompt_hash", "kind", "log_likelihoods", "gold"),
     *("log_probs", "large_probs", "kept_from", "vocab_size", "certificate", "choice_lengths", "rotations"),
     *("rotated_log_likelihoods", "temperatures", *OWN_KEYS, "stated", "generation", "budgets", "corpus"),
