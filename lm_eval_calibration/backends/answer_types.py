@@ -20,6 +20,9 @@ MIN_LARGE_PROB = 0.01
 MAX_BINS = 100
 """A distribution has at most n_bins entries with p >= 1/n_bins, and only those need a bin of their own."""
 
+TOP_K = 20
+"""Tokens that the confidence along a chain of thought is the mean of (the default of Fu et al. 2025's code)."""
+
 STEPS = 12
 """1/T is a multiple of 1/12."""
 
@@ -156,10 +159,24 @@ class GeneratedText(_Answer, str):
             model itself (temperature 1, before any processor or warper), or None where the backend gives none. A token
             counts if some of its characters are in the text; the end token and the tokens of a stop string have none.
             A server's are what it gives: ``token_probabilities`` in the certificate says so.
+        token_ends: [n_tokens] how many characters of the text these tokens spell up to and including each; None where
+            that is not known. A character that several tokens spell ends with the last of them.
+        thought_log_probs: [n] the same as ``token_log_probs`` of the tokens before the text, which the harness took
+            away as the model's thought (the token that ends it included); None where nothing was taken away.
+        mean_top_k: [n_thought + n_tokens] minus the mean log-probability of the ``TOP_K`` most probable tokens at each
+            position of thought and text, in nats; None where the request does not want it or the backend can't tell.
+        finish_reason: "length" where the limit of tokens ended the text, "stop" where the model or a stop string did;
+            None where nobody knows.
+        thought_is_open: whether a thought began that was never closed, so that the text is no answer.
         follow_up_answers: to the requests that followed the text up, each None where the backend can't answer such.
     """
 
     token_log_probs: Floats | None = None
+    token_ends: NDArray[np.int64] | None = None
+    thought_log_probs: Floats | None = None
+    mean_top_k: Floats | None = None
+    finish_reason: str | None = None
+    thought_is_open: bool = False
     follow_up_answers: tuple[Any, ...] = ()
 
     def with_follow_up_answers(self, answers: Iterable[Any]) -> Self:

@@ -4,9 +4,14 @@ from collections.abc import Callable, Collection, Sequence
 from itertools import accumulate
 from typing import Any
 
+import numpy as np
 from lm_eval.api.model import CachingLM
+from numpy.typing import NDArray
 
 Decode = Callable[[list[int]], str]
+
+INCOMPLETE = "\N{REPLACEMENT CHARACTER}"
+"""What tokenizers show for the beginning of a character."""
 
 
 def encode_pair(lm: Any, context: str, continuation: str) -> tuple[list[int], list[int]]:
@@ -64,6 +69,56 @@ def span_of_ids(
     else:
         last = _shortest(decode, tokens, emitted[: first_char + len(text)])
     return slice(start + first, start + last)
+
+
+def token_ends(tokens: Sequence[int], text: str, decode: Decode) -> NDArray[np.int64] | None:
+    """Return how many characters of a text its tokens spell, up to and including each.
+
+    Every token is decoded beside its neighbours, since a blank or half a character may depend on them, and not behind
+    all tokens before it: the work is linear in their number.
+
+    Args:
+        tokens: those that :func:`span_of_ids` finds; the first may begin, and the last end, outside the text.
+        text: what they spell.
+        decode: ids to text.
+    """
+    pieces, start, known, shown = [], 0, 0, ""
+    for i in range(len(tokens)):
+        longer = decode(list(tokens[start : i + 1]))
+        if len(longer) > len(shown) and not longer.endswith(INCOMPLETE):
+            pieces.append(longer[len(shown) :])
+            start, known = known, i + 1
+            shown = decode(list(tokens[start:known]))
+        else:  # no text, or the beginning of a character
+            pieces.append("")
+    if pieces:  # the limit of tokens may leave half a character
+        pieces[-1] += decode(list(tokens[start:]))[len(shown) :]
+    spelled = "".join(pieces)
+    first_char = spelled.find(text)
+    if first_char < 0 or (first_char > 0 and first_char >= len(next(filter(None, pieces)))):
+        return None
+    return ends_of_pieces(pieces, first_char, text)
+
+
+def ends_of_pieces(pieces: Sequence[str], first_char: int, text: str) -> NDArray[np.int64]:
+    """Return how many characters of a text the pieces spell up to and including each; it begins at ``first_char``."""
+    ends = np.cumsum([len(piece) for piece in pieces], dtype=np.int64) - first_char
+    return np.clip(ends, 0, len(text))
+
+
+def tokens_of_span(ends: Sequence[int] | NDArray[np.int64], start: int, stop: int) -> slice:
+    """Return the tokens that spell the characters from ``start`` to ``stop`` of a text, part of a token included.
+
+    Args:
+        ends: how many characters the tokens spell up to and including each.
+        start: first character.
+        stop: the one after the last.
+    """
+    # Tokens that begin the first character without completing it end where it begins, as the token before them does.
+    first = int(np.searchsorted(ends, start, side="right"))
+    while first > 0 and ends[first - 1] == start and (ends[first - 2] if first > 1 else 0) == start:
+        first -= 1
+    return slice(first, int(np.searchsorted(ends, stop, side="left")) + 1)
 
 
 def _shortest(decode: Decode, tokens: list[int], text: str) -> int:

@@ -11,11 +11,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from lm_eval_calibration.backends import harness_calls
-from lm_eval_calibration.backends.answer_types import Floats, GeneratedText, TokenScores
+from lm_eval_calibration.backends.answer_types import Floats, TokenScores
 from lm_eval_calibration.backends.certificate import certificate
 from lm_eval_calibration.backends.registry import Deliver
-from lm_eval_calibration.backends.tokens import span_of_ids
 from lm_eval_calibration.backends.top_k import Position, scores_of
+from lm_eval_calibration.backends.written import Vocabulary, written_text
 
 SCORING_METHODS = ("_loglikelihood_tokens", "_model_generate", "_parse_logprobs")
 GENERATION_METHODS = ("generate_until", "_model_generate")
@@ -65,11 +65,10 @@ class _Row(NamedTuple):
     is_sampled: bool
     skips_special: bool
 
-    def span(self, lm: Any, text: str) -> slice | None:
-        """Return the tokens of the text; None where it does not consist of them."""
+    def vocabulary(self, lm: Any) -> Vocabulary:
+        """Return how the answer's token ids are read."""
         decode = partial(lm.tokenizer.decode, skip_special_tokens=self.skips_special)
-        special = lm.tokenizer.all_special_ids if self.skips_special else ()
-        return span_of_ids(self.tokens, text, decode, special, lm.think_end_token)
+        return Vocabulary(decode, lm.tokenizer.all_special_ids if self.skips_special else (), lm.think_end_token)
 
 
 def generate(
@@ -103,12 +102,18 @@ def generate(
     def deliver_text(number: int, text: str) -> None:
         nonlocal n_unmatched
         row = rows.popleft()  # the harness stores texts in the order of the batch
-        span = row.span(lm, text)
-        n_unmatched += span is None
-        known = {} if gives_sampled or not row.is_sampled else {"token_probabilities": "none"}
-        log_probs = None if span is None or known else row.log_probs[span]
-        of_text = {**about, **known, "sampled": row.is_sampled}
-        deliver(number, GeneratedText(text, token_log_probs=log_probs, certificate=of_text))
+        is_known = gives_sampled or not row.is_sampled
+        known = {} if is_known else {"token_probabilities": "none"}
+        found = written_text(
+            text,
+            requests[number].args[0],
+            row.tokens,
+            row.log_probs if is_known else None,
+            row.vocabulary(lm),
+            certificate={**about, **known, "sampled": row.is_sampled},
+        )
+        n_unmatched += found.finish_reason is None
+        deliver(number, found)
 
     harness_calls.generate_until(lm, requests, deliver_text, _model_generate=model_generate)
     harness_calls.warn_of_unmatched(lm, n_unmatched, len(requests))

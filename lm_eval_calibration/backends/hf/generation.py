@@ -14,19 +14,20 @@ import numpy as np
 import torch
 from lm_eval.models.huggingface import HFLM
 
-from lm_eval_calibration.backends.answer_types import Floats, GeneratedText
+from lm_eval_calibration.backends.answer_types import TOP_K, Floats
 from lm_eval_calibration.backends.certificate import certificate, logger
 from lm_eval_calibration.backends.harness_calls import generate_until
 from lm_eval_calibration.backends.hf.distributions import dtype_of, float64_or_widest
 from lm_eval_calibration.backends.registry import GENERATION_REQUEST_TYPE, Deliver, register
-from lm_eval_calibration.backends.tokens import span_of_ids
+from lm_eval_calibration.backends.written import Vocabulary, written_text
 
 
 class _Row(NamedTuple):
-    """One line of a batch: the emitted tokens, their log-probabilities, and how these were obtained."""
+    """One line of a batch: the emitted tokens, what is known of their probabilities, and how that was obtained."""
 
     tokens: list[int]
     log_probs: Floats | None
+    mean_top_k: Floats | None
     certificate: dict[str, Any]
 
 
@@ -38,28 +39,30 @@ def generate(lm: HFLM, requests: Sequence[Any], deliver: Deliver) -> None:
     about = certificate(lm, "transformers", "torch", token_probabilities="", dtype="")
 
     def model_generate(context: torch.Tensor, **options: Any) -> torch.Tensor:
-        with _Recorder.on(lm) as recorder:
+        with _Recorder.on(lm, wants_top_k=wants_top_k) as recorder:
             sequences: torch.Tensor = type(lm)._model_generate(lm, context=context, **options)
-        emitted, log_probs = recorder.finish(sequences, context)
+        emitted, log_probs, mean_top_k = recorder.finish(sequences, context)
         if log_probs is None:
             failures.add("the tokens that it chose were not seen step by step, as with beams")
         known = "none" if log_probs is None else "exact: the model's own at temperature 1"
         of_batch = {**about, "token_probabilities": known, "dtype": recorder.dtype}
         for i, tokens in enumerate(emitted.tolist()):
-            rows.append(_Row(tokens, None if log_probs is None else log_probs[:, i], of_batch))
+            rows.append(_Row(tokens, *(None if a is None else a[:, i] for a in (log_probs, mean_top_k)), of_batch))
         return sequences
 
     def deliver_text(number: int, text: str) -> None:
         row = rows.popleft()  # the harness stores texts in the order of the batch
-        sampled = bool(requests[number].args[1].get("do_sample", False))
-        log_probs, of_text = None, {**row.certificate, "sampled": sampled}
-        if row.log_probs is not None:
-            span = span_of_ids(row.tokens, text, lm.tok_decode, lm.tokenizer.all_special_ids, lm.think_end_token)
-            log_probs = None if span is None else row.log_probs[span]
-            if span is None:
-                failures.add("its text is not made of the tokens in their order")
-        deliver(number, GeneratedText(text, token_log_probs=log_probs, certificate=of_text))
+        prompt, settings = requests[number].args[:2]
+        of_text = {**row.certificate, "sampled": bool(settings.get("do_sample", False))}
+        found = written_text(
+            text, prompt, row.tokens, row.log_probs, vocabulary, certificate=of_text, mean_top_k=row.mean_top_k
+        )
+        if row.log_probs is not None and found.token_log_probs is None:
+            failures.add("its text is not made of the tokens in their order")
+        deliver(number, found)
 
+    vocabulary = Vocabulary(lm.tok_decode, lm.tokenizer.all_special_ids, lm.think_end_token)
+    wants_top_k = any(getattr(request, "wants_top_k", False) for request in requests)
     generate_until(lm, requests, deliver_text, _model_generate=model_generate)
     for reason in sorted(failures):
         logger.warning("%s: some answers have no token probabilities (%s).", type(lm).__name__, reason)
@@ -68,18 +71,19 @@ def generate(lm: HFLM, requests: Sequence[Any], deliver: Deliver) -> None:
 class _Recorder:
     """Watches one call of ``generate``: the log-probability of each token that it emits."""
 
-    def __init__(self, tokens_name: str) -> None:
-        self.tokens_name = tokens_name
+    def __init__(self, tokens_name: str, wants_top_k: bool) -> None:
+        self.tokens_name, self._wants_top_k = tokens_name, wants_top_k
         self.dtype = ""
         self._held: torch.Tensor | None = None  # [batch, vocab_size] logits of the step whose token is not known yet
         self._tokens: list[torch.Tensor] = []  # of each step, [batch]
         self._log_probs: list[torch.Tensor] = []  # of each step, [batch]
+        self._mean_top_k: list[torch.Tensor] = []  # of each step, [batch]
 
     @classmethod
     @contextmanager
-    def on(cls, lm: HFLM) -> Iterator[Self]:
+    def on(cls, lm: HFLM, *, wants_top_k: bool) -> Iterator[Self]:
         """Watch the model while the context lasts."""
-        recorder = cls("input_ids" if lm.backend == "causal" else "decoder_input_ids")
+        recorder = cls("input_ids" if lm.backend == "causal" else "decoder_input_ids", wants_top_k)
         module = lm.model.get_base_model() if hasattr(lm.model, "get_base_model") else lm.model  # adapters
         handle = module.register_forward_hook(recorder._step, with_kwargs=True)
         try:
@@ -106,21 +110,29 @@ class _Recorder:
         chosen = (z.gather(-1, tokens[:, None].to(z.device)) - top)[:, 0].to(total) - log_sum
         self._tokens.append(tokens)
         self._log_probs.append(chosen)
+        if self._wants_top_k:
+            mean = z.topk(min(TOP_K, z.shape[-1])).values.mean(-1) - top[:, 0]
+            self._mean_top_k.append(log_sum - mean.to(total))
 
-    def finish(self, sequences: torch.Tensor, context: torch.Tensor) -> tuple[torch.Tensor, Floats | None]:
-        """Return the emitted tokens [batch, steps] and their log-probabilities [steps, batch].
+    def finish(
+        self, sequences: torch.Tensor, context: torch.Tensor
+    ) -> tuple[torch.Tensor, Floats | None, Floats | None]:
+        """Return the emitted tokens [batch, steps], their log-probabilities and ``mean_top_k`` [steps, batch].
 
         None where not every emitted token was seen being chosen, in its step: with beams, say.
         """
         start = context.shape[1] if self.tokens_name == "input_ids" else 1
         emitted = sequences[:, start:]
         if not emitted.shape[1]:
-            return emitted, np.zeros((0, len(emitted)))
+            return emitted, np.zeros((0, len(emitted))), None
         if self._held is not None:
             self._choose(emitted[:, -1])
         if len(self._tokens) != emitted.shape[1]:
-            return emitted, None
+            return emitted, None, None
         if not torch.equal(torch.stack(self._tokens, dim=1).to(emitted.device), emitted):
-            return emitted, None
-        log_probs = torch.stack(self._log_probs).cpu().numpy().astype(np.float64)
-        return emitted, np.minimum(log_probs, 0.0)  # a rounding error above 0 would be a probability above 1
+            return emitted, None, None
+        log_probs, mean_top_k = (
+            torch.stack(steps).cpu().numpy().astype(np.float64) if steps else None
+            for steps in (self._log_probs, self._mean_top_k)
+        )
+        return emitted, np.minimum(log_probs, 0.0), mean_top_k  # a rounding error would be a probability above 1

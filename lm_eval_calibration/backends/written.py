@@ -1,0 +1,80 @@
+"""From the tokens that a model wrote to the text that the harness made of them, with what is known of each token."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from lm_eval_calibration.backends.answer_types import Floats, GeneratedText
+from lm_eval_calibration.backends.tokens import Decode, span_of_ids, token_ends
+
+THINK_END = "</think>"
+"""What ends a thought, unless the backend was told of another string."""
+
+
+class Vocabulary(NamedTuple):
+    """How a backend's token ids are read.
+
+    Attributes:
+        decode: ids to text.
+        special: ids that have no text.
+        think_end: the token, or the string, up to which the harness takes the text away; None where it takes nothing.
+    """
+
+    decode: Decode
+    special: Collection[int]
+    think_end: str | int | None
+
+
+def written_text(
+    text: str,
+    prompt: Any,
+    tokens: Sequence[int],
+    log_probs: Floats | None,
+    vocabulary: Vocabulary,
+    *,
+    certificate: Mapping[str, Any],
+    mean_top_k: Floats | None = None,
+) -> GeneratedText:
+    """Return the text of one answer; without probabilities where it is not made of the tokens in their order.
+
+    Args:
+        text: what the harness made of the tokens.
+        prompt: that was continued.
+        tokens: emitted, those that end the text and padding included.
+        log_probs: [n] natural-log probabilities of the tokens; None where they are not known.
+        vocabulary: of the backend.
+        certificate: how these were obtained.
+        mean_top_k: [n] as :class:`GeneratedText` has it.
+    """
+    decode, special, think_end = vocabulary
+    span = span_of_ids(list(tokens), text, decode, special, think_end)
+    if span is None:
+        return GeneratedText(text, certificate=certificate)
+    ends = token_ends(tokens[span], text, decode)
+    is_cut = bool(text) and span.stop == len(tokens) and decode(list(tokens[span])).endswith(text)
+    known = log_probs is not None
+    return GeneratedText(
+        text,
+        token_log_probs=log_probs[span] if log_probs is not None else None,
+        token_ends=ends,
+        thought_log_probs=log_probs[: span.start] if log_probs is not None and span.start else None,
+        mean_top_k=mean_top_k[: span.stop] if known and mean_top_k is not None else None,
+        finish_reason="length" if is_cut else "stop",
+        thought_is_open=not span.start and is_open_thought(prompt, text, _shown(think_end, decode)),
+        certificate=certificate,
+    )
+
+
+def is_open_thought(prompt: Any, text: str, think_end: str = THINK_END) -> bool:
+    """Whether a thought begins in a text, or at the end of its prompt, that the text doesn't end.
+
+    The string that begins one is taken to be the one that ends it without its slash: ``<think>``.
+    """
+    begin = think_end.replace("</", "<", 1)
+    if begin == think_end:
+        return False
+    whole = f"{prompt}{text}"
+    return whole.rfind(begin) > whole.rfind(think_end)
+
+
+def _shown(think_end: str | int | None, decode: Decode) -> str:
+    return decode([think_end]) if isinstance(think_end, int) else think_end or THINK_END
