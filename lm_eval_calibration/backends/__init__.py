@@ -24,8 +24,8 @@ from lm_eval_calibration.backends.registry import (
     SCORING_REQUEST_TYPE,
     register,
 )
+from lm_eval_calibration.backends.thinking import THINK_END
 from lm_eval_calibration.backends.tokens import is_token_prefix, tokens_of_span
-from lm_eval_calibration.backends.written import THINK_END
 
 __all__ = [
     "CORPUS_REQUEST_TYPE",

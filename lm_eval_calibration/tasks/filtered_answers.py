@@ -1,6 +1,6 @@
 """Answers as a filter makes them of generated texts, each with the request that it is to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,6 +9,61 @@ from lm_eval.api.instance import Instance
 from lm_eval_calibration.backends import TOP_K
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.records import ChainConfidence, FinalAnswer
+from lm_eval_calibration.tasks.answer_spans import LocatedAnswer, locate_answer
+
+INVALID = "[invalid]"
+"""What the harness's ``regex`` filter leaves where nothing matches."""
+
+
+class FilterOfForms:
+    """A filter of the harness that is shown the answer in each reply, not the reply.
+
+    Args:
+        ensemble: the harness's filter.
+        source: the ``ConfidenceSource`` that sets the form. Of the texts that ``answers_in`` lets the filter see, the
+            first in which it finds something counts, and the first of all where it finds nothing.
+    """
+
+    def __init__(self, ensemble: Any, source: Any) -> None:
+        self.name, self.filters = ensemble.name, ensemble.filters
+        self._ensemble, self._source = ensemble, source
+
+    def apply(self, instances: Sequence[Any]) -> None:
+        """Set each instance's ``filtered_resps`` of this filter."""
+        texts = [[list(self._source.answers_in(str(reply))) for reply in instance.resps] for instance in instances]
+        for attempt in range(max(len(shown) for replies in texts for shown in replies)):
+            shown = [
+                SimpleNamespace(resps=[t[min(attempt, len(t) - 1)] for t in replies], doc=i.doc, filtered_resps={})
+                for i, replies in zip(instances, texts, strict=True)
+            ]
+            self._ensemble.apply(shown)
+            for instance, found in zip(instances, (s.filtered_resps[self.name] for s in shown), strict=True):
+                if attempt == 0 or (not is_found(instance.filtered_resps[self.name]) and is_found(found)):
+                    instance.filtered_resps[self.name] = found
+
+    def locate(self, reply: str, doc: Mapping[str, Any], answer: Any) -> LocatedAnswer:
+        """Return where an answer stands in a reply, as :func:`locate_answer` does."""
+        located = [(text, locate_answer(self._ensemble, text, doc)) for text in self._source.answers_in(reply)]
+        shown, found = next((one for one in located if one[1].is_found), located[0])
+        if found.span is None:
+            return found._replace(answer=answer)
+        shift = self._source.answer_start(reply) - shown.find(located[0][0])  # other texts hold the first in a sentence
+        start, end = (place + shift for place in found.span)
+        is_there = reply[start:end] == shown[slice(*found.span)]
+        return found._replace(answer=answer, span=(start, end) if is_there else None)
+
+
+def located_by(ensemble: Any, text: str, doc: Mapping[str, Any], answer: Any) -> LocatedAnswer:
+    """Return where an answer stands in a text from which a filter, of a form or the harness's, took it."""
+    if isinstance(ensemble, FilterOfForms):
+        return ensemble.locate(text, doc, answer)
+    return locate_answer(ensemble, text, doc, answer)
+
+
+def is_found(answer: Any) -> bool:
+    """Whether a filter found an answer, one at least where it gives several."""
+    texts = answer if isinstance(answer, list | tuple) else [answer]
+    return any(is_found(text) if isinstance(text, list | tuple) else text not in ("", INVALID) for text in texts)
 
 
 class FilteredText(str):

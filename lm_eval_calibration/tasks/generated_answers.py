@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 from lm_eval.api.instance import Instance
-from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import apply_template, hash_string
 
 from lm_eval_calibration.backends import (
@@ -121,7 +120,7 @@ class GeneratedAnswerTask(WrittenAnswers):
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Any]:
         """Return the stock task's request, and after it one for the tokens of the reference answer."""
-        request = ConfigurableTask.construct_requests(self, doc, ctx, **kwargs)
+        (request,) = super().construct_requests(doc, ctx, **kwargs)
         reference = self._reference(doc) if self._has_reference else None
         if not reference:
             return [request]

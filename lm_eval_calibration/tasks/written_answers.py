@@ -10,13 +10,13 @@ from lm_eval.utils import hash_string
 from lm_eval_calibration.backends.harness_calls import replaced
 from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.records import Sample
-from lm_eval_calibration.tasks.answer_spans import LocatedAnswer, locate_answer
-from lm_eval_calibration.tasks.base import BaseTask
-from lm_eval_calibration.tasks.filtered_answers import log_probs_of
+from lm_eval_calibration.tasks.answer_spans import LocatedAnswer
+from lm_eval_calibration.tasks.filtered_answers import located_by, log_probs_of
 from lm_eval_calibration.tasks.final_answers import final_answer, warn_of_strict_filter
+from lm_eval_calibration.tasks.formed_replies import FormedReplyTask
 
 
-class WrittenAnswers(BaseTask):
+class WrittenAnswers(FormedReplyTask):
     """Scores what the model writes, as the stock task does."""
 
     _metric_fn_list: dict[str, Any]
@@ -76,7 +76,7 @@ class WrittenAnswers(BaseTask):
         if len(self._filters) > 1:
             found = {
                 ensemble.name: sum(
-                    locate_answer(ensemble, r.resps[0], r.doc, r.filtered_resps[ensemble.name].plain()).is_found
+                    located_by(ensemble, r.resps[0], r.doc, r.filtered_resps[ensemble.name].plain()).is_found
                     for r in written
                 )
                 for ensemble in self._filters
@@ -85,7 +85,7 @@ class WrittenAnswers(BaseTask):
 
     def locate(self, doc: dict[str, Any], text: str, answer: Any) -> LocatedAnswer:
         """Return where in a text its answer stands, which the scored filter made of it."""
-        return locate_answer(self.scored_ensemble, text, doc, answer)
+        return located_by(self.scored_ensemble, text, doc, answer)
 
     def _samples(self, doc: dict[str, Any], request: Instance) -> tuple[Sample, ...]:
         """Return a doc's samples, each with whether its own answer is right; equal texts are scored once."""

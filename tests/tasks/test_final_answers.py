@@ -234,6 +234,20 @@ def _auroc(values: Any, correct: Any) -> float:
     return float(roc_auc_score(correct, values))
 
 
+def test_an_answer_in_a_form_is_located_in_its_line() -> None:
+    reply = "Explanation: 90 of 100\nAnswer: 90\nConfidence: 90%"
+    sentence = {
+        "name": "says",
+        "filter": [{"function": "regex", "regex_pattern": "answer is (.*)[.]"}, *SAYS["filter"][1:]],
+    }
+    for filters in ([FLEXIBLE], [sentence]):
+        lm = Scripted(lambda *_: reply, probability)
+        _, _, records = run(lm, make_config(filter_list=filters, **options(verbalized_1s=True)), limit=1)
+        start, end = records[0].generation.answer.span
+        assert (reply[:start], reply[start:end]) == ("Explanation: 90 of 100\nAnswer: ", "90")
+        assert records[0].generation.answer_probability == pytest.approx(probability("9") * probability("0"))
+
+
 def test_a_backend_of_texts_alone_counts_outcomes() -> None:
     results, *_ = run(TextsOnly(ends_early), make_config(filter_list=[SAYS]))
     assert results["empty,says"] == pytest.approx(1 / 12)
