@@ -140,7 +140,8 @@ def _selected(regex: Any, number: int, text: _Traced) -> _Traced | None:
     matches = list(regex.finditer(text.value))
     if not -len(matches) <= number < len(matches):
         return None
-    match, groups = matches[number], range(1, regex.groups + 1) if regex.groups else range(1)
+    match = matches[number]
+    groups: Sequence[int] = range(1, regex.groups + 1) if regex.groups else range(1)
     if regex.groups > 1:
         groups = [group for group in groups if match[group]]
     if not groups:
@@ -160,7 +161,7 @@ def _regex(filter_: Any, text: _Traced, doc: Any) -> _Traced:
 def _multi_choice(filter_: Any, text: _Traced, doc: Any) -> _Traced:
     """Follow ``multi_choice_regex``: its regex, else a choice's text, else a choice's letter after a colon."""
     letters = [chr(ord("A") + i) for i in range(len(doc["choices"]))]
-    texts = [_without_ignored(filter_, _Traced(c.strip(), *[range(len(c))] * 2)).value for c in doc["choices"]]
+    texts = [_without_ignored(filter_, _Traced(c.strip(), range(len(c)), range(len(c)))).value for c in doc["choices"]]
     searches: list[tuple[Any, _Traced, dict[str, str]]] = [
         (filter_.regex, text, {}),
         (
