@@ -107,6 +107,51 @@ def test_sampled_tokens_have_the_model_s_own_probability(gpt2_lm: HFLM, monkeypa
     assert all(text.certificate["sampled"] for text in found)
 
 
+@pytest.mark.parametrize("as_id", [False, True])
+def test_a_thought_is_taken_away_as_stock_does(
+    byte_tokenizer: Any, as_id: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make(think_end: Any) -> HFLM:
+        options = {"tokenizer": byte_tokenizer, "backend": "causal", "device": "cpu", "batch_size": 3}
+        return HFLM(pretrained=make_gpt2(byte_tokenizer), think_end_token=think_end, **options)
+
+    settings = {"until": [], "max_gen_toks": 12, "do_sample": False}
+    texts = make(None).generate_until(make_requests(kwargs=settings))
+    end = next(c for text in texts for c in text[2:10] if c.isascii() and c.isprintable())  # one that it really writes
+    lm = make(byte_tokenizer.encode(end)[0] if as_id else end)
+    stock = lm.generate_until(make_requests(kwargs=settings))
+    requests = make_requests(kwargs=settings)
+    for request in requests:
+        request.wants_top_k = True
+    found, seen = emitted_tokens(lm, requests, monkeypatch)
+    assert list(map(str, found)) == stock
+    assert any(text.thought_log_probs is not None for text in found)
+    for request, text in zip(requests, found, strict=True):
+        (row,) = seen[request.args[0]]
+        thought = np.zeros(0) if text.thought_log_probs is None else text.thought_log_probs
+        both = np.concatenate([thought, text.token_log_probs])
+        np.testing.assert_allclose(both, rescored(lm, request.args[0], row[: len(both)]), rtol=0, atol=1e-4)
+        assert text.thought == lm.tok_decode(row[: len(thought)])
+        assert len(text.mean_top_k) == len(both)
+        assert text.token_ends is None or text.token_ends[-1:].tolist() == [len(text)] * bool(text)
+
+
+def test_confidence_along_the_chain_is_that_of_the_most_probable_tokens(
+    gpt2_lm: HFLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = make_requests()
+    for request in requests:
+        request.wants_top_k = True
+    found, seen = emitted_tokens(gpt2_lm, requests, monkeypatch)
+    for request, text in zip(requests, found, strict=True):
+        context = gpt2_lm.tok_encode(request.args[0])
+        tokens = seen[request.args[0]][0][: len(text.token_log_probs)]
+        with torch.no_grad():
+            logits = gpt2_lm.model(torch.tensor([[*context, *tokens]])).logits[0, len(context) - 1 : -1]
+        top = np.sort(logits.double().log_softmax(-1).numpy(), axis=-1)[:, -scoring.TOP_K :]
+        np.testing.assert_allclose(text.mean_top_k, -top.mean(axis=-1), rtol=0, atol=1e-4)
+
+
 def test_seq2seq(t5_lm: HFLM, monkeypatch: pytest.MonkeyPatch) -> None:
     stock = t5_lm.generate_until(make_requests())
     requests = make_requests()
