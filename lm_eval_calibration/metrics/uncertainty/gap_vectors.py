@@ -157,9 +157,7 @@ def _binned(conf: FloatArray, hit: FloatArray, index: IntArray, n_bins: int) -> 
     return GapVector(gaps, sums - gaps, _mean_variance(index, conf, n_bins) / n_docs**2)
 
 
-def _ranges(
-    forecasts: FloatArray, outcomes: FloatArray, scale: FloatArray, sizes: IntArray | None = None
-) -> GapVector:
+def _ranges(forecasts: FloatArray, outcomes: FloatArray, scale: FloatArray, sizes: IntArray | None = None) -> GapVector:
     """Gap sums of equal-mass ranges (or of ``sizes``) times ``scale``, as estimates of those at the population's
     quantiles.
 
