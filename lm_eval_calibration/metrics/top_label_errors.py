@@ -164,9 +164,9 @@ def _mass_estimate(conf: FloatArray, hit: FloatArray, *, level: float, seed: int
 def rms_ce_mass(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Root mean square calibration error over bins of 100 docs: sqrt(sum_m (n_m / N) (acc_m - conf_m)^2).
 
-    Docs are sorted by confidence, and cut every 100 docs; the last of the max(1, N // 100) bins also takes the docs that
-    are left. Ties take their mean outcome first, so the order of the docs is no matter. This is the "calibration error"
-    of Humanity's Last Exam and BrowseComp with every bin in it; see :func:`rms_ce_mass_without_last`.
+    Docs are sorted by confidence and cut every 100 docs; the last of the max(1, N // 100) bins also takes the docs
+    that are left. Ties take their mean outcome first, so the order of the docs is no matter. This is the "calibration
+    error" of Humanity's Last Exam and BrowseComp with every bin in it; see :func:`rms_ce_mass_without_last`.
 
     confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1.
     Returns a probability, 0 (best) to 1. Raises ValueError for bad input, naming the row and the value.

@@ -59,9 +59,7 @@ class _Traced(NamedTuple):
     def without(self, spans: Sequence[tuple[int, int]]) -> "_Traced":
         """Return the string without parts of it."""
         left_out = {i for start, end in spans for i in range(start, end)}
-        return self._keeping([i for i in range(len(self.value)) if i not in left_out])
-
-    def _keeping(self, kept: Sequence[int]) -> "_Traced":
+        kept = [i for i in range(len(self.value)) if i not in left_out]
         value = "".join(self.value[i] for i in kept)
         return _Traced(value, [self.starts[i] for i in kept], [self.ends[i] for i in kept])
 

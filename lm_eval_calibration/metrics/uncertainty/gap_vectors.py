@@ -158,8 +158,7 @@ def _binned(conf: FloatArray, hit: FloatArray, index: IntArray, n_bins: int) -> 
 
 
 def _ranges(forecasts: FloatArray, outcomes: FloatArray, scale: FloatArray, sizes: IntArray | None = None) -> GapVector:
-    """Gap sums of equal-mass ranges (or of ``sizes``) times ``scale``, as estimates of those at the population's
-    quantiles.
+    """Gap sums of equal-mass ranges, or of ``sizes``, times ``scale``: estimates of those at the true quantiles.
 
     A cut that lies too high by a mass d moves m d of gap from one range to the next, m the gap at the cut,
     taken as the mean of the two ranges' gaps: the influence of sample quantiles.
