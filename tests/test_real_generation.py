@@ -59,3 +59,8 @@ def test_texts_are_stock_s_and_ptot_is_rescored(
         expected = logits.log_softmax(-1)[range(len(tokens)), tokens].numpy()
         np.testing.assert_allclose(text.token_log_probs, expected, rtol=0, atol=1e-4)
         assert np.exp(text.token_log_probs.sum()) == pytest.approx(np.exp(expected.sum()), abs=1e-4)
+        for start in range(0, len(text), 3):  # any part of it: the tokens of a final answer
+            span = scoring.tokens_of_span(text.token_ends, start, min(start + 4, len(text)))
+            assert text[start : start + 4] in smollm2_lm.tok_decode(tokens[span])
+            found_sum, expected_sum = text.token_log_probs[span].sum(), expected[span].sum()
+            assert np.exp(found_sum) == pytest.approx(np.exp(expected_sum), abs=1e-4)
