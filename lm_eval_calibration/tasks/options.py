@@ -41,6 +41,8 @@ class Options:
         correct: of a generation task, its own metric of whether an answer is right; "" for the first.
         reference: of a generation task, a column or template of the text whose tokens are scored for ``full_ece``; None
             for the target, "" for none.
+        question_max_gen_toks: tokens of the reply to the question of ``verbalized``; 0 for 32, or for 1,024 where the
+            model thinks before it replies.
         shared_prefixes: whether prompts that begin alike may share that computation (all tasks of a run, or none).
         confidences: the options of the confidence sources, by name; ``options[name]`` is one of them.
     """
@@ -53,6 +55,7 @@ class Options:
     filter: str = ""
     correct: str = ""
     reference: str | None = None
+    question_max_gen_toks: int = 0
     shared_prefixes: bool = True
     confidences: Mapping[str, Any] = field(default_factory=_of_sources)
 
@@ -95,6 +98,7 @@ _OPTIONS: tuple[Option, ...] = (
     *map(flag, ("intervals", "nulls", "temperatures")),
     *map(text, ("filter", "correct")),
     text("reference", default=None),
+    whole_number("question_max_gen_toks", 0, 1_000_000),
     flag("shared_prefixes", default=True),
 )
 """The options that are no confidence source's and no lists."""
