@@ -25,7 +25,7 @@ def reference_of(task: Any, doc: dict[str, Any]) -> str | None:
     return str(doc[template] if template in doc else apply_template(template, doc))
 
 
-def reason_unscored(task: Any, lm: Any, chat_template: Any, ensemble: Any) -> str:
+def reason_unscored(task: Any, lm: Any, chat_template: Any) -> str:
     """Return why the tokens of references are not scored in a run; "" where they are.
 
     A task whose filter takes the answer out of a longer text by a regex has the model reason before it answers. A
@@ -36,7 +36,6 @@ def reason_unscored(task: Any, lm: Any, chat_template: Any, ensemble: Any) -> st
         task: a task that has references.
         lm: the backend; None outside a run.
         chat_template: of the run; None where prompts are plain text.
-        ensemble: the filter whose answers are scored.
     """
     if lm is not None and not can_score_texts(lm):
         return "the backend scores no text that it is given"
@@ -44,6 +43,7 @@ def reason_unscored(task: Any, lm: Any, chat_template: Any, ensemble: Any) -> st
         return ""
     if reason := reason_for_thinking(lm, chat_template):
         return f"the model {reason}, so no reference continues its prompts"
+    ensemble = task.scored_ensemble
     if _extracts(ensemble) and all(_is_no_reply(task, doc, ensemble) for doc in _some(task.task_docs)):
         return (
             f"the filter {ensemble.name} takes answers out of longer texts, and no reference is such a text "
