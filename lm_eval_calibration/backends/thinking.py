@@ -1,6 +1,5 @@
-"""Models that think before they answer: which do, where a thought begins in a prompt, and what comes after it."""
+"""Models that think before they answer: which of them do, and prompts that tell them not to."""
 
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,27 +8,10 @@ from weakref import WeakKeyDictionary
 from lm_eval.api.model import CachingLM
 
 from lm_eval_calibration.backends.harness_calls import replaced
-from lm_eval_calibration.backends.written import THINK_END
-
-_BEGIN = re.compile(r"<(think|thinking|thought|reasoning)>")
-
-_OPEN = re.compile(_BEGIN.pattern + r"\s*\Z")
-"""The end of a prompt whose template begins a thought for the model."""
+from lm_eval_calibration.backends.thoughts import open_thought
 
 _OF_SERVERS: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 """What a small request showed of each chat server."""
-
-
-def after_thought(text: str, think_end: str = THINK_END) -> str | None:
-    """Return what a text says after its thought, all of it without one; None where the thought is not closed."""
-    _, closed, rest = text.rpartition(think_end)
-    return rest if closed or not _BEGIN.search(text) else None
-
-
-def open_thought(prompt: str) -> str | None:
-    """Return what would close the thought that a prompt ends by beginning; None where it begins none."""
-    found = _OPEN.search(prompt)
-    return f"</{found.group(1)}>" if found else None
 
 
 def reason_for_thinking(lm: Any, chat_template: Callable[..., Any] | None) -> str:
@@ -63,7 +45,7 @@ def without_thinking(lm: Any) -> Iterator[None]:
     if not getattr(lm, "enable_thinking", None):
         yield
         return
-    settings = {"enable_thinking": False}
+    settings: dict[str, Any] = {"enable_thinking": False}
     if isinstance(getattr(lm, "chat_template_args", None), Mapping):
         settings["chat_template_args"] = {**lm.chat_template_args, "enable_thinking": False}
     with replaced(lm, **settings):

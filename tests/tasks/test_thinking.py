@@ -12,7 +12,8 @@ from lm_eval.models.huggingface import HFLM
 from scripted import Scripted
 from test_generation_task import EXACT, adds, make_config, options, run
 
-from lm_eval_calibration.backends.thinking import after_thought, open_thought, reason_for_thinking, without_thinking
+from lm_eval_calibration.backends.thinking import reason_for_thinking, without_thinking
+from lm_eval_calibration.backends.thoughts import after_thought, open_thought
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.tasks import CalibratedTask, TaskError
 from lm_eval_calibration.tasks.confidences.follow_up import FollowUp, last_words

@@ -20,9 +20,10 @@ def reason_for_thinking(lm: Any) -> str | None:
     if probed.options is None:
         return None
     choice: Mapping[str, Any] = next(iter(choices_of(probed.answer)), {})
-    if not content_of(choice) and choice.get("finish_reason") == "length":
-        return "thinks before it answers (it spent all tokens of a reply and wrote nothing)"
-    return reason_in_answer(choice, probed.answer)
+    if reason := reason_in_answer(choice, probed.answer):
+        return reason
+    is_mute = not content_of(choice) and choice.get("finish_reason") == "length"
+    return "thinks before it answers (it spent all tokens of a reply and wrote nothing)" if is_mute else ""
 
 
 def reason_in_answer(choice: Mapping[str, Any], answer: Mapping[str, Any]) -> str:

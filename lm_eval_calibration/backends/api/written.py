@@ -58,8 +58,8 @@ def written_text(choice: Mapping[str, Any], text: str) -> GeneratedText:
         "has_content": content_of(choice) is not None,
     }
     if not text or not content:  # no content: the text stands for it
-        thought = log_probs if reasoning and len(log_probs) else None
-        return GeneratedText(text, token_log_probs=np.zeros(0), thought_log_probs=thought, **attributes)
+        known = _of_thought(pieces, log_probs, reasoning, 0) if reasoning else {}
+        return GeneratedText(text, token_log_probs=np.zeros(0), **attributes, **known)
     return GeneratedText(text, **attributes, **_of_answer(pieces, log_probs, reasoning, content, text))
 
 
@@ -78,59 +78,61 @@ def _log_prob(value: Any, number: int, piece: str) -> float:
     return checked_log_prob(value, f"token {number}, {piece!r}")
 
 
-def _of_answer(
-    pieces: Sequence[str], log_probs: Floats, reasoning: str, content: str, text: str
-) -> dict[str, Floats | Any]:
-    """Return the log-probabilities of the tokens of text and thought; {} where the tokens are others."""
-    thought = without_thought(pieces, reasoning, content) if reasoning else None
-    if reasoning and thought is None and not "".join(pieces).startswith(content):
-        return {}  # the tokens that read as the content may be the thought's
-    if thought is not None:
-        begin, end, start = thought
-        first = tokens_between(pieces, start, start + len(content)).start
-        span = span_of_pieces(pieces[first:], content, text)
-        before = log_probs[tokens_between(pieces, begin, end)]
-    else:
-        first, before = 0, None
-        span = span_of_pieces(pieces, content, text)
-        if span is not None and span.start and text != content:  # the harness took the thought away
-            before = log_probs[: span.start]
+def _of_answer(pieces: Sequence[str], log_probs: Floats, reasoning: str, content: str, text: str) -> dict[str, Any]:
+    """Return what is known of the tokens of text and thought; {} where the tokens are others."""
+    emitted, first, thought = "".join(pieces), 0, content[: len(content) - len(text)].rstrip()  # what the harness took
+    if reasoning:
+        thought = reasoning.strip()
+        start = content_after(emitted, thought, content)
+        if start is None and not emitted.startswith(content):
+            return {}  # tokens that read as the content may be the thought's
+        first = tokens_between(pieces, start, start + len(content)).start if start else 0
+    span = span_of_pieces(pieces[first:], content, text)
     if span is None:
         return {}
     answer = slice(first + span.start, first + span.stop)
-    emitted = "".join(pieces[first:])
-    first_char = emitted.find(content) + len(content) - len(text) - len("".join(pieces[first : answer.start]))
+    first_char = emitted.find(content, len("".join(pieces[:first]))) + len(content) - len(text)
     return {
         "token_log_probs": log_probs[answer],
-        "token_ends": ends_of_pieces(pieces[answer], first_char, text),
-        "thought_log_probs": before,
+        "token_ends": _ends(pieces, answer, first_char, text),
+        **_of_thought(pieces, log_probs, thought, answer.start),
     }
 
 
-def without_thought(pieces: Sequence[str], reasoning: str, content: str) -> tuple[int, int, int] | None:
-    """Return where in the joined pieces the thought begins and ends, and where the content begins.
+def _of_thought(pieces: Sequence[str], log_probs: Floats, thought: str, stop: int) -> dict[str, Any]:
+    """Return what is known of a thought, whose tokens may be some of the first ``stop``."""
+    thought = thought.strip()
+    begin = "".join(pieces[: stop or None]).find(thought) if thought else -1
+    if begin < 0:
+        return {"thought": thought}
+    tokens = tokens_between(pieces, begin, begin + len(thought))
+    return {
+        "thought": thought,
+        "thought_log_probs": log_probs[tokens],
+        "thought_ends": _ends(pieces, tokens, begin, thought),
+    }
 
-    Servers differ in whether the tokens of the thought are among those that they list. None where the tokens are not
-    those of thought and content in this order.
 
-    Args:
-        pieces: the texts of the tokens.
-        reasoning: the thought.
-        content: the answer after it.
+def _ends(pieces: Sequence[str], tokens: slice, first_char: int, text: str) -> Any:
+    """Return ``token_ends`` of a text that begins at a character of the joined pieces."""
+    return ends_of_pieces(pieces[tokens], first_char - len("".join(pieces[: tokens.start])), text)
+
+
+def content_after(emitted: str, thought: str, content: str) -> int | None:
+    """Return where the content begins in all that was emitted, after the thought and what closes it.
+
+    Servers differ in whether the tokens of the thought are among those that they list. None where the thought is not
+    there, or the content does not follow it.
     """
-    emitted, thought = "".join(pieces), reasoning.strip()
     begin = emitted.find(thought)
     if begin < 0:
         return None
     end = begin + len(thought)
     between = _BETWEEN.match(emitted, end)
-    after = between.end() if between else end
-    blanks = len(content) - len(content.lstrip())
-    if emitted.startswith(content.lstrip(), after) and emitted.startswith(content, after - blanks):
-        return begin, end, after - blanks
-    if emitted.count(content, end) == 1:  # other marks
-        return begin, end, emitted.index(content, end)
-    return None
+    start = (between.end() if between else end) - (len(content) - len(content.lstrip()))
+    if start >= end and emitted.startswith(content, start):
+        return start
+    return emitted.index(content, end) if emitted.count(content, end) == 1 else None  # other marks
 
 
 def tokens_between(pieces: Sequence[str], start: int, stop: int) -> slice:

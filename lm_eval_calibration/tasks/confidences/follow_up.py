@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from lm_eval_calibration.backends.thinking import after_thought, open_thought
+from lm_eval_calibration.backends.thoughts import after_thought, open_thought
 from lm_eval_calibration.errors import TaskError
 
 ONE_LINE = {"until": ["\n"], "max_gen_toks": 32, "do_sample": False, "temperature": 0.0}
