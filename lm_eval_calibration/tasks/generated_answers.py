@@ -18,11 +18,11 @@ from lm_eval_calibration.backends import (
 )
 from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.code_eval import CODE_EVAL
-from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.pools import Statistic
 from lm_eval_calibration.records import OTHER_FILTER, RECORD_KEY, Generation, GenerationRecord, Sample
 from lm_eval_calibration.tasks import views
-from lm_eval_calibration.tasks.base import BaseTask
+from lm_eval_calibration.tasks.base import BaseTask, reference_to_record
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.configuration import Configuration
 from lm_eval_calibration.tasks.filtered_answers import (
@@ -101,7 +101,7 @@ class GeneratedAnswerTask(BaseTask):
         self._has_reference = self._reference(self.task_docs[0]) is not None
         if self._has_reference and lm is not None and not can_score_texts(lm):
             self._has_reference = False
-            warn_once(
+            logger.warning(
                 f"{self.task_name}: the backend scores no text that it is given: full_ece and token_accuracy of the "
                 "reference answers are left out"
             )
@@ -203,8 +203,8 @@ class GeneratedAnswerTask(BaseTask):
         if self.calibration.adds_acc:
             value = stock[self._correct_metric(stock)]
             acc["acc"] = float(value if record.correct is None else record.correct)
-        result = self._result(record, {**stock, **acc, **self._means_of(record)}, ours, {TOKEN_ACCURACY: "unavailable"})
-        return result | self._only_logged(logged)
+        logged[TOKEN_ACCURACY] = reference_to_record(TOKEN_ACCURACY in ours)
+        return self._result(record, {**stock, **acc, **self._means_of(record)}, ours, logged)
 
     def _answered_by(self, text: Any) -> list[tuple[Any, Sequence[Any]]]:
         """Return the sources whose questions were answered, and the replies to those about a text."""

@@ -33,7 +33,7 @@ def make_tasks(**overrides: Any) -> list[CalibratedTask]:
 
 @pytest.fixture(scope="module")
 def run(gpt2_lm: Any) -> dict[str, Any]:
-    return run_tasks(gpt2_lm, [make_group("both_calibration", make_tasks(metadata=ASKED))])
+    return run_tasks(gpt2_lm, [make_group("both_calibration", make_tasks(metadata=ASKED))], bootstrap_iters=10)
 
 
 def records_of(run: dict[str, Any], *tasks: str) -> list[Record]:
