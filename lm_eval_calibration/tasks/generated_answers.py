@@ -203,8 +203,9 @@ class GeneratedAnswerTask(BaseTask):
         if self.calibration.adds_acc:
             value = stock[self._correct_metric(stock)]
             acc["acc"] = float(value if record.correct is None else record.correct)
-        logged[TOKEN_ACCURACY] = reference_to_record(TOKEN_ACCURACY in ours)
-        return self._result(record, {**stock, **acc, **self._means_of(record)}, ours, logged)
+        means = {**stock, **acc, **self._means_of(record)}
+        accuracy = {TOKEN_ACCURACY: reference_to_record(TOKEN_ACCURACY in ours)}
+        return self._result(record, means, ours, accuracy) | self._only_logged(logged)
 
     def _answered_by(self, text: Any) -> list[tuple[Any, Sequence[Any]]]:
         """Return the sources whose questions were answered, and the replies to those about a text."""

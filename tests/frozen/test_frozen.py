@@ -49,7 +49,7 @@ def run(place: frozen_commands.Place) -> Any:
             for key, value in {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}.items():
                 patch.setitem(os.environ, key, value)
             patch.setattr("datasets.config.HF_DATASETS_CACHE", place.folder / "cache")
-            for lm in (place.gpt2_lm, place.t5_lm):
+            for lm in (place.gpt2, place.t5):
                 patch.setattr(lm, "batch_size_per_gpu", 3)
             with logged() as log:
                 found = CASES[name].run(place)
