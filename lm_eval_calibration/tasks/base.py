@@ -150,7 +150,7 @@ class BaseTask(CheckedTask):
         return "bypass" in self._metric_fn_list  # --predict_only
 
     def _result(
-        self, record: Record, means: Mapping[str, Any], available: Iterable[str], logged: Mapping[str, Any]
+        self, record: Record, means: Mapping[str, Any], available: Iterable[str], others: Iterable[str] = ()
     ) -> dict[str, Any]:
         """Return what the harness logs of a doc, and aggregates.
 
@@ -158,12 +158,13 @@ class BaseTask(CheckedTask):
             record: its record, from which our metrics are computed when the harness has those of all docs.
             means: values of which the harness takes the mean, the stock task's among them.
             available: our metrics that can be computed.
-            logged: what stands in the log beside these.
+            others: names of further numbers that are computed from records where they are available.
         """
         self._available |= dict.fromkeys(available)
         # Loggers (W&B, Trackio) look every listed metric up in the samples, available or not.
-        entries = {name: reference_to_record(name in available) for name in self.calibration.metrics}
-        return {**means, **self._only_logged({**entries, **logged, RECORD_KEY: record.to_dict()})}
+        names = (*self.calibration.metrics, *others)
+        entries = {n: f"see {RECORD_KEY}" if n in available else "unavailable" for n in names}
+        return {**means, **self._only_logged({**entries, RECORD_KEY: record.to_dict()})}
 
     def _means_of(self, record: Record) -> dict[str, float]:
         """Return a doc's values of the means that confidence sources add."""
@@ -206,8 +207,3 @@ class BaseTask(CheckedTask):
 
     def _true_doc_id(self, doc_id: int) -> int:
         return self._sample_ids[doc_id] if self._sample_ids else doc_id
-
-
-def reference_to_record(is_available: bool) -> str:
-    """Return what stands in a doc's log under a metric that is computed of all docs, or of none."""
-    return f"see {RECORD_KEY}" if is_available else "unavailable"

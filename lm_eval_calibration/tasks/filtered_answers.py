@@ -1,12 +1,48 @@
 """Answers as a filter makes them of generated texts, each with the request that it is to."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from lm_eval.api.instance import Instance
 
 from lm_eval_calibration.errors import TaskError
+
+INVALID = "[invalid]"
+"""What the harness's ``regex`` filter leaves where nothing matches."""
+
+
+class FilterOfForms:
+    """A filter of the harness that is shown the answer in each reply, not the reply.
+
+    Args:
+        ensemble: the harness's filter.
+        answers_in: returns the texts of an answer that the filter may be shown: the first in which it finds something
+            counts, and the first of all where it finds nothing.
+    """
+
+    def __init__(self, ensemble: Any, answers_in: Callable[[str], Sequence[str]]) -> None:
+        self.name, self.filters = ensemble.name, ensemble.filters
+        self._ensemble, self._answers_in = ensemble, answers_in
+
+    def apply(self, instances: Sequence[Any]) -> None:
+        """Set each instance's ``filtered_resps`` of this filter."""
+        texts = [[list(self._answers_in(str(reply))) for reply in instance.resps] for instance in instances]
+        for attempt in range(max(len(shown) for replies in texts for shown in replies)):
+            shown = [
+                SimpleNamespace(resps=[t[min(attempt, len(t) - 1)] for t in replies], doc=i.doc, filtered_resps={})
+                for i, replies in zip(instances, texts, strict=True)
+            ]
+            self._ensemble.apply(shown)
+            for instance, found in zip(instances, (s.filtered_resps[self.name] for s in shown), strict=True):
+                if attempt == 0 or (not is_found(instance.filtered_resps[self.name]) and is_found(found)):
+                    instance.filtered_resps[self.name] = found
+
+
+def is_found(answer: Any) -> bool:
+    """Whether a filter found an answer, one at least where it gives several."""
+    texts = answer if isinstance(answer, list | tuple) else [answer]
+    return any(is_found(text) if isinstance(text, list | tuple) else text not in ("", INVALID) for text in texts)
 
 
 class FilteredText(str):

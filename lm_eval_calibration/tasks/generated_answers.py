@@ -22,7 +22,6 @@ from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.pools import Statistic
 from lm_eval_calibration.records import OTHER_FILTER, RECORD_KEY, Generation, GenerationRecord, Sample
 from lm_eval_calibration.tasks import views
-from lm_eval_calibration.tasks.base import BaseTask, reference_to_record
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.configuration import Configuration
 from lm_eval_calibration.tasks.filtered_answers import (
@@ -32,13 +31,14 @@ from lm_eval_calibration.tasks.filtered_answers import (
     knowing_request,
     token_log_probs,
 )
+from lm_eval_calibration.tasks.formed_replies import FormedReplyTask
 from lm_eval_calibration.tasks.token_metrics import TOKEN_ACCURACY, accuracy_of_references
 
 _REFERENCE = 1
 """Number of a doc's request that scores the reference answer; the one that generates is 0."""
 
 
-class GeneratedAnswerTask(BaseTask):
+class GeneratedAnswerTask(FormedReplyTask):
     """A task whose answers are written by the model: an answer is right where a metric of its own is 1.
 
     One filter's answers are scored (the first, or ``calibration: {filter: NAME}``) by one metric (the first, or
@@ -113,7 +113,7 @@ class GeneratedAnswerTask(BaseTask):
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Any]:
         """Return the stock task's request, and after it one for the tokens of the reference answer."""
-        request = ConfigurableTask.construct_requests(self, doc, ctx, **kwargs)
+        (request,) = super().construct_requests(doc, ctx, **kwargs)
         reference = self._reference(doc) if self._has_reference else None
         if not reference:
             return [request]
@@ -204,8 +204,7 @@ class GeneratedAnswerTask(BaseTask):
             value = stock[self._correct_metric(stock)]
             acc["acc"] = float(value if record.correct is None else record.correct)
         means = {**stock, **acc, **self._means_of(record)}
-        accuracy = {TOKEN_ACCURACY: reference_to_record(TOKEN_ACCURACY in ours)}
-        return self._result(record, means, ours, accuracy) | self._only_logged(logged)
+        return self._result(record, means, ours, [TOKEN_ACCURACY]) | self._only_logged(logged)
 
     def _answered_by(self, text: Any) -> list[tuple[Any, Sequence[Any]]]:
         """Return the sources whose questions were answered, and the replies to those about a text."""

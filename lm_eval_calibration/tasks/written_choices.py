@@ -37,9 +37,9 @@ class WrittenChoiceTask(GeneratedAnswerTask):
         choices: Sequence[str] = super().doc_to_choice(self.task_docs[0])
         return choices
 
-    def doc_to_text(self, doc: Any, doc_to_text: Any = None) -> Any:
+    def _question(self, doc: Any, doc_to_text: Any) -> Any:
         """Return the stock task's prompt with what to reply before it, and the choices in it."""
-        text, choices = super().doc_to_text(doc, doc_to_text), super().doc_to_choice(doc)
+        text, choices = super()._question(doc, doc_to_text), super().doc_to_choice(doc)
         if not isinstance(text, str) or bad_choices(choices):
             return text
         labels = _labels(choices)
@@ -47,6 +47,8 @@ class WrittenChoiceTask(GeneratedAnswerTask):
             listed = "\n".join(f"{label}. {choice}" for label, choice in zip(labels, choices, strict=True))
             text = f"{text}\n{listed}\nAnswer:"
         shown = " or ".join(filter(None, (", ".join(labels[:-1]), labels[-1])))
+        if self._form is not None:
+            return f"Choose one answer: {shown}.\n\n{text}"
         return f"Choose one answer. Reply with {shown} and nothing else.\n\n{text}"
 
     def doc_to_choice(self, doc: Any, doc_to_choice: Any = None) -> Any:
@@ -79,7 +81,7 @@ class WrittenChoiceTask(GeneratedAnswerTask):
         self, doc: dict[str, Any], request: Instance, stock: Mapping[str, Any], scores: TokenScores | None
     ) -> GenerationRecord:
         record = super()._answer_record(doc, request, stock, scores)
-        if self._named(doc, str(request.resps[0])) is None:
+        if self._named(doc, request.filtered_resps[self.scored_filter].plain()) is None:
             undefined = {source.name for source in self.sources if source.needs_named_choice}
             record = replace(
                 record,

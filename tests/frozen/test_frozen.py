@@ -26,8 +26,11 @@ for package in ("aiohttp", "betacal", "jinja2", "matplotlib", "rapidfuzz", "relp
     pytest.importorskip(package, reason="the snapshots were made with all extras for tests")
 
 
-SLOW = {"two_ranks", "report", "compare", "drift", "export", "evidence", "confidences", "recalibrate"}
-"""Commands that draw pictures or resample, and two processes. The rooms' own tests of them are not slow."""
+SLOW = {
+    *("two_ranks", "report", "compare", "drift", "export", "evidence", "confidences", "recalibrate", "tasks"),
+    *("completions_servers", "loaded_runs", "every_shape_of_a_users_task", "code_and_open_answers"),
+}
+"""Commands that draw pictures or resample, two processes, the largest runs. The rooms' own tests of them are fast."""
 
 NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES]
 

@@ -307,6 +307,7 @@ def test_a_broken_first_label_names_the_doc() -> None:
 # --- options ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_extended_metrics_on_request(gpt2_lm: Any) -> None:
     extended = [name for name in metrics.CATALOG if name not in CORE]
     results = run_tasks(gpt2_lm, [calibrated(metadata={"calibration": {"metrics": extended}})], bootstrap_iters=0)

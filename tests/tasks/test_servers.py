@@ -54,6 +54,7 @@ def test_a_server_with_one_entry_gives_bounds_and_no_point(
         assert found[f"{name},none"] == pytest.approx(expected[f"{name},none"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_group_pools_the_bounds(gpt2_lm: Any, tmp_path: Path) -> None:
     from lm_eval.api.group import Group
 

@@ -130,6 +130,7 @@ def test_one_task_with_too_few_docs_gets_the_figures(harness_log: Any) -> None:
     assert f"letters_calibration: {sentence}" in harness_log.text
 
 
+@pytest.mark.slow
 def test_enough_docs_are_not_said_to_be_too_few(gpt2_lm: Any, harness_log: Any) -> None:
     run = run_tasks(gpt2_lm, [CalibratedTask(make_config(make_rows(200)))])
     arrays = metric_arrays(records_of(run, "letters_calibration"), "top_label", 10)
