@@ -140,9 +140,9 @@ def test_metrics_are_those_we_have() -> None:
 
 
 def test_options_are_those_we_read() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", section("Options"), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| ([\w ]+) \|", section("Options"), re.MULTILINE)
     defaults = {
-        name: str(value) if isinstance(value, bool) else str(value or "none")
+        name: str(value) if isinstance(value, bool) else str(value or "none").strip()
         for name, value in Options().to_dict().items()
     }
     assert dict(rows) == defaults | {"permute": "0"}

@@ -163,6 +163,8 @@ class GeneratedText(_Answer, str):
             that is not known. A character that several tokens spell ends with the last of them.
         thought_log_probs: [n] the same as ``token_log_probs`` of the tokens before the text, which the harness took
             away as the model's thought (the token that ends it included); None where nothing was taken away.
+        thought: the text of these tokens; "" where nothing was taken away or nobody knows it.
+        thought_ends: as ``token_ends``, of the thought's tokens.
         mean_top_k: [n_thought + n_tokens] minus the mean log-probability of the ``TOP_K`` most probable tokens at each
             position of thought and text, in nats; None where the request does not want it or the backend can't tell.
         finish_reason: "length" where the limit of tokens ended the text, "stop" where the model or a stop string did;
@@ -174,6 +176,8 @@ class GeneratedText(_Answer, str):
     token_log_probs: Floats | None = None
     token_ends: NDArray[np.int64] | None = None
     thought_log_probs: Floats | None = None
+    thought: str = ""
+    thought_ends: NDArray[np.int64] | None = None
     mean_top_k: Floats | None = None
     finish_reason: str | None = None
     thought_is_open: bool = False

@@ -20,6 +20,7 @@ _TABLES = {
     "report: recalibration": (
         *("ece", "nll", "brier_score", "brier_top_label", "overconfidence", "auroc", "confident_error_rate"),
     ),
+    "report: budgets": ("ece", "auroc", "brier_top_label", "overconfidence"),
     "compare": (ACC, "brier_score", "ece", "ace", "full_ece", "auroc"),
     "compare: generated answers": (ACC, "brier_top_label", "ece", "full_ece", "auroc"),
     "drift": (ACC, "brier_score", "ece", "ace", "full_ece", "auroc"),

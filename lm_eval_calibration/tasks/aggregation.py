@@ -10,7 +10,15 @@ from lm_eval_calibration import metrics
 from lm_eval_calibration.harness.log import logger, warn_of_tasks
 from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.metrics import Metric
-from lm_eval_calibration.records import ChoicesRecord, GenerationRecord, Record
+from lm_eval_calibration.records import (
+    EMPTY,
+    NOT_FOUND,
+    REFUSED,
+    TRUNCATED,
+    ChoicesRecord,
+    GenerationRecord,
+    Record,
+)
 from lm_eval_calibration.tasks.confidences.registry import sources
 from lm_eval_calibration.tasks.confidences.table_rows import Part, TableMetric, View
 
@@ -91,17 +99,29 @@ class MetricStatistic(Statistic):
         return "no doc has an answer that is right or wrong"
 
 
+def _has_outcome(outcome: str) -> Callable[[Record], bool]:
+    return lambda record: isinstance(record, GenerationRecord) and record.generation.outcome == outcome
+
+
+_NOT_COUNTED = "({docs}) and have no confidence; they count in acc and in no metric of confidence"
+
 _LEFT_OUT: dict[str, Callable[[Record], bool]] = {
     "{n} of {total} docs have a gold label outside their choices ({docs}); they count in acc and in no calibration "
     "metric": lambda record: isinstance(record, ChoicesRecord) and record.gold is None,
-    "{n} of {total} generated answers are empty ({docs}) and have no confidence; they count in acc and in no metric of "
-    "confidence": lambda record: isinstance(record, GenerationRecord) and record.generation.token_log_probs == (),
+    f"{{n}} of {{total}} generated answers are empty {_NOT_COUNTED}": _has_outcome(EMPTY),
+    f"{{n}} of {{total}} generated texts are cut off before an answer {_NOT_COUNTED}": _has_outcome(TRUNCATED),
+    f"{{n}} of {{total}} generated texts hold no answer that the filter finds {_NOT_COUNTED}": _has_outcome(NOT_FOUND),
+    f"{{n}} of {{total}} generated texts are refusals {_NOT_COUNTED}": _has_outcome(REFUSED),
 }
 """Warnings about docs that metrics leave out, and which docs these are."""
 
 
 def _warn_of_left_out(pool: DocPool) -> None:
-    of_sources = {source.left_out_message: source.left_out for source in sources() if source.left_out_message}
+    of_sources = {
+        source.left_out_message: source.left_out
+        for source in sources()
+        if source.left_out_message and any(map(source.is_in, pool.records))
+    }
     for message, is_left_out in (_LEFT_OUT | of_sources).items():
         if left_out := [record for record in pool.records if is_left_out(record)]:
             docs = ", ".join(str(record.doc_id) for record in left_out[:10])

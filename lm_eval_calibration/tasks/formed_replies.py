@@ -23,7 +23,7 @@ class FormedReplyTask(BaseTask):
     def __init__(self, calibration: Configuration) -> None:
         super().__init__(calibration)
         if (source := self._form) is not None:
-            self._filters = [FilterOfForms(ensemble, source.answers_in) for ensemble in self._filters]
+            self._filters = [FilterOfForms(ensemble, source) for ensemble in self._filters]
 
     @property
     def _form(self) -> ConfidenceSource | None:

@@ -11,6 +11,7 @@ from lm_eval.api.instance import Instance
 from lm_eval_calibration.backends import TokenScores
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.records import GenerationRecord
+from lm_eval_calibration.tasks.answer_spans import LocatedAnswer
 from lm_eval_calibration.tasks.confidences.choice_slots import are_labels
 from lm_eval_calibration.tasks.configuration import Configuration
 from lm_eval_calibration.tasks.docs import bad_choices, gold_index, problem_of_choices
@@ -66,6 +67,19 @@ class WrittenChoiceTask(GeneratedAnswerTask):
         labels = self.doc_to_choice(doc)
         gold = gold_index(self.doc_to_target(doc), labels)
         return {"acc": float(gold is not None and self._named(doc, answer) == labels[gold])}
+
+    def locate(self, doc: dict[str, Any], text: str, answer: Any) -> LocatedAnswer:
+        """Return where in a reply the label of a choice stands."""
+        label = self._named(doc, answer)
+        if label is None:
+            return LocatedAnswer(answer, None, is_found=False)
+        # The last line is the reply, after "Answer:"; the label is the first thing in it but for a bracket.
+        reply = answer.strip().removeprefix("Answer:").strip()
+        start = text.index(label, text.rindex(reply))
+        return LocatedAnswer(label, (start, start + len(label)), is_found=True)
+
+    def _is_equal(self, doc: dict[str, Any], answer: Any, other: Any) -> bool:
+        return answer == other or self._named(doc, answer) == self._named(doc, other) is not None
 
     def _named(self, doc: dict[str, Any], answer: str) -> str | None:
         """Return the label that a reply names: alone, in brackets or with a stop, or as the choice's line is shown."""

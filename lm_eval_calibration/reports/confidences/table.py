@@ -112,7 +112,7 @@ def kinds_of(label: str, run: Run, task: str, records: Sequence[Record]) -> list
         pairs = list(zip(scaled.confidence.tolist(), scaled.correct.tolist(), strict=True))
         found.append(_answers(label, SCALED, names, pairs))
     for source in sources():
-        if source.suffix and source.report_name and records and all(map(source.is_in, records)):
+        if source.suffix and source.report_name and any(map(source.is_in, records)):
             pairs = [(doc.confidence, doc.correct) for doc in source.view(records)]
             found.append(_answers(label, source.report_name, names, pairs))
     return [one for one in found if len(one.docs)]

@@ -58,4 +58,4 @@ class FollowUp:
         return type(context)(json.dumps(messages, ensure_ascii=False))
 
     def _turns(self, answer: str) -> Sequence[Mapping[str, str]]:
-        return [{"role": "assistant", "content": answer}, {"role": "user", "content": self.question}]
+        return [{"role": "assistant", "content": str(answer)}, {"role": "user", "content": self.question}]

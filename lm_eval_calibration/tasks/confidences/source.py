@@ -118,6 +118,10 @@ class ConfidenceSource:
         """Return the answer in a reply as filters may be shown it, one at least; the next where one finds nothing."""
         return (reply,)
 
+    def answer_start(self, reply: str) -> int:
+        """Return where in a reply the first of :meth:`answers_in` begins."""
+        return 0
+
     # --- a run -------------------------------------------------------------------------------------------------------
 
     def start(self, task: Any, lm: Any, chat_template: Any) -> Any:

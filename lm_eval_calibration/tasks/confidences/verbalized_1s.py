@@ -91,6 +91,12 @@ class Verbalized1S(StatedSource):
         answer = re.sub(r"^[ \t]*(?:\n+|(?=\S))", "", answers[-1]).rstrip()
         return answer, f"The answer is {answer}."
 
+    def answer_start(self, reply: str) -> int:
+        """Return where in a reply the answer begins, before its line of confidence."""
+        said = after_thought(reply) or ""
+        end = len(reply) - len(said) + len(_parts("Confidence", said)[0])
+        return reply.rfind(self.answers_in(reply)[0], 0, end)
+
     def start(self, task: Any, lm: Any, chat_template: Any) -> "Verbalized1SReading":
         """Return what reads the replies."""
         return Verbalized1SReading(self.name, WORDING)
