@@ -142,11 +142,11 @@ def make_config(rows: list[dict[str, Any]], task: str = "letters_calibration", *
     }
 
 
-def run_tasks(lm: Any, tasks: list[Any], **options: Any) -> dict[str, Any]:
-    """The harness's own `simple_evaluate`, without its index of stock tasks."""
+def run_tasks(lm: Any, tasks: list[Any], *, bootstrap_iters: int = 0, **options: Any) -> dict[str, Any]:
+    """The harness's own `simple_evaluate`, without its index of stock tasks, and without standard errors by default."""
     from lm_eval import simple_evaluate
 
     from lm_eval_calibration.tasks import CalibrationTaskManager
 
     manager = CalibrationTaskManager(include_defaults=False, metadata=options.get("metadata"))
-    return simple_evaluate(model=lm, tasks=tasks, task_manager=manager, **options)
+    return simple_evaluate(model=lm, tasks=tasks, task_manager=manager, bootstrap_iters=bootstrap_iters, **options)

@@ -59,9 +59,7 @@ class _Traced(NamedTuple):
     def without(self, spans: Sequence[tuple[int, int]]) -> "_Traced":
         """Return the string without parts of it."""
         left_out = {i for start, end in spans for i in range(start, end)}
-        return self._keeping([i for i in range(len(self.value)) if i not in left_out])
-
-    def _keeping(self, kept: Sequence[int]) -> "_Traced":
+        kept = [i for i in range(len(self.value)) if i not in left_out]
         value = "".join(self.value[i] for i in kept)
         return _Traced(value, [self.starts[i] for i in kept], [self.ends[i] for i in kept])
 
@@ -88,7 +86,7 @@ def locate_answer(ensemble: FilterEnsemble, text: str, doc: Mapping[str, Any], a
         answer: what the filter made of the text, where that is known. Where it differs from what the filter makes of
             this text alone, the answer's last occurrence is its span.
     """
-    whole = current = _Traced(str(text), range(len(text)), range(1, len(text) + 1))
+    whole = current = _whole(str(text))
     filters = [build() for build in ensemble.filters]
     is_listed = True  # a doc's samples, here one, are in a list until a filter takes one of them
     for i, filter_ in enumerate(filters):
@@ -100,22 +98,28 @@ def locate_answer(ensemble: FilterEnsemble, text: str, doc: Mapping[str, Any], a
         elif is_listed and kind in _STEPS and current.is_found:
             current = _STEPS[kind](filter_, current, doc)
         else:
-            is_last = all(type(later).apply in _SELECTIONS for later in filters[i + 1 :])
-            known = answer if is_last and is_listed else _UNKNOWN
+            later = [type(other).apply for other in filters[i + 1 :]]
+            is_last = is_listed and all(kind in _SELECTIONS for kind in later)
+            known = _sample(answer, is_listed=selection.TakeFirstFilter.apply not in later) if is_last else _UNKNOWN
             current, is_listed = _other(filter_, current, doc, known, is_listed=is_listed)
     if answer is _UNKNOWN:
         return _located(current, [current.value] if is_listed else current.value)
-    if _only(answer) != current.value:
+    sample = _sample(answer, is_listed=is_listed)
+    if current.value != sample:
         fallbacks = [filter_.fallback for filter_ in filters if hasattr(filter_, "fallback")]
-        current = _last_occurrence(whole, _only(answer))._replace(is_found=_only(answer) not in fallbacks)
+        current = _last_occurrence(whole, sample)._replace(is_found=sample not in fallbacks)
     return _located(current, answer)
+
+
+def _whole(text: str) -> _Traced:
+    return _Traced(text, range(len(text)), range(1, len(text) + 1))
 
 
 def _located(traced: _Traced, answer: Any) -> LocatedAnswer:
     if not traced.is_found or _is_nothing(traced.value):
         return LocatedAnswer(answer, None, is_found=False)
     if isinstance(traced.value, list | tuple):
-        return LocatedAnswer(answer, None, is_found=True, problem="the filter gives several answers")
+        return LocatedAnswer(answer, None, is_found=True, problem="the filter gives a list")
     problem = "" if traced.span else "the filter's answer stands nowhere in the text"
     return LocatedAnswer(answer, traced.span, is_found=True, problem=problem)
 
@@ -124,9 +128,9 @@ def _is_nothing(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not value.strip()) or value in ([], ())
 
 
-def _only(answer: Any) -> Any:
-    """Return the single entry of a list of one, which a filter without ``take_first`` gives; else the answer."""
-    return answer[0] if isinstance(answer, list) and len(answer) == 1 else answer
+def _sample(answer: Any, *, is_listed: bool) -> Any:
+    """Return the one sample's answer of a list of samples' answers; else the answer."""
+    return answer[0] if is_listed and isinstance(answer, list) and len(answer) == 1 else answer
 
 
 # --- the harness's filters -------------------------------------------------------------------------------------------
@@ -141,7 +145,7 @@ def _selected(regex: Any, number: int, text: _Traced) -> _Traced | None:
     if not -len(matches) <= number < len(matches):
         return None
     match = matches[number]
-    groups: Sequence[int] = range(1, regex.groups + 1) if regex.groups else range(1)
+    groups = list(range(1, regex.groups + 1)) or [0]
     if regex.groups > 1:
         groups = [group for group in groups if match[group]]
     if not groups:
@@ -161,7 +165,7 @@ def _regex(filter_: Any, text: _Traced, doc: Any) -> _Traced:
 def _multi_choice(filter_: Any, text: _Traced, doc: Any) -> _Traced:
     """Follow ``multi_choice_regex``: its regex, else a choice's text, else a choice's letter after a colon."""
     letters = [chr(ord("A") + i) for i in range(len(doc["choices"]))]
-    texts = [_without_ignored(filter_, _Traced(c.strip(), range(len(c)), range(len(c)))).value for c in doc["choices"]]
+    texts = [_without_ignored(filter_, _whole(c.strip())).value for c in doc["choices"]]
     searches: list[tuple[Any, _Traced, dict[str, str]]] = [
         (filter_.regex, text, {}),
         (
@@ -218,7 +222,8 @@ def _other(filter_: Any, current: _Traced, doc: Any, answer: Any, *, is_listed: 
 
     Where the answer is known, the filter is applied only if that shows how it searches.
     """
-    value, searches = _only(answer), []
+    value = answer
+    searches: list[tuple[Any, str]] = []
     if value is _UNKNOWN or hasattr(filter_, "find_match"):
         searches = _recorded_searches(filter_)
         value, is_listed = _applied(filter_, current.value, doc, is_listed=is_listed)

@@ -126,7 +126,7 @@ def test_every_metric_equals_a_plain_computation_from_raw_logits(
 ) -> None:
     lm = request.getfixturevalue(model)
     task = calibrated(metadata={"calibration": {"n_bins": n_bins}})
-    found = values(run_tasks(lm, [task]))
+    found = values(run_tasks(lm, [task], bootstrap_iters=10))
     expected = naive_metrics(lm, task, n_bins)
     assert set(expected) <= set(found)
     for name, value in expected.items():
@@ -154,7 +154,7 @@ def cells_of(line: str) -> list[str]:
 
 
 def test_table_has_all_six_with_arrows_and_errors(gpt2_lm: Any) -> None:
-    table = make_table(run_tasks(gpt2_lm, [calibrated()]))
+    table = make_table(run_tasks(gpt2_lm, [calibrated()], bootstrap_iters=10))
     for name, arrow in {
         "acc": "↑",
         "auroc": "↑",
@@ -307,6 +307,7 @@ def test_a_broken_first_label_names_the_doc() -> None:
 # --- options ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_extended_metrics_on_request(gpt2_lm: Any) -> None:
     extended = [name for name in metrics.CATALOG if name not in CORE]
     results = run_tasks(gpt2_lm, [calibrated(metadata={"calibration": {"metrics": extended}})], bootstrap_iters=0)
@@ -542,7 +543,7 @@ def test_reasons_are_said_in_every_run_once(gpt2_lm: Any, harness_log: pytest.Lo
 
 def test_standard_errors_use_the_task_s_bins(gpt2_lm: Any) -> None:
 
-    results = run_tasks(gpt2_lm, [calibrated(metadata={"calibration": {"n_bins": 15}})])
+    results = run_tasks(gpt2_lm, [calibrated(metadata={"calibration": {"n_bins": 15}})], bootstrap_iters=10)
     arrays = metric_arrays(records(results), "top_label", 15)
     assert values(results)["ece_stderr"] == metrics.ece_stderr(*arrays, n_bins=15)
     assert values(results)["ece_stderr"] != metrics.ece_stderr(*arrays, n_bins=10)

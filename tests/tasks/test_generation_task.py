@@ -93,7 +93,7 @@ def test_metrics_are_those_of_the_records(gpt2_lm: HFLM, tmp_path: Path) -> None
     rows = [
         {**row, "answer": text if i % 3 else "no"} for i, (row, text) in enumerate(zip(make_sums(), texts, strict=True))
     ]
-    results, samples, records = run(gpt2_lm, make_config(rows))
+    results, samples, records = run(gpt2_lm, make_config(rows), bootstrap_iters=10)
     correct = [int(i % 3 != 0) for i in range(12)]
     assert [record.correct for record in records] == correct
     confidence = [np.exp(record.generation.token_log_probs).mean() for record in records]
@@ -122,7 +122,9 @@ def _request(prompt: str) -> Any:
 def test_the_reference_s_token_accuracy_and_full_ece() -> None:
     probability = {" ": 0.9, "1": 0.8, "0": 0.3}
     rows = [{"question": "q", "answer": "10"}, {"question": "r", "answer": "1"}]
-    results, _, records = run(Scripted(lambda *_: "1", lambda c: probability.get(c, 0.5)), make_config(rows))
+    results, _, records = run(
+        Scripted(lambda *_: "1", lambda c: probability.get(c, 0.5)), make_config(rows), bootstrap_iters=10
+    )
     assert records[0].log_probs == pytest.approx(np.log([0.9, 0.8, 0.3]))
     assert results["token_accuracy,none"] == 4 / 5  # "0" has less than the other entry
     expected = metrics.token_accuracy_stderr([2, 2], [3, 2])

@@ -40,7 +40,7 @@ def make_tasks(sizes: dict[str, int] = SIZES, **overrides: Any) -> list[Calibrat
 def nested(gpt2_lm: Any) -> dict[str, Any]:
     one, two, three = make_tasks()
     low, side = make_group("low_calibration", [one, two]), make_group("side_calibration", [two, three])
-    return run_tasks(gpt2_lm, [make_group("top_calibration", [low, side])])
+    return run_tasks(gpt2_lm, [make_group("top_calibration", [low, side])], bootstrap_iters=10)
 
 
 def pooled(results: dict[str, Any], tasks: list[str], name: str, function: str) -> float:
@@ -142,7 +142,11 @@ def test_all_of_mmlu(hub: Any, gpt2_lm: Any, monkeypatch: pytest.MonkeyPatch) ->
 def test_requested_metrics_reach_groups_and_one_may_ask_for_the_unweighted_mean(gpt2_lm: Any) -> None:
     tasks = make_tasks(metadata={"calibration": {"metrics": ["mce", "overconfidence"]}})
     unweighted = [{"metric": "ece", "weight_by_size": False}]
-    run = run_tasks(gpt2_lm, [make_group("mean_calibration", [make_group("more_calibration", tasks)], unweighted)])
+    run = run_tasks(
+        gpt2_lm,
+        [make_group("mean_calibration", [make_group("more_calibration", tasks)], unweighted)],
+        bootstrap_iters=10,
+    )
     more, mean = (run["results"][name] for name in ("more_calibration", "mean_calibration"))
     assert more["mce,none"] == pytest.approx(pooled(run, list(SIZES), "mce", "value"), abs=1e-12)
     assert "overconfidence_stderr,none" in more
@@ -163,7 +167,7 @@ def test_a_metric_no_task_has_makes_no_row_and_no_noise(harness_log: pytest.LogC
 
 def test_tasks_of_different_bins_have_no_pooled_value(gpt2_lm: Any, harness_log: pytest.LogCaptureFixture) -> None:
     tasks = [make_tasks({f"b{n}_calibration": 8}, metadata={"calibration": {"n_bins": n}})[0] for n in (50, 10)]
-    row = run_tasks(gpt2_lm, [make_group("bins_calibration", tasks)])["results"]["bins_calibration"]
+    row = run_tasks(gpt2_lm, [make_group("bins_calibration", tasks)], bootstrap_iters=10)["results"]["bins_calibration"]
     assert np.isnan(row["ece,none"])
     assert np.isnan(row["full_ece_stderr,none"])
     assert "a group mixes tasks with n_bins 50 and 10: its ece is undefined" in harness_log.text

@@ -33,7 +33,7 @@ def make_tasks(**overrides: Any) -> list[CalibratedTask]:
 
 @pytest.fixture(scope="module")
 def run(gpt2_lm: Any) -> dict[str, Any]:
-    return run_tasks(gpt2_lm, [make_group("both_calibration", make_tasks(metadata=ASKED))])
+    return run_tasks(gpt2_lm, [make_group("both_calibration", make_tasks(metadata=ASKED))], bootstrap_iters=10)
 
 
 def records_of(run: dict[str, Any], *tasks: str) -> list[Record]:
@@ -130,6 +130,7 @@ def test_one_task_with_too_few_docs_gets_the_figures(harness_log: Any) -> None:
     assert f"letters_calibration: {sentence}" in harness_log.text
 
 
+@pytest.mark.slow
 def test_enough_docs_are_not_said_to_be_too_few(gpt2_lm: Any, harness_log: Any) -> None:
     run = run_tasks(gpt2_lm, [CalibratedTask(make_config(make_rows(200)))])
     arrays = metric_arrays(records_of(run, "letters_calibration"), "top_label", 10)
