@@ -21,3 +21,8 @@ def open_thought(prompt: str) -> str | None:
     """Return what would close the thought that a prompt ends by beginning; None where it begins none."""
     found = _OPEN.search(prompt)
     return f"</{found.group(1)}>" if found else None
+
+
+def begins_with_thought(text: str) -> bool:
+    """Whether a text begins with the mark that begins a thought."""
+    return _BEGIN.match(text.lstrip()) is not None
