@@ -6,27 +6,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from generation_tasks import SAYS, chain, make_config, make_sums, options, probability, run
 from scripted import Scripted, TextsOnly
-from test_generation_task import make_config, make_sums, options, run
 
 from lm_eval_calibration import metrics
 
-SAYS = {"name": "says", "filter": [{"function": "regex", "regex_pattern": r"is (\d+)"}, {"function": "take_first"}]}
 FLEXIBLE = {
     "name": "flexible",
     "filter": [{"function": "regex", "regex_pattern": r"\d+", "group_select": -1}, {"function": "take_first"}],
 }
 NAMES = ("brier_top_label", "ece", "ace", "auroc")
-
-
-def chain(prompt: str, asked: int = 0) -> str:
-    """A chain of thought that ends in the answer; wrong where the first number is odd."""
-    a, b = map(int, re.findall(r"\d+", prompt)[-2:])
-    return f"I take {a}, so it is {a + b + a % 2}." + "!" * (a % 3)
-
-
-def probability(character: str) -> float:
-    return 0.5 + int(character) / 20 if character.isdigit() else 0.25 if character == "s" else 0.8
 
 
 def answer_of(text: str) -> list[float]:
