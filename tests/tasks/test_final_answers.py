@@ -23,7 +23,7 @@ def answer_of(text: str) -> list[float]:
 
 
 def test_metrics_of_the_answer_s_tokens_are_those_of_their_product() -> None:
-    results, _, records = run(Scripted(chain, probability), make_config(filter_list=[SAYS]))
+    results, _, records = run(Scripted(chain, probability), make_config(filter_list=[SAYS]), bootstrap_iters=10)
     texts = [chain(row["question"]) for row in make_sums()]
     confidence = [math.prod(answer_of(text)) for text in texts]
     correct = [record.correct for record in records]
@@ -86,7 +86,7 @@ def ends_early(prompt: str, asked: int = 0) -> str:
 def test_what_became_of_each_answer(harness_log: pytest.LogCaptureFixture) -> None:
     lm = Scripted(ends_early, probability, finish_reason=lambda text: "length" if text.endswith("is") else "stop")
     config = make_config(filter_list=[SAYS], **options(refusal=r"\brefuse\b"))
-    results, samples, records = run(lm, config)
+    results, samples, records = run(lm, config, bootstrap_iters=10)
     expected = {1: "not_found", 4: "truncated", 6: "empty", 9: "refused"}
     assert [r.generation.outcome for r in records] == [expected.get(i, "answered") for i in range(12)]
     for name in ("not_found", "truncated", "empty", "refused"):
@@ -133,7 +133,7 @@ def test_all_cut_off(harness_log: pytest.LogCaptureFixture) -> None:
 
 
 def test_one_doc() -> None:
-    results, *_ = run(Scripted(chain, probability), make_config(filter_list=[SAYS]), limit=1)
+    results, *_ = run(Scripted(chain, probability), make_config(filter_list=[SAYS]), limit=1, bootstrap_iters=10)
     assert results["brier_top_label_answer,says"] == pytest.approx((1 - probability("0")) ** 2)
     assert results["answered_stderr,says"] == "N/A"
 

@@ -125,7 +125,7 @@ def test_all_of_mmlu(hub: Any, gpt2_lm: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_requested_metrics_reach_groups_and_one_may_ask_for_the_unweighted_mean(gpt2_lm: Any) -> None:
-    tasks = make_tasks(metadata={"calibration": {"metrics": ["mce", "overconfidence"]}})
+    tasks = make_tasks(SIZES, metadata={"calibration": {"metrics": ["mce", "overconfidence"]}})
     unweighted = [{"metric": "ece", "weight_by_size": False}]
     run = run_tasks(
         gpt2_lm,
