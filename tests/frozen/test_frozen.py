@@ -15,10 +15,10 @@ import re
 from functools import cache
 from typing import Any
 
-import frozen_commands
-import frozen_models  # noqa: F401  (fills the table of cases)
+import frozen.frozen_models  # noqa: F401  (fills the table of cases)
 import pytest
-from frozen_files import CASES, FREEZE, PACKAGE, differences, logged, read, unpack_runs, without_figures, write
+from frozen import frozen_commands
+from frozen.frozen_files import CASES, FREEZE, PACKAGE, differences, logged, read, unpack_runs, without_figures, write
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -3,15 +3,14 @@ import itertools
 import json
 import math
 import pickle
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import handle_non_serializable, make_table
+from scripted import FixedLM, by_length
 from tiny import make_config, make_rows, run_tasks
 
 from lm_eval_calibration import __version__, metrics
@@ -35,28 +34,6 @@ def values(results: dict[str, Any], task: str = NAME) -> dict[str, Any]:
 
 def records(results: dict[str, Any], task: str = NAME) -> list[Record]:
     return [Record.from_dict(sample[RECORD_KEY]) for sample in results["samples"][task]]
-
-
-class FixedLM(LM):
-    """Log-likelihoods given by a function of (context, continuation); no distributions."""
-
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
-
-    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        return [(self.function(*request.args), False) for request in requests]
-
-    def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
-        raise NotImplementedError
-
-    def generate_until(self, requests: Sequence[Any]) -> list[str]:
-        raise NotImplementedError
-
-
-def by_length(context: str, continuation: str) -> float:
-    """A deterministic, unequal log-likelihood for every pair."""
-    return -1.0 - (sum(map(ord, context + continuation)) % 97) / 20
 
 
 # --- the numbers ---------------------------------------------------------------------------------------------------

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import tiny
 import torch
+from generation_tasks import EXACT, adds, make_config, options, run
 from lm_eval.models.huggingface import HFLM
 from scripted import Scripted
-from test_generation_task import EXACT, adds, make_config, options, run
 
 from lm_eval_calibration.backends.thinking import reason_for_thinking, without_thinking
 from lm_eval_calibration.backends.thoughts import after_thought, open_thought
