@@ -23,9 +23,9 @@ CLOSED = "<think>\n\n</think>\n\n"
 def lm(smollm2_lm: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """It thinks to the end of a line: it has never learnt to close a thought in another way."""
     tokenizer = copy.deepcopy(smollm2_lm.tokenizer)
-    prompt = "'<|im_start|>assistant\\n'"
+    prompt = "'<|im_start|>assistant\n'"
     assert prompt in tokenizer.chat_template
-    tokenizer.chat_template = tokenizer.chat_template.replace(prompt, prompt[:-1] + "<think>\\n'")
+    tokenizer.chat_template = tokenizer.chat_template.replace(prompt, "'<|im_start|>assistant\n<think>\n'")
     monkeypatch.setattr(smollm2_lm, "tokenizer", tokenizer)
     monkeypatch.setattr(smollm2_lm, "enable_thinking", True)
     monkeypatch.setattr(smollm2_lm, "think_end_token", "\n")
