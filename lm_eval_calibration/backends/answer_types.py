@@ -171,6 +171,7 @@ class GeneratedText(_Answer, str):
             None where nobody knows.
         thought_is_open: whether a thought began that was never closed, so that the text is no answer.
         follow_up_answers: to the requests that followed the text up, each None where the backend can't answer such.
+        follow_up_sources: who made these requests, as the requests' attribute ``source`` names them.
     """
 
     token_log_probs: Floats | None = None
@@ -182,10 +183,11 @@ class GeneratedText(_Answer, str):
     finish_reason: str | None = None
     thought_is_open: bool = False
     follow_up_answers: tuple[Any, ...] = ()
+    follow_up_sources: tuple[str, ...] = ()
 
-    def with_follow_up_answers(self, answers: Iterable[Any]) -> Self:
+    def with_follow_up_answers(self, answers: Iterable[Any], sources: Iterable[str] = ()) -> Self:
         """Return a copy that has these answers (the original may be in a cache)."""
-        return self._copied(follow_up_answers=tuple(answers))
+        return self._copied(follow_up_answers=tuple(answers), follow_up_sources=tuple(sources))
 
     @property
     def has_probabilities(self) -> bool:
