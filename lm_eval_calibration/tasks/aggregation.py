@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.harness.log import warn_of_task, warn_once
+from lm_eval_calibration.harness.log import logger, warn_of_tasks
 from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.metrics import Metric
 from lm_eval_calibration.records import (
@@ -65,7 +65,7 @@ class MetricStatistic(Statistic):
         n_docs = len(pool.columns(self.view, self.n_bins).arrays(self.metric.kind)[1])
         null = self._parts(self.metric.null, pool)
         if sentence := metrics.too_few_to_tell("ece", metrics.Null(*null), n_docs):
-            warn_of_task(pool.tasks, sentence, summary=_TOO_FEW)
+            warn_of_tasks(pool.tasks, sentence, summary=_TOO_FEW)
 
     def _parts(self, function: Any, pool: DocPool) -> tuple[float, ...]:
         """Return an interval or a null, of which a table shows several numbers."""
@@ -81,7 +81,7 @@ class MetricStatistic(Statistic):
             warnings.simplefilter("always")
             arrays = pool.columns(self.view, self.n_bins).arrays(self.metric.kind)
             if not len(arrays[1]):
-                warn_once(f"{pool.tasks}: {self.metric.name} is undefined: {self._why_none(pool)}")
+                logger.warning(f"{pool.label}: {self.metric.name} is undefined: {self._why_none(pool)}")
                 return float("nan")
             if isinstance(function, Part):
                 value = float(self._parts(function.whole, pool)[function.index])
@@ -91,7 +91,7 @@ class MetricStatistic(Statistic):
             if not issubclass(warning.category, UserWarning):  # not a metric's reason but somebody's bug
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
             else:
-                warn_of_task(pool.tasks, str(warning.message))
+                warn_of_tasks(pool.tasks, str(warning.message))
         return value
 
     def _why_none(self, pool: DocPool) -> str:
@@ -134,4 +134,4 @@ def _warn_of_left_out(pool: DocPool) -> None:
         if left_out := [record for record in pool.records if is_left_out(record)]:
             docs = ", ".join(str(record.doc_id) for record in left_out[:10])
             shown = f"docs {docs}{', ...' if len(left_out) > 10 else ''}"
-            warn_once(f"{pool.tasks}: {message.format(n=len(left_out), total=len(pool.records), docs=shown)}")
+            logger.warning(f"{pool.label}: {message.format(n=len(left_out), total=len(pool.records), docs=shown)}")

@@ -137,7 +137,7 @@ class ChoiceTask(BaseTask):
         ]
         if record.large_probs is not None and "full_ece" in names and not self._full_ece_is_exact:
             ours += BOUNDS
-        return self._result(record, means, ours, {})
+        return self._result(record, means, ours)
 
     def _sorted(self, results: Sequence[Any]) -> tuple[list[Any], Replies]:
         """Return the answers to the stock task's requests, and the replies to those that sources added."""

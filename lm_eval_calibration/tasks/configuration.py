@@ -10,7 +10,7 @@ from lm_eval.config.task import TaskConfig
 
 from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.code_eval import local_code_eval
-from lm_eval_calibration.harness.log import warn_of_task
+from lm_eval_calibration.harness.log import warn_of_tasks
 from lm_eval_calibration.harness.stock import is_stock, read_config, read_yaml, stock_path
 from lm_eval_calibration.tasks.confidences.follow_up import ONE_LINE
 from lm_eval_calibration.tasks.confidences.registry import setting_form, sources
@@ -128,8 +128,8 @@ def _in_form(full: Mapping[str, Any], options: Options, where: str) -> dict[str,
             f"the form of {source.name}"
         )
     if full.get("num_fewshot"):
-        warn_of_task(
-            str(full["task"]),
+        warn_of_tasks(
+            [str(full["task"])],
             f"zero-shot, where the stock task has {full['num_fewshot']} examples: they show nothing of the form of "
             f"{source.name}",
         )
@@ -165,7 +165,7 @@ def _warn_without_effect(options: Options, task: str, output_type: Any) -> None:
     names = [name for name in (*_WITHOUT_EFFECT_ON[docs], *idle) if given[name] != defaults[name]]
     if names:
         plural = "options" if len(names) > 1 else "option"
-        warn_of_task(task, f"calibration {plural} {', '.join(names)}: without effect on {docs}")
+        warn_of_tasks([task], f"calibration {plural} {', '.join(names)}: without effect on {docs}")
 
 
 def _samples(full: Mapping[str, Any], options: Options) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from lm_eval_calibration.backends import (
 )
 from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.code_eval import CODE_EVAL
-from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.pools import Statistic
 from lm_eval_calibration.records import ANSWERED, OTHER_FILTER, RECORD_KEY, Generation, GenerationRecord
 from lm_eval_calibration.tasks import views
@@ -108,7 +108,7 @@ class GeneratedAnswerTask(WrittenAnswers):
         self._has_reference = self._reference(self.task_docs[0]) is not None
         if self._has_reference and lm is not None and not can_score_texts(lm):
             self._has_reference = False
-            warn_once(
+            logger.warning(
                 f"{self.task_name}: the backend scores no text that it is given: full_ece and token_accuracy of the "
                 "reference answers are left out"
             )
@@ -223,7 +223,7 @@ class GeneratedAnswerTask(WrittenAnswers):
             value = stock[self._correct_metric(stock)]
             acc["acc"] = float(value if record.correct is None else record.correct)
         means = {**stock, **acc, **self._means_of(record)}
-        result = self._result(record, means, [*ours, *outcomes], {TOKEN_ACCURACY: "unavailable"})
+        result = self._result(record, means, [*ours, *outcomes], [TOKEN_ACCURACY])
         return result | self._only_logged(logged)
 
     def _answered_by(self, text: Any) -> list[tuple[Any, Sequence[Any]]]:

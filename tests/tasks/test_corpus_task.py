@@ -92,7 +92,7 @@ def test_wikitext_beside_the_stock_task(wikitext: Path, gpt2_lm: Any) -> None:
 
 
 def test_values_are_those_of_the_records_sums(gpt2_lm: Any) -> None:
-    results = run_tasks(gpt2_lm, [CalibratedTask(config(pages()))])
+    results = run_tasks(gpt2_lm, [CalibratedTask(config(pages()))], bootstrap_iters=10)
     found, texts = values(results), [record.corpus for record in records(results)]
     n = [text.n_tokens for text in texts]
     assert sum(n) == sum(len(row["page"].encode()) for row in pages())  # tokens are bytes here

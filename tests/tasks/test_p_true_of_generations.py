@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from generation_tasks import adds, make_config, run
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from scripted import Scripted, TextsOnly
-from test_generation_task import adds, make_config, run
 from tiny import run_tasks
 
 from lm_eval_calibration import metrics

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 import yaml
+from generation_tasks import EXACT, make_config, make_sums, options, run
 from lm_eval import simple_evaluate
 from scripted import Scripted, TextsOnly
-from test_generation_task import EXACT, make_config, make_sums, options, run
 from tiny import run_tasks
 from users_tasks import SHAPES, make_rows, write_task
 

@@ -56,6 +56,7 @@ def export(*arguments: object) -> Any:
     return run_command("export", *arguments)
 
 
+@pytest.mark.slow
 def test_a_model_card_is_what_the_hub_library_reads(run: Path, exported: dict[str, str]) -> None:
     from huggingface_hub import ModelCard
 
