@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from generation_tasks import make_config, options, run
 from lm_eval.models.huggingface import HFLM
 from scipy.special import softmax
 from scripted import Scripted, TextsOnly
-from test_generation_task import make_config, options, run
 from tiny import make_gpt2, make_tokenizer
 
 from lm_eval_calibration import metrics
@@ -117,7 +117,7 @@ def expected(texts: list[str]) -> tuple[np.ndarray, np.ndarray]:
 
 def test_metrics_are_those_over_the_options() -> None:
     lm = ByContext()
-    results, samples, records = run(lm, make_chains())
+    results, samples, records = run(lm, make_chains(), bootstrap_iters=10)
     texts = [chain(row["question"]) for row in make_rows()]
     assert [line["resps"][0][0] for line in samples] == texts
     probs, gold = expected(texts)

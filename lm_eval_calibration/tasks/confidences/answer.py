@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from lm_eval_calibration.backends import can_score_texts
-from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.metrics import Metric
 from lm_eval_calibration.records import ANSWERED, GenerationRecord
 from lm_eval_calibration.tasks.confidences.answer_options import OptionsAtAnswer
@@ -101,7 +101,7 @@ class AnswerSpan(WrittenSource):
         if task.options[self.option.name] is None:
             return None
         if lm is not None and not can_score_texts(lm):
-            warn_once(
+            logger.warning(
                 f"{task.task_name}: the backend scores no text that it is given: the probabilities of the options in "
                 "the place of the answer are left out"
             )

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from lm_eval_calibration.backends import SCORING_REQUEST_TYPE, tokens_of_span
 from lm_eval_calibration.backends.tokens import INCOMPLETE
-from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.records import ANSWERED, AnswerOptions
 from lm_eval_calibration.tasks.answer_spans import LocatedAnswer
 from lm_eval_calibration.tasks.confidences.elicitation import Elicitation, Request
@@ -61,7 +61,7 @@ class OptionsAtAnswer(Elicitation):
                 n_answers += 1
                 none += [] if self._place(request.doc, text, located) else [request.doc_id]
         if none:
-            warn_once(
+            logger.warning(
                 f"{self.task.task_name}: {len(none)} of {n_answers} answers are none of their doc's options, or "
                 f"nobody knows these (docs {', '.join(map(str, none[:10]))}{', ...' if none[10:] else ''}): "
                 "metrics of the final answer are those of its tokens' probability"
