@@ -150,7 +150,16 @@ def _with_metrics(
 _METRIC_LISTS = {ROLLING: metrics_of_corpus, GENERATION: metrics_of_generation}
 
 _WITHOUT_EFFECT_ON = {
-    "a corpus": ("metrics", "intervals", "nulls", "temperatures", "filter", "correct", "reference"),
+    "a corpus": (
+        "metrics",
+        "intervals",
+        "nulls",
+        "temperatures",
+        "filter",
+        "correct",
+        "reference",
+        "question_max_gen_toks",
+    ),
     "generated answers": ("temperatures",),
     "docs with choices": ("filter", "correct", "reference"),
 }

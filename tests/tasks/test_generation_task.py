@@ -160,7 +160,7 @@ def test_edges_are_defined_and_named(harness_log: pytest.LogCaptureFixture) -> N
 
 
 def test_one_doc(gpt2_lm: HFLM) -> None:
-    results, *_ = run(gpt2_lm, make_config(), limit=1)
+    results, *_ = run(gpt2_lm, make_config(), limit=1, bootstrap_iters=10)
     assert results["ece_stderr,none"] == "N/A"
 
 

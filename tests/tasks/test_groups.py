@@ -103,7 +103,7 @@ def test_groups_of_runs_without_errors_or_metrics(options: dict[str, Any], gpt2_
 @pytest.mark.slow
 def test_all_of_mmlu(hub: Any, gpt2_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(hub)
-    results = run_tasks(gpt2_lm, ["mmlu_calibration"], limit=2)
+    results = run_tasks(gpt2_lm, ["mmlu_calibration"], limit=2, bootstrap_iters=10)
     leaves = list(results["configs"])
     assert len(leaves) == 57
     assert len(results["groups"]) == 5

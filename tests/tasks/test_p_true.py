@@ -260,7 +260,7 @@ def test_one_class_has_no_auroc(harness_log: pytest.LogCaptureFixture) -> None:
 
 
 def test_one_doc_has_values_and_no_errors() -> None:
-    results, (record,), _ = run(ByText(), make_config(make_rows(4), **asked()), limit=1)
+    results, (record,), _ = run(ByText(), make_config(make_rows(4), **asked()), limit=1, bootstrap_iters=10)
     assert results["brier_top_label_p_true"] == pytest.approx(
         (record.stated["p_true"].confidence - record.correct) ** 2
     )

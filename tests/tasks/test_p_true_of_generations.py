@@ -96,7 +96,7 @@ def test_an_empty_answer_is_asked_about_and_counts_in_no_metric() -> None:
 
 
 def test_one_doc_and_one_class() -> None:
-    results, *_ = run(Judge(adds), make_config(**ASKED), limit=1)
+    results, *_ = run(Judge(adds), make_config(**ASKED), limit=1, bootstrap_iters=10)
     assert results["brier_top_label_p_true,none"] == pytest.approx((1 - 1 / 11) ** 2)
     assert results["ece_p_true_stderr,none"] == "N/A"
     assert math.isnan(results["auroc_p_true,none"])

@@ -13,9 +13,9 @@ from made_runs import write_run
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.reports import values
-from lm_eval_calibration.reports.columns import columns
 from lm_eval_calibration.reports.export.command import FORMATS
 from lm_eval_calibration.results import load_run
+from lm_eval_calibration.results.columns import columns
 
 TASKS = {"anatomy_calibration": 40, "virology_calibration": 20}
 
