@@ -109,7 +109,7 @@ class GeneratedAnswerTask(WrittenAnswers):
         if self._has_reference and lm is not None and not can_score_texts(lm):
             self._has_reference = False
             logger.warning(
-                f"{self.task_name}: the backend scores no text that it is given: full_ece and token_accuracy of the "
+                f"{self.task_name}: the backend can't score given texts: full_ece and token_accuracy of the "
                 "reference answers are left out"
             )
 
@@ -136,8 +136,8 @@ class GeneratedAnswerTask(WrittenAnswers):
         else:
             request.request_type = GENERATION_REQUEST_TYPE
 
-    def _set_wishes(self, request: Any) -> None:
-        super()._set_wishes(request)
+    def _attach_options(self, request: Any) -> None:
+        super()._attach_options(request)
         request.wants_top_k = bool(self.options["chain"])
 
     def _follow_ups(self, request: Instance, text: str) -> list[Instance]:
@@ -146,7 +146,7 @@ class GeneratedAnswerTask(WrittenAnswers):
         for elicitation in self.elicitations:
             for request_type, arguments in elicitation.about(request.args[0], text):
                 follow_ups.append(Instance(request_type, request.doc, arguments, len(follow_ups), request.metadata))
-                self._set_wishes(follow_ups[-1])
+                self._attach_options(follow_ups[-1])
         return follow_ups
 
     def replies_to(self, text: Any) -> dict[str, Sequence[Any]]:
@@ -192,7 +192,7 @@ class GeneratedAnswerTask(WrittenAnswers):
                 self._answered.add(name)
         scores = [answer for answer in references if isinstance(answer, TokenScores)]
         self._has_distributions = len(scores) == len(references) and all(score.has_distributions for score in scores)
-        self._full_ece_is_exact = self._settles_full_ece(scores)
+        self._full_ece_is_exact = self._determines_full_ece(scores)
 
     # --- results -----------------------------------------------------------------------------------------------------
 
