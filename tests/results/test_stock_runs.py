@@ -119,7 +119,7 @@ def one_request(line: dict[str, Any]) -> dict[str, Any]:
     [
         (generated, r"line 5: its requests are not prompts with continuations: not multiple choice"),
         (one_request, r"line 5: 1 log-likelihoods of 1 requests: not multiple choice"),
-        (lambda line: {**line, "resps": [["-12.5"]]}, r"line 5: its responses are no log-likelihoods"),
+        (lambda line: {**line, "resps": [["-12.5"]]}, r"line 5: its responses are not log-likelihoods"),
         (lambda line: {**line, "resps": line["resps"][:3]}, r"line 5: 3 log-likelihoods of 4 requests"),
         (lambda line: {**line, "resps": [[["nan", "False"]]] * 4}, r"line 5: its log-likelihoods are \[nan"),
         (lambda line: {**line, "acc": 1 - line["acc"]}, r"line 5: acc is \d, but by the log-likelihoods"),
