@@ -150,7 +150,16 @@ def _with_metrics(
 _METRIC_LISTS = {ROLLING: metrics_of_corpus, GENERATION: metrics_of_generation}
 
 _WITHOUT_EFFECT_ON = {
-    "a corpus": ("metrics", "intervals", "nulls", "temperatures", "filter", "correct", "reference"),
+    "a corpus": (
+        "metrics",
+        "intervals",
+        "nulls",
+        "temperatures",
+        "filter",
+        "correct",
+        "reference",
+        "question_max_gen_toks",
+    ),
     "generated answers": ("temperatures",),
     "docs with choices": ("filter", "correct", "reference"),
 }
@@ -162,7 +171,7 @@ def _warn_without_effect(options: Options, task: str, output_type: Any) -> None:
     docs = {"generation": "generated answers", "choices": "docs with choices"}.get(table or "", "a corpus")
     idle = [source.option.name for source in sources() if source.option and table not in source.tables]
     given, defaults = options.to_dict(), Options().to_dict()
-    names = [name for name in (*_WITHOUT_EFFECT_ON[docs], *idle) if given[name] != defaults[name]]
+    names = [name for name in dict.fromkeys((*_WITHOUT_EFFECT_ON[docs], *idle)) if given[name] != defaults[name]]
     if names:
         options_have = "options {} have" if len(names) > 1 else "option {} has"
         warn_of_tasks([task], f"calibration {options_have.format(', '.join(names))} no effect on {docs}")

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from lm_eval.api.instance import Instance
-from lm_eval.utils import apply_template, hash_string
+from lm_eval.utils import hash_string
 
 from lm_eval_calibration.backends import (
     FOLLOW_UP_REQUEST_TYPE,
@@ -13,7 +13,6 @@ from lm_eval_calibration.backends import (
     SCORING_REQUEST_TYPE,
     GeneratedText,
     TokenScores,
-    can_score_texts,
 )
 from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.code_eval import CODE_EVAL
@@ -32,6 +31,7 @@ from lm_eval_calibration.tasks.filtered_answers import (
     log_probs_of,
 )
 from lm_eval_calibration.tasks.final_answers import OUTCOME_SHARES, final_answer
+from lm_eval_calibration.tasks.references import reason_unscored, reference_of
 from lm_eval_calibration.tasks.token_metrics import TOKEN_ACCURACY, accuracy_of_references
 from lm_eval_calibration.tasks.written_answers import WrittenAnswers
 
@@ -67,7 +67,7 @@ class GeneratedAnswerTask(WrittenAnswers):
                 f"{self.calibration.where}: metadata.calibration.filter is {self.scored_filter!r}"
                 f"{nearest(self.scored_filter, names)}; the filters are {', '.join(names)}"
             )
-        self._has_reference = self._reference(self.task_docs[0]) is not None
+        self._has_reference = reference_of(self, self.task_docs[0]) is not None
         self._has_probabilities = self._has_distributions = True
         self._answered: set[str] = set()  # sources whose questions the model has answered
         self._sample_answers: dict[int, list[Any]] = {}  # by doc id: what the filter makes of each sample alone
@@ -88,29 +88,15 @@ class GeneratedAnswerTask(WrittenAnswers):
             return OUTCOME_SHARES[name]
         return accuracy_of_references() if name == TOKEN_ACCURACY else super()._statistic(name)
 
-    def _reference(self, doc: dict[str, Any]) -> str | None:
-        """Return the text whose tokens are scored, delimiter included; None where the task has none."""
-        template = self.options.reference
-        if template is None:
-            target = self.doc_to_target(doc)
-            if isinstance(target, list | tuple):
-                target = target[0] if target else ""
-            delimiter = self.config.target_delimiter or ""
-            return f"{delimiter}{target}" if isinstance(target, str) and target else ""
-        if not template:
-            return None
-        return str(doc[template] if template in doc else apply_template(template, doc))
-
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def _prepare(self, lm: Any) -> None:
         super()._prepare(lm)
-        self._has_reference = self._reference(self.task_docs[0]) is not None
-        if self._has_reference and lm is not None and not can_score_texts(lm):
+        self._has_reference = reference_of(self, self.task_docs[0]) is not None
+        if self._has_reference and (reason := reason_unscored(self, lm, self._chat_template)):
             self._has_reference = False
             logger.warning(
-                f"{self.task_name}: the backend can't score given texts: full_ece and token_accuracy of the "
-                "reference answers are left out"
+                f"{self.task_name}: {reason}: full_ece and token_accuracy of the reference answers are left out"
             )
 
     def build_all_requests(self, **kwargs: Any) -> None:
@@ -121,7 +107,7 @@ class GeneratedAnswerTask(WrittenAnswers):
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Any]:
         """Return the stock task's request, and after it one for the tokens of the reference answer."""
         (request,) = super().construct_requests(doc, ctx, **kwargs)
-        reference = self._reference(doc) if self._has_reference else None
+        reference = reference_of(self, doc) if self._has_reference else None
         if not reference:
             return [request]
         name, doc_id, _ = request.metadata

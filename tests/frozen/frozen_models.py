@@ -46,6 +46,8 @@ def choices(n: int = 10, task: str = "letters_calibration", keys: Run | None = N
 
 def sums(task: str = "sums_calibration", keys: Run | None = None, **options: Any) -> Any:
     rows = [{"question": f"{i} + {i % 3}", "answer": str(i + i % 3)} for i in range(10)]
+    if not options.get("verbalized"):  # by itself an answer alone is no reference beside a regex filter
+        options = {"reference": "{{' ' ~ answer}}", **options}
     return CalibratedTask(written(rows, task) | {"metadata": {"calibration": options}} | (keys or {}))
 
 
