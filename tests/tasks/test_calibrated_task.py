@@ -506,7 +506,7 @@ def test_cached_requests_of_other_docs_are_refused(gpt2_lm: Any, tmp_path: Any, 
 
     monkeypatch.setattr(cache, "PATH", str(tmp_path))
     run_tasks(gpt2_lm, [calibrated(make_rows(ragged=False))], cache_requests=True)
-    with pytest.raises(TaskError, match="letters_calibration doc 3: the requests are another doc's"):
+    with pytest.raises(TaskError, match="letters_calibration doc 3: the cached requests belong to another doc"):
         run_tasks(gpt2_lm, [calibrated(make_rows(ragged=False))], cache_requests=True, samples={NAME: [3, 7]})
 
 
