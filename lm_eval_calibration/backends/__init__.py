@@ -24,7 +24,7 @@ from lm_eval_calibration.backends.registry import (
     SCORING_REQUEST_TYPE,
     register,
 )
-from lm_eval_calibration.backends.thinking import THINK_END
+from lm_eval_calibration.backends.thoughts import THINK_END
 from lm_eval_calibration.backends.tokens import is_token_prefix, tokens_of_span
 
 __all__ = [

@@ -80,6 +80,10 @@ class _Answer:
         """Return a copy that knows the request it answers (the original may be in a cache)."""
         return self._copied(request=request)
 
+    def with_certificate(self, certificate: Mapping[str, Any]) -> Self:
+        """Return a copy that was obtained in this way."""
+        return self._copied(certificate=certificate)
+
     def _copied(self, **attributes: Any) -> Self:
         copied = copy(self)
         vars(copied).update(attributes)
@@ -170,7 +174,10 @@ class GeneratedText(_Answer, str):
         finish_reason: "length" where the limit of tokens ended the text, "stop" where the model or a stop string did;
             None where nobody knows.
         thought_is_open: whether a thought began that was never closed, so that the text is no answer.
+        has_content: whether a text was returned at all, be it an empty one; False where a server gives none and the
+            harness puts another in its place.
         follow_up_answers: to the requests that followed the text up, each None where the backend can't answer such.
+        follow_up_sources: who made these requests, as the requests' attribute ``source`` names them.
     """
 
     token_log_probs: Floats | None = None
@@ -181,11 +188,13 @@ class GeneratedText(_Answer, str):
     mean_top_k: Floats | None = None
     finish_reason: str | None = None
     thought_is_open: bool = False
+    has_content: bool = True
     follow_up_answers: tuple[Any, ...] = ()
+    follow_up_sources: tuple[str, ...] = ()
 
-    def with_follow_up_answers(self, answers: Iterable[Any]) -> Self:
+    def with_follow_up_answers(self, answers: Iterable[Any], sources: Iterable[str] = ()) -> Self:
         """Return a copy that has these answers (the original may be in a cache)."""
-        return self._copied(follow_up_answers=tuple(answers))
+        return self._copied(follow_up_answers=tuple(answers), follow_up_sources=tuple(sources))
 
     @property
     def has_probabilities(self) -> bool:

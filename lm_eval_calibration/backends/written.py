@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lm_eval_calibration.backends.answer_types import Floats, GeneratedText
-from lm_eval_calibration.backends.thinking import THINK_END
+from lm_eval_calibration.backends.thoughts import THINK_END
 from lm_eval_calibration.backends.tokens import Decode, span_of_ids, token_ends
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.harness.log import warn_of_task, warn_once
+from lm_eval_calibration.harness.log import logger, warn_of_tasks
 from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.metrics import Metric
 from lm_eval_calibration.records import (
@@ -36,15 +36,19 @@ class MetricStatistic(Statistic):
     n_bins: int = 10
     view: View | None = None  # how the metric sees the records; None: as they are
     has_stderr: bool = True
+    instead: "MetricStatistic | None" = None  # what is computed where its view has docs
 
     @classmethod
     def of(cls, row: TableMetric, n_bins: int) -> Self:
         """Return a row of the table in some number of bins."""
-        return cls(row.metric, n_bins, row.view, row.has_stderr)
+        instead = None if row.instead is None else cls.of(row.instead, n_bins)
+        return cls(row.metric, n_bins, row.view, row.has_stderr, instead)
 
     def value(self, pool: DocPool) -> float:
         """Return the metric over the records, ``nan`` where it is undefined."""
         pool.once("left out", lambda: _warn_of_left_out(pool))
+        if self.instead is not None and len(pool.columns(self.instead.view, self.n_bins)):
+            return self.instead.value(pool)
         value = self._compute(self.metric.value, pool)
         if self.metric.name == "ece" and not math.isnan(value):
             self._warn_of_too_few(pool)
@@ -52,6 +56,8 @@ class MetricStatistic(Statistic):
 
     def stderr(self, pool: DocPool) -> float:
         """Return its standard error."""
+        if self.instead is not None and len(pool.columns(self.instead.view, self.n_bins)):
+            return self.instead.stderr(pool)
         return self._compute(self.metric.stderr, pool)
 
     def _warn_of_too_few(self, pool: DocPool) -> None:
@@ -59,7 +65,7 @@ class MetricStatistic(Statistic):
         n_docs = len(pool.columns(self.view, self.n_bins).arrays(self.metric.kind)[1])
         null = self._parts(self.metric.null, pool)
         if sentence := metrics.too_few_to_tell("ece", metrics.Null(*null), n_docs):
-            warn_of_task(pool.tasks, sentence, summary=_TOO_FEW)
+            warn_of_tasks(pool.tasks, sentence, summary=_TOO_FEW)
 
     def _parts(self, function: Any, pool: DocPool) -> tuple[float, ...]:
         """Return an interval or a null, of which a table shows several numbers."""
@@ -75,7 +81,7 @@ class MetricStatistic(Statistic):
             warnings.simplefilter("always")
             arrays = pool.columns(self.view, self.n_bins).arrays(self.metric.kind)
             if not len(arrays[1]):
-                warn_once(f"{pool.tasks}: {self.metric.name} is undefined: {self._why_none(pool)}")
+                logger.warning(f"{pool.label}: {self.metric.name} is undefined: {self._why_none(pool)}")
                 return float("nan")
             if isinstance(function, Part):
                 value = float(self._parts(function.whole, pool)[function.index])
@@ -85,13 +91,15 @@ class MetricStatistic(Statistic):
             if not issubclass(warning.category, UserWarning):  # not a metric's reason but somebody's bug
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
             else:
-                warn_of_task(pool.tasks, str(warning.message))
+                warn_of_tasks(pool.tasks, str(warning.message))
         return value
 
     def _why_none(self, pool: DocPool) -> str:
         seen = pool.records if self.view is None else list(self.view(pool.records))
         if any(isinstance(doc, ChoicesRecord) for doc in seen):
             return "no doc has a sound gold label"
+        if self.metric.kind == "choices":
+            return "some answers are none of their doc's options, or some docs' right answers are none"
         if self.metric.kind != "top_label":
             return "no doc has a token of a reference answer"
         if all(doc.confidence is None for doc in seen):
@@ -126,4 +134,4 @@ def _warn_of_left_out(pool: DocPool) -> None:
         if left_out := [record for record in pool.records if is_left_out(record)]:
             docs = ", ".join(str(record.doc_id) for record in left_out[:10])
             shown = f"docs {docs}{', ...' if len(left_out) > 10 else ''}"
-            warn_once(f"{pool.tasks}: {message.format(n=len(left_out), total=len(pool.records), docs=shown)}")
+            logger.warning(f"{pool.label}: {message.format(n=len(left_out), total=len(pool.records), docs=shown)}")

@@ -8,7 +8,7 @@ from typing import Any
 from lm_eval_calibration.backends import CorpusScores, TokenScores
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.aggregation import Logged
-from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.pools import NO_FILTER, Statistic
 from lm_eval_calibration.harness.ranks import tolerate_missing_metrics, with_borrowed_doc
 from lm_eval_calibration.harness.run import current_run
@@ -92,7 +92,7 @@ class BaseTask(CheckedTask):
         """Build the stock task's requests as ours, once the run's settings are known."""
         run = current_run()
         if not run.log_samples:
-            warn_once(
+            logger.warning(
                 "Samples are not logged: the table is complete, but no metric can be computed again (with other bins, "
                 "say), compared doc by doc or recalibrated from this run. Add --log_samples --output_path DIR."
             )
@@ -107,7 +107,7 @@ class BaseTask(CheckedTask):
         self._check_cached_requests()
         for request in self._instances:  # here, since --cache_requests may have kept them for another version
             self._make_ours(request)
-            self._set_wishes(request)
+            self._attach_options(request)
 
     def _prepare(self, lm: Any) -> None:
         """Get ready for a run, whose backend this is (None outside a run): requests are built next."""
@@ -121,8 +121,8 @@ class BaseTask(CheckedTask):
     def _make_ours(self, request: Any) -> None:
         """Make a request one of our types."""
 
-    def _set_wishes(self, request: Any) -> None:
-        """Let a request tell the backend what this task wants."""
+    def _attach_options(self, request: Any) -> None:
+        """Attach to a request the options of this task that the backend reads."""
         request.shared_prefixes, request.temperatures = self.options.shared_prefixes, self.options.temperatures
 
     # --- results -----------------------------------------------------------------------------------------------------
@@ -135,12 +135,12 @@ class BaseTask(CheckedTask):
                 if isinstance(answer, TokenScores | CorpusScores):
                     instance.filtered_resps[key] = answer.answering(instance)
 
-    def _settles_full_ece(self, answers: Iterable[TokenScores]) -> bool:
-        """Whether these tell every probability that needs a bin of its own; say so where they don't."""
+    def _determines_full_ece(self, answers: Iterable[TokenScores]) -> bool:
+        """Whether these hold every probability that needs a bin of its own; warn where they don't."""
         if all(answer.complete_from <= 1 / self.options.n_bins for answer in answers):
             return True
-        warn_once(
-            f"{self.task_name}: the server tells too few of the vocabulary's probabilities for full_ece in "
+        logger.warning(
+            f"{self.task_name}: the server returns too few of the vocabulary's probabilities for full_ece in "
             f"{self.options.n_bins} bins; full_ece_at_least and full_ece_at_most are what it can be"
         )
         return False
@@ -150,7 +150,7 @@ class BaseTask(CheckedTask):
         return "bypass" in self._metric_fn_list  # --predict_only
 
     def _result(
-        self, record: Record, means: Mapping[str, Any], available: Iterable[str], logged: Mapping[str, Any]
+        self, record: Record, means: Mapping[str, Any], available: Iterable[str], others: Iterable[str] = ()
     ) -> dict[str, Any]:
         """Return what the harness logs of a doc, and aggregates.
 
@@ -158,12 +158,13 @@ class BaseTask(CheckedTask):
             record: its record, from which our metrics are computed when the harness has those of all docs.
             means: values of which the harness takes the mean, the stock task's among them.
             available: our metrics that can be computed.
-            logged: what stands in the log beside these.
+            others: names of further numbers that are computed from records where they are available.
         """
         self._available |= dict.fromkeys(available)
         # Loggers (W&B, Trackio) look every listed metric up in the samples, available or not.
-        entries = {n: f"see {RECORD_KEY}" if n in available else "unavailable" for n in self.calibration.metrics}
-        return {**means, **self._only_logged({**entries, **logged, RECORD_KEY: record.to_dict()})}
+        names = (*self.calibration.metrics, *others)
+        entries = {n: f"see {RECORD_KEY}" if n in available else "unavailable" for n in names}
+        return {**means, **self._only_logged({**entries, RECORD_KEY: record.to_dict()})}
 
     def _means_of(self, record: Record) -> dict[str, float]:
         """Return a doc's values of the means that confidence sources add."""
@@ -199,8 +200,8 @@ class BaseTask(CheckedTask):
         if request is not None and doc_hash(request.doc) != hash_of_doc:
             # The harness's cached requests know nothing of --samples.
             raise TaskError(
-                f"{self.task_name} doc {doc_id}: the requests are another doc's; run without --cache_requests or "
-                "--samples"
+                f"{self.task_name} doc {doc_id}: the cached requests belong to another doc; run without "
+                "--cache_requests or --samples"
             )
         return {"task": self.task_name, "doc_id": doc_id, "doc_hash": hash_of_doc}
 

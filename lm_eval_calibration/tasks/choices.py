@@ -9,9 +9,11 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import hash_string
 
 from lm_eval_calibration.backends import GENERATION_REQUEST_TYPE, SCORING_REQUEST_TYPE, TokenScores
+from lm_eval_calibration.backends.thinking import reason_for_thinking
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.records import ChoicesRecord, StatedConfidence
+from lm_eval_calibration.tasks.any_task import SUFFIX
 from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.confidences.elicitation import FollowUpElicitation, ScoredChoices
@@ -19,6 +21,7 @@ from lm_eval_calibration.tasks.configuration import Configuration
 from lm_eval_calibration.tasks.docs import checked_log_likelihoods, gold_index, problem_of_choices
 from lm_eval_calibration.tasks.first_token import UNASSIGNED_MASS, fields_of, warn_of_open_mass
 from lm_eval_calibration.tasks.token_temperatures import on_grid
+from lm_eval_calibration.tasks.variants import base_of
 
 Replies = Mapping[str, Mapping[Any, Sequence[Any]]]
 """Replies to the requests that confidence sources added: by the source's name, then by what tells these apart."""
@@ -60,6 +63,18 @@ class ChoiceTask(BaseTask):
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
+    def _prepare(self, lm: Any) -> None:
+        """Get ready for a run; raise TaskError where the model would think before it names a choice."""
+        if reason := reason_for_thinking(lm, self._chat_template):
+            name, _ = base_of(self.task_name) or (self.task_name, "")
+            base = name.removesuffix(SUFFIX)
+            raise TaskError(
+                f"{self.calibration.where}: the model {reason}, so no choice can be read from what it says first. "
+                f"{base}_verbalized{SUFFIX} and {base}_verbalized_1s{SUFFIX} let it think and write a choice, as a "
+                "generation task by chain of thought does"
+            )
+        super()._prepare(lm)
+
     def stock_requests(self, doc: dict[str, Any], prompt: Any, **options: Any) -> list[Any]:
         """Return the stock task's requests for a doc and its prompt."""
         requests: list[Any] = ConfigurableTask.construct_requests(self, doc, prompt, **options)
@@ -92,7 +107,7 @@ class ChoiceTask(BaseTask):
             if settings != self._settings or hasattr(request, "queried") or hasattr(request, "rotation"):
                 kept = ", ".join(f"{name} {setting}" for name, setting in settings.items()) or "the choices alone"
                 raise TaskError(
-                    f"{self.task_name}: the cached requests are those of other options ({kept}): run with "
+                    f"{self.task_name}: the cached requests were made with other options ({kept}): run with "
                     "--cache_requests refresh"
                 )
 
@@ -109,7 +124,7 @@ class ChoiceTask(BaseTask):
             for answer in instance.filtered_resps.values():
                 if isinstance(answer, TokenScores) and not self._is_follow_up(order):
                     docs.setdefault((instance.doc_id, order), []).append(answer)
-        self._full_ece_is_exact = self._settles_full_ece(answer for answers in docs.values() for answer in answers)
+        self._full_ece_is_exact = self._determines_full_ece(answer for answers in docs.values() for answer in answers)
         in_own_order = [answers for (_, order), answers in docs.items() if order is None]
         self._is_of_first_token = warn_of_open_mass(self.task_name, in_own_order)
 
@@ -137,7 +152,7 @@ class ChoiceTask(BaseTask):
         ]
         if record.large_probs is not None and "full_ece" in names and not self._full_ece_is_exact:
             ours += BOUNDS
-        return self._result(record, means, ours, {})
+        return self._result(record, means, ours)
 
     def _sorted(self, results: Sequence[Any]) -> tuple[list[Any], Replies]:
         """Return the answers to the stock task's requests, and the replies to those that sources added."""

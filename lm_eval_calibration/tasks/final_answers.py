@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from lm_eval_calibration.backends import tokens_of_span
-from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.records import (
     ANSWERED,
@@ -66,7 +66,7 @@ def warn_of_strict_filter(task: str, scored: str, n_found: Mapping[str, int], n_
     """
     best = max(n_found, key=lambda name: n_found[name])
     if 2 * n_found[scored] < n_found[best]:
-        warn_once(
+        logger.warning(
             f"{task}: the filter {scored}, whose answers are scored, finds an answer in {n_found[scored]} of {n_texts} "
             f"texts, and {best} in {n_found[best]}: to score the latter's, set metadata.calibration.filter to {best}"
         )

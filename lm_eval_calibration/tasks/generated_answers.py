@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from lm_eval.api.instance import Instance
-from lm_eval.utils import apply_template, hash_string
+from lm_eval.utils import hash_string
 
 from lm_eval_calibration.backends import (
     FOLLOW_UP_REQUEST_TYPE,
@@ -13,11 +13,10 @@ from lm_eval_calibration.backends import (
     SCORING_REQUEST_TYPE,
     GeneratedText,
     TokenScores,
-    can_score_texts,
 )
 from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.code_eval import CODE_EVAL
-from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.pools import Statistic
 from lm_eval_calibration.records import ANSWERED, OTHER_FILTER, RECORD_KEY, Generation, GenerationRecord
 from lm_eval_calibration.tasks import views
@@ -32,6 +31,7 @@ from lm_eval_calibration.tasks.filtered_answers import (
     log_probs_of,
 )
 from lm_eval_calibration.tasks.final_answers import OUTCOME_SHARES, final_answer
+from lm_eval_calibration.tasks.references import reason_unscored, reference_of
 from lm_eval_calibration.tasks.token_metrics import TOKEN_ACCURACY, accuracy_of_references
 from lm_eval_calibration.tasks.written_answers import WrittenAnswers
 
@@ -67,7 +67,7 @@ class GeneratedAnswerTask(WrittenAnswers):
                 f"{self.calibration.where}: metadata.calibration.filter is {self.scored_filter!r}"
                 f"{nearest(self.scored_filter, names)}; the filters are {', '.join(names)}"
             )
-        self._has_reference = self._reference(self.task_docs[0]) is not None
+        self._has_reference = reference_of(self, self.task_docs[0]) is not None
         self._has_probabilities = self._has_distributions = True
         self._answered: set[str] = set()  # sources whose questions the model has answered
         self._sample_answers: dict[int, list[Any]] = {}  # by doc id: what the filter makes of each sample alone
@@ -88,29 +88,15 @@ class GeneratedAnswerTask(WrittenAnswers):
             return OUTCOME_SHARES[name]
         return accuracy_of_references() if name == TOKEN_ACCURACY else super()._statistic(name)
 
-    def _reference(self, doc: dict[str, Any]) -> str | None:
-        """Return the text whose tokens are scored, delimiter included; None where the task has none."""
-        template = self.options.reference
-        if template is None:
-            target = self.doc_to_target(doc)
-            if isinstance(target, list | tuple):
-                target = target[0] if target else ""
-            delimiter = self.config.target_delimiter or ""
-            return f"{delimiter}{target}" if isinstance(target, str) and target else ""
-        if not template:
-            return None
-        return str(doc[template] if template in doc else apply_template(template, doc))
-
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def _prepare(self, lm: Any) -> None:
         super()._prepare(lm)
-        self._has_reference = self._reference(self.task_docs[0]) is not None
-        if self._has_reference and lm is not None and not can_score_texts(lm):
+        self._has_reference = reference_of(self, self.task_docs[0]) is not None
+        if self._has_reference and (reason := reason_unscored(self, lm, self._chat_template)):
             self._has_reference = False
-            warn_once(
-                f"{self.task_name}: the backend scores no text that it is given: full_ece and token_accuracy of the "
-                "reference answers are left out"
+            logger.warning(
+                f"{self.task_name}: {reason}: full_ece and token_accuracy of the reference answers are left out"
             )
 
     def build_all_requests(self, **kwargs: Any) -> None:
@@ -121,7 +107,7 @@ class GeneratedAnswerTask(WrittenAnswers):
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Any]:
         """Return the stock task's request, and after it one for the tokens of the reference answer."""
         (request,) = super().construct_requests(doc, ctx, **kwargs)
-        reference = self._reference(doc) if self._has_reference else None
+        reference = reference_of(self, doc) if self._has_reference else None
         if not reference:
             return [request]
         name, doc_id, _ = request.metadata
@@ -130,31 +116,33 @@ class GeneratedAnswerTask(WrittenAnswers):
     def _make_ours(self, request: Any) -> None:
         if request.idx == _REFERENCE:
             request.request_type = SCORING_REQUEST_TYPE
-        elif any(elicitation.n_requests for elicitation in self.elicitations):
+        elif any(elicitation.n_requests != 0 for elicitation in self.elicitations):
             request.request_type = FOLLOW_UP_REQUEST_TYPE
             request.follow_ups = partial(self._follow_ups, request)
         else:
             request.request_type = GENERATION_REQUEST_TYPE
 
-    def _set_wishes(self, request: Any) -> None:
-        super()._set_wishes(request)
+    def _attach_options(self, request: Any) -> None:
+        super()._attach_options(request)
         request.wants_top_k = bool(self.options["chain"])
 
     def _follow_ups(self, request: Instance, text: str) -> list[Instance]:
         """Return the requests that question an answer, those of one source after those of another."""
         follow_ups: list[Instance] = []
         for elicitation in self.elicitations:
-            for request_type, arguments in elicitation.about(request.args[0], text):
-                follow_ups.append(Instance(request_type, request.doc, arguments, len(follow_ups), request.metadata))
-                self._set_wishes(follow_ups[-1])
+            for request_type, arguments in elicitation.about_answer(request, text):
+                follow_up = Instance(request_type, request.doc, arguments, len(follow_ups), request.metadata)
+                follow_up.source = elicitation.name
+                self._attach_options(follow_up)
+                follow_ups.append(follow_up)
         return follow_ups
 
-    def replies_to(self, text: Any) -> dict[str, Sequence[Any]]:
+    def replies_to(self, text: Any) -> Mapping[str, Sequence[Any]]:
         """Return the replies to the questions about a text, by source; a text from a file has none."""
-        replies, found = getattr(text, "follow_up_answers", ()), {}
-        for elicitation in self.elicitations:
-            found[elicitation.name] = replies[: elicitation.n_requests]
-            replies = replies[elicitation.n_requests :]
+        found: dict[str, list[Any]] = {elicitation.name: [] for elicitation in self.elicitations}
+        replies = getattr(text, "follow_up_answers", ()), getattr(text, "follow_up_sources", ())
+        for reply, source in zip(*replies, strict=True):
+            found[source].append(reply)
         return found
 
     def apply_filters(self) -> None:
@@ -187,12 +175,14 @@ class GeneratedAnswerTask(WrittenAnswers):
         self._has_probabilities = all(isinstance(t, GeneratedText) and t.has_probabilities for t in texts)
         replies = [self.replies_to(text) for text in texts]
         self._answered = set()
-        for name, n_requests in {e.name: e.n_requests for e in self.elicitations}.items():
-            if all(len(reply[name]) == n_requests and None not in reply[name] for reply in replies):
-                self._answered.add(name)
+        for elicitation in self.elicitations:
+            of_source = [reply[elicitation.name] for reply in replies]
+            expected = elicitation.n_requests
+            if all(None not in found and expected in (None, len(found)) for found in of_source):
+                self._answered.add(elicitation.name)
         scores = [answer for answer in references if isinstance(answer, TokenScores)]
         self._has_distributions = len(scores) == len(references) and all(score.has_distributions for score in scores)
-        self._full_ece_is_exact = self._settles_full_ece(scores)
+        self._full_ece_is_exact = self._determines_full_ece(scores)
 
     # --- results -----------------------------------------------------------------------------------------------------
 
@@ -219,7 +209,7 @@ class GeneratedAnswerTask(WrittenAnswers):
             value = stock[self._correct_metric(stock)]
             acc["acc"] = float(value if record.correct is None else record.correct)
         means = {**stock, **acc, **self._means_of(record)}
-        result = self._result(record, means, [*ours, *outcomes], {TOKEN_ACCURACY: "unavailable"})
+        result = self._result(record, means, [*ours, *outcomes], [TOKEN_ACCURACY])
         return result | self._only_logged(logged)
 
     def _answered_by(self, text: Any) -> list[tuple[Any, Sequence[Any]]]:
@@ -228,6 +218,8 @@ class GeneratedAnswerTask(WrittenAnswers):
         return [(e, replies[e.name]) for e in self.elicitations if e.name in self._answered]
 
     def _is_available(self, row: Any, record: GenerationRecord) -> bool:
+        if row.metric.kind == "choices":
+            return record.options is not None
         if row.source.suffix:
             return bool(row.source.is_in(record))
         if row.metric.kind != "full_vocabulary":

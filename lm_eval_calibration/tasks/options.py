@@ -43,6 +43,8 @@ class Options:
         correct: of a generation task, its own metric of whether an answer is right; "" for the first.
         reference: of a generation task, a column or template of the text whose tokens are scored for ``full_ece``; None
             for the target, "" for none.
+        question_max_gen_toks: tokens of the reply to the question of ``verbalized``; 0 for 32, or for 1,024 where the
+            model thinks before it replies.
         refusal: of a generation task, a regular expression that refusals match; "" for none.
         budget_cue: of a generation task with ``budgets``, what leads from a cut thought to the answer.
         shared_prefixes: whether prompts that begin alike may share that computation (all tasks of a run, or none).
@@ -57,6 +59,7 @@ class Options:
     filter: str = ""
     correct: str = ""
     reference: str | None = None
+    question_max_gen_toks: int = 0
     refusal: str = ""
     budget_cue: str = BUDGET_CUE
     shared_prefixes: bool = True
@@ -101,6 +104,7 @@ _OPTIONS: tuple[Option, ...] = (
     *map(flag, ("intervals", "nulls", "temperatures")),
     *map(text, ("filter", "correct")),
     text("reference", default=None),
+    whole_number("question_max_gen_toks", 0, 1_000_000),
     pattern("refusal"),
     text("budget_cue", default=BUDGET_CUE),
     flag("shared_prefixes", default=True),

@@ -9,10 +9,12 @@ from typing import Any
 from lm_eval.api.instance import Instance
 
 from lm_eval_calibration.backends import TokenScores
+from lm_eval_calibration.backends.thinking import reason_for_thinking
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.records import GenerationRecord
-from lm_eval_calibration.tasks.answer_spans import LocatedAnswer
+from lm_eval_calibration.tasks.answer_spans import UNKNOWN, LocatedAnswer
 from lm_eval_calibration.tasks.confidences.choice_slots import are_labels
+from lm_eval_calibration.tasks.confidences.follow_up import AFTER_A_THOUGHT, ONE_LINE, last_words
 from lm_eval_calibration.tasks.configuration import Configuration
 from lm_eval_calibration.tasks.docs import bad_choices, gold_index, problem_of_choices
 from lm_eval_calibration.tasks.generated_answers import GeneratedAnswerTask
@@ -28,6 +30,7 @@ class WrittenChoiceTask(GeneratedAnswerTask):
 
     def __init__(self, calibration: Configuration) -> None:
         super().__init__(calibration)
+        self._thinks = False
         if self.multiple_input:
             raise TaskError(f"{self.calibration.where}: a doc of several inputs can't be answered by a letter")
 
@@ -37,6 +40,13 @@ class WrittenChoiceTask(GeneratedAnswerTask):
     def _gold_texts(self) -> Sequence[str]:
         choices: Sequence[str] = super().doc_to_choice(self.task_docs[0])
         return choices
+
+    def _prepare(self, lm: Any) -> None:
+        """Get ready for a run; a model that thinks first has room to, unless the run sets other limits."""
+        super()._prepare(lm)
+        self._thinks = bool(reason_for_thinking(lm, self._chat_template))
+        if self._thinks and self.config.generation_kwargs == ONE_LINE:
+            self.config.generation_kwargs = dict(AFTER_A_THOUGHT)
 
     def _question(self, doc: Any, doc_to_text: Any) -> Any:
         """Return the stock task's prompt with what to reply before it, and the choices in it."""
@@ -68,8 +78,9 @@ class WrittenChoiceTask(GeneratedAnswerTask):
         gold = gold_index(self.doc_to_target(doc), labels)
         return {"acc": float(gold is not None and self._named(doc, answer) == labels[gold])}
 
-    def locate(self, doc: dict[str, Any], text: str, answer: Any) -> LocatedAnswer:
+    def locate(self, doc: dict[str, Any], text: str, answer: Any = UNKNOWN) -> LocatedAnswer:
         """Return where in a reply the label of a choice stands."""
+        answer = text if answer is UNKNOWN else answer  # the filter changes nothing
         label = self._named(doc, answer)
         if label is None:
             return LocatedAnswer(answer, None, is_found=False)
@@ -83,7 +94,7 @@ class WrittenChoiceTask(GeneratedAnswerTask):
 
     def _named(self, doc: dict[str, Any], answer: str) -> str | None:
         """Return the label that a reply names: alone, in brackets or with a stop, or as the choice's line is shown."""
-        reply = answer.strip().removeprefix("Answer:").strip()
+        reply = (last_words(answer) if self._thinks else answer).strip().removeprefix("Answer:").strip()
         lines = [line.strip().removesuffix(".") for line in self.doc_to_text(doc).splitlines()]
         for label in self.doc_to_choice(doc):
             bare = rf"\(?{re.escape(label)}[).:]?"

@@ -39,7 +39,7 @@ def budgeted(budget: int, i: int) -> BudgetedAnswer:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    from test_generation_task import make_config
+    from generation_tasks import make_config
 
     results = run_tasks(Scripted(lambda prompt, _: prompt[-1]), [CalibratedTask(make_config())], log_samples=True)
     folder = tmp_path_factory.mktemp("budgets")

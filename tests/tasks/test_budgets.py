@@ -5,9 +5,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from generation_tasks import SAYS, chain, make_config, options, probability, run
 from scripted import Scripted
-from test_final_answers import SAYS, chain, probability
-from test_generation_task import make_config, options, run
 
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.tasks import CalibratedTask, TaskError

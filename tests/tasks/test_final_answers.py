@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from generation_tasks import SAYS, chain, make_config, make_sums, options, probability, run
 from scripted import Scripted, TextsOnly
-from test_generation_task import make_config, make_sums, options, run
 
 from lm_eval_calibration import metrics
 
-SAYS = {"name": "says", "filter": [{"function": "regex", "regex_pattern": r"is (\d+)"}, {"function": "take_first"}]}
 FLEXIBLE = {
     "name": "flexible",
     "filter": [{"function": "regex", "regex_pattern": r"\d+", "group_select": -1}, {"function": "take_first"}],
@@ -19,22 +18,12 @@ FLEXIBLE = {
 NAMES = ("brier_top_label", "ece", "ace", "auroc")
 
 
-def chain(prompt: str, asked: int = 0) -> str:
-    """A chain of thought that ends in the answer; wrong where the first number is odd."""
-    a, b = map(int, re.findall(r"\d+", prompt)[-2:])
-    return f"I take {a}, so it is {a + b + a % 2}." + "!" * (a % 3)
-
-
-def probability(character: str) -> float:
-    return 0.5 + int(character) / 20 if character.isdigit() else 0.25 if character == "s" else 0.8
-
-
 def answer_of(text: str) -> list[float]:
     return [probability(c) for c in re.findall(r"is (\d+)", text)[0]]
 
 
 def test_metrics_of_the_answer_s_tokens_are_those_of_their_product() -> None:
-    results, _, records = run(Scripted(chain, probability), make_config(filter_list=[SAYS]))
+    results, _, records = run(Scripted(chain, probability), make_config(filter_list=[SAYS]), bootstrap_iters=10)
     texts = [chain(row["question"]) for row in make_sums()]
     confidence = [math.prod(answer_of(text)) for text in texts]
     correct = [record.correct for record in records]
@@ -97,7 +86,7 @@ def ends_early(prompt: str, asked: int = 0) -> str:
 def test_what_became_of_each_answer(harness_log: pytest.LogCaptureFixture) -> None:
     lm = Scripted(ends_early, probability, finish_reason=lambda text: "length" if text.endswith("is") else "stop")
     config = make_config(filter_list=[SAYS], **options(refusal=r"\brefuse\b"))
-    results, samples, records = run(lm, config)
+    results, samples, records = run(lm, config, bootstrap_iters=10)
     expected = {1: "not_found", 4: "truncated", 6: "empty", 9: "refused"}
     assert [r.generation.outcome for r in records] == [expected.get(i, "answered") for i in range(12)]
     for name in ("not_found", "truncated", "empty", "refused"):
@@ -144,7 +133,7 @@ def test_all_cut_off(harness_log: pytest.LogCaptureFixture) -> None:
 
 
 def test_one_doc() -> None:
-    results, *_ = run(Scripted(chain, probability), make_config(filter_list=[SAYS]), limit=1)
+    results, *_ = run(Scripted(chain, probability), make_config(filter_list=[SAYS]), limit=1, bootstrap_iters=10)
     assert results["brier_top_label_answer,says"] == pytest.approx((1 - probability("0")) ** 2)
     assert results["answered_stderr,says"] == "N/A"
 

@@ -260,7 +260,7 @@ def test_cached_requests_of_other_orders_are_refused(path: Path, tmp_path: Path,
         results[permute] = run_tasks(Reader(both), [task], cache_requests=True, rewrite_requests_cache=refresh)
         for other in {0, 2, 3} - {permute}:
             with pytest.raises(
-                TaskError, match=r"cached requests are those of other options .*: run with --cache_requests refresh"
+                TaskError, match=r"cached requests were made with other options .*: run with --cache_requests refresh"
             ):
                 run_tasks(Reader(both), [calibrated(path, permute=other)], cache_requests=True)
     again = run_tasks(Reader(both), [calibrated(path, permute=3)], cache_requests=True)
@@ -304,7 +304,7 @@ def test_a_group_shows_order_metrics_only_if_all_its_tasks_have_them(
     row = run_tasks(lm, [calibrated(tmp_path / "both.yaml", permute=2)])["results"]["both_calibration"]
     assert "ece,none" in row
     assert not [name for name in row if "permuted" in name or "position" in name]
-    assert "both_calibration: acc_permuted is left out, since not all of its tasks have it" in harness_log.text
+    assert "both_calibration: acc_permuted is left out: not all of its tasks have it" in harness_log.text
 
 
 def test_ragged_docs_have_as_many_orders_as_choices(tmp_path: Path) -> None:

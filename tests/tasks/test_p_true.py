@@ -95,7 +95,7 @@ def test_variants_of_our_own_groups_are_written_for_the_stock_command(
     assert {"medical_p_true_calibration", "medmcqa_p_true_calibration"} <= written
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
     assert manager.match_tasks(["medical_p_true_calibration"]) == ["medical_p_true_calibration"]
-    with pytest.raises(TaskError, match="medical_calibration has a file already"):
+    with pytest.raises(TaskError, match="medical_calibration ships with this package"):
         files.write_files(["medical"], tmp_path)
 
 
@@ -168,7 +168,9 @@ def test_the_other_wording(gpt2_lm: HFLM) -> None:
 
 @pytest.mark.parametrize("ragged", [True, False])
 def test_metrics_are_those_of_p_true_and_correct(gpt2_lm: HFLM, ragged: bool) -> None:
-    results, records, _ = run(gpt2_lm, make_config(make_rows(20, ragged=ragged), **asked(n_bins=7, metrics=["aurc"])))
+    results, records, _ = run(
+        gpt2_lm, make_config(make_rows(20, ragged=ragged), **asked(n_bins=7, metrics=["aurc"])), bootstrap_iters=10
+    )
     confidence, correct = [r.stated["p_true"].confidence for r in records], [r.correct for r in records]
     for name in (*METRICS, "aurc"):
         metric = metrics.GENERATION_CATALOG[name]
@@ -258,7 +260,7 @@ def test_one_class_has_no_auroc(harness_log: pytest.LogCaptureFixture) -> None:
 
 
 def test_one_doc_has_values_and_no_errors() -> None:
-    results, (record,), _ = run(ByText(), make_config(make_rows(4), **asked()), limit=1)
+    results, (record,), _ = run(ByText(), make_config(make_rows(4), **asked()), limit=1, bootstrap_iters=10)
     assert results["brier_top_label_p_true"] == pytest.approx(
         (record.stated["p_true"].confidence - record.correct) ** 2
     )
@@ -370,7 +372,7 @@ def test_a_corpus_has_no_answers_to_ask_about(tmp_path: Path, harness_log: pytes
     task = calibrated(path, p_true="kapoor")  # as --metadata asks all tasks of a run
     task.build_all_requests(limit=2)
     assert len(task.instances) == 2
-    assert "texts_calibration: calibration option p_true: without effect on a corpus" in harness_log.text
+    assert "texts_calibration: calibration option p_true has no effect on a corpus" in harness_log.text
 
 
 def test_records_keep_it(tmp_path: Path) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from generation_tasks import adds, make_config, run
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from scripted import Scripted, TextsOnly
-from test_generation_task import adds, make_config, run
 from tiny import run_tasks
 
 from lm_eval_calibration import metrics
@@ -96,7 +96,7 @@ def test_an_empty_answer_is_asked_about_and_counts_in_no_metric() -> None:
 
 
 def test_one_doc_and_one_class() -> None:
-    results, *_ = run(Judge(adds), make_config(**ASKED), limit=1)
+    results, *_ = run(Judge(adds), make_config(**ASKED), limit=1, bootstrap_iters=10)
     assert results["brier_top_label_p_true,none"] == pytest.approx((1 - 1 / 11) ** 2)
     assert results["ece_p_true_stderr,none"] == "N/A"
     assert math.isnan(results["auroc_p_true,none"])
@@ -118,7 +118,7 @@ def test_one_that_gives_none_has_all_the_rest(harness_log: pytest.LogCaptureFixt
     assert results["acc,none"] == 0.5
     assert "ece_p_true,none" not in results
     assert not any(record.stated for record in records)
-    assert "Chat can't be asked about its answers: no log-likelihoods here" in harness_log.text
+    assert "Chat can't answer follow-up questions: no log-likelihoods here" in harness_log.text
 
 
 def test_several_samples_are_asked_about_once_each(gpt2_lm: HFLM) -> None:

@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.reports.columns import metric_of
 from lm_eval_calibration.reports.runs import common_tasks, compare_records
 from lm_eval_calibration.results import Run, RunComparison, TaskComparison
+from lm_eval_calibration.results.columns import metric_of
 from lm_eval_calibration.results.differences import POOLED
 
 ALPHA = 0.05
@@ -235,8 +235,8 @@ def _notes(a: str, b: str, found: RunComparison) -> list[str]:
             notes.append(f"{scope.task}: {scope.other_golds} docs of {a} and {b} have different gold answers")
     if any(scope.other_prompts for scope in found.tasks):
         notes.append(f"{a} and {b} were given different prompts")
-    if unlike := [str(d) for d in found.unlike if d.field.split(".")[-1] not in _OF_THE_MODEL]:
-        notes.append(f"{a} and {b} were not measured in the same way ({'; '.join(unlike)})")
+    if differences := [str(d) for d in found.certificate_differences if d.field.split(".")[-1] not in _OF_THE_MODEL]:
+        notes.append(f"{a} and {b} were not measured in the same way ({'; '.join(differences)})")
     if left := [*found.only_a, *found.only_b]:
         notes.append(f"not in every run and left out: {', '.join(left)}")
     for difference in found.tasks[0].differences.values():

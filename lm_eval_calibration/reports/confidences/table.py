@@ -14,8 +14,8 @@ from lm_eval_calibration.metrics import Comparison
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 from lm_eval_calibration.recalibration import cross_fit
 from lm_eval_calibration.records import Record, ordered
-from lm_eval_calibration.reports.columns import ACC, columns, metric_of
 from lm_eval_calibration.results import Measured, Run
+from lm_eval_calibration.results.columns import ACC, columns, metric_of
 from lm_eval_calibration.results.measured import accuracy, measure
 from lm_eval_calibration.tasks.confidences.registry import sources
 

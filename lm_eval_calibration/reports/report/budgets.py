@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lm_eval_calibration.records import GenerationRecord
-from lm_eval_calibration.reports.columns import columns, metric_of
 from lm_eval_calibration.results import Measured, Run
+from lm_eval_calibration.results.columns import columns, metric_of
 from lm_eval_calibration.results.measured import accuracy, measure
 
 

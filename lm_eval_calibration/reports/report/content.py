@@ -13,7 +13,6 @@ from lm_eval_calibration.plots import (
     prepare_reliability,
     prepare_risk_coverage,
 )
-from lm_eval_calibration.reports.columns import columns
 from lm_eval_calibration.reports.names import EVERYTHING
 from lm_eval_calibration.reports.report.budgets import AtBudget, by_budget
 from lm_eval_calibration.reports.report.examples import Example, worst_errors
@@ -26,6 +25,7 @@ from lm_eval_calibration.reports.report.recalibration import (
 )
 from lm_eval_calibration.reports.report.verdicts import Answer, answers
 from lm_eval_calibration.results import Measured, Run
+from lm_eval_calibration.results.columns import columns
 from lm_eval_calibration.results.task_docs import TaskDocs
 
 NO_ANSWERS = "no answers that could be right or wrong; results_*.json and `export` have its full_ece"

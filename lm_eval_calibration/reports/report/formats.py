@@ -8,7 +8,6 @@ from typing import Any
 from lm_eval_calibration.plots import RiskCoveragePoint
 from lm_eval_calibration.plots.drawing import draw_reliability
 from lm_eval_calibration.plots.style import Form
-from lm_eval_calibration.reports.columns import columns
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.names import model_name, task_name
 from lm_eval_calibration.reports.numbers import NOTHING, bounds, count, estimate, json_text, number, p_value, percent
@@ -16,6 +15,7 @@ from lm_eval_calibration.reports.page import render_page
 from lm_eval_calibration.reports.report.content import Domain, Report
 from lm_eval_calibration.reports.tables import markdown_table
 from lm_eval_calibration.results import Measured
+from lm_eval_calibration.results.columns import columns
 
 MOST_DIAGRAMS = 9
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from lm_eval_calibration.backends import GENERATION_REQUEST_TYPE, THINK_END
 from lm_eval_calibration.errors import TaskError
-from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.metrics import Metric
 from lm_eval_calibration.records import BudgetedAnswer
 from lm_eval_calibration.tasks.confidences.elicitation import Elicitation, Request
@@ -96,7 +96,7 @@ class CutThoughts(Elicitation):
         """Return the answer after each budget; none where the thought's tokens are not known."""
         ends = _ends(request.resps[0])
         if ends is None:
-            warn_once(f"{self.task.task_name}: some thoughts could not be cut, since their tokens are not known")
+            logger.warning(f"{self.task.task_name}: some thoughts could not be cut, since their tokens are not known")
             return {}
         rows = zip(self.budgets, replies, self._answers[request.doc_id], strict=True)
         return {"budgets": tuple(self._answer(request.doc, len(ends), *row) for row in rows)}

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, ClassVar
 
-from lm_eval_calibration.backends.thinking import after_thought
+from lm_eval_calibration.backends.thoughts import after_thought
 from lm_eval_calibration.metrics import RMS_CE_MASS_WITHOUT_LAST
 from lm_eval_calibration.records import StatedConfidence
 from lm_eval_calibration.tasks.confidences.elicitation import Elicitation

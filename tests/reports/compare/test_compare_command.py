@@ -84,6 +84,7 @@ def table(runs: list[Path]) -> Table:
     return make_table({path.name: load_run(path) for path in runs}, ["acc", "ece"], ["all"])
 
 
+@pytest.mark.slow
 def test_every_format(table: Table) -> None:
     first_cells = [line.split("\t")[0] for line in str(FORMATS["table"](table)).splitlines()]
     assert first_cells[:5] == ["# all", "model", "run0", "run1", "run2"]
@@ -197,7 +198,7 @@ def test_names_can_be_given_and_settings_tell_runs_of_a_model_apart(tmp_path: Pa
         (["a", "b", "--metrics", "eec"], "error: no metric 'eec'"),
         (["a", "b", "--format", "xls"], "error: no format 'xls'"),
         (["a", "b", "--output", "x.xls"], "error: x.xls: no format is known by its suffix"),
-        (["a", "b", "--format", "png"], "error: a PNG is no text: give --output FILE"),
+        (["a", "b", "--format", "png"], "error: a PNG can't be printed: give --output FILE"),
         (["a", "b", "--metrics", "acc", "--output", "x.svg"], "ece is not among the metrics"),
         (["a", "bins"], "different numbers of bins (10 in a, 15 in bins)"),
         (["x=a", "x=b"], "error: two runs have the same name (x, x)"),
@@ -249,6 +250,7 @@ def test_generated_answers_are_compared_by_what_they_have(tmp_path: Path) -> Non
     assert "undefined" not in named.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_tasks", "shows_tasks"), [(3, True), (13, False)])
 def test_groups_are_shown_and_of_many_tasks_they_alone(n_tasks: int, shows_tasks: bool, tmp_path: Path) -> None:
     tasks = {f"t{i:02}_calibration": 20 for i in range(n_tasks)}

@@ -118,6 +118,7 @@ def test_runs_without_token_distributions_are_tested_by_the_rest(tmp_path: Path)
     assert drift(*runs, "--metrics", "full_ece").exit_code == 2
 
 
+@pytest.mark.slow
 def test_formats_for_ci(base: Path) -> None:
     new = write_run(Path("new"), tasks=TASKS, seed=1, sharpness=3.5)
     data = json.loads(drift(base, new, "--format", "json", "--metrics", "acc,ece").stdout)
@@ -182,7 +183,7 @@ def test_the_history_grows_by_a_line_a_run(base: Path) -> None:
         (["base", "new", "--tolerance", "ece=much"], "error: --tolerance ece=much: it is a number of at least 0"),
         (["base", "new", "--tolerance", "-1"], "error: --tolerance -1: it is a number of at least 0"),
         (["base", "new", "--picture", "x.svg"], "error: --picture shows a history: give --history FILE too"),
-        (["base", "new", "--history", "bad.jsonl"], "error: bad.jsonl, line 1: no line of a history"),
+        (["base", "new", "--history", "bad.jsonl"], "error: bad.jsonl, line 1: not a line of a history"),
         (["base", "cut"], "line 3: not JSON, cut short"),
         (["base", "old"], "record version 0 is not 1"),
     ],

@@ -10,11 +10,12 @@ from lm_eval_calibration.metrics import Metric
 ACC = "acc"
 
 _TABLES = {
-    # all metrics: report, export, evidence
+    # all metrics: report, export, evidence, `Run.metrics`
     "all": (
         *(ACC, "brier_score", "ece", "ace", "full_ece", "auroc", "brier_top_label", "nll", "ece_debiased"),
         *("overconfidence", "confident_error_rate", "aurc", "skill_score"),
     ),
+    "notebook": (ACC, "ece", "brier_score", "auroc", "overconfidence"),
     "report: compared with a calibrated model": ("ece", "ace", "full_ece", "brier_score", "auroc", "overconfidence"),
     "report: each task": (ACC, "overconfidence", "ece", "auroc"),
     "report: recalibration": (
