@@ -16,7 +16,7 @@ from lm_eval_calibration.records.final_answer import (
     FinalAnswer,
 )
 from lm_eval_calibration.records.gap_sums import Doc
-from lm_eval_calibration.records.generation import Generation, GenerationRecord, Sample
+from lm_eval_calibration.records.generation import Generation, GenerationRecord
 from lm_eval_calibration.records.reading import ordered, read_columns, read_records
 from lm_eval_calibration.records.record import (
     DEFINITION_VERSION,
@@ -28,6 +28,7 @@ from lm_eval_calibration.records.record import (
     Record,
     ScoredAnswer,
 )
+from lm_eval_calibration.records.samples import Sample
 from lm_eval_calibration.records.stated import StatedConfidence
 from lm_eval_calibration.records.temperature_grid import TokenTemperatures
 

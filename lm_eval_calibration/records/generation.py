@@ -1,7 +1,7 @@
 """The record of a doc whose answer was generated: the probabilities of its tokens, and the confidences made of them."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -13,52 +13,18 @@ from lm_eval_calibration.records.choices import ChoicesRecord
 from lm_eval_calibration.records.final_answer import (
     ANSWERED,
     EMPTY,
-    OUTCOMES,
     BudgetedAnswer,
     ChainConfidence,
     FinalAnswer,
 )
-from lm_eval_calibration.records.numbers import log_from_json, log_to_json
 from lm_eval_calibration.records.record import AnswerRecord, ScoredAnswer, json_field
+from lm_eval_calibration.records.samples import Sample, check_log_probs, log_probs_from_json, log_probs_to_json
 
 _DERIVED = ("confidences", "undefined", "answer_entropy")
 """Keys of the JSON form that the others say already."""
 
 CONFIDENCES = ("pavg", "pgeo", "ptot", "pmin")
 """Names of the confidences of a generation; the first is what ``Record.confidence`` is."""
-
-
-@dataclass(frozen=True)
-class Sample:
-    """One of several generations for the same prompt.
-
-    Attributes:
-        text_hash: the harness's hash of the text.
-        answer_hash: the same of the answer that the task's filter makes of the text.
-        correct: 1 or 0, the task's own metric of that answer; None where that says something between.
-        token_log_probs: as of :class:`Generation`.
-        outcome: what became of the answer, as of :class:`FinalAnswer`; None in runs that were logged before there were
-            outcomes, whose samples all count as answered.
-    """
-
-    text_hash: str
-    answer_hash: str
-    correct: int | None
-    token_log_probs: tuple[float, ...] | None = None
-    outcome: str | None = None
-
-    def __post_init__(self) -> None:
-        """Refuse what is no outcome or no probability."""
-        if self.correct not in (0, 1, None):
-            raise ValueError(f"correct of a sample is {self.correct!r}, not 0 or 1")
-        if self.outcome not in (None, *OUTCOMES):
-            raise ValueError(f"outcome of a sample is {self.outcome!r}; there are {', '.join(OUTCOMES)}")
-        _check_log_probs(self.token_log_probs)
-
-    @property
-    def has_answer(self) -> bool:
-        """Whether the text holds an answer."""
-        return self.outcome in (None, ANSWERED)
 
 
 @dataclass(frozen=True)
@@ -96,8 +62,8 @@ class Generation:
         """Refuse what is no outcome or no probability."""
         if self.correct not in (0, 1, None):
             raise ValueError(f"correct is {self.correct!r}, not 0 or 1")
-        _check_log_probs(self.token_log_probs)
-        _check_log_probs(self.thought_log_probs, "thought_log_probs")
+        check_log_probs(self.token_log_probs)
+        check_log_probs(self.thought_log_probs, "thought_log_probs")
 
     @property
     def outcome(self) -> str:
@@ -196,28 +162,25 @@ class Generation:
         data |= {"confidences": self.confidences}
         if self.undefined:
             data["undefined"] = self.undefined
-        data |= _log_probs_to_json(self.token_log_probs)
-        if self.thought_log_probs is not None:
-            data["thought_log_probs"] = log_to_json(self.thought_log_probs)
+        data |= log_probs_to_json(self.token_log_probs)
+        data |= log_probs_to_json(self.thought_log_probs, "thought_log_probs")
         for name in ("answer", "chain"):
             if (part := getattr(self, name)) is not None:
                 data[name] = part.to_dict()
         if self.samples:
             data["answer_entropy"] = self.answer_entropy
-            data["samples"] = [_sample_to_json(sample) for sample in self.samples]
+            data["samples"] = [sample.to_dict() for sample in self.samples]
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read a generation and, from beside it in the record, ``correct``."""
         fields = {key: value for key, value in data.items() if key not in _DERIVED}
-        samples = tuple(Sample(**_from_json(sample)) for sample in fields.pop("samples", ()))
+        samples = tuple(map(Sample.from_dict, fields.pop("samples", ())))
         for name, part in (("answer", FinalAnswer), ("chain", ChainConfidence)):
             if fields.get(name) is not None:
                 fields[name] = part.from_dict(fields[name])
-        if fields.get("thought_log_probs") is not None:
-            fields["thought_log_probs"] = log_from_json(fields["thought_log_probs"])
-        return cls(**_from_json(fields), samples=samples)
+        return cls(**log_probs_from_json(fields), samples=samples)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -289,24 +252,3 @@ class GenerationRecord(AnswerRecord):
     def _read_fields(cls, values: dict[str, Any], data: Mapping[str, Any]) -> None:
         values["generation"] = {**data["generation"], "correct": data.get("correct")}
         super()._read_fields(values, data)
-
-
-def _check_log_probs(log_probs: Sequence[float] | None, name: str = "token_log_probs") -> None:
-    for index, value in enumerate(log_probs or ()):
-        if not value <= 0:  # nan included
-            raise ValueError(f"{name}[{index}] is {value}; a probability is at most 1")
-
-
-def _sample_to_json(sample: Sample) -> dict[str, Any]:
-    data = {name: getattr(sample, name) for name in ("text_hash", "answer_hash", "correct")}
-    data |= {} if sample.outcome is None else {"outcome": sample.outcome}
-    return data | _log_probs_to_json(sample.token_log_probs)
-
-
-def _log_probs_to_json(log_probs: Sequence[float] | None) -> dict[str, Any]:
-    return {} if log_probs is None else {"token_log_probs": log_to_json(log_probs)}
-
-
-def _from_json(data: Mapping[str, Any]) -> dict[str, Any]:
-    log_probs = data.get("token_log_probs")
-    return {**data, "token_log_probs": None if log_probs is None else log_from_json(log_probs)}

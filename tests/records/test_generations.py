@@ -13,7 +13,8 @@ from made_runs import make_choices
 from lm_eval_calibration import metrics
 from lm_eval_calibration.records import Columns, GenerationRecord, Record, metric_arrays, read_columns, read_records
 from lm_eval_calibration.records.gap_sums import doc_gap_sums
-from lm_eval_calibration.records.generation import CONFIDENCES, Generation, Sample
+from lm_eval_calibration.records.generation import CONFIDENCES, Generation
+from lm_eval_calibration.records.samples import Sample
 
 LOG_PROBS = (math.log(0.9), math.log(0.5), math.log(0.25))
 
