@@ -171,7 +171,7 @@ def _latent(rng: np.random.Generator, regime: Regime, cluster: np.ndarray) -> np
 
 
 def _confidence(regime: Regime, uniform: np.ndarray) -> np.ndarray:
-    floor = 1 / regime.n_choices
+    floor = 1.01 / regime.n_choices
     a, b = regime.law_shape
     laws = {
         "spread": lambda u: floor + (1 - floor) * u,
@@ -194,7 +194,7 @@ def _shares_of_words(a: float) -> np.ndarray:
 def _shares_of_the_others(rng: np.random.Generator, confidence: np.ndarray, n_choices: int) -> np.ndarray:
     """How the other choices share what the first leaves: none gets more than the first has."""
     share = rng.dirichlet(np.ones(n_choices - 1), size=len(confidence))
-    room = confidence / np.maximum(1 - confidence, 1e-300)
+    room = 0.999 * confidence / np.maximum(1 - confidence, 1e-300)
     even = np.full(n_choices - 1, 1 / (n_choices - 1))
     excess = np.maximum(share.max(axis=1) - room, 0)
     mix = np.clip(excess / np.maximum(share.max(axis=1) - even[0], 1e-12), 0, 1)[:, None]
