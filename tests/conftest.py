@@ -2,7 +2,10 @@
 
 import logging
 import os
-from collections.abc import Iterator
+import pickle
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,43 @@ def hub() -> Path:
     if not HUB.is_dir():
         pytest.skip(f"no benchmark data in {os.path.relpath(HUB, REPOSITORY)} (set LM_EVAL_CALIBRATION_HUB)")
     return HUB
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _index_once() -> Iterator[None]:
+    """Let the harness read the YAMLs of its own tasks and of ours once, and copy the index that it makes of them."""
+    if "lm_eval.tasks" not in sys.modules:  # no test collected needs it
+        yield
+        return
+    from lm_eval.tasks import _index
+
+    from lm_eval_calibration.harness.task_configs import task_configs
+
+    build, kept = _index.TaskIndex.build, (Path(_index.__file__).parent, task_configs())
+
+    @cache
+    def pickled(path: Path, resolve_includes: bool) -> bytes:
+        return pickle.dumps(build([path], resolve_includes=resolve_includes))
+
+    def build_once(paths: Iterable[Path], *, resolve_includes: bool = True) -> dict[str, Any]:
+        index: dict[str, Any] = {}
+        for path in paths:
+            once = path in kept
+            found = (
+                pickle.loads(pickled(path, resolve_includes))
+                if once
+                else build([path], resolve_includes=resolve_includes)
+            )
+            for name, entry in found.items():
+                if name in index:
+                    message = "Task '%s' from %s overrides existing task from %s"
+                    _index.log.warning(message, name, entry.yaml_path, index[name].yaml_path)
+                index[name] = entry
+        return index
+
+    _index.TaskIndex.build = staticmethod(build_once)
+    yield
+    _index.TaskIndex.build = staticmethod(build)
 
 
 @pytest.fixture(autouse=True)
@@ -80,7 +120,7 @@ def gpt2_lm(byte_tokenizer: Any) -> Any:
         tokenizer=byte_tokenizer,
         backend="causal",
         device="cpu",
-        batch_size=3,
+        batch_size=8,
     )
 
 
@@ -93,7 +133,7 @@ def t5_lm(byte_tokenizer: Any) -> Any:
         tokenizer=byte_tokenizer,
         backend="seq2seq",
         device="cpu",
-        batch_size=3,
+        batch_size=8,
         max_length=256,
     )
 

@@ -148,3 +148,21 @@ def _distributions(probs: np.ndarray, gold: int) -> dict[str, Any]:
 
 def _hash(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def make_choices(**changes: Any) -> ChoicesRecord:
+    """A record of a doc with three choices."""
+    fields = {
+        "task": "t",
+        "doc_id": 3,
+        "doc_hash": "d",
+        "prompt_hash": "p",
+        "log_likelihoods": (-1.0, -2.0, -3.0),
+        "gold": 0,
+        "log_probs": (np.log(0.6), np.log(0.004)),
+        "large_probs": ((0.6, 0.3), (0.9, 0.05)),
+        "kept_from": 0.05,
+        "vocab_size": 100,
+        "certificate": {"backend": "x"},
+    }
+    return ChoicesRecord(**{**fields, **changes})

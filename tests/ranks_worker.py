@@ -101,10 +101,10 @@ def evaluate(few: list[dict[str, Any]], many: list[dict[str, Any]], kind: str) -
         parts = {"few": few, "many": many}
         options: dict[str, Any] = {"calibration": {"p_true": "kapoor", "shared_prefixes": False}}
         tasks = [CalibratedTask(tiny.make_config(part, f"{n}_p_true", metadata=options)) for n, part in parts.items()]
-        results = tiny.run_tasks(lm, tasks)
+        results = tiny.run_tasks(lm, tasks, bootstrap_iters=10)
         options = {"calibration": {"verbalized": True}}
         tasks = [CalibratedTask(tiny.make_config(part, f"{n}_words", metadata=options)) for n, part in parts.items()]
-        verbalized = tiny.run_tasks(GlooTexts().start(), tasks)
+        verbalized = tiny.run_tasks(GlooTexts().start(), tasks, bootstrap_iters=10)
         if dist.get_rank() == 0:
             for part in ("results", "samples"):
                 results[part] |= verbalized[part]
@@ -119,7 +119,7 @@ def evaluate(few: list[dict[str, Any]], many: list[dict[str, Any]], kind: str) -
     group = Group.from_config({"group": "both_calibration", "aggregate_metric_list": metrics})
     group.add(CalibratedTask(tiny.make_config(few, metadata=alone)))
     group.add(CalibratedTask(tiny.make_config(many, task="digits_calibration", metadata=alone)))
-    return tiny.run_tasks(lm, [group])
+    return tiny.run_tasks(lm, [group], bootstrap_iters=10)
 
 
 def free_port() -> int:

@@ -12,9 +12,12 @@ from lm_eval_calibration.backends import GeneratedText, TokenScores
 class Scripted(LM):
     """Answers each prompt by a function of the prompt and of how often it was asked; every character is a token."""
 
-    def __init__(self, script: Callable[[str, int], str], probability: Callable[[str], float] = lambda _: 0.5) -> None:
+    def __init__(
+        self, script: Callable[[str, int], str], probability: Callable[[str], float] = lambda _: 0.5, **known: Any
+    ) -> None:
         super().__init__()
         self.script, self.probability = script, probability
+        self.known = known  # of every text, beside its tokens
         self.asked: dict[str, int] = {}
         self.settings: list[dict[str, Any]] = []
 
@@ -26,7 +29,9 @@ class Scripted(LM):
             text = self.script(prompt, self.asked.get(prompt, 0))
             self.asked[prompt] = self.asked.get(prompt, 0) + 1
             log_probs = np.log([self.probability(character) for character in text])
-            texts.append(GeneratedText(text, token_log_probs=log_probs, certificate={"token_probabilities": "exact"}))
+            known = {"certificate": {"token_probabilities": "exact"}, "token_ends": np.arange(1, len(text) + 1)}
+            known |= {name: value(text) if callable(value) else value for name, value in self.known.items()}
+            texts.append(GeneratedText(text, token_log_probs=log_probs, **known))
         return texts
 
     def token_scores_v1(self, requests: Sequence[Any]) -> list[TokenScores]:
@@ -65,3 +70,25 @@ class TextsOnly(LM):
 
     def loglikelihood_rolling(self, requests: Any, disable_tqdm: bool = False) -> Any:
         raise NotImplementedError
+
+
+class FixedLM(LM):
+    """Log-likelihoods given by a function of (context, continuation); no distributions."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
+        return [(self.function(*request.args), False) for request in requests]
+
+    def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
+        raise NotImplementedError
+
+    def generate_until(self, requests: Sequence[Any]) -> list[str]:
+        raise NotImplementedError
+
+
+def by_length(context: str, continuation: str) -> float:
+    """A deterministic, unequal log-likelihood for every pair."""
+    return -1.0 - (sum(map(ord, context + continuation)) % 97) / 20

@@ -168,7 +168,7 @@ def config(table: str, **options: Any) -> dict[str, Any]:
 def run(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
     with registry.temporarily(HighLow()):
         lm = Scripted(answers, lambda character: 0.1 + ord(character) % 7 / 10)
-        yield run_tasks(lm, [CalibratedTask(config(request.param, high_low=True, intervals=True))])
+        yield run_tasks(lm, [CalibratedTask(config(request.param, high_low=True, intervals=True))], bootstrap_iters=10)
 
 
 def test_a_confidence_source_checks_its_option() -> None:
@@ -235,7 +235,7 @@ def test_a_metric_has_its_rows_in_tables_of_choices_answers_and_groups(metric: m
     for name, rows in {"one": make_rows(20)[:8], "two": make_rows(20)[8:]}.items():
         group.add(CalibratedTask(make_config(rows, task=name, metadata=METRIC_OPTIONS)))
     written = CalibratedTask(make_config(make_rows(8), task="sums", metadata=METRIC_OPTIONS, **SUMS))
-    results = run_tasks(Dice(), [group, written])
+    results = run_tasks(Dice(), [group, written], bootstrap_iters=10)
     check_rows(results, "one", ["one"], metric)
     check_rows(results, "both", ["one", "two"], metric)
     check_rows(results, "sums", ["sums"], metric)

@@ -140,9 +140,9 @@ def test_metrics_are_those_we_have() -> None:
 
 
 def test_options_are_those_we_read() -> None:
-    rows = re.findall(r"^\| `(\w+)` \| (\w+) \|", section("Options"), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \| ([\w ]+) \|", section("Options"), re.MULTILINE)
     defaults = {
-        name: str(value) if isinstance(value, bool) else str(value or "none")
+        name: str(value) if isinstance(value, bool) else str(value or "none").strip()
         for name, value in Options().to_dict().items()
     }
     assert dict(rows) == defaults | {"permute": "0"}
@@ -162,6 +162,7 @@ def test_python_of_the_metrics_says_what_it_says(tmp_path: Path, monkeypatch: py
     assert len(expected) == 4
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the best token temperature")  # of a model of random weights
 def test_python_of_the_records_runs(gpt2_lm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import json
@@ -217,6 +218,7 @@ def test_python_of_trust_says_that_nothing_is_shown(tmp_path: Path, monkeypatch:
     assert "doesn't tell this model from a calibrated one" in words
 
 
+@pytest.mark.slow
 def test_the_picture_is_what_its_script_draws() -> None:
     script = Path(__file__).parent / "simulations" / "picture.py"
     done = subprocess.run([sys.executable, str(script)], check=True, capture_output=True, text=True)
@@ -294,5 +296,5 @@ def test_the_demo_says_what_the_readme_shows(smollm2_args: dict[str, str], capsy
 @pytest.mark.real_data
 def test_the_mmlu_table_is_real(hub: Path, smollm2_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(hub)
-    results = run_tasks(smollm2_lm, ["mmlu_anatomy_calibration"])
+    results = run_tasks(smollm2_lm, ["mmlu_anatomy_calibration"], bootstrap_iters=10)
     assert_shown(block("anatomy"), results["results"]["mmlu_anatomy_calibration"])

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from generation_tasks import PROMPTS
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tiny import generation_requests
@@ -12,19 +13,6 @@ from tiny import generation_requests
 from lm_eval_calibration import backends as scoring
 
 pytestmark = [pytest.mark.slow, pytest.mark.real_model]
-
-PROMPTS = [
-    f"{'Here is some context that makes the prompt longer. ' * (i % 4)}Question {i}: {question}\nAnswer:"
-    for i, question in enumerate(
-        [
-            *(f"What is {a} + {b}?" for a in (2, 7, 19) for b in (3, 5)),
-            *(f"What is the capital of {place}?" for place in ("France", "Japan", "Peru", "Kenya", "Norway", "Iran")),
-            *(f"Write a Python function that {task}." for task in ("adds", "sorts", "reverses", "counts", "prints")),
-            *(f"What colour is {thing}?" for thing in ("snow", "grass", "the sky", "blood", "coal", "gold", "a crow")),
-            *(f"Name {n} animals." for n in ("two", "three", "four", "five", "six", "seven")),
-        ]
-    )
-]
 
 
 def make_requests() -> list[Instance]:

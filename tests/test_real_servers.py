@@ -27,7 +27,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 import torch
-from test_real_generation import PROMPTS
+from generation_tasks import PROMPTS
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.backends.api.first_token import choice_scores

@@ -3,8 +3,11 @@
 import copy
 import sys
 from collections.abc import Iterable
+from itertools import islice
 from types import ModuleType
 from typing import Any
+
+from lm_eval_calibration.metrics import CORE
 
 # The harness adds a report of the machine to every run's results, for which torch calls pip and other programs: seconds
 # that no test is about.
@@ -100,6 +103,8 @@ def generation_requests(contexts: Iterable[Any], settings: dict[str, Any]) -> li
     ]
 
 
+GROUP_METRICS = [{"metric": name, "weight_by_size": True} for name in ("acc", *CORE)]
+
 QUESTION = "Which letter comes after {}?"
 
 
@@ -142,11 +147,31 @@ def make_config(rows: list[dict[str, Any]], task: str = "letters_calibration", *
     }
 
 
-def run_tasks(lm: Any, tasks: list[Any], **options: Any) -> dict[str, Any]:
-    """The harness's own `simple_evaluate`, without its index of stock tasks."""
+def make_tasks(sizes: dict[str, int], **overrides: Any) -> list[Any]:
+    """Calibrated tasks of so many docs each, none of them twice."""
+    from lm_eval_calibration.tasks import CalibratedTask
+
+    rows = iter(make_rows(60))
+    return [
+        CalibratedTask(make_config(list(islice(rows, size)), task=name, **overrides)) for name, size in sizes.items()
+    ]
+
+
+def make_group(name: str, children: list[Any], metrics: Any = GROUP_METRICS) -> Any:
+    """A group of tasks and groups, pooled."""
+    from lm_eval.api.group import Group
+
+    group = Group.from_config({"group": name, "aggregate_metric_list": metrics, "metadata": {"version": 1}})
+    for child in children:
+        group.add(child)
+    return group
+
+
+def run_tasks(lm: Any, tasks: list[Any], *, bootstrap_iters: int = 0, **options: Any) -> dict[str, Any]:
+    """The harness's own `simple_evaluate`, without its index of stock tasks, and without standard errors by default."""
     from lm_eval import simple_evaluate
 
     from lm_eval_calibration.tasks import CalibrationTaskManager
 
     manager = CalibrationTaskManager(include_defaults=False, metadata=options.get("metadata"))
-    return simple_evaluate(model=lm, tasks=tasks, task_manager=manager, **options)
+    return simple_evaluate(model=lm, tasks=tasks, task_manager=manager, bootstrap_iters=bootstrap_iters, **options)

@@ -4,6 +4,7 @@ from lm_eval_calibration.backends.answer_types import (
     MAX_BINS,
     MIN_LARGE_PROB,
     TEMPERATURES,
+    TOP_K,
     CorpusScores,
     GeneratedText,
     TokenScores,
@@ -23,7 +24,8 @@ from lm_eval_calibration.backends.registry import (
     SCORING_REQUEST_TYPE,
     register,
 )
-from lm_eval_calibration.backends.tokens import is_token_prefix
+from lm_eval_calibration.backends.thoughts import THINK_END
+from lm_eval_calibration.backends.tokens import is_token_prefix, tokens_of_span
 
 __all__ = [
     "CORPUS_REQUEST_TYPE",
@@ -33,6 +35,8 @@ __all__ = [
     "MIN_LARGE_PROB",
     "SCORING_REQUEST_TYPE",
     "TEMPERATURES",
+    "THINK_END",
+    "TOP_K",
     "CorpusScores",
     "GeneratedText",
     "TokenScores",
@@ -44,4 +48,5 @@ __all__ = [
     "is_token_prefix",
     "register",
     "token_scores",
+    "tokens_of_span",
 ]

@@ -80,6 +80,10 @@ class _Answer:
         """Return a copy that knows the request it answers (the original may be in a cache)."""
         return self._copied(request=request)
 
+    def with_certificate(self, certificate: Mapping[str, Any]) -> Self:
+        """Return a copy that was obtained in this way."""
+        return self._copied(certificate=certificate)
+
     def _copied(self, **attributes: Any) -> Self:
         copied = copy(self)
         vars(copied).update(attributes)
@@ -163,20 +167,27 @@ class GeneratedText(_Answer, str):
             that is not known. A character that several tokens spell ends with the last of them.
         thought_log_probs: [n] the same as ``token_log_probs`` of the tokens before the text, which the harness took
             away as the model's thought (the token that ends it included); None where nothing was taken away.
+        thought: the text of these tokens; "" where nothing was taken away or nobody knows it.
+        thought_ends: as ``token_ends``, of the thought's tokens.
         mean_top_k: [n_thought + n_tokens] minus the mean log-probability of the ``TOP_K`` most probable tokens at each
             position of thought and text, in nats; None where the request does not want it or the backend can't tell.
         finish_reason: "length" where the limit of tokens ended the text, "stop" where the model or a stop string did;
             None where nobody knows.
         thought_is_open: whether a thought began that was never closed, so that the text is no answer.
+        has_content: whether a text was returned at all, be it an empty one; False where a server gives none and the
+            harness puts another in its place.
         follow_up_answers: to the requests that followed the text up, each None where the backend can't answer such.
     """
 
     token_log_probs: Floats | None = None
     token_ends: NDArray[np.int64] | None = None
     thought_log_probs: Floats | None = None
+    thought: str = ""
+    thought_ends: NDArray[np.int64] | None = None
     mean_top_k: Floats | None = None
     finish_reason: str | None = None
     thought_is_open: bool = False
+    has_content: bool = True
     follow_up_answers: tuple[Any, ...] = ()
 
     def with_follow_up_answers(self, answers: Iterable[Any]) -> Self:

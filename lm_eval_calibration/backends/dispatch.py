@@ -19,6 +19,7 @@ from lm_eval_calibration.backends.api.first_token import is_of_first_token
 from lm_eval_calibration.backends.cache import cached, database
 from lm_eval_calibration.backends.certificate import logger
 from lm_eval_calibration.backends.follow_ups import with_follow_ups
+from lm_eval_calibration.backends.harness_calls import replaced
 from lm_eval_calibration.backends.registry import (
     CORPUS_REQUEST_TYPE,
     FOLLOW_UP_REQUEST_TYPE,
@@ -127,7 +128,8 @@ def can_score_texts(lm: LM) -> bool:
     if has_own or type(backend).loglikelihood is TemplateLM.loglikelihood:
         return True
     try:
-        backend.loglikelihood([])  # those that can't raise before they look at a request
+        with replaced(backend, enable_thinking=False):  # which is another reason to raise
+            backend.loglikelihood([])  # those that can't raise before they look at a request
     except (NotImplementedError, ValueError, AssertionError):
         return False
     return True

@@ -19,7 +19,7 @@ def with_follow_ups(lm: LM, requests: Sequence[Any]) -> list[GeneratedText]:
     server gives no log-likelihoods), they are None.
     """
     texts: list[GeneratedText] = getattr(lm, GENERATION_REQUEST_TYPE)(requests)
-    follow_ups = [request.follow_ups(str(text)) for request, text in zip(requests, texts, strict=True)]
+    follow_ups = [request.follow_ups(text) for request, text in zip(requests, texts, strict=True)]
     distinct: dict[str, dict[str, Any]] = {}  # equal answers to a prompt lead to equal requests
     for follow_up in (follow_up for of_text in follow_ups for follow_up in of_text):
         distinct.setdefault(follow_up.request_type, {}).setdefault(_key(follow_up), follow_up)

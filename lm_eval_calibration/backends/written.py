@@ -4,10 +4,8 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lm_eval_calibration.backends.answer_types import Floats, GeneratedText
+from lm_eval_calibration.backends.thoughts import THINK_END
 from lm_eval_calibration.backends.tokens import Decode, span_of_ids, token_ends
-
-THINK_END = "</think>"
-"""What ends a thought, unless the backend was told of another string."""
 
 
 class Vocabulary(NamedTuple):
@@ -49,14 +47,16 @@ def written_text(
     span = span_of_ids(list(tokens), text, decode, special, think_end)
     if span is None:
         return GeneratedText(text, certificate=certificate)
-    ends = token_ends(tokens[span], text, decode)
+    thought = decode(list(tokens[: span.start])) if span.start else ""
     is_cut = bool(text) and span.stop == len(tokens) and decode(list(tokens[span])).endswith(text)
     known = log_probs is not None
     return GeneratedText(
         text,
         token_log_probs=log_probs[span] if log_probs is not None else None,
-        token_ends=ends,
+        token_ends=token_ends(tokens[span], text, decode),
         thought_log_probs=log_probs[: span.start] if log_probs is not None and span.start else None,
+        thought=thought,
+        thought_ends=token_ends(tokens[: span.start], thought, decode) if thought else None,
         mean_top_k=mean_top_k[: span.stop] if known and mean_top_k is not None else None,
         finish_reason="length" if is_cut else "stop",
         thought_is_open=not span.start and is_open_thought(prompt, text, _shown(think_end, decode)),

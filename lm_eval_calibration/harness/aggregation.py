@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from lm_eval.config.group import AggMetricConfig
 
-from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.pools import NO_FILTER, NO_STDERR, CalibratedTask, DocPool, Statistic
 from lm_eval_calibration.harness.run import current_run
 from lm_eval_calibration.records import RECORD_KEY, Record
@@ -100,7 +100,7 @@ def metrics_of_group(name: str, listed: list[AggMetricConfig], tasks: list[Calib
         if entry.metric not in optional or not without:
             kept.append(entry)
         elif len(without) < len(tasks):
-            warn_once(f"{name}: {entry.metric} is left out, since not all of its tasks have it ({without[0]}, ...)")
+            logger.warning("%s: %s is left out: not all of its tasks have it (%s, ...)", name, entry.metric, without[0])
     return kept
 
 
@@ -145,7 +145,7 @@ class GroupPools:
         first = statistics[0]
         has_stderr = row.get(_stderr_key(key), NO_STDERR) != NO_STDERR
         if other := next((statistic for statistic in statistics if statistic != first), None):
-            warn_once(_reason_not_pooled(metric, first, other))
+            logger.warning(_reason_not_pooled(metric, first, other))
             row[key] = float("nan")
             if has_stderr:
                 row[_stderr_key(key)] = float("nan")

@@ -4,11 +4,10 @@
 """
 
 from collections.abc import Callable
-from functools import wraps
-from types import ModuleType
+from functools import lru_cache, wraps
 from typing import Any, NamedTuple
 
-from lm_eval import evaluator, evaluator_utils
+from lm_eval import evaluator, evaluator_utils, utils
 
 from lm_eval_calibration.harness.aggregation import complete
 from lm_eval_calibration.harness.run import with_run_settings
@@ -40,10 +39,19 @@ def completing(aggregate_groups: Callable[[Any], Any]) -> Callable[[Any], Any]:
     return patched
 
 
-class Patch(NamedTuple):
-    """A function of the harness, and what is made of it."""
+def compiled_once(from_string: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep compiled templates.
 
-    module: ModuleType
+    The harness compiles the template of every field again for every doc and every few-shot example, which takes longer
+    than to render it.
+    """
+    return wraps(from_string)(lru_cache(maxsize=256)(from_string))
+
+
+class Patch(NamedTuple):
+    """A function of the harness, where it stands, and what is made of it."""
+
+    owner: Any
     name: str
     patch: Callable[[Any], Any]
 
@@ -53,14 +61,15 @@ PATCHES = (
     Patch(evaluator_utils, "aggregate_groups", completing),
     Patch(evaluator_utils, "_propagate_higher_is_better", children_first),
     Patch(evaluator_utils, "_propagate_num_fewshot", children_first),
+    Patch(utils.env, "from_string", compiled_once),
 )
 
 
 def apply() -> None:
     """Apply the patches, once. One whose function is gone is left out: the run works, and its test fails."""
-    for module, name, patch in PATCHES:
-        stock = getattr(module, name, None)
+    for owner, name, patch in PATCHES:
+        stock = getattr(owner, name, None)
         if stock is not None and not hasattr(stock, "stock"):
             patched = patch(stock)
             patched.stock = stock
-            setattr(module, name, patched)
+            setattr(owner, name, patched)

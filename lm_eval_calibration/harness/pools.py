@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, Protocol
 
+from lm_eval_calibration.harness.log import label
 from lm_eval_calibration.records import Columns, Doc, Record
 
 NO_FILTER = "none"
@@ -39,10 +40,14 @@ class DocPool:
         return columns
 
     @property
-    def tasks(self) -> str:
-        """The name of the task, or the number of tasks and one name."""
-        names = sorted({record.task for record in self.records})
-        return names[0] if len(names) == 1 else f"{len(names)} tasks ({names[0]}, ...)"
+    def tasks(self) -> list[str]:
+        """The names of the tasks whose docs these are."""
+        return sorted({record.task for record in self.records})
+
+    @property
+    def label(self) -> str:
+        """What a line of the log calls them."""
+        return label(self.tasks)
 
 
 class Statistic(ABC):

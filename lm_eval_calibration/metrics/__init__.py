@@ -60,11 +60,14 @@ from lm_eval_calibration.metrics.token_sums import (
 )
 from lm_eval_calibration.metrics.top_k import full_ece_bounds
 from lm_eval_calibration.metrics.top_label_errors import (
+    RMS_CE_MASS_WITHOUT_LAST,
     ace_top_label,
     ece,
     mce,
     overconfidence,
     rms_ce,
+    rms_ce_mass,
+    rms_ce_mass_without_last,
     smece,
 )
 from lm_eval_calibration.metrics.uncertainty.nulls import Null, too_few_to_tell
@@ -79,6 +82,7 @@ __all__ = [
     "CORPUS_CATALOG",
     "GENERATION_CATALOG",
     "GENERATION_CORE",
+    "RMS_CE_MASS_WITHOUT_LAST",
     "RUN_FIELDS",
     "Comparison",
     "CorpDecomposition",
@@ -129,6 +133,8 @@ __all__ = [
     "position_spread",
     "risk_coverage_curve",
     "rms_ce",
+    "rms_ce_mass",
+    "rms_ce_mass_without_last",
     "sce",
     "selective_accuracy",
     "selective_accuracy_interval",

@@ -52,8 +52,21 @@ def equal_mass_gaps(forecasts: FloatArray, outcomes: FloatArray, n_bins: int) ->
     Ranges are those of ``np.array_split``; ties take their mean outcome first. With fewer docs than ranges
     the last ranges are empty: gap 0, size 0.
     """
+    sizes = range_sizes(len(forecasts), n_bins)
+    return range_gaps(forecasts, outcomes, sizes), sizes
+
+
+def range_gaps(forecasts: FloatArray, outcomes: FloatArray, sizes: IntArray) -> FloatArray:
+    """Sum of (outcome - forecast) in each range of the sorted forecasts, ranges of these sizes.
+
+    Ties take their mean outcome first.
+    """
     order = np.argsort(forecasts, kind="stable")
     gaps = (tie_means(forecasts, outcomes) - forecasts)[order]
-    sizes = range_sizes(len(gaps), n_bins)
-    range_of_doc = np.repeat(np.arange(n_bins), sizes)
-    return bin_sums(range_of_doc, gaps, n_bins), sizes
+    return bin_sums(np.repeat(np.arange(len(sizes)), sizes), gaps, len(sizes))
+
+
+def sizes_of_at_least(n_docs: int, size: int) -> IntArray:
+    """Sizes of ranges of ``size`` docs, the last of which also takes the docs that are left: one range at least."""
+    n_ranges = max(1, n_docs // size)
+    return np.append(np.full(n_ranges - 1, size), n_docs - size * (n_ranges - 1))

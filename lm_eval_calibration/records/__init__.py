@@ -3,6 +3,17 @@
 from lm_eval_calibration.records.choices import ChoicesRecord
 from lm_eval_calibration.records.columns import Columns, metric_arrays
 from lm_eval_calibration.records.corpus import Corpus, CorpusRecord
+from lm_eval_calibration.records.final_answer import (
+    ANSWERED,
+    EMPTY,
+    NOT_FOUND,
+    OUTCOMES,
+    REFUSED,
+    TRUNCATED,
+    BudgetedAnswer,
+    ChainConfidence,
+    FinalAnswer,
+)
 from lm_eval_calibration.records.gap_sums import Doc
 from lm_eval_calibration.records.generation import Generation, GenerationRecord, Sample
 from lm_eval_calibration.records.reading import ordered, read_columns, read_records
@@ -20,17 +31,26 @@ from lm_eval_calibration.records.stated import StatedConfidence
 from lm_eval_calibration.records.temperature_grid import TokenTemperatures
 
 __all__ = [
+    "ANSWERED",
     "DEFINITION_VERSION",
+    "EMPTY",
     "KEPT_PROB",
+    "NOT_FOUND",
     "OTHER_FILTER",
+    "OUTCOMES",
     "RECORD_KEY",
     "RECORD_VERSION",
+    "REFUSED",
+    "TRUNCATED",
     "AnswerRecord",
+    "BudgetedAnswer",
+    "ChainConfidence",
     "ChoicesRecord",
     "Columns",
     "Corpus",
     "CorpusRecord",
     "Doc",
+    "FinalAnswer",
     "Generation",
     "GenerationRecord",
     "Record",

@@ -6,9 +6,21 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
+from scipy.special import entr
 
+from lm_eval_calibration.records.final_answer import (
+    ANSWERED,
+    EMPTY,
+    OUTCOMES,
+    BudgetedAnswer,
+    ChainConfidence,
+    FinalAnswer,
+)
 from lm_eval_calibration.records.numbers import log_from_json, log_to_json
 from lm_eval_calibration.records.record import AnswerRecord, ScoredAnswer, json_field
+
+_DERIVED = ("confidences", "undefined", "answer_entropy")
+"""Keys of the JSON form that the others say already."""
 
 CONFIDENCES = ("pavg", "pgeo", "ptot", "pmin")
 """Names of the confidences of a generation; the first is what ``Record.confidence`` is."""
@@ -23,18 +35,28 @@ class Sample:
         answer_hash: the same of the answer that the task's filter makes of the text.
         correct: 1 or 0, the task's own metric of that answer; None where that says something between.
         token_log_probs: as of :class:`Generation`.
+        outcome: what became of the answer, as of :class:`FinalAnswer`; None in runs that were logged before there were
+            outcomes, whose samples all count as answered.
     """
 
     text_hash: str
     answer_hash: str
     correct: int | None
     token_log_probs: tuple[float, ...] | None = None
+    outcome: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no outcome or no probability."""
         if self.correct not in (0, 1, None):
             raise ValueError(f"correct of a sample is {self.correct!r}, not 0 or 1")
+        if self.outcome not in (None, *OUTCOMES):
+            raise ValueError(f"outcome of a sample is {self.outcome!r}; there are {', '.join(OUTCOMES)}")
         _check_log_probs(self.token_log_probs)
+
+    @property
+    def has_answer(self) -> bool:
+        """Whether the text holds an answer."""
+        return self.outcome in (None, ANSWERED)
 
 
 @dataclass(frozen=True)
@@ -51,6 +73,11 @@ class Generation:
             stop string) are not among them; one that the stop string cuts in two is. None where the backend gives
             none.
         samples: all generations for the prompt, this one included, where there were several; else empty.
+        answer: what became of the answer, and where in the text it stands; None in runs that were logged before it was
+            recorded, whose answers all count.
+        thought_log_probs: as ``token_log_probs``, of the tokens of the thought where the harness took that away from
+            the text; None where it took nothing, or nobody knows.
+        chain: how sure the model was along its thought; None where that was not wanted or is not known.
     """
 
     text_hash: str
@@ -59,19 +86,32 @@ class Generation:
     correct: int | None
     token_log_probs: tuple[float, ...] | None = None
     samples: tuple[Sample, ...] = ()
+    answer: FinalAnswer | None = None
+    thought_log_probs: tuple[float, ...] | None = None
+    chain: ChainConfidence | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no outcome or no probability."""
         if self.correct not in (0, 1, None):
             raise ValueError(f"correct is {self.correct!r}, not 0 or 1")
         _check_log_probs(self.token_log_probs)
+        _check_log_probs(self.thought_log_probs, "thought_log_probs")
+
+    @property
+    def outcome(self) -> str:
+        """What became of the answer: one of ``OUTCOMES``."""
+        if self.answer is not None:
+            return self.answer.outcome
+        return EMPTY if self.token_log_probs == () else ANSWERED
 
     @property
     def undefined(self) -> str | None:
         """Why the answer has no confidence (None: it has one)."""
         if self.token_log_probs is None:
             return "the backend gives no token probabilities"
-        return None if self.token_log_probs else "the answer is empty"
+        if not self.token_log_probs:
+            return "the answer is empty"
+        return None if self.outcome == ANSWERED else f"the text holds no answer: {self.outcome}"
 
     @property
     def confidences(self) -> dict[str, float] | None:
@@ -86,22 +126,67 @@ class Generation:
         return dict(zip(CONFIDENCES, map(float, values), strict=True))
 
     @property
-    def confidence(self) -> float | None:
-        """``pavg``; None where it is undefined."""
+    def mean_probability(self) -> float | None:
+        """``pavg``, also of a text that holds no answer; None where it has no tokens, or they have no probabilities."""
         return None if self.confidences is None else self.confidences[CONFIDENCES[0]]
 
     @property
-    def majority(self) -> tuple[float, int | None] | None:
-        """Share of the samples that give the most frequent answer (the first of equals), and whether it is right.
+    def confidence(self) -> float | None:
+        """``pavg``; None where it is undefined."""
+        return self.mean_probability if self.outcome == ANSWERED else None
 
-        None where there were no several samples.
+    @property
+    def answer_probability(self) -> float | None:
+        """The product of the probabilities of the final answer's tokens; None where the answer's place is not known."""
+        if self.token_log_probs is None or self.answer is None or self.answer.tokens is None:
+            return None
+        start, end = self.answer.tokens
+        return float(np.exp(np.sum(self.token_log_probs[start:end])))
+
+    @property
+    def tail_probability(self) -> float | None:
+        """The mean probability of the last ``answer.tail`` tokens before the final answer, or of all if they are fewer.
+
+        Those of a thought that was taken away are among them. None where there is none, the answer's place is not
+        known, or the tail was not wanted.
+        """
+        if self.token_log_probs is None or self.answer is None or not (self.answer.tokens and self.answer.tail):
+            return None
+        before = (*(self.thought_log_probs or ()), *self.token_log_probs[: self.answer.tokens[0]])
+        return float(np.exp(before[-self.answer.tail :]).mean()) if before else None
+
+    @property
+    def is_part_of_the_text(self) -> bool:
+        """Whether the answer is known to be only a part of what was written."""
+        if not self.token_log_probs or self.answer is None or self.answer.tokens is None:
+            return False
+        return bool(self.thought_log_probs) or self.answer.tokens != (0, len(self.token_log_probs))
+
+    @property
+    def votes(self) -> Counter[str]:
+        """How many of the samples that hold an answer give each, in the order in which they came."""
+        return Counter(sample.answer_hash for sample in self.samples if sample.has_answer)
+
+    @property
+    def majority(self) -> tuple[float | None, int | None] | None:
+        """Share of the samples with an answer that give the most frequent one, and whether that is right.
+
+        Of equally frequent answers it is the first. The share is None where no sample holds an answer; then the first
+        sample counts, as right or wrong as the task's metric calls it. None where there were no several samples.
         """
         if not self.samples:
             return None
-        counts = Counter(sample.answer_hash for sample in self.samples)  # in the order in which they came
-        answer, count = counts.most_common(1)[0]
-        correct = next(sample.correct for sample in self.samples if sample.answer_hash == answer)
-        return count / len(self.samples), correct
+        if not self.votes:
+            return None, self.samples[0].correct
+        answer, count = self.votes.most_common(1)[0]
+        correct = next(s.correct for s in self.samples if s.has_answer and s.answer_hash == answer)
+        return count / self.votes.total(), correct
+
+    @property
+    def answer_entropy(self) -> float | None:
+        """Entropy of the distribution of the samples' answers, in nats; None where no sample holds an answer."""
+        shares = np.array([*self.votes.values()]) / max(self.votes.total(), 1)
+        return float(entr(shares).sum()) if len(shares) else None
 
     def to_dict(self) -> dict[str, Any]:
         """Return the generation as JSON-ready data; an infinite log-probability becomes null."""
@@ -110,21 +195,26 @@ class Generation:
         if self.undefined:
             data["undefined"] = self.undefined
         data |= _log_probs_to_json(self.token_log_probs)
+        if self.thought_log_probs is not None:
+            data["thought_log_probs"] = log_to_json(self.thought_log_probs)
+        for name in ("answer", "chain"):
+            if (part := getattr(self, name)) is not None:
+                data[name] = part.to_dict()
         if self.samples:
-            data["samples"] = [
-                {
-                    **{name: getattr(sample, name) for name in ("text_hash", "answer_hash", "correct")},
-                    **_log_probs_to_json(sample.token_log_probs),
-                }
-                for sample in self.samples
-            ]
+            data["answer_entropy"] = self.answer_entropy
+            data["samples"] = [_sample_to_json(sample) for sample in self.samples]
         return data
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read a generation and, from beside it in the record, ``correct``."""
-        fields = {key: value for key, value in data.items() if key not in ("confidences", "undefined")}
+        fields = {key: value for key, value in data.items() if key not in _DERIVED}
         samples = tuple(Sample(**_from_json(sample)) for sample in fields.pop("samples", ()))
+        for name, part in (("answer", FinalAnswer), ("chain", ChainConfidence)):
+            if fields.get(name) is not None:
+                fields[name] = part.from_dict(fields[name])
+        if fields.get("thought_log_probs") is not None:
+            fields["thought_log_probs"] = log_from_json(fields["thought_log_probs"])
         return cls(**_from_json(fields), samples=samples)
 
 
@@ -134,11 +224,15 @@ class GenerationRecord(AnswerRecord):
 
     Attributes:
         generation: what the model wrote, and whether it is right.
+        budgets: the answers that it gave when its thought was cut; None where it was not.
     """
 
     kind: ClassVar[str] = "generation"
 
     generation: Generation = json_field(Generation.from_dict, Generation.to_dict)
+    budgets: tuple[BudgetedAnswer, ...] | None = json_field(
+        BudgetedAnswer.read_all, BudgetedAnswer.write_all, default=None
+    )
 
     @property
     def confidence(self) -> float | None:
@@ -156,16 +250,35 @@ class GenerationRecord(AnswerRecord):
             raise ValueError(f"{self.label}: it was not answered several times")
         return ScoredAnswer(self.task, self.doc_id, *self.generation.majority)
 
+    def with_confidence(self, confidence: float | None) -> ScoredAnswer:
+        """Return the answer with another confidence; with none where the text holds no answer."""
+        known = confidence if self.generation.outcome == ANSWERED else None
+        return ScoredAnswer(self.task, self.doc_id, known, self.correct)
+
+    def as_if_answered(self, correct: int) -> ScoredAnswer:
+        """Return the text, which holds no answer, as if that were right (1) or wrong (0), at its mean probability."""
+        return ScoredAnswer(self.task, self.doc_id, self.generation.mean_probability, correct)
+
+    def with_stated_confidence(self, source: str) -> ScoredAnswer:
+        """Return the answer with the confidence that the model stated; ValueError where this source has none."""
+        return self.with_confidence(super().with_stated_confidence(source).confidence)
+
     @classmethod
     def _read_fields(cls, values: dict[str, Any], data: Mapping[str, Any]) -> None:
         values["generation"] = {**data["generation"], "correct": data.get("correct")}
         super()._read_fields(values, data)
 
 
-def _check_log_probs(log_probs: Sequence[float] | None) -> None:
+def _check_log_probs(log_probs: Sequence[float] | None, name: str = "token_log_probs") -> None:
     for index, value in enumerate(log_probs or ()):
         if not value <= 0:  # nan included
-            raise ValueError(f"token_log_probs[{index}] is {value}; a probability is at most 1")
+            raise ValueError(f"{name}[{index}] is {value}; a probability is at most 1")
+
+
+def _sample_to_json(sample: Sample) -> dict[str, Any]:
+    data = {name: getattr(sample, name) for name in ("text_hash", "answer_hash", "correct")}
+    data |= {} if sample.outcome is None else {"outcome": sample.outcome}
+    return data | _log_probs_to_json(sample.token_log_probs)
 
 
 def _log_probs_to_json(log_probs: Sequence[float] | None) -> dict[str, Any]:

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from lm_eval_calibration.metrics import Null
-from lm_eval_calibration.reports.columns import ACC, columns
 from lm_eval_calibration.results import Measured, Run
+from lm_eval_calibration.results.columns import ACC, columns
 from lm_eval_calibration.results.scopes import scopes
 
 

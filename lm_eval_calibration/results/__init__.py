@@ -5,13 +5,12 @@ from lm_eval_calibration.results.comparison import compare_runs
 from lm_eval_calibration.results.differences import Difference, RunComparison, TaskComparison
 from lm_eval_calibration.results.files import Source, find_sources
 from lm_eval_calibration.results.loading import load_run
-from lm_eval_calibration.results.measured import REPORTED, Measured
+from lm_eval_calibration.results.measured import Measured
 from lm_eval_calibration.results.provenance import Unlike, unlike
 from lm_eval_calibration.results.reading import Sample, read_samples
 from lm_eval_calibration.results.run import Run
 
 __all__ = [
-    "REPORTED",
     "Alignment",
     "Difference",
     "Measured",

@@ -5,23 +5,9 @@ import warnings
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from lm_eval_calibration.metrics import CATALOG, CORE, GENERATION_CATALOG, Metric, Null
+from lm_eval_calibration.metrics import CATALOG, GENERATION_CATALOG, Metric, Null
 from lm_eval_calibration.recalibration.shares import share_interval
-
-ACC = "acc"
-
-REPORTED = (
-    ACC,
-    *CORE,
-    "brier_top_label",
-    "nll",
-    "ece_debiased",
-    "overconfidence",
-    "confident_error_rate",
-    "aurc",
-    "skill_score",
-)
-"""What is shown where nobody asks for other metrics."""
+from lm_eval_calibration.results.columns import ACC
 
 
 class Measured(NamedTuple):

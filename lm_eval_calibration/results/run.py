@@ -15,10 +15,9 @@ from lm_eval_calibration.metrics import Null
 from lm_eval_calibration.plots import Vocabulary
 from lm_eval_calibration.recalibration import Docs
 from lm_eval_calibration.records import Record
+from lm_eval_calibration.results.columns import ACC, columns
 from lm_eval_calibration.results.configuration import Configuration
 from lm_eval_calibration.results.measured import (
-    ACC,
-    REPORTED,
     Measured,
     accuracy,
     measure,
@@ -113,7 +112,7 @@ class Run:
         self,
         tasks: str | Sequence[str] | None = None,
         *,
-        names: Sequence[str] = REPORTED,
+        names: Sequence[str] | None = None,
         with_stderr: bool = True,
     ) -> dict[str, Measured]:
         """Return metrics of the pooled docs of some tasks: value, standard error and 95% interval of each.
@@ -123,12 +122,12 @@ class Run:
 
         Args:
             tasks: as in :meth:`arrays`.
-            names: of the metrics; any of ``metrics.CATALOG``, and ``acc``.
+            names: of the metrics; any of ``metrics.CATALOG``, and ``acc``. By default those that reports show.
             with_stderr: whether to compute standard errors, some of which take long; else they are nan.
         """
         n_docs = sum(len(self.docs[task]) for task in self.tasks_of(tasks))
         found = {}
-        for name in names:
+        for name in columns("all") if names is None else names:
             if name == ACC:
                 right = sum(self.docs[task].correct.count(1) for task in self.tasks_of(tasks))
                 texts = sum(list(self.docs[task].kinds).count("corpus") for task in self.tasks_of(tasks))
@@ -243,7 +242,7 @@ class Run:
 
     def _repr_html_(self) -> str:
         """A table of the core metrics, a row for each group and task, for a notebook."""
-        names = ("acc", "ece", "brier_score", "auroc", "overconfidence")
+        names = columns("notebook")
         head = "".join(f"<th>{name}</th>" for name in ("", "docs", *names))
         rows = []
         for title, tasks in [*self.groups.items(), *((task, (task,)) for task in self.tasks)]:

@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from typing import Any, Self
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.harness.log import warn_of_task, warn_once
+from lm_eval_calibration.harness.log import logger, warn_of_tasks
 from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.metrics import Metric
-from lm_eval_calibration.records import ChoicesRecord, GenerationRecord, Record
+from lm_eval_calibration.records import (
+    EMPTY,
+    NOT_FOUND,
+    REFUSED,
+    TRUNCATED,
+    ChoicesRecord,
+    GenerationRecord,
+    Record,
+)
 from lm_eval_calibration.tasks.confidences.registry import sources
 from lm_eval_calibration.tasks.confidences.table_rows import Part, TableMetric, View
 
@@ -51,7 +59,7 @@ class MetricStatistic(Statistic):
         n_docs = len(pool.columns(self.view, self.n_bins).arrays(self.metric.kind)[1])
         null = self._parts(self.metric.null, pool)
         if sentence := metrics.too_few_to_tell("ece", metrics.Null(*null), n_docs):
-            warn_of_task(pool.tasks, sentence, summary=_TOO_FEW)
+            warn_of_tasks(pool.tasks, sentence, summary=_TOO_FEW)
 
     def _parts(self, function: Any, pool: DocPool) -> tuple[float, ...]:
         """Return an interval or a null, of which a table shows several numbers."""
@@ -67,7 +75,7 @@ class MetricStatistic(Statistic):
             warnings.simplefilter("always")
             arrays = pool.columns(self.view, self.n_bins).arrays(self.metric.kind)
             if not len(arrays[1]):
-                warn_once(f"{pool.tasks}: {self.metric.name} is undefined: {self._why_none(pool)}")
+                logger.warning(f"{pool.label}: {self.metric.name} is undefined: {self._why_none(pool)}")
                 return float("nan")
             if isinstance(function, Part):
                 value = float(self._parts(function.whole, pool)[function.index])
@@ -77,7 +85,7 @@ class MetricStatistic(Statistic):
             if not issubclass(warning.category, UserWarning):  # not a metric's reason but somebody's bug
                 warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
             else:
-                warn_of_task(pool.tasks, str(warning.message))
+                warn_of_tasks(pool.tasks, str(warning.message))
         return value
 
     def _why_none(self, pool: DocPool) -> str:
@@ -91,19 +99,31 @@ class MetricStatistic(Statistic):
         return "no doc has an answer that is right or wrong"
 
 
+def _has_outcome(outcome: str) -> Callable[[Record], bool]:
+    return lambda record: isinstance(record, GenerationRecord) and record.generation.outcome == outcome
+
+
+_NOT_COUNTED = "({docs}) and have no confidence; they count in acc and in no metric of confidence"
+
 _LEFT_OUT: dict[str, Callable[[Record], bool]] = {
     "{n} of {total} docs have a gold label outside their choices ({docs}); they count in acc and in no calibration "
     "metric": lambda record: isinstance(record, ChoicesRecord) and record.gold is None,
-    "{n} of {total} generated answers are empty ({docs}) and have no confidence; they count in acc and in no metric of "
-    "confidence": lambda record: isinstance(record, GenerationRecord) and record.generation.token_log_probs == (),
+    f"{{n}} of {{total}} generated answers are empty {_NOT_COUNTED}": _has_outcome(EMPTY),
+    f"{{n}} of {{total}} generated texts are cut off before an answer {_NOT_COUNTED}": _has_outcome(TRUNCATED),
+    f"{{n}} of {{total}} generated texts hold no answer that the filter finds {_NOT_COUNTED}": _has_outcome(NOT_FOUND),
+    f"{{n}} of {{total}} generated texts are refusals {_NOT_COUNTED}": _has_outcome(REFUSED),
 }
 """Warnings about docs that metrics leave out, and which docs these are."""
 
 
 def _warn_of_left_out(pool: DocPool) -> None:
-    of_sources = {source.left_out_message: source.left_out for source in sources() if source.left_out_message}
+    of_sources = {
+        source.left_out_message: source.left_out
+        for source in sources()
+        if source.left_out_message and any(map(source.is_in, pool.records))
+    }
     for message, is_left_out in (_LEFT_OUT | of_sources).items():
         if left_out := [record for record in pool.records if is_left_out(record)]:
             docs = ", ".join(str(record.doc_id) for record in left_out[:10])
             shown = f"docs {docs}{', ...' if len(left_out) > 10 else ''}"
-            warn_once(f"{pool.tasks}: {message.format(n=len(left_out), total=len(pool.records), docs=shown)}")
+            logger.warning(f"{pool.label}: {message.format(n=len(left_out), total=len(pool.records), docs=shown)}")

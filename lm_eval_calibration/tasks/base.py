@@ -8,7 +8,7 @@ from typing import Any
 from lm_eval_calibration.backends import CorpusScores, TokenScores
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.harness.aggregation import Logged
-from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.pools import NO_FILTER, Statistic
 from lm_eval_calibration.harness.ranks import tolerate_missing_metrics, with_borrowed_doc
 from lm_eval_calibration.harness.run import current_run
@@ -92,7 +92,7 @@ class BaseTask(CheckedTask):
         """Build the stock task's requests as ours, once the run's settings are known."""
         run = current_run()
         if not run.log_samples:
-            warn_once(
+            logger.warning(
                 "Samples are not logged: the table is complete, but no metric can be computed again (with other bins, "
                 "say), compared doc by doc or recalibrated from this run. Add --log_samples --output_path DIR."
             )
@@ -139,7 +139,7 @@ class BaseTask(CheckedTask):
         """Whether these tell every probability that needs a bin of its own; say so where they don't."""
         if all(answer.complete_from <= 1 / self.options.n_bins for answer in answers):
             return True
-        warn_once(
+        logger.warning(
             f"{self.task_name}: the server tells too few of the vocabulary's probabilities for full_ece in "
             f"{self.options.n_bins} bins; full_ece_at_least and full_ece_at_most are what it can be"
         )
@@ -150,7 +150,7 @@ class BaseTask(CheckedTask):
         return "bypass" in self._metric_fn_list  # --predict_only
 
     def _result(
-        self, record: Record, means: Mapping[str, Any], available: Iterable[str], logged: Mapping[str, Any]
+        self, record: Record, means: Mapping[str, Any], available: Iterable[str], others: Iterable[str] = ()
     ) -> dict[str, Any]:
         """Return what the harness logs of a doc, and aggregates.
 
@@ -158,12 +158,13 @@ class BaseTask(CheckedTask):
             record: its record, from which our metrics are computed when the harness has those of all docs.
             means: values of which the harness takes the mean, the stock task's among them.
             available: our metrics that can be computed.
-            logged: what stands in the log beside these.
+            others: names of further numbers that are computed from records where they are available.
         """
         self._available |= dict.fromkeys(available)
         # Loggers (W&B, Trackio) look every listed metric up in the samples, available or not.
-        entries = {n: f"see {RECORD_KEY}" if n in available else "unavailable" for n in self.calibration.metrics}
-        return {**means, **self._only_logged({**entries, **logged, RECORD_KEY: record.to_dict()})}
+        names = (*self.calibration.metrics, *others)
+        entries = {n: f"see {RECORD_KEY}" if n in available else "unavailable" for n in names}
+        return {**means, **self._only_logged({**entries, RECORD_KEY: record.to_dict()})}
 
     def _means_of(self, record: Record) -> dict[str, float]:
         """Return a doc's values of the means that confidence sources add."""

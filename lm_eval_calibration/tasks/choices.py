@@ -9,9 +9,11 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import hash_string
 
 from lm_eval_calibration.backends import GENERATION_REQUEST_TYPE, SCORING_REQUEST_TYPE, TokenScores
+from lm_eval_calibration.backends.thinking import reason_for_thinking
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.records import ChoicesRecord, StatedConfidence
+from lm_eval_calibration.tasks.any_task import SUFFIX
 from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.confidences.elicitation import FollowUpElicitation, ScoredChoices
@@ -19,6 +21,7 @@ from lm_eval_calibration.tasks.configuration import Configuration
 from lm_eval_calibration.tasks.docs import checked_log_likelihoods, gold_index, problem_of_choices
 from lm_eval_calibration.tasks.first_token import UNASSIGNED_MASS, fields_of, warn_of_open_mass
 from lm_eval_calibration.tasks.token_temperatures import on_grid
+from lm_eval_calibration.tasks.variants import base_of
 
 Replies = Mapping[str, Mapping[Any, Sequence[Any]]]
 """Replies to the requests that confidence sources added: by the source's name, then by what tells these apart."""
@@ -59,6 +62,18 @@ class ChoiceTask(BaseTask):
         return choices
 
     # --- requests ----------------------------------------------------------------------------------------------------
+
+    def _prepare(self, lm: Any) -> None:
+        """Get ready for a run; raise TaskError where the model would think before it names a choice."""
+        if reason := reason_for_thinking(lm, self._chat_template):
+            name, _ = base_of(self.task_name) or (self.task_name, "")
+            base = name.removesuffix(SUFFIX)
+            raise TaskError(
+                f"{self.calibration.where}: the model {reason}, so no choice can be read from what it says first. "
+                f"{base}_verbalized{SUFFIX} and {base}_verbalized_1s{SUFFIX} let it think and write a choice, as a "
+                "generation task by chain of thought does"
+            )
+        super()._prepare(lm)
 
     def stock_requests(self, doc: dict[str, Any], prompt: Any, **options: Any) -> list[Any]:
         """Return the stock task's requests for a doc and its prompt."""
@@ -137,7 +152,7 @@ class ChoiceTask(BaseTask):
         ]
         if record.large_probs is not None and "full_ece" in names and not self._full_ece_is_exact:
             ours += BOUNDS
-        return self._result(record, means, ours, {})
+        return self._result(record, means, ours)
 
     def _sorted(self, results: Sequence[Any]) -> tuple[list[Any], Replies]:
         """Return the answers to the stock task's requests, and the replies to those that sources added."""

@@ -10,10 +10,10 @@ from lm_eval.config.task import TaskConfig
 
 from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.code_eval import local_code_eval
-from lm_eval_calibration.harness.log import warn_of_task
+from lm_eval_calibration.harness.log import warn_of_tasks
 from lm_eval_calibration.harness.stock import is_stock, read_config, read_yaml, stock_path
 from lm_eval_calibration.tasks.confidences.follow_up import ONE_LINE
-from lm_eval_calibration.tasks.confidences.registry import sources
+from lm_eval_calibration.tasks.confidences.registry import setting_form, sources
 from lm_eval_calibration.tasks.confidences.source import Table
 from lm_eval_calibration.tasks.metric_lists import OURS, metrics_of_choices, metrics_of_corpus, metrics_of_generation
 from lm_eval_calibration.tasks.options import KEY, NAMED_OPTIONS, Options, merged
@@ -110,8 +110,30 @@ def configuration(config: Mapping[str, Any] | None) -> Configuration:
     if is_written and output_type == "multiple_choice":
         acc = {"metric_list": [{"metric": "acc", "aggregation": "mean", "higher_is_better": True}]}
         full |= {"output_type": GENERATION, "generation_kwargs": dict(ONE_LINE), "filter_list": None}
+        full |= _in_form(full, options, where)
         return Configuration(*_with_metrics(full, acc, given, options, where), options, path, in_words=True)
+    if output_type == GENERATION:
+        full |= _in_form(full, options, where)
     return Configuration(*_with_metrics(full, stock, given, options, where), options, path)
+
+
+def _in_form(full: Mapping[str, Any], options: Options, where: str) -> dict[str, Any]:
+    """Return the keys that differ where a source sets the form of a reply."""
+    source = setting_form(options)
+    if source is None:
+        return {}
+    if full.get("gen_prefix"):
+        raise TaskError(
+            f"{where}: the task begins each reply itself (gen_prefix is {full['gen_prefix']!r}), so a reply can't have "
+            f"the form of {source.name}"
+        )
+    if full.get("num_fewshot"):
+        warn_of_tasks(
+            [str(full["task"])],
+            f"zero-shot, where the stock task has {full['num_fewshot']} examples: they show nothing of the form of "
+            f"{source.name}",
+        )
+    return {"num_fewshot": 0, "generation_kwargs": source.generation_settings(full.get("generation_kwargs") or {})}
 
 
 def _with_metrics(
@@ -128,7 +150,16 @@ def _with_metrics(
 _METRIC_LISTS = {ROLLING: metrics_of_corpus, GENERATION: metrics_of_generation}
 
 _WITHOUT_EFFECT_ON = {
-    "a corpus": ("metrics", "intervals", "nulls", "temperatures", "filter", "correct", "reference"),
+    "a corpus": (
+        "metrics",
+        "intervals",
+        "nulls",
+        "temperatures",
+        "filter",
+        "correct",
+        "reference",
+        "question_max_gen_toks",
+    ),
     "generated answers": ("temperatures",),
     "docs with choices": ("filter", "correct", "reference"),
 }
@@ -143,7 +174,7 @@ def _warn_without_effect(options: Options, task: str, output_type: Any) -> None:
     names = [name for name in (*_WITHOUT_EFFECT_ON[docs], *idle) if given[name] != defaults[name]]
     if names:
         plural = "options" if len(names) > 1 else "option"
-        warn_of_task(task, f"calibration {plural} {', '.join(names)}: without effect on {docs}")
+        warn_of_tasks([task], f"calibration {plural} {', '.join(names)}: without effect on {docs}")
 
 
 def _samples(full: Mapping[str, Any], options: Options) -> dict[str, Any]:

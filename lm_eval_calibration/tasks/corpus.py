@@ -59,7 +59,7 @@ class CorpusTask(BaseTask):
         names = self.calibration.metrics
         means = {name: value for name, value in stock.items() if name not in names}
         ours = names if scores.has_distributions else ()
-        return self._result(self._text_record(doc, scores, stock), means, ours, {})
+        return self._result(self._text_record(doc, scores, stock), means, ours)
 
     def _text_record(self, doc: dict[str, Any], scores: CorpusScores, stock: dict[str, Any]) -> CorpusRecord:
         known: dict[str, Any] = {key: stock[name][1] for name, key in _UNITS.items() if name in stock}

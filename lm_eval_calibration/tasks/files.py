@@ -22,7 +22,7 @@ def write_files(names: Iterable[str], directory: Path, include_path: Path | None
 
     Args:
         names: of tasks, groups or tags of the harness, or of ``include_path``; with or without ``_calibration``, also
-            as variants (``<name>_p_true``, ``<name>_verbalized``).
+            as variants (``<name>_p_true``, ``<name>_verbalized``, ``<name>_verbalized_1s``).
         directory: where to; made if it is not there. Files of the same names are replaced.
         include_path: directory of the user's own task YAMLs.
 

@@ -1,12 +1,69 @@
 """Answers as a filter makes them of generated texts, each with the request that it is to."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
 from lm_eval.api.instance import Instance
 
+from lm_eval_calibration.backends import TOP_K
 from lm_eval_calibration.errors import TaskError
+from lm_eval_calibration.records import ChainConfidence, FinalAnswer
+from lm_eval_calibration.tasks.answer_spans import LocatedAnswer, locate_answer
+
+INVALID = "[invalid]"
+"""What the harness's ``regex`` filter leaves where nothing matches."""
+
+
+class FilterOfForms:
+    """A filter of the harness that is shown the answer in each reply, not the reply.
+
+    Args:
+        ensemble: the harness's filter.
+        source: the ``ConfidenceSource`` that sets the form. Of the texts that ``answers_in`` lets the filter see, the
+            first in which it finds something counts, and the first of all where it finds nothing.
+    """
+
+    def __init__(self, ensemble: Any, source: Any) -> None:
+        self.name, self.filters = ensemble.name, ensemble.filters
+        self._ensemble, self._source = ensemble, source
+
+    def apply(self, instances: Sequence[Any]) -> None:
+        """Set each instance's ``filtered_resps`` of this filter."""
+        texts = [[list(self._source.answers_in(str(reply))) for reply in instance.resps] for instance in instances]
+        for attempt in range(max(len(shown) for replies in texts for shown in replies)):
+            shown = [
+                SimpleNamespace(resps=[t[min(attempt, len(t) - 1)] for t in replies], doc=i.doc, filtered_resps={})
+                for i, replies in zip(instances, texts, strict=True)
+            ]
+            self._ensemble.apply(shown)
+            for instance, found in zip(instances, (s.filtered_resps[self.name] for s in shown), strict=True):
+                if attempt == 0 or (not is_found(instance.filtered_resps[self.name]) and is_found(found)):
+                    instance.filtered_resps[self.name] = found
+
+    def locate(self, reply: str, doc: Mapping[str, Any], answer: Any) -> LocatedAnswer:
+        """Return where an answer stands in a reply, as :func:`locate_answer` does."""
+        located = [(text, locate_answer(self._ensemble, text, doc)) for text in self._source.answers_in(reply)]
+        shown, found = next((one for one in located if one[1].is_found), located[0])
+        if found.span is None:
+            return found._replace(answer=answer)
+        shift = self._source.answer_start(reply) - shown.find(located[0][0])  # other texts hold the first in a sentence
+        start, end = (place + shift for place in found.span)
+        is_there = reply[start:end] == shown[slice(*found.span)]
+        return found._replace(answer=answer, span=(start, end) if is_there else None)
+
+
+def located_by(ensemble: Any, text: str, doc: Mapping[str, Any], answer: Any) -> LocatedAnswer:
+    """Return where an answer stands in a text from which a filter, of a form or the harness's, took it."""
+    if isinstance(ensemble, FilterOfForms):
+        return ensemble.locate(text, doc, answer)
+    return locate_answer(ensemble, text, doc, answer)
+
+
+def is_found(answer: Any) -> bool:
+    """Whether a filter found an answer, one at least where it gives several."""
+    texts = answer if isinstance(answer, list | tuple) else [answer]
+    return any(is_found(text) if isinstance(text, list | tuple) else text not in ("", INVALID) for text in texts)
 
 
 class FilteredText(str):
@@ -46,16 +103,20 @@ def knowing_request(answer: Any, instance: Instance, filter_name: str, where: st
     return known
 
 
-def answers_of_samples(written: Sequence[Instance], ensemble: Any, where: str) -> dict[int, list[Any]]:
-    """Return, by doc id, what a filter makes of each sample alone of the docs that have several.
+def answers_of_texts(written: Sequence[Any], ensemble: Any, where: str) -> dict[int, list[Any]]:
+    """Return, by doc id, what a filter makes of each text alone.
+
+    Args:
+        written: docs with their texts: each has ``doc``, ``doc_id`` and the texts in ``resps``.
+        ensemble: the filter.
+        where: file and task, for an error.
 
     Raises:
-        TaskError: the filter takes no sample alone.
+        TaskError: the filter takes no text alone.
     """
     alone = [
         SimpleNamespace(resps=[text], doc=instance.doc, filtered_resps={}, doc_id=instance.doc_id)
         for instance in written
-        if len(instance.resps) > 1
         for text in instance.resps
     ]
     answers: dict[int, list[Any]] = {}
@@ -72,7 +133,23 @@ def answers_of_samples(written: Sequence[Instance], ensemble: Any, where: str) -
     return answers
 
 
-def token_log_probs(text: Any) -> tuple[float, ...] | None:
-    """Return the log-probabilities of a generated text's tokens; None where the backend gave none."""
-    log_probs = getattr(text, "token_log_probs", None)
+def log_probs_of(text: Any, which: str = "token_log_probs") -> tuple[float, ...] | None:
+    """Return the log-probabilities of a generated text's tokens, or its thought's; None where there are none."""
+    log_probs = getattr(text, which, None)
     return None if log_probs is None else tuple(log_probs.tolist())
+
+
+def chain_before(final: FinalAnswer, text: Any, window: int) -> ChainConfidence | None:
+    """Return how sure the model was along the thought: all that it wrote before the answer, or all where there is none.
+
+    Args:
+        final: what became of the text.
+        text: as it was generated.
+        window: tokens of a window; 0 where none are wanted.
+    """
+    mean_top_k = getattr(text, "mean_top_k", None)
+    if not window or mean_top_k is None:
+        return None
+    n_taken_away = 0 if text.thought_log_probs is None else len(text.thought_log_probs)
+    end = len(mean_top_k) if final.tokens is None else n_taken_away + final.tokens[0]
+    return ChainConfidence.of(mean_top_k[:end], k=TOP_K, window=window)

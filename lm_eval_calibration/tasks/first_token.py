@@ -5,7 +5,7 @@ from typing import Any
 
 from lm_eval_calibration.backends import TokenScores
 from lm_eval_calibration.backends.api.first_token import is_listed, is_of_first_token, unassigned_mass
-from lm_eval_calibration.harness.log import warn_of_task
+from lm_eval_calibration.harness.log import warn_of_tasks
 
 UNASSIGNED_MASS = "unassigned_mass"
 """Mean probability, over the docs, that an answer begins with none of the doc's choices."""
@@ -32,8 +32,8 @@ def warn_of_open_mass(task: str, docs: Iterable[Sequence[TokenScores]]) -> bool:
     if bounded:
         counts = "that is none of the most probable first tokens; it counts with the largest probability it may have"
         equal = "no choice is one of them: there all are taken for equally probable, and the first for the answer"
-        warn_of_task(
-            task,
+        warn_of_tasks(
+            [task],
             f"of {len(docs)} docs {bounded} have a choice {counts}. In {unread} {equal}",
             f"some docs have a choice {counts}. In others {equal}",
         )

@@ -5,8 +5,7 @@ from functools import partial
 from typing import Any
 
 from lm_eval.api.instance import Instance
-from lm_eval.api.task import ConfigurableTask
-from lm_eval.utils import apply_template, hash_string
+from lm_eval.utils import hash_string
 
 from lm_eval_calibration.backends import (
     FOLLOW_UP_REQUEST_TYPE,
@@ -14,31 +13,33 @@ from lm_eval_calibration.backends import (
     SCORING_REQUEST_TYPE,
     GeneratedText,
     TokenScores,
-    can_score_texts,
 )
 from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.code_eval import CODE_EVAL
-from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.pools import Statistic
-from lm_eval_calibration.records import OTHER_FILTER, RECORD_KEY, Generation, GenerationRecord, Sample
+from lm_eval_calibration.records import ANSWERED, OTHER_FILTER, RECORD_KEY, Generation, GenerationRecord
 from lm_eval_calibration.tasks import views
-from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.configuration import Configuration
 from lm_eval_calibration.tasks.filtered_answers import (
     FilteredText,
     FilteredTexts,
-    answers_of_samples,
+    answers_of_texts,
+    chain_before,
     knowing_request,
-    token_log_probs,
+    log_probs_of,
 )
+from lm_eval_calibration.tasks.final_answers import OUTCOME_SHARES, final_answer
+from lm_eval_calibration.tasks.references import reason_unscored, reference_of
 from lm_eval_calibration.tasks.token_metrics import TOKEN_ACCURACY, accuracy_of_references
+from lm_eval_calibration.tasks.written_answers import WrittenAnswers
 
 _REFERENCE = 1
 """Number of a doc's request that scores the reference answer; the one that generates is 0."""
 
 
-class GeneratedAnswerTask(BaseTask):
+class GeneratedAnswerTask(WrittenAnswers):
     """A task whose answers are written by the model: an answer is right where a metric of its own is 1.
 
     One filter's answers are scored (the first, or ``calibration: {filter: NAME}``) by one metric (the first, or
@@ -49,7 +50,6 @@ class GeneratedAnswerTask(BaseTask):
     """
 
     table = "generation"
-    _metric_fn_list: dict[str, Any]
 
     def __init__(self, calibration: Configuration) -> None:
         super().__init__(calibration)
@@ -67,7 +67,7 @@ class GeneratedAnswerTask(BaseTask):
                 f"{self.calibration.where}: metadata.calibration.filter is {self.scored_filter!r}"
                 f"{nearest(self.scored_filter, names)}; the filters are {', '.join(names)}"
             )
-        self._has_reference = self._reference(self.task_docs[0]) is not None
+        self._has_reference = reference_of(self, self.task_docs[0]) is not None
         self._has_probabilities = self._has_distributions = True
         self._answered: set[str] = set()  # sources whose questions the model has answered
         self._sample_answers: dict[int, list[Any]] = {}  # by doc id: what the filter makes of each sample alone
@@ -76,34 +76,27 @@ class GeneratedAnswerTask(BaseTask):
     def requested_metrics(self) -> tuple[str, ...]:
         """Names of the metrics, which a group's file can't know."""
         reference = (TOKEN_ACCURACY,) if self._has_reference else ()
-        return ("acc", *self.calibration.metrics, *reference, *self.requested_means)
+        return ("acc", *self.calibration.metrics, *reference, *self.requested_means, ANSWERED)
+
+    @property
+    def optional_metrics(self) -> tuple[str, ...]:
+        """Names of the metrics that a group shows only if all its calibrated tasks have them."""
+        return (*super().optional_metrics, *OUTCOME_SHARES)
 
     def _statistic(self, name: str) -> Statistic:
+        if name in OUTCOME_SHARES:
+            return OUTCOME_SHARES[name]
         return accuracy_of_references() if name == TOKEN_ACCURACY else super()._statistic(name)
-
-    def _reference(self, doc: dict[str, Any]) -> str | None:
-        """Return the text whose tokens are scored, delimiter included; None where the task has none."""
-        template = self.options.reference
-        if template is None:
-            target = self.doc_to_target(doc)
-            if isinstance(target, list | tuple):
-                target = target[0] if target else ""
-            delimiter = self.config.target_delimiter or ""
-            return f"{delimiter}{target}" if isinstance(target, str) and target else ""
-        if not template:
-            return None
-        return str(doc[template] if template in doc else apply_template(template, doc))
 
     # --- requests ----------------------------------------------------------------------------------------------------
 
     def _prepare(self, lm: Any) -> None:
         super()._prepare(lm)
-        self._has_reference = self._reference(self.task_docs[0]) is not None
-        if self._has_reference and lm is not None and not can_score_texts(lm):
+        self._has_reference = reference_of(self, self.task_docs[0]) is not None
+        if self._has_reference and (reason := reason_unscored(self, lm, self._chat_template)):
             self._has_reference = False
-            warn_once(
-                f"{self.task_name}: the backend scores no text that it is given: full_ece and token_accuracy of the "
-                "reference answers are left out"
+            logger.warning(
+                f"{self.task_name}: {reason}: full_ece and token_accuracy of the reference answers are left out"
             )
 
     def build_all_requests(self, **kwargs: Any) -> None:
@@ -113,8 +106,8 @@ class GeneratedAnswerTask(BaseTask):
 
     def construct_requests(self, doc: dict[str, Any], ctx: Any, **kwargs: Any) -> list[Any]:
         """Return the stock task's request, and after it one for the tokens of the reference answer."""
-        request = ConfigurableTask.construct_requests(self, doc, ctx, **kwargs)
-        reference = self._reference(doc) if self._has_reference else None
+        (request,) = super().construct_requests(doc, ctx, **kwargs)
+        reference = reference_of(self, doc) if self._has_reference else None
         if not reference:
             return [request]
         name, doc_id, _ = request.metadata
@@ -129,6 +122,10 @@ class GeneratedAnswerTask(BaseTask):
         else:
             request.request_type = GENERATION_REQUEST_TYPE
 
+    def _set_wishes(self, request: Any) -> None:
+        super()._set_wishes(request)
+        request.wants_top_k = bool(self.options["chain"])
+
     def _follow_ups(self, request: Instance, text: str) -> list[Instance]:
         """Return the requests that question an answer, those of one source after those of another."""
         follow_ups: list[Instance] = []
@@ -138,7 +135,7 @@ class GeneratedAnswerTask(BaseTask):
                 self._set_wishes(follow_ups[-1])
         return follow_ups
 
-    def _replies(self, text: Any) -> dict[str, Sequence[Any]]:
+    def replies_to(self, text: Any) -> dict[str, Sequence[Any]]:
         """Return the replies to the questions about a text, by source; a text from a file has none."""
         replies, found = getattr(text, "follow_up_answers", ()), {}
         for elicitation in self.elicitations:
@@ -159,8 +156,11 @@ class GeneratedAnswerTask(BaseTask):
                 instance.filtered_resps[ensemble.name] = known
             for instance in references:
                 instance.filtered_resps[ensemble.name] = instance.resps[0]
-        ensemble = next(ensemble for ensemble in self._filters if ensemble.name == self.scored_filter)
-        self._sample_answers = answers_of_samples(written, ensemble, self.calibration.where)
+        sampled = [instance for instance in written if len(instance.resps) > 1]
+        self._sample_answers = answers_of_texts(sampled, self.scored_ensemble, self.calibration.where)
+        self._compare_filters(written)
+        for elicitation in self.elicitations:
+            elicitation.see_answers(written)
         if getattr(self, "UNSAFE_CODE", False) and not self._predicts_only:
             with CODE_EVAL.collecting():
                 for instance in written:
@@ -171,7 +171,7 @@ class GeneratedAnswerTask(BaseTask):
     def _see_what_is_known(self, texts: Sequence[Any], references: Sequence[Any]) -> None:
         """See what the backend gives of all docs: a metric is computed from all of them, or left out."""
         self._has_probabilities = all(isinstance(t, GeneratedText) and t.has_probabilities for t in texts)
-        replies = [self._replies(text) for text in texts]
+        replies = [self.replies_to(text) for text in texts]
         self._answered = set()
         for name, n_requests in {e.name: e.n_requests for e in self.elicitations}.items():
             if all(len(reply[name]) == n_requests and None not in reply[name] for reply in replies):
@@ -194,6 +194,7 @@ class GeneratedAnswerTask(BaseTask):
             logged |= elicitation.logged(replies)
         if self._predicts_only:
             return self._predicted(record, logged)
+        outcomes = dict.fromkeys((ANSWERED, record.generation.outcome))
         ours = [name for name, row in self.rows.items() if self._is_available(row, record)]
         if self._has_reference and self._has_distributions:
             ours.append(TOKEN_ACCURACY)
@@ -203,12 +204,13 @@ class GeneratedAnswerTask(BaseTask):
         if self.calibration.adds_acc:
             value = stock[self._correct_metric(stock)]
             acc["acc"] = float(value if record.correct is None else record.correct)
-        result = self._result(record, {**stock, **acc, **self._means_of(record)}, ours, {TOKEN_ACCURACY: "unavailable"})
+        means = {**stock, **acc, **self._means_of(record)}
+        result = self._result(record, means, [*ours, *outcomes], [TOKEN_ACCURACY])
         return result | self._only_logged(logged)
 
     def _answered_by(self, text: Any) -> list[tuple[Any, Sequence[Any]]]:
         """Return the sources whose questions were answered, and the replies to those about a text."""
-        replies = self._replies(text)
+        replies = self.replies_to(text)
         return [(e, replies[e.name]) for e in self.elicitations if e.name in self._answered]
 
     def _is_available(self, row: Any, record: GenerationRecord) -> bool:
@@ -217,45 +219,6 @@ class GeneratedAnswerTask(BaseTask):
         if row.metric.kind != "full_vocabulary":
             return self._has_probabilities
         return self._has_reference and self._has_distributions and self._full_ece_is_exact
-
-    def outcomes(self, requests: Sequence[Instance], texts: Sequence[str]) -> list[int | None]:
-        """Return whether answers are right, by the filter and the metric that score them: 1 or 0.
-
-        None where the metric is between. The task's requests are these from then on.
-
-        Args:
-            requests: those for the answers.
-            texts: what was written to each.
-        """
-        for request, text in zip(requests, texts, strict=True):
-            request.resps = [text]
-        self._instances = list(requests)
-        self.apply_filters()
-        answers = [(request.doc, request.filtered_resps[self.scored_filter].plain()) for request in requests]
-        return [self._correct(self._stock_results(doc, answer)) for doc, answer in answers]
-
-    def _stock_results(self, doc: dict[str, Any], answer: Any) -> dict[str, Any]:
-        # The harness computes every listed metric of an answer; ours are none of one answer alone.
-        listed, self._metric_fn_list = self._metric_fn_list, self._stock_metrics
-        try:
-            results: dict[str, Any] = ConfigurableTask.process_results(self, doc, [answer])
-        finally:
-            self._metric_fn_list = listed
-        return results
-
-    def _correct_metric(self, stock: Mapping[str, Any]) -> str:
-        name = self.options.correct or next(iter(stock), "")
-        if name not in stock:
-            raise TaskError(
-                f"{self.calibration.where}: metadata.calibration.correct is {name!r}{nearest(name, stock)}; the task "
-                f"has {', '.join(stock)}"
-            )
-        return name
-
-    def _correct(self, stock: Mapping[str, Any]) -> int | None:
-        """Return 1 or 0, or None where the metric is between."""
-        value = stock[self._correct_metric(stock)]
-        return int(value) if value in (0, 1) else None
 
     def _answer_record(
         self, doc: dict[str, Any], request: Instance, stock: Mapping[str, Any], scores: TokenScores | None
@@ -272,6 +235,12 @@ class GeneratedAnswerTask(BaseTask):
         elif self._has_reference and self._has_distributions:  # no token of a reference
             fields = {"log_probs": (), "large_probs": ()}
         answer = request.filtered_resps[self.scored_filter].plain()
+        found = {}
+        for elicitation, replies in self._answered_by(text):
+            found[elicitation.name] = elicitation.confidence_of(text, answer, replies)
+            fields |= elicitation.fields_of_answer(request, replies)
+        located = self.locate(doc, text, answer)
+        final = final_answer(text, located, refusal=self.options.refusal, tail=self.options["tail"])
         return GenerationRecord(
             **identity,
             prompt_hash=hash_string(request.arguments[0]),
@@ -280,21 +249,13 @@ class GeneratedAnswerTask(BaseTask):
                 metric="" if self._predicts_only else self._correct_metric(stock),
                 filter=self.scored_filter,
                 correct=correct,
-                token_log_probs=token_log_probs(text),
+                token_log_probs=log_probs_of(text),
                 samples=samples,
+                answer=final,
+                thought_log_probs=log_probs_of(text, "thought_log_probs"),
+                chain=chain_before(final, text, self.options["chain"]),
             ),
             certificate=certificate,
-            stated={e.name: e.confidence_of(text, answer, replies) for e, replies in self._answered_by(text)},
+            stated={name: stated for name, stated in found.items() if stated is not None},
             **fields,
         )
-
-    def _samples(self, doc: dict[str, Any], request: Instance) -> tuple[Sample, ...]:
-        """Return a doc's samples, each with whether its own answer is right; equal answers are scored once."""
-        correct: dict[str, int | None] = {}
-        samples = []
-        for text, answer in zip(request.resps, self._sample_answers.get(request.doc_id, ()), strict=False):
-            key = str(hash_string(str(answer)))
-            if key not in correct:
-                correct[key] = self._correct(self._stock_results(doc, answer))
-            samples.append(Sample(str(hash_string(str(text))), key, correct[key], token_log_probs(text)))
-        return tuple(samples)

@@ -10,7 +10,7 @@ from lm_eval_calibration.backends import MAX_BINS
 from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.records import DEFINITION_VERSION
-from lm_eval_calibration.tasks.confidences.option import Option, flag, text, whole_number
+from lm_eval_calibration.tasks.confidences.option import Option, flag, pattern, text, whole_number
 from lm_eval_calibration.tasks.confidences.registry import sources
 
 KEY = "calibration"
@@ -18,6 +18,8 @@ KEY = "calibration"
 NAMED_OPTIONS = "named_options"
 """Of a configuration that was made by its name: options that the name stands for. The harness lets ``--metadata``
 replace the options under ``metadata`` whole, and these are to stay."""
+
+BUDGET_CUE = "\nThe answer is"
 
 _VERSIONS = {"definition_version": DEFINITION_VERSION, "version": __version__}
 """What results state beside the options; a configuration taken from results may hold it."""
@@ -41,6 +43,10 @@ class Options:
         correct: of a generation task, its own metric of whether an answer is right; "" for the first.
         reference: of a generation task, a column or template of the text whose tokens are scored for ``full_ece``; None
             for the target, "" for none.
+        question_max_gen_toks: tokens of the reply to the question of ``verbalized``; 0 for 32, or for 1,024 where the
+            model thinks before it replies.
+        refusal: of a generation task, a regular expression that refusals match; "" for none.
+        budget_cue: of a generation task with ``budgets``, what leads from a cut thought to the answer.
         shared_prefixes: whether prompts that begin alike may share that computation (all tasks of a run, or none).
         confidences: the options of the confidence sources, by name; ``options[name]`` is one of them.
     """
@@ -53,6 +59,9 @@ class Options:
     filter: str = ""
     correct: str = ""
     reference: str | None = None
+    question_max_gen_toks: int = 0
+    refusal: str = ""
+    budget_cue: str = BUDGET_CUE
     shared_prefixes: bool = True
     confidences: Mapping[str, Any] = field(default_factory=_of_sources)
 
@@ -95,6 +104,9 @@ _OPTIONS: tuple[Option, ...] = (
     *map(flag, ("intervals", "nulls", "temperatures")),
     *map(text, ("filter", "correct")),
     text("reference", default=None),
+    whole_number("question_max_gen_toks", 0, 1_000_000),
+    pattern("refusal"),
+    text("budget_cue", default=BUDGET_CUE),
     flag("shared_prefixes", default=True),
 )
 """The options that are no confidence source's and no lists."""

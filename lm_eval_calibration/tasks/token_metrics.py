@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_calibration.harness.log import warn_once
+from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.metrics import CORPUS_CATALOG, Metric
 from lm_eval_calibration.records import AnswerRecord, Corpus, CorpusRecord, Record, ordered
@@ -42,13 +42,13 @@ class TokenStatistic(Statistic):
         sums = [found for record in ordered(pool.records) if (found := self._sums_of(record)) is not None]
         if not sums:
             which = "no doc has a token of a reference answer" if self.of_references else "no text has a token"
-            warn_once(f"{pool.tasks}: {self.metric.name} is undefined: {which}")
+            logger.warning(f"{pool.label}: {self.metric.name} is undefined: {which}")
             return float("nan")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             value = float(function(*map(np.array, zip(*sums, strict=True))))
         for warning in () if self.of_references else caught:  # few references are no news beside few answers
-            warn_once(f"{pool.tasks}: {warning.message}")
+            logger.warning(f"{pool.label}: {warning.message}")
         return value
 
     def _sums_of(self, record: Record) -> tuple[Any, int] | None:

@@ -1,4 +1,4 @@
-"""``<name>_p_true_calibration``, ``<name>_verbalized_calibration``: a calibrated task or group, asked how sure it is.
+"""``<name>_p_true_calibration``, ``<name>_verbalized_calibration`` and the like: a task or group, asked how sure it is.
 
 Each is ``<name>_calibration`` with one more option in it, and so is every task of a group of that name.
 """

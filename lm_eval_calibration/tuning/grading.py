@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records import jsonl
 from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.tuning.questions import Answer, AnyQuestion, ChoiceQuestion, OpenQuestion
 
@@ -96,7 +97,7 @@ def write(path: Path, settings: Mapping[str, Any], answers: Iterable[Answer]) ->
         lines.append(
             {"task": q.task, "doc_id": q.doc_id, "content": q.content, "asked": q.request_hash, **answer.logged}
         )
-    content = "".join(f"{json.dumps(line)}\n" for line in lines)
+    content = "".join(f"{json.dumps(line)}\n" for line in lines)  # log-likelihoods may be -inf, null to orjson
     if not path.exists() or path.read_text(encoding="utf-8") != content:  # a full disk is no matter if it is there
         write_whole(path, content)
 
@@ -115,7 +116,7 @@ def read(path: Path, settings: Mapping[str, Any], questions: Sequence[AnyQuestio
         UserError: naming the file and what in it is of another model, task or doc.
     """
     try:
-        head, *lines = map(json.loads, path.read_text(encoding="utf-8").splitlines())
+        head, *lines = jsonl.read(path)
         settings_then = head["graded"]
         kept = {
             (line["task"], line["doc_id"], line["asked"]): line["text"] if "text" in line else line["log_likelihoods"]

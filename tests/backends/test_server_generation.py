@@ -15,7 +15,7 @@ from tiny import generation_requests, make_gpt2
 
 from lm_eval_calibration import backends as scoring
 from lm_eval_calibration.backends import GENERATION_REQUEST_TYPE, GeneratedText
-from lm_eval_calibration.backends.api.generation import token_log_probs
+from lm_eval_calibration.backends.api.written import written_text
 
 pytest.importorskip("aiohttp", reason="servers need `pip install 'lm-eval[api]'`")
 
@@ -152,16 +152,16 @@ def test_a_resumed_run_sends_no_request_twice(lm: HFLM, tokenizer_path: str, tmp
         ({"text": "a"}, "no log-probabilities of its tokens"),
         ({"text": "ab", "logprobs": {"tokens": ["a", "b"], "token_logprobs": [-1.0]}}, "2 tokens and 1 log-prob"),
         ({"text": "a", "logprobs": {"tokens": ["a"], "token_logprobs": [None]}}, "token 0, 'a' is None"),
-        ({"text": "a", "logprobs": {"tokens": ["a"], "token_logprobs": [-9999.0]}}, "token 0, 'a' is None"),
+        ({"text": "a", "logprobs": {"tokens": ["a"], "token_logprobs": [-9999.0]}}, "-9999.0, which stands for none"),
         ({"message": {"content": "a"}, "logprobs": {"content": [{"token": "a"}]}}, "token 0, 'a' is None"),
         ({"message": {"content": "a"}, "logprobs": {"content": []}}, "no log-probabilities of its tokens"),
     ],
 )
 def test_missing_log_probabilities_are_an_error(choice: dict[str, Any], said: str) -> None:
     with pytest.raises(ValueError, match=said):
-        token_log_probs(choice, "a")
+        written_text(choice, "a")
 
 
 def test_an_empty_answer_has_no_tokens() -> None:
-    assert token_log_probs({"text": "", "logprobs": None}, "").tolist() == []
-    assert token_log_probs({"message": {"content": ""}, "logprobs": {"content": []}}, "").tolist() == []
+    assert written_text({"text": "", "logprobs": None}, "").token_log_probs.tolist() == []
+    assert written_text({"message": {"content": ""}, "logprobs": {"content": []}}, "").token_log_probs.tolist() == []

@@ -8,6 +8,8 @@ from unittest import mock
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = [path for path in sorted(Path(__file__).parent.rglob("*.py")) if path.name != Path(__file__).name]
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from code_judge.processes import launchers
 
 from lm_eval_calibration.code_judge import Limits, run_programs
-from lm_eval_calibration.code_judge.running import LAUNCHER
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="what holds elsewhere is less")
 
@@ -109,19 +109,6 @@ def nothing_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[No
     yield
     assert launchers() == []
     assert list(tmp_path.iterdir()) == []
-
-
-def launchers() -> list[str]:
-    """Command lines of judged programs that run: they are forks of the launcher."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            line = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
-        except OSError:
-            continue
-        if str(LAUNCHER) in line:
-            found.append(line)
-    return found
 
 
 @pytest.mark.slow

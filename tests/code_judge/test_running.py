@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from code_judge.test_hostile_programs import launchers
+from code_judge.processes import launchers
 
 from lm_eval_calibration.code_judge import Limits, Verdict, run_programs, running
 from lm_eval_calibration.code_judge.running import Isolation, best_isolation

@@ -70,6 +70,7 @@ def test_a_suspect_backend_never_agrees() -> None:
     assert verdict(compare(records, make_records())) == "shifted"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shifted", "exit_code", "said"),
     [(False, 0, "they agree"), pytest.param(True, 1, "THEY DISAGREE", marks=pytest.mark.slow)],

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from frozen_files import case, of_commands, plain
+from frozen.frozen_files import case, of_commands, plain
 from users_tasks import SHAPES, make_rows, write_task
 
 from lm_eval_calibration import load_run

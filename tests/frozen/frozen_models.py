@@ -12,9 +12,9 @@ from typing import Any
 import yaml
 from completions_server import Behaviour, chat_url, completions_server
 from datasets import Dataset
-from frozen_commands import Place
-from frozen_files import PACKAGE, case, of_results, plain
-from frozen_lms import Exact, Templated, TextsOnly
+from frozen.frozen_commands import Place
+from frozen.frozen_files import PACKAGE, case, of_results, plain
+from frozen.frozen_lms import Exact, Templated, TextsOnly
 from lm_eval import simple_evaluate
 from lm_eval.api.group import Group
 from tiny import make_config, make_rows
@@ -46,6 +46,8 @@ def choices(n: int = 10, task: str = "letters_calibration", keys: Run | None = N
 
 def sums(task: str = "sums_calibration", keys: Run | None = None, **options: Any) -> Any:
     rows = [{"question": f"{i} + {i % 3}", "answer": str(i + i % 3)} for i in range(10)]
+    if not options.get("verbalized"):  # by itself an answer alone is no reference beside a regex filter
+        options = {"reference": "{{' ' ~ answer}}", **options}
     return CalibratedTask(written(rows, task) | {"metadata": {"calibration": options}} | (keys or {}))
 
 
@@ -327,7 +329,7 @@ def two_ranks(place: Place) -> Run:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    paths = [str(PACKAGE.parent), str(Path(__file__).parent), str(Path(__file__).parents[1])]
+    paths = [str(PACKAGE.parent), str(Path(__file__).parents[1])]
     shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "PYTHONPATH": ":".join(paths)}
     output = place.folder / "ranks.json"
     command = [sys.executable, str(Path(__file__).with_name("frozen_rank.py")), str(output)]

@@ -7,8 +7,8 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from frozen_lms import Exact
-from frozen_models import choices, evaluate, sums
+from frozen.frozen_lms import Exact
+from frozen.frozen_models import choices, evaluate, sums
 
 
 class OverGloo(Exact):

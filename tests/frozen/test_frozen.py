@@ -15,10 +15,10 @@ import re
 from functools import cache
 from typing import Any
 
-import frozen_commands
-import frozen_models  # noqa: F401  (fills the table of cases)
+import frozen.frozen_models  # noqa: F401  (fills the table of cases)
 import pytest
-from frozen_files import CASES, FREEZE, PACKAGE, differences, logged, read, unpack_runs, without_figures, write
+from frozen import frozen_commands
+from frozen.frozen_files import CASES, FREEZE, PACKAGE, differences, logged, read, unpack_runs, without_figures, write
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -26,8 +26,11 @@ for package in ("aiohttp", "betacal", "jinja2", "matplotlib", "rapidfuzz", "relp
     pytest.importorskip(package, reason="the snapshots were made with all extras for tests")
 
 
-SLOW = {"two_ranks", "report", "compare", "drift", "export", "evidence", "confidences", "recalibrate"}
-"""Commands that draw pictures or resample, and two processes. The rooms' own tests of them are not slow."""
+SLOW = {
+    *("two_ranks", "report", "compare", "drift", "export", "evidence", "confidences", "recalibrate", "tasks"),
+    *("completions_servers", "loaded_runs", "every_shape_of_a_users_task", "code_and_open_answers"),
+}
+"""Commands that draw pictures or resample, two processes, the largest runs. The rooms' own tests of them are fast."""
 
 NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES]
 
@@ -49,6 +52,8 @@ def run(place: frozen_commands.Place) -> Any:
             for key, value in {"COLUMNS": "200", "NO_COLOR": "1", "TERM": "dumb"}.items():
                 patch.setitem(os.environ, key, value)
             patch.setattr("datasets.config.HF_DATASETS_CACHE", place.folder / "cache")
+            for lm in (place.gpt2, place.t5):
+                patch.setattr(lm, "batch_size_per_gpu", 3)
             with logged() as log:
                 found = CASES[name].run(place)
             found["texts"]["log"] = [re.sub(r"127\.0\.0\.1:\d+", "<server>", line) for line in log]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lm_eval import evaluator, evaluator_utils
+from lm_eval import evaluator, evaluator_utils, utils
 from lm_eval.api.group import Group
 from lm_eval.api.task import Task
 
@@ -95,9 +95,9 @@ SPREAD = [{"metric": "spread", "weight_by_size": True}]
 
 
 def test_all_patches_are_applied_once() -> None:
-    patched = [getattr(module, name) for module, name, _ in PATCHES]
+    patched = [getattr(owner, name) for owner, name, _ in PATCHES]
     apply()
-    assert patched == [getattr(module, name) for module, name, _ in PATCHES]
+    assert patched == [getattr(owner, name) for owner, name, _ in PATCHES]
     assert not [function for function in patched if hasattr(function.stock, "stock")]
 
 
@@ -178,7 +178,7 @@ def test_a_group_leaves_out_what_not_all_of_its_tasks_have(harness_log: pytest.L
     one, two = CalibratedLike("one", extra=Spread(), spread=Spread()), CalibratedLike("two", spread=Spread())
     row = aggregate({one: (0, 2), two: (5, 9)}, ("g", SPREAD, [one, two]))["g"]
     assert "extra,none" not in row
-    assert "g: extra is left out, since not all of its tasks have it (two, ...)" in harness_log.text
+    assert "g: extra is left out: not all of its tasks have it (two, ...)" in harness_log.text
 
 
 def test_rows_without_a_standard_error_show_none() -> None:
@@ -226,3 +226,15 @@ def test_upstream_still_needs_the_patch_for_nested_groups(name: str) -> None:
         function([top, low], results[function])
     assert "top" not in results[patched.stock]
     assert results[patched] == {"task": leaf, "low": leaf, "top": leaf}
+
+
+# --- templates --------------------------------------------------------------------------------------------------------
+
+
+def test_upstream_still_compiles_a_template_for_every_doc() -> None:
+    """Fails when the harness keeps compiled templates: then delete the patch."""
+    patched, template = utils.env.from_string, "{{ question }} of {{ number }}"
+    assert patched.stock(template) is not patched.stock(template)
+    assert patched(template) is patched(template)
+    docs = [{"question": "Which", "number": number} for number in (1, 2)]
+    assert [utils.apply_template(template, doc) for doc in docs] == ["Which of 1", "Which of 2"]

@@ -37,6 +37,7 @@ def run(folder: Path, *arguments: str) -> Any:
     return CliRunner().invoke(app, given)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_no_word_of_a_doc_is_written_or_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     secret_task(tmp_path, "ward")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from lm_eval_calibration.harness.log import warn_of_task, warn_once
+from lm_eval_calibration.harness.log import logger, warn_of_tasks
 from lm_eval_calibration.harness.run import RunSettings, current_run, with_run_settings
 
 
@@ -41,8 +41,8 @@ def test_a_run_inside_a_run_has_settings_of_its_own() -> None:
 
 def test_a_run_warns_once_and_the_next_one_again(harness_log: pytest.LogCaptureFixture) -> None:
     def twice() -> bool:
-        warn_once("low")
-        warn_once("low")
+        logger.warning("low")
+        logger.warning("low")
         return True
 
     for _ in range(2):
@@ -55,21 +55,27 @@ def test_a_run_warns_once_and_the_next_one_again(harness_log: pytest.LogCaptureF
 def test_what_tasks_share_is_one_line_at_the_end_of_the_run(harness_log: pytest.LogCaptureFixture) -> None:
     def run() -> bool:
         for n in range(5):
-            warn_of_task(f"t{n}", f"{n} docs are few", summary="few docs")
-        warn_of_task("alone", "its own")
+            warn_of_tasks([f"t{n}"], f"{n} docs are few", summary="few docs")
+        warn_of_tasks(["t0", "t1"], "all docs are few", summary="few docs")
+        warn_of_tasks(["alone"], "its own")
+        warn_of_tasks(["t3", "t4"], "of a group")
         assert not lines(harness_log)
         return True
 
     patched("lm", {}, during=run)
-    assert lines(harness_log) == ["5 tasks (t0, t1, t2, ...): few docs", "alone: its own"]
-    warn_of_task("later", "no run")
-    assert lines(harness_log)[2:] == ["later: no run"]
+    assert lines(harness_log) == [
+        "5 tasks (t0, t1, t2, ...) and a group of 2 tasks (t0, ...): few docs",
+        "alone: its own",
+        "2 tasks (t3, ...): of a group",
+    ]
+    warn_of_tasks(["later"], "no run")
+    assert lines(harness_log)[3:] == ["later: no run"]
 
 
 def test_a_rank_that_has_no_results_and_a_run_that_fails_leave_no_line(harness_log: pytest.LogCaptureFixture) -> None:
-    patched("lm", {}, during=lambda: warn_of_task("t", "waits"))
+    patched("lm", {}, during=lambda: warn_of_tasks(["t"], "waits"))
     with pytest.raises(ZeroDivisionError):
-        patched("lm", {}, during=lambda: [warn_of_task("t", "waits"), 1 / 0])
+        patched("lm", {}, during=lambda: [warn_of_tasks(["t"], "waits"), 1 / 0])
     assert not lines(harness_log)
 
 
@@ -79,10 +85,10 @@ def test_two_threads_have_runs_of_their_own(harness_log: pytest.LogCaptureFixtur
     def run(name: str) -> Any:
         def during() -> Any:
             together.wait()
-            warn_once("both")
-            warn_of_task(name, "few docs")
+            logger.warning("both")
+            warn_of_tasks([name], "few docs")
             together.wait()
-            warn_once("both")
+            logger.warning("both")
             return current_run().lm
 
         return patched(name, {}, during=during)

@@ -92,8 +92,7 @@ def test_unequal_clusters_have_fewer_degrees_of_freedom():
 )
 def test_bad_clusters_are_named(cluster, message):
     with pytest.raises(ValueError, match=message):
-        metrics.acc([0.5, 0.6, 0.7], [1, 0, 1])
-        metrics.acc_interval([0.5, 0.6, 0.7], [1, 0, 1], cluster=cluster)
+        metrics.ece_interval([0.5, 0.6, 0.7], [1, 0, 1], cluster=cluster)
 
 
 @pytest.mark.slow

@@ -274,6 +274,7 @@ def test_full_ece_intervals_agree_and_keep_docs_together(make_sample):
     assert apart[1] - apart[0] < 0.6 * (alone[1] - alone[0])
 
 
+@pytest.mark.slow
 def test_order_of_docs_does_not_matter(make_sample):
     sample = make_sample(200, seed=6, ties=True)
     orders = [np.random.default_rng(seed).permutation(200) for seed in range(10)]

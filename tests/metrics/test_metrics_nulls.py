@@ -71,6 +71,7 @@ def test_above_the_limit_the_normal_draws_agree_with_the_exact_ones(make_sample,
     assert normal.upper == pytest.approx(exact.upper, rel=0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ece", "ace_top_label", "overconfidence", "brier_top_label"])
 def test_p_values_are_uniform_under_calibration(name):
     """300 samples of a calibrated model: the share below 5%, 20% and 50% within 4 standard errors."""
@@ -82,6 +83,7 @@ def test_p_values_are_uniform_under_calibration(name):
         assert np.mean(np.array(p_values) <= share) == pytest.approx(share, abs=4 * np.sqrt(share * (1 - share) / 300))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ece", "ace_top_label", "rms_ce", "overconfidence"])
 def test_an_overconfidence_of_five_points_is_found_at_2000_docs(name):
     rng, found = np.random.default_rng(6), 0

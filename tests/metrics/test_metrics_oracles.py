@@ -14,6 +14,7 @@ def uniform():
     return confidence, (rng.uniform(0, 1, 3000) < confidence**1.5).astype(int)
 
 
+@pytest.mark.slow
 def test_netcal(golden):
     netcal = pytest.importorskip("netcal.metrics", reason="netcal is an oracle")
     args = (golden.confidence, golden.correct.astype(int))
@@ -55,6 +56,7 @@ def test_uncertainty_calibration_debiased(uniform):
     assert metrics.ece_debiased(*uniform) == pytest.approx(expected, abs=0.0015)
 
 
+@pytest.mark.slow
 def test_torchmetrics(uniform):
     """Float32, so to six digits; its bins are open on the left, which no value here touches."""
     torch = pytest.importorskip("torch", reason="torchmetrics is an oracle")

@@ -82,6 +82,7 @@ def test_looped_bootstrap(make_sample, name):
     assert stderr(*arrays, draws=DRAWS, seed=seed) == pytest.approx(expected, **EXACT)
 
 
+@pytest.mark.slow
 def test_smece_and_corp_bootstrap(make_sample):
     pytest.importorskip("relplot", reason="smece is computed by relplot")
     arrays = make_sample(100, seed=12)[2:]
@@ -124,6 +125,7 @@ def test_delong_by_its_definition(make_sample, ties):
     assert metrics.auroc_stderr(confidence, correct) == pytest.approx(expected, **EXACT)
 
 
+@pytest.mark.slow
 def test_delong_agrees_with_the_bootstrap(golden):
     bootstrap = metrics.bootstrap_stderr(metrics.auroc, golden.confidence, golden.correct)
     assert metrics.auroc_stderr(golden.confidence, golden.correct) == pytest.approx(bootstrap, rel=0.07)
@@ -230,6 +232,7 @@ def test_normal_ranges_agree_with_the_exact_bootstrap(large):
             assert totals[1].mean() == pytest.approx(totals[0].mean(), abs=0.2 * spread + 1)
 
 
+@pytest.mark.slow
 def test_ace_above_the_limit(large, monkeypatch):
     exact = metrics.ace_stderr(large.probs, large.labels)
     exact_top = metrics.ace_top_label_stderr(large.confidence, large.correct)

@@ -63,6 +63,7 @@ def test_unchanged_forecasts_do_not_change(golden_docs):
         assert (change.change, change.low, change.high, change.verdict) == (0, 0, 0, "")
 
 
+@pytest.mark.slow
 def test_every_metric_of_the_catalog_is_compared(golden_docs):
     pytest.importorskip("relplot", reason="smece is relplot's")
     after = cross_fit("temperature", golden_docs).forecasts

@@ -159,6 +159,7 @@ def command(*arguments):
     return result, {line.split("\t")[0]: line.split("\t") for line in result.stdout.splitlines() if "\t" in line}
 
 
+@pytest.mark.slow
 def test_the_command_fits_saves_and_applies_it(tmp_path):
     records, others = docs(60, n_tokens=(1, 2, 2)), docs(150, n_tokens=(1, 2, 2), seed=1)
     fitted_on = write(tmp_path / "fit", [replace(r, doc_hash=f"fit {r.doc_id}") for r in records])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from test_records import make as make_choices
+from made_runs import make_choices
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.records import Columns, GenerationRecord, Record, metric_arrays, read_columns, read_records

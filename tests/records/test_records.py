@@ -4,26 +4,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_runs import make_choices as make
 
-from lm_eval_calibration.records import ChoicesRecord, Record, metric_arrays, read_records
+from lm_eval_calibration.records import Record, metric_arrays, read_records
 from lm_eval_calibration.records.gap_sums import doc_gap_sums
-
-
-def make(**changes: Any) -> ChoicesRecord:
-    fields = {
-        "task": "t",
-        "doc_id": 3,
-        "doc_hash": "d",
-        "prompt_hash": "p",
-        "log_likelihoods": (-1.0, -2.0, -3.0),
-        "gold": 0,
-        "log_probs": (np.log(0.6), np.log(0.004)),
-        "large_probs": ((0.6, 0.3), (0.9, 0.05)),
-        "kept_from": 0.05,
-        "vocab_size": 100,
-        "certificate": {"backend": "x"},
-    }
-    return ChoicesRecord(**{**fields, **changes})
 
 
 def test_probs_confidence_correct() -> None:

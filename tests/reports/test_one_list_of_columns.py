@@ -14,8 +14,8 @@ from made_runs import write_run
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.metrics import registry
-from lm_eval_calibration.reports.columns import columns
 from lm_eval_calibration.results import load_run
+from lm_eval_calibration.results.columns import columns
 
 NAME = "mean_deviation"
 

@@ -35,6 +35,7 @@ def test_a_stock_run_has_the_numbers_of_ours(tmp_path: Path) -> None:
     assert run.certificates == [({"distributions": "none", "source": "samples of a stock run"}, 50)]
 
 
+@pytest.mark.slow
 def test_older_lines_hold_numbers_and_pairs_and_no_hashes(tmp_path: Path) -> None:
     lines = stock(make_lines("law", n=10))
     older = []

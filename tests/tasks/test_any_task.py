@@ -76,7 +76,7 @@ def runs(gpt2_lm: Any, folder: Path) -> Any:
     return of
 
 
-@pytest.mark.parametrize("num_fewshot", [0, 3])
+@pytest.mark.parametrize("num_fewshot", [0, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_accuracy_is_the_stock_task_s_doc_by_doc(shape: str, num_fewshot: int, runs: Any) -> None:
     results = runs(num_fewshot)
@@ -98,6 +98,7 @@ def test_accuracy_is_the_stock_task_s_doc_by_doc(shape: str, num_fewshot: int, r
 REAL_TASKS = ["mmlu_anatomy", "mmlu_anatomy_continuation", "medqa_4options", "medmcqa", "pubmedqa"]
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 @pytest.mark.parametrize("num_fewshot", [0, 3])
 def test_accuracy_on_real_data_is_the_stock_task_s_doc_by_doc(

@@ -3,15 +3,14 @@ import itertools
 import json
 import math
 import pickle
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-from lm_eval.api.model import LM
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.utils import handle_non_serializable, make_table
+from scripted import FixedLM, by_length
 from tiny import make_config, make_rows, run_tasks
 
 from lm_eval_calibration import __version__, metrics
@@ -35,28 +34,6 @@ def values(results: dict[str, Any], task: str = NAME) -> dict[str, Any]:
 
 def records(results: dict[str, Any], task: str = NAME) -> list[Record]:
     return [Record.from_dict(sample[RECORD_KEY]) for sample in results["samples"][task]]
-
-
-class FixedLM(LM):
-    """Log-likelihoods given by a function of (context, continuation); no distributions."""
-
-    def __init__(self, function: Any) -> None:
-        super().__init__()
-        self.function = function
-
-    def loglikelihood(self, requests: Sequence[Any]) -> list[tuple[float, bool]]:
-        return [(self.function(*request.args), False) for request in requests]
-
-    def loglikelihood_rolling(self, requests: Sequence[Any]) -> list[float]:
-        raise NotImplementedError
-
-    def generate_until(self, requests: Sequence[Any]) -> list[str]:
-        raise NotImplementedError
-
-
-def by_length(context: str, continuation: str) -> float:
-    """A deterministic, unequal log-likelihood for every pair."""
-    return -1.0 - (sum(map(ord, context + continuation)) % 97) / 20
 
 
 # --- the numbers ---------------------------------------------------------------------------------------------------
@@ -126,7 +103,7 @@ def test_every_metric_equals_a_plain_computation_from_raw_logits(
 ) -> None:
     lm = request.getfixturevalue(model)
     task = calibrated(metadata={"calibration": {"n_bins": n_bins}})
-    found = values(run_tasks(lm, [task]))
+    found = values(run_tasks(lm, [task], bootstrap_iters=10))
     expected = naive_metrics(lm, task, n_bins)
     assert set(expected) <= set(found)
     for name, value in expected.items():
@@ -154,7 +131,7 @@ def cells_of(line: str) -> list[str]:
 
 
 def test_table_has_all_six_with_arrows_and_errors(gpt2_lm: Any) -> None:
-    table = make_table(run_tasks(gpt2_lm, [calibrated()]))
+    table = make_table(run_tasks(gpt2_lm, [calibrated()], bootstrap_iters=10))
     for name, arrow in {
         "acc": "↑",
         "auroc": "↑",
@@ -282,7 +259,7 @@ def test_only_broken_labels_are_nan_with_the_reason(gpt2_lm: Any, harness_log: p
 
 
 def test_one_doc(gpt2_lm: Any) -> None:
-    found = values(run_tasks(gpt2_lm, [calibrated(make_rows(1))]))
+    found = values(run_tasks(gpt2_lm, [calibrated(make_rows(1))], bootstrap_iters=10))
     assert {found[f"{name}_stderr"] for name in ("acc", *CORE)} == {"N/A"}
     assert math.isnan(found["auroc"])
     assert found["ece"] > 0
@@ -307,6 +284,7 @@ def test_a_broken_first_label_names_the_doc() -> None:
 # --- options ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_extended_metrics_on_request(gpt2_lm: Any) -> None:
     extended = [name for name in metrics.CATALOG if name not in CORE]
     results = run_tasks(gpt2_lm, [calibrated(metadata={"calibration": {"metrics": extended}})], bootstrap_iters=0)
@@ -542,7 +520,7 @@ def test_reasons_are_said_in_every_run_once(gpt2_lm: Any, harness_log: pytest.Lo
 
 def test_standard_errors_use_the_task_s_bins(gpt2_lm: Any) -> None:
 
-    results = run_tasks(gpt2_lm, [calibrated(metadata={"calibration": {"n_bins": 15}})])
+    results = run_tasks(gpt2_lm, [calibrated(metadata={"calibration": {"n_bins": 15}})], bootstrap_iters=10)
     arrays = metric_arrays(records(results), "top_label", 15)
     assert values(results)["ece_stderr"] == metrics.ece_stderr(*arrays, n_bins=15)
     assert values(results)["ece_stderr"] != metrics.ece_stderr(*arrays, n_bins=10)

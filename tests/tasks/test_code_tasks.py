@@ -94,7 +94,7 @@ def test_the_group_of_code_tasks_is_pooled(monkeypatch: pytest.MonkeyPatch) -> N
     judged: list[int] = []
     judge = code_eval.run_programs
     monkeypatch.setattr(code_eval, "run_programs", lambda p, **o: judged.append(len(p)) or judge(p, **o))
-    found = run("code_calibration")
+    found = run("code_calibration", bootstrap_iters=10)
     results = found["results"]
     assert results["humaneval_calibration"]["pass@1,create_test"] == 0.5
     assert results["humaneval_calibration"]["acc,create_test"] == 0.5

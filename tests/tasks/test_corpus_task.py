@@ -92,7 +92,7 @@ def test_wikitext_beside_the_stock_task(wikitext: Path, gpt2_lm: Any) -> None:
 
 
 def test_values_are_those_of_the_records_sums(gpt2_lm: Any) -> None:
-    results = run_tasks(gpt2_lm, [CalibratedTask(config(pages()))])
+    results = run_tasks(gpt2_lm, [CalibratedTask(config(pages()))], bootstrap_iters=10)
     found, texts = values(results), [record.corpus for record in records(results)]
     n = [text.n_tokens for text in texts]
     assert sum(n) == sum(len(row["page"].encode()) for row in pages())  # tokens are bytes here
@@ -163,7 +163,7 @@ def test_sums_that_no_text_has_are_refused(change: dict[str, Any], message: str)
 def test_empty_texts_and_one_text_are_defined_or_named(gpt2_lm: Any, harness_log: pytest.LogCaptureFixture) -> None:
     results = run_tasks(gpt2_lm, [CalibratedTask(config([{"page": "words " * 40}, {"page": ""}]))])
     assert 0 < values(results)["full_ece"] < 2
-    results = run_tasks(gpt2_lm, [CalibratedTask(config([{"page": "only one"}]))])
+    results = run_tasks(gpt2_lm, [CalibratedTask(config([{"page": "only one"}]))], bootstrap_iters=10)
     assert values(results)["full_ece_stderr"] == "N/A"
     # (of nothing at all the stock byte_perplexity is a division by 0)
     chosen = [{"metric": "word_perplexity"}, {"metric": "full_ece"}]

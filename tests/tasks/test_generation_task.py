@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from generation_tasks import EXACT, adds, make_config, make_sums, options, run
 from lm_eval.models.huggingface import HFLM
 from scripted import Scripted, TextsOnly
 from tiny import run_tasks
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.records import Record, metric_arrays, read_records
+from lm_eval_calibration.records import metric_arrays, read_records
 from lm_eval_calibration.tasks import CalibratedTask, TaskError
 from lm_eval_calibration.tasks.configuration import reason_unsupported
 from lm_eval_calibration.tasks.generation import GenerationTask
@@ -23,46 +24,6 @@ CONFIDENCE_METRICS = ("brier_top_label", "ece", "ace", "auroc", "skill_score")
 
 STRICT = {"name": "strict", "filter": [{"function": "regex", "regex_pattern": r"= (\d+)"}, {"function": "take_first"}]}
 LOOSE = {"name": "loose", "filter": [{"function": "regex", "regex_pattern": r"(\d+)"}, {"function": "take_first"}]}
-EXACT = {"metric": "exact_match", "aggregation": "mean", "higher_is_better": True}
-
-
-def make_sums(n: int = 12) -> list[dict[str, Any]]:
-    return [{"question": f"{i} + {i % 3}", "answer": str(i + i % 3)} for i in range(n)]
-
-
-def make_config(rows: Any = None, task: str = "sums_calibration", **overrides: Any) -> dict[str, Any]:
-    from datasets import Dataset
-
-    return {
-        "task": task,
-        "custom_dataset": lambda **_: {"test": Dataset.from_list(make_sums() if rows is None else rows)},
-        "test_split": "test",
-        "output_type": "generate_until",
-        "doc_to_text": "{{question}}",
-        "doc_to_target": "answer",
-        "generation_kwargs": {"until": ["\n"], "max_gen_toks": 8, "do_sample": False},
-        "metric_list": [EXACT],
-        **overrides,
-    }
-
-
-def options(**chosen: Any) -> dict[str, Any]:
-    return {"metadata": {"calibration": chosen}}
-
-
-def adds(prompt: str, asked: int = 0) -> str:
-    """Right where the first number is even."""
-    a, b = map(int, re.findall(r"\d+", prompt)[-2:])
-    return str(a + b + a % 2)
-
-
-def run(lm: Any, config: dict[str, Any], **chosen: Any) -> tuple[dict[str, Any], list[dict[str, Any]], list[Record]]:
-    """The task's results, its lines in the log, and the records in these."""
-    name = config["task"]
-    results = run_tasks(lm, [CalibratedTask(config)], **chosen)
-    samples = results["samples"][name]
-    dicts = [line["calibration"] for line in samples if isinstance(line["calibration"], dict)]
-    return results["results"][name], samples, [Record.from_dict(json.loads(json.dumps(d))) for d in dicts]
 
 
 def test_one_class_makes_the_task_of_the_stock_task_s_kind() -> None:
@@ -93,7 +54,7 @@ def test_metrics_are_those_of_the_records(gpt2_lm: HFLM, tmp_path: Path) -> None
     rows = [
         {**row, "answer": text if i % 3 else "no"} for i, (row, text) in enumerate(zip(make_sums(), texts, strict=True))
     ]
-    results, samples, records = run(gpt2_lm, make_config(rows))
+    results, samples, records = run(gpt2_lm, make_config(rows), bootstrap_iters=10)
     correct = [int(i % 3 != 0) for i in range(12)]
     assert [record.correct for record in records] == correct
     confidence = [np.exp(record.generation.token_log_probs).mean() for record in records]
@@ -122,7 +83,9 @@ def _request(prompt: str) -> Any:
 def test_the_reference_s_token_accuracy_and_full_ece() -> None:
     probability = {" ": 0.9, "1": 0.8, "0": 0.3}
     rows = [{"question": "q", "answer": "10"}, {"question": "r", "answer": "1"}]
-    results, _, records = run(Scripted(lambda *_: "1", lambda c: probability.get(c, 0.5)), make_config(rows))
+    results, _, records = run(
+        Scripted(lambda *_: "1", lambda c: probability.get(c, 0.5)), make_config(rows), bootstrap_iters=10
+    )
     assert records[0].log_probs == pytest.approx(np.log([0.9, 0.8, 0.3]))
     assert results["token_accuracy,none"] == 4 / 5  # "0" has less than the other entry
     expected = metrics.token_accuracy_stderr([2, 2], [3, 2])
@@ -197,7 +160,7 @@ def test_edges_are_defined_and_named(harness_log: pytest.LogCaptureFixture) -> N
 
 
 def test_one_doc(gpt2_lm: HFLM) -> None:
-    results, *_ = run(gpt2_lm, make_config(), limit=1)
+    results, *_ = run(gpt2_lm, make_config(), limit=1, bootstrap_iters=10)
     assert results["ece_stderr,none"] == "N/A"
 
 

@@ -8,39 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
-from lm_eval.api.group import Group
 from lm_eval.utils import make_table
+from scripted import FixedLM, by_length
 from sklearn.exceptions import UndefinedMetricWarning
-from tiny import make_config, make_rows, run_tasks
+from tiny import make_config, make_group, make_rows, make_tasks, run_tasks
 
 from lm_eval_calibration.metrics import CATALOG, CORE
 from lm_eval_calibration.records import RECORD_KEY, Record, metric_arrays
-from lm_eval_calibration.tasks import CalibratedTask
 
 SIZES = {"one_calibration": 7, "two_calibration": 19, "three_calibration": 12}
-METRICS = [{"metric": name, "weight_by_size": True} for name in ("acc", *CORE)]
-
-
-def make_group(name: str, children: list[Any], metrics: list[dict[str, Any]] = METRICS) -> Group:
-    group = Group.from_config({"group": name, "aggregate_metric_list": metrics, "metadata": {"version": 1}})
-    for child in children:
-        group.add(child)
-    return group
-
-
-def make_tasks(sizes: dict[str, int] = SIZES, **overrides: Any) -> list[CalibratedTask]:
-    rows, start, tasks = make_rows(60), 0, []
-    for name, size in sizes.items():
-        tasks.append(CalibratedTask(make_config(rows[start : start + size], task=name, **overrides)))
-        start += size
-    return tasks
 
 
 @pytest.fixture(scope="module")
 def nested(gpt2_lm: Any) -> dict[str, Any]:
-    one, two, three = make_tasks()
+    one, two, three = make_tasks(SIZES)
     low, side = make_group("low_calibration", [one, two]), make_group("side_calibration", [two, three])
-    return run_tasks(gpt2_lm, [make_group("top_calibration", [low, side])])
+    return run_tasks(gpt2_lm, [make_group("top_calibration", [low, side])], bootstrap_iters=10)
 
 
 def pooled(results: dict[str, Any], tasks: list[str], name: str, function: str) -> float:
@@ -105,7 +88,9 @@ def test_one_doc_tasks(gpt2_lm: Any) -> None:
 
 @pytest.mark.parametrize("options", [{"bootstrap_iters": 0}, {"predict_only": True}])
 def test_groups_of_runs_without_errors_or_metrics(options: dict[str, Any], gpt2_lm: Any) -> None:
-    row = run_tasks(gpt2_lm, [make_group("all_calibration", make_tasks())], **options)["results"]["all_calibration"]
+    row = run_tasks(gpt2_lm, [make_group("all_calibration", make_tasks(SIZES))], **options)["results"][
+        "all_calibration"
+    ]
     found = {key.removesuffix(",none"): value for key, value in row.items() if key.endswith(",none")}
     if "predict_only" in options:
         assert found == {}
@@ -118,7 +103,7 @@ def test_groups_of_runs_without_errors_or_metrics(options: dict[str, Any], gpt2_
 @pytest.mark.slow
 def test_all_of_mmlu(hub: Any, gpt2_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(hub)
-    results = run_tasks(gpt2_lm, ["mmlu_calibration"], limit=2)
+    results = run_tasks(gpt2_lm, ["mmlu_calibration"], limit=2, bootstrap_iters=10)
     leaves = list(results["configs"])
     assert len(leaves) == 57
     assert len(results["groups"]) == 5
@@ -140,9 +125,13 @@ def test_all_of_mmlu(hub: Any, gpt2_lm: Any, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_requested_metrics_reach_groups_and_one_may_ask_for_the_unweighted_mean(gpt2_lm: Any) -> None:
-    tasks = make_tasks(metadata={"calibration": {"metrics": ["mce", "overconfidence"]}})
+    tasks = make_tasks(SIZES, metadata={"calibration": {"metrics": ["mce", "overconfidence"]}})
     unweighted = [{"metric": "ece", "weight_by_size": False}]
-    run = run_tasks(gpt2_lm, [make_group("mean_calibration", [make_group("more_calibration", tasks)], unweighted)])
+    run = run_tasks(
+        gpt2_lm,
+        [make_group("mean_calibration", [make_group("more_calibration", tasks)], unweighted)],
+        bootstrap_iters=10,
+    )
     more, mean = (run["results"][name] for name in ("more_calibration", "mean_calibration"))
     assert more["mce,none"] == pytest.approx(pooled(run, list(SIZES), "mce", "value"), abs=1e-12)
     assert "overconfidence_stderr,none" in more
@@ -153,9 +142,7 @@ def test_requested_metrics_reach_groups_and_one_may_ask_for_the_unweighted_mean(
 
 
 def test_a_metric_no_task_has_makes_no_row_and_no_noise(harness_log: pytest.LogCaptureFixture) -> None:
-    from test_calibrated_task import FixedLM, by_length
-
-    results = run_tasks(FixedLM(by_length), [make_group("plain_calibration", make_tasks())])
+    results = run_tasks(FixedLM(by_length), [make_group("plain_calibration", make_tasks(SIZES))])
     assert "full_ece,none" not in results["results"]["plain_calibration"]
     assert "ece,none" in results["results"]["plain_calibration"]
     assert "no values found" not in harness_log.text
@@ -163,7 +150,7 @@ def test_a_metric_no_task_has_makes_no_row_and_no_noise(harness_log: pytest.LogC
 
 def test_tasks_of_different_bins_have_no_pooled_value(gpt2_lm: Any, harness_log: pytest.LogCaptureFixture) -> None:
     tasks = [make_tasks({f"b{n}_calibration": 8}, metadata={"calibration": {"n_bins": n}})[0] for n in (50, 10)]
-    row = run_tasks(gpt2_lm, [make_group("bins_calibration", tasks)])["results"]["bins_calibration"]
+    row = run_tasks(gpt2_lm, [make_group("bins_calibration", tasks)], bootstrap_iters=10)["results"]["bins_calibration"]
     assert np.isnan(row["ece,none"])
     assert np.isnan(row["full_ece_stderr,none"])
     assert "a group mixes tasks with n_bins 50 and 10: its ece is undefined" in harness_log.text
@@ -175,7 +162,10 @@ def test_a_group_s_list_is_respected_and_stock_groups_are_left_alone(gpt2_lm: An
     stock_metrics = [{"metric": m, "aggregation": "mean", "higher_is_better": True} for m in ("acc", "acc_norm")]
     stock = ConfigurableTask(config=make_config(make_rows(9), task="plain", metric_list=stock_metrics))
     listed = [{"metric": "acc"}, {"metric": "ece"}]
-    groups = [make_group("few_calibration", make_tasks(), listed), make_group("stock", [stock], [{"metric": "acc"}])]
+    groups = [
+        make_group("few_calibration", make_tasks(SIZES), listed),
+        make_group("stock", [stock], [{"metric": "acc"}]),
+    ]
     rows = run_tasks(gpt2_lm, groups)["results"]
     names = {group: {key.split(",")[0] for key in rows[group] if "," in key} for group in ("few_calibration", "stock")}
     assert names["few_calibration"] == {"acc", "acc_stderr", "ece", "ece_stderr"}

@@ -304,7 +304,7 @@ def test_a_group_shows_order_metrics_only_if_all_its_tasks_have_them(
     row = run_tasks(lm, [calibrated(tmp_path / "both.yaml", permute=2)])["results"]["both_calibration"]
     assert "ece,none" in row
     assert not [name for name in row if "permuted" in name or "position" in name]
-    assert "both_calibration: acc_permuted is left out, since not all of its tasks have it" in harness_log.text
+    assert "both_calibration: acc_permuted is left out: not all of its tasks have it" in harness_log.text
 
 
 def test_ragged_docs_have_as_many_orders_as_choices(tmp_path: Path) -> None:

@@ -168,7 +168,9 @@ def test_the_other_wording(gpt2_lm: HFLM) -> None:
 
 @pytest.mark.parametrize("ragged", [True, False])
 def test_metrics_are_those_of_p_true_and_correct(gpt2_lm: HFLM, ragged: bool) -> None:
-    results, records, _ = run(gpt2_lm, make_config(make_rows(20, ragged=ragged), **asked(n_bins=7, metrics=["aurc"])))
+    results, records, _ = run(
+        gpt2_lm, make_config(make_rows(20, ragged=ragged), **asked(n_bins=7, metrics=["aurc"])), bootstrap_iters=10
+    )
     confidence, correct = [r.stated["p_true"].confidence for r in records], [r.correct for r in records]
     for name in (*METRICS, "aurc"):
         metric = metrics.GENERATION_CATALOG[name]
@@ -258,7 +260,7 @@ def test_one_class_has_no_auroc(harness_log: pytest.LogCaptureFixture) -> None:
 
 
 def test_one_doc_has_values_and_no_errors() -> None:
-    results, (record,), _ = run(ByText(), make_config(make_rows(4), **asked()), limit=1)
+    results, (record,), _ = run(ByText(), make_config(make_rows(4), **asked()), limit=1, bootstrap_iters=10)
     assert results["brier_top_label_p_true"] == pytest.approx(
         (record.stated["p_true"].confidence - record.correct) ** 2
     )

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from generation_tasks import adds, make_config, run
 from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from scripted import Scripted, TextsOnly
-from test_generation_task import adds, make_config, run
 from tiny import run_tasks
 
 from lm_eval_calibration import metrics
@@ -80,22 +80,23 @@ def test_metrics_are_those_of_p_true_and_correct() -> None:
     assert lm.queries[:2] == [(f"0 + 0{answers[0]}{KAPOOR.question}", text) for text in KAPOOR.continuations]
 
 
-def test_an_empty_answer_is_asked_about_like_any_other() -> None:
-    """It has no confidence of its own tokens, but the model can say whether nothing is right."""
+def test_an_empty_answer_is_asked_about_and_counts_in_no_metric() -> None:
+    """A doc without an answer has no confidence, whatever the model says about nothing."""
     results, _, records = run(Judge(lambda prompt, _: "" if prompt.startswith("1") else "7"), make_config(**ASKED))
     empty = [record.confidence is None for record in records]
     assert sum(empty) == 3
     said = [record.stated["p_true"].confidence for record in records]  # after nothing, of the prompt's last digit
     assert [p == pytest.approx(8 / 11) for p in said] == [not e for e in empty]
-    confidence, correct = [r.stated["p_true"].confidence for r in records], [r.correct for r in records]
+    answered = [r for r, is_empty in zip(records, empty, strict=True) if not is_empty]
+    confidence, correct = [r.stated["p_true"].confidence for r in answered], [r.correct for r in answered]
     assert results["ece_p_true,none"] == pytest.approx(metrics.ece(confidence, correct), abs=1e-12)
     results, *_ = run(Judge(lambda *_: ""), make_config(**ASKED))
     assert math.isnan(results["ece,none"])
-    assert results["ece_p_true,none"] > 0
+    assert math.isnan(results["ece_p_true,none"])
 
 
 def test_one_doc_and_one_class() -> None:
-    results, *_ = run(Judge(adds), make_config(**ASKED), limit=1)
+    results, *_ = run(Judge(adds), make_config(**ASKED), limit=1, bootstrap_iters=10)
     assert results["brier_top_label_p_true,none"] == pytest.approx((1 - 1 / 11) ** 2)
     assert results["ece_p_true_stderr,none"] == "N/A"
     assert math.isnan(results["auroc_p_true,none"])

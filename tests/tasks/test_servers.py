@@ -54,6 +54,7 @@ def test_a_server_with_one_entry_gives_bounds_and_no_point(
         assert found[f"{name},none"] == pytest.approx(expected[f"{name},none"], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_group_pools_the_bounds(gpt2_lm: Any, tmp_path: Path) -> None:
     from lm_eval.api.group import Group
 
@@ -102,7 +103,7 @@ def letters_config(task: str = "letters_calibration") -> dict[str, Any]:
 def run_chat(gpt2_lm: Any, tasks: list[Any], behaviour: Behaviour | None = None) -> dict[str, Any]:
     with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, behaviour or Behaviour()) as url:
         lm = LocalChatCompletion(base_url=chat_url(url), model="tiny")
-        return tiny.run_tasks(lm, tasks, apply_chat_template=True)
+        return tiny.run_tasks(lm, tasks, apply_chat_template=True, bootstrap_iters=10)
 
 
 def test_a_chat_server_answers_multiple_choice(gpt2_lm: Any, harness_log: pytest.LogCaptureFixture) -> None:

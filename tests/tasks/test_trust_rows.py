@@ -9,8 +9,7 @@ import pytest
 from lm_eval.models.dummy import DummyLM
 from lm_eval.utils import make_table
 from sklearn.exceptions import UndefinedMetricWarning
-from test_groups import make_group
-from tiny import make_config, make_rows, run_tasks
+from tiny import make_config, make_group, make_rows, make_tasks, run_tasks
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.metrics import CATALOG, CORE
@@ -23,17 +22,9 @@ TASKS = {"one_calibration": 26, "two_calibration": 34}
 ASKED = {"calibration": {"intervals": True, "nulls": True, "temperature": True}}
 
 
-def make_tasks(**overrides: Any) -> list[CalibratedTask]:
-    rows, start, tasks = make_rows(60), 0, []
-    for name, size in TASKS.items():
-        tasks.append(CalibratedTask(make_config(rows[start : start + size], task=name, **overrides)))
-        start += size
-    return tasks
-
-
 @pytest.fixture(scope="module")
 def run(gpt2_lm: Any) -> dict[str, Any]:
-    return run_tasks(gpt2_lm, [make_group("both_calibration", make_tasks(metadata=ASKED))])
+    return run_tasks(gpt2_lm, [make_group("both_calibration", make_tasks(TASKS, metadata=ASKED))], bootstrap_iters=10)
 
 
 def records_of(run: dict[str, Any], *tasks: str) -> list[Record]:
@@ -130,6 +121,7 @@ def test_one_task_with_too_few_docs_gets_the_figures(harness_log: Any) -> None:
     assert f"letters_calibration: {sentence}" in harness_log.text
 
 
+@pytest.mark.slow
 def test_enough_docs_are_not_said_to_be_too_few(gpt2_lm: Any, harness_log: Any) -> None:
     run = run_tasks(gpt2_lm, [CalibratedTask(make_config(make_rows(200)))])
     arrays = metric_arrays(records_of(run, "letters_calibration"), "top_label", 10)

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import yaml
+from generation_tasks import adds, make_config, run
 from lm_eval import simple_evaluate
 from lm_eval.models.huggingface import HFLM
 from scripted import Scripted, TextsOnly
-from test_generation_task import adds, make_config, run
 from tiny import make_config as make_choices
 from tiny import make_rows as make_lettered_rows
 from tiny import run_tasks

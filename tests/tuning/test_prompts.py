@@ -13,6 +13,7 @@ from lm_eval_calibration.tuning.settings import GradingSettings
 CHAT = "{% for m in messages %}<{{ m.role }}>{{ m.content }}</>{% endfor %}{% if add_generation_prompt %}<a>{% endif %}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_chat", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_few_shot_prompts_are_those_of_the_judging_run(model_folder: Path, trees: Path, is_chat: bool) -> None:
     lm, name = HFLM(str(model_folder), device="cpu", batch_size=4, max_length=4096), "trees_p_true_calibration"

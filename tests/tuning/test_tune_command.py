@@ -29,6 +29,7 @@ from lm_eval_calibration.tuning.training import last_checkpoint
 VALIDATED = {"epoch", "auroc", "ece", "nll", "accuracy_drift"}
 
 
+@pytest.mark.slow
 def test_an_adapter_is_left_with_its_card_and_grades(tuned: Path) -> None:
     assert {path.name for path in tuned.iterdir()} == {
         *("adapter_model.safetensors", "adapter_config.json", "README.md"),
@@ -71,6 +72,7 @@ def test_the_harness_loads_the_adapter(model_folder: Path, tuned: Path) -> None:
         assert not torch.allclose(base.model(tokens).logits, lm.model(tokens).logits, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")  # PEFT's, in the harness
 def test_what_is_validated_is_what_the_harness_finds(model_folder: Path, trees: Path, tuned: Path) -> None:
     grading = GradingSettings(str(model_folder), "", ("trees",), 0.6, 20_000, include_path=str(trees))
@@ -116,6 +118,7 @@ def test_the_same_seed_gives_the_same_adapter_and_grades_can_be_used_again(
     assert (tuned / "graded.jsonl").read_bytes() == (tmp_path / "other" / "graded.jsonl").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["probe", pytest.param("lora-probe", marks=pytest.mark.slow)])
 def test_a_probe_is_kept_as_numbers(model_folder: Path, trees: Path, tmp_path: Path, tuned: Path, method: str) -> None:
     tune(model_folder, trees, tmp_path / "out", "--method", method, "--graded", str(tuned))
@@ -280,6 +283,7 @@ def test_options_without_meaning_for_this_model(
     assert words in refused(model_folder, trees, tmp_path / "out", *options)
 
 
+@pytest.mark.slow
 def test_grades_of_other_docs(model_folder: Path, trees: Path, tuned: Path, tmp_path: Path) -> None:
     kept = (tuned / "graded.jsonl").read_text(encoding="utf-8").splitlines()
     (tmp_path / "graded.jsonl").write_text("\n".join(kept[:-1]), encoding="utf-8")

@@ -5,7 +5,7 @@ for one token and the most probable ones at its position, at temperature 1: then
 where a server gives them as they are after the temperature. The token that the server draws is ignored.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,6 +13,7 @@ from lm_eval.models.openai_completions import LocalChatCompletion
 
 from lm_eval_calibration.backends.api.capability import PROBE, choices_of, probe
 from lm_eval_calibration.backends.api.first_token import DISTRIBUTIONS, choice_scores, reason_unreadable, top_tokens
+from lm_eval_calibration.backends.api.reasoning import reason_in_answer
 from lm_eval_calibration.backends.certificate import certificate, logger
 from lm_eval_calibration.backends.harness_calls import checked_model_call, generate_until
 from lm_eval_calibration.backends.registry import SCORING_REQUEST_TYPE, Deliver, register
@@ -59,7 +60,10 @@ def score_choices(lm: LocalChatCompletion, requests: Sequence[Any], deliver: Del
 
     def parse(outputs: Any, **_: Any) -> list[Any]:
         outputs = outputs if isinstance(outputs, list) else [outputs]
-        return [top_tokens(choice) for output in outputs for choice in output.get("choices") or [{}]]
+        answers = [(choice, output) for output in outputs for choice in output.get("choices") or [{}]]
+        for choice, output in answers:
+            _refuse_thought(lm, choice, output)
+        return [top_tokens(choice) for choice, _ in answers]
 
     def deliver_doc(number: int, top: Any) -> None:
         numbers = docs[number]
@@ -101,6 +105,7 @@ def _accepted_k(lm: LocalChatCompletion) -> int:
     reason = probed.refusal
     try:
         if probed.options is not None:
+            _refuse_thought(lm, next(iter(choices_of(probed.answer)), {}), probed.answer)
             k = len(top_tokens(next(iter(choices_of(probed.answer)), {})))
             if k < K:
                 logger.info("%s gives %d tokens (refused more: %s)", lm.base_url, k, reason or "silently")
@@ -111,3 +116,8 @@ def _accepted_k(lm: LocalChatCompletion) -> int:
         f"{lm.base_url} gives no log-probabilities of its answers (asked for logprobs=true, top_logprobs={K} to "
         f"{OPTIONS[-1]['top_logprobs']}): {reason}. Choices can't be read without them"
     )
+
+
+def _refuse_thought(lm: LocalChatCompletion, choice: Mapping[str, Any], output: Mapping[str, Any]) -> None:
+    if reason := reason_in_answer(choice, output):
+        raise UserError(f"{lm.base_url}: the model {reason}, so the first token of its answer names no choice")

@@ -5,7 +5,11 @@ from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
+from lm_eval_calibration.backends.api.written import MISSING
 from lm_eval_calibration.backends.top_k import Position, checked_log_prob
+
+_MIN_TOKENS = 8
+"""Tokens of a prompt of which not all can be certain."""
 
 
 def positions(choice: Mapping[str, Any], prompt: Sequence[int] | None, last: Collection[str] = ()) -> list[Position]:
@@ -39,7 +43,16 @@ def positions(choice: Mapping[str, Any], prompt: Sequence[int] | None, last: Col
     for i in range(1, n_echoed):
         given = {str(key): checked_log_prob(value, f"token {i}, {key!r}") for key, value in (top[i] or {}).items()}
         echoed.append(Position(str(tokens[i]), checked_log_prob(log_probs[i], f"token {i}"), given))
+    _check_that_they_differ([position.log_prob for position in echoed[1:]])
     return echoed
+
+
+def _check_that_they_differ(log_probs: Sequence[float]) -> None:
+    """Refuse placeholders: some servers give 0 or -9999 for every token, and no text is that certain or impossible."""
+    if len(log_probs) >= _MIN_TOKENS:
+        for placeholder, are_all in ((0, min(log_probs) > -1e-6), (MISSING, max(log_probs) <= MISSING)):
+            if are_all:
+                raise ValueError(f"the server gives every token of the prompt the log-probability {placeholder:g}")
 
 
 class EchoCheck:

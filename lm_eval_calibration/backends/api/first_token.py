@@ -17,6 +17,9 @@ from lm_eval_calibration.backends.top_k import checked_log_prob, unlisted_mass
 DISTRIBUTIONS = "first_token"
 """What a certificate says under ``distributions``."""
 
+_ROUNDING = 0.01
+"""By how much the probabilities of several tokens may exceed 1: servers round log-probabilities."""
+
 
 def reason_unreadable(choices: Sequence[str]) -> str | None:
     """Say which of a doc's choices can't be read from one token (None: all can)."""
@@ -35,13 +38,18 @@ def top_tokens(answer: Any) -> list[tuple[str, float]]:
     """Read the most probable first tokens of a chat answer: text and natural-log probability of each.
 
     Raises:
-        ValueError: they are missing, or are no log-probabilities: missing ones are never p = 1.
+        ValueError: they are missing, or are no log-probabilities: missing ones are never p = 1; or theirs are no
+            probabilities of tokens that exclude each other, as where a server gives 0 or -9999 for all.
     """
     content = (answer.get("logprobs") or {}).get("content") or []
     top = content[0].get("top_logprobs") if content else None
     if not top:
         raise ValueError("the server's answer has no log-probabilities of its first token")
-    return [(str(e["token"]), checked_log_prob(e.get("logprob"), f"token {e['token']!r}")) for e in top]
+    read = [(str(e["token"]), checked_log_prob(e.get("logprob"), f"token {e['token']!r}")) for e in top]
+    total = math.fsum(math.exp(log_prob) for _, log_prob in read)
+    if not 0 < total <= 1 + _ROUNDING:
+        raise ValueError(f"the probabilities of the {len(read)} most probable first tokens add up to {total:g}")
+    return read
 
 
 def choice_scores(

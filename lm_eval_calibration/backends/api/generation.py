@@ -10,26 +10,22 @@ no confidence.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
+from lm_eval.models.api_models import LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER
 from lm_eval.models.openai_completions import LocalChatCompletion, LocalCompletionsAPI
 
 from lm_eval_calibration.backends import fallback
-from lm_eval_calibration.backends.answer_types import Floats, GeneratedText
+from lm_eval_calibration.backends.answer_types import GeneratedText
 from lm_eval_calibration.backends.api.capability import PROBE, choices_of, probe
+from lm_eval_calibration.backends.api.written import content_of, written_text
 from lm_eval_calibration.backends.certificate import certificate, logger
 from lm_eval_calibration.backends.harness_calls import checked_model_call, generate_until, warn_of_unmatched
 from lm_eval_calibration.backends.registry import GENERATION_REQUEST_TYPE, Deliver, register
-from lm_eval_calibration.backends.tokens import span_of_pieces
-from lm_eval_calibration.backends.top_k import checked_log_prob
 
 GIVEN = "as the server gives them: the model's own at temperature 1, unless it scales them"
 
 OPTIONS: tuple[Mapping[str, Any], ...] = ({"logprobs": 1},)
 CHAT_OPTIONS: tuple[Mapping[str, Any], ...] = ({"logprobs": True}, {"logprobs": True, "top_logprobs": 1})
 """What a server may accept, best first."""
-
-_MISSING = -9999.0
-"""Stands for a log-probability that a server leaves out."""
 
 
 @register(
@@ -44,69 +40,75 @@ def generate(lm: LocalCompletionsAPI, requests: Sequence[Any], deliver: Deliver)
     if extra is None:
         fallback.generated_texts(lm, requests, deliver)
         return
-    about = certificate(lm, token_probabilities=GIVEN)
-    delivered: set[int] = set()
-    n_unmatched = 0
+    about = {sampled: certificate(lm, token_probabilities=GIVEN, sampled=sampled) for sampled in (False, True)}
+    seen, delivered = _Seen(), set()
     stock_parse = lm.parse_generations
 
     def payload(messages: Any, generate: bool = False, **options: Any) -> dict[str, Any]:
         return {**type(lm)._create_payload(lm, messages, generate=generate, **options), **extra}
 
-    def parse(outputs: Any, **context: Any) -> list[GeneratedText | None]:
+    def parse(outputs: Any, **context: Any) -> list[GeneratedText]:
         texts = stock_parse(outputs=outputs, **context)
         choices = choices_of(outputs)
         if len(choices) != len(texts):  # the server blocked it, and the harness leaves it empty
             choices = [{}] * len(texts)
         return [
-            None if text is None else GeneratedText(text, token_log_probs=token_log_probs(choice, text))
+            written_text(choice, LMEVAL_MODEL_NONE_ANSWER_PLACEHOLDER if text is None else text)
             for text, choice in zip(texts, choices, strict=True)
         ]
 
-    def deliver_text(number: int, text: Any) -> None:
-        nonlocal n_unmatched
-        log_probs = text.token_log_probs if isinstance(text, GeneratedText) else np.zeros(0)  # null: no token
-        n_unmatched += log_probs is None
-        delivered.add(number)
+    def deliver_text(number: int, text: GeneratedText) -> None:
         sampled = bool(requests[number].args[1].get("temperature"))  # all that the harness looks at
-        deliver(number, GeneratedText(text, token_log_probs=log_probs, certificate={**about, "sampled": sampled}))
+        seen.add(text)
+        delivered.add(number)
+        deliver(number, text.with_certificate(about[sampled]))
 
     call = checked_model_call(lm, lambda outputs, _: parse(outputs))
     texts = generate_until(
         lm, requests, deliver_text, _create_payload=payload, parse_generations=parse, model_call=call
     )
     for i in set(range(len(texts))) - delivered:
-        deliver_text(i, texts[i])  # the harness stores no null for its cache
-    warn_of_unmatched(lm, n_unmatched, len(requests))
+        deliver_text(i, texts[i])
+    seen.report(lm, list(about.values()))
 
 
-def token_log_probs(choice: Mapping[str, Any], text: str) -> Floats | None:
-    """Read the log-probabilities of the tokens that a text consists of; None where it consists of others.
+class _Seen:
+    """What the answers of a run have in common, and what some of them lack."""
 
-    Args:
-        choice: of a completions or chat response.
-        text: what the harness made of it.
+    MIN_TOKENS = 20
+    """Tokens of which not all can have probability 1."""
 
-    Raises:
-        ValueError: they are missing, too few, not numbers or above 0: missing ones are never p = 1.
-    """
-    found = choice.get("logprobs") or {}
-    if "content" in found:
-        pieces = [entry["token"] for entry in found["content"] or ()]
-        values = [entry.get("logprob") for entry in found["content"] or ()]
-        content = choice["message"]["content"]
-    else:
-        pieces, values = found.get("tokens") or [], found.get("token_logprobs") or []
-        content = choice.get("text", "")
-    if len(pieces) != len(values):
-        raise ValueError(f"the server's answer has {len(pieces)} tokens and {len(values)} log-probabilities")
-    if text and not pieces:
-        raise ValueError("the server's answer has no log-probabilities of its tokens")
-    log_probs = [
-        checked_log_prob(None if value == _MISSING else value, f"token {i}, {piece!r}")
-        for i, (piece, value) in enumerate(zip(pieces, values, strict=True))
-    ]
-    span = span_of_pieces(pieces, content, text)
-    return None if span is None else np.array(log_probs[span], dtype=np.float64)
+    def __init__(self) -> None:
+        self.n_texts = self.n_tokens = self.n_unmatched = self.n_missing = self.n_thoughts = 0
+        self.lowest = 0.0
+
+    def add(self, text: GeneratedText) -> None:
+        """Count an answer."""
+        log_probs = text.token_log_probs
+        self.n_texts += 1
+        self.n_unmatched += log_probs is None
+        self.n_missing += not text.has_content
+        self.n_thoughts += text.thought_is_open
+        if log_probs is not None and len(log_probs):
+            self.n_tokens += len(log_probs)
+            self.lowest = min(self.lowest, float(log_probs.min()))
+
+    def report(self, lm: Any, certificates: Sequence[dict[str, Any]]) -> None:
+        """Say what is missing; take probabilities back that can't be any."""
+        warn_of_unmatched(lm, self.n_unmatched, self.n_texts)
+        of = (self.n_texts, lm.base_url)
+        if self.n_missing:
+            logger.warning("%d of %d replies of %s have no content: they are empty answers.", self.n_missing, *of)
+        if self.n_thoughts:
+            message = (
+                "In %d of %d replies of %s a thought was cut off before any answer: allow more tokens (max_gen_toks)."
+            )
+            logger.warning(message, self.n_thoughts, *of)
+        if self.n_tokens >= self.MIN_TOKENS and self.lowest > -1e-6:
+            reason = f"the server gives all of {self.n_tokens} tokens that it wrote probability 1"
+            logger.warning("%s at %s: %s: they are left out.", type(lm).__name__, lm.base_url, reason)
+            for of_texts in certificates:  # in every answer's: it is one mapping
+                of_texts |= {"token_probabilities": "none", "suspect": reason}
 
 
 def _accepted_options(lm: LocalCompletionsAPI) -> Mapping[str, Any] | None:
@@ -122,9 +124,8 @@ def _accepted_options(lm: LocalCompletionsAPI) -> Mapping[str, Any] | None:
     reason = probed.refusal
     if probed.options is not None:
         choice: Mapping[str, Any] = next(iter(choices_of(probed.answer)), {})
-        content = choice.get("text") or (choice.get("message") or {}).get("content") or ""
         try:
-            log_probs = token_log_probs(choice, content)
+            log_probs = written_text(choice, content_of(choice) or "").token_log_probs
         except ValueError as error:
             reason = str(error)
         else:

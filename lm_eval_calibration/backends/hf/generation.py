@@ -47,7 +47,8 @@ def generate(lm: HFLM, requests: Sequence[Any], deliver: Deliver) -> None:
         known = "none" if log_probs is None else "exact: the model's own at temperature 1"
         of_batch = {**about, "token_probabilities": known, "dtype": recorder.dtype}
         for i, tokens in enumerate(emitted.tolist()):
-            rows.append(_Row(tokens, *(None if a is None else a[:, i] for a in (log_probs, mean_top_k)), of_batch))
+            of_row = [None if steps is None else steps[:, i] for steps in (log_probs, mean_top_k)]
+            rows.append(_Row(tokens, of_row[0], of_row[1], of_batch))
         return sequences
 
     def deliver_text(number: int, text: str) -> None:
@@ -131,8 +132,9 @@ class _Recorder:
             return emitted, None, None
         if not torch.equal(torch.stack(self._tokens, dim=1).to(emitted.device), emitted):
             return emitted, None, None
-        log_probs, mean_top_k = (
-            torch.stack(steps).cpu().numpy().astype(np.float64) if steps else None
-            for steps in (self._log_probs, self._mean_top_k)
-        )
-        return emitted, np.minimum(log_probs, 0.0), mean_top_k  # a rounding error would be a probability above 1
+        log_probs = np.minimum(_stacked(self._log_probs), 0.0)  # a rounding error would be a probability above 1
+        return emitted, log_probs, _stacked(self._mean_top_k) if self._mean_top_k else None
+
+
+def _stacked(steps: list[torch.Tensor]) -> Floats:
+    return torch.stack(steps).cpu().numpy().astype(np.float64)

@@ -40,8 +40,9 @@ def score(lm: HFLM, requests: Sequence[Any], deliver: Deliver) -> None:
         _Scoring(lm, encoded, requests, deliver).run(disable_tqdm)
         return []
 
-    # The harness tokenizes (spaces, BOS, empty contexts) and calls the method that is replaced.
-    with replaced(lm, _loglikelihood_tokens=score_tokens), joint_calls(lm):
+    # The harness tokenizes (spaces, BOS, empty contexts) and calls the method that is replaced. It refuses models that
+    # think; tasks have seen to it that the prompts of these requests leave no thought open.
+    with replaced(lm, _loglikelihood_tokens=score_tokens, enable_thinking=False), joint_calls(lm):
         lm.loglikelihood(list(requests))
 
 

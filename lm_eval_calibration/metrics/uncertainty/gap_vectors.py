@@ -94,6 +94,11 @@ def top_label_range_gaps(conf: FloatArray, hit: FloatArray, *, n_bins: int) -> G
     return _ranges(conf, hit, np.full(n_bins, 1 / n_docs))
 
 
+def root_range_gaps(conf: FloatArray, hit: FloatArray, sizes: IntArray) -> GapVector:
+    """Gaps of ranges of these sizes whose squares add up: sqrt(n_r / N) (acc_r - conf_r)."""
+    return _ranges(conf, hit, 1 / np.sqrt(sizes * len(conf)), sizes)
+
+
 def one_class_range_gaps(conf: FloatArray, hit: FloatArray, *, n_bins: int) -> GapVector:
     """Gaps of the R equal-mass ranges that hold a doc, unweighted: (acc_r - conf_r) / R."""
     return _ranges(conf, hit, range_scale(len(conf), n_bins))
@@ -170,14 +175,19 @@ def smoothed_gaps(conf: FloatArray, hit: FloatArray, bandwidth: float, n_points:
 
 
 def range_membership(forecasts: FloatArray, n_bins: int) -> FloatArray:
-    """Share of each forecast below each cut of the equal-mass ranges, [n, n_bins + 1].
+    """Share of each forecast below each cut of the equal-mass ranges, [n, n_bins + 1]."""
+    return _membership(forecasts, range_sizes(len(forecasts), n_bins))
+
+
+def _membership(forecasts: FloatArray, sizes: IntArray) -> FloatArray:
+    """Share of each forecast below each cut of ranges of these sizes, [n, number of ranges + 1].
 
     A group of equal forecasts that a cut divides lies on both sides with the same shares for all its docs,
     which is what giving ties their mean outcome comes to.
     """
     _, group, size = np.unique(forecasts, return_inverse=True, return_counts=True)
     before = np.cumsum(size) - size
-    cuts = np.concatenate([[0], np.cumsum(range_sizes(len(forecasts), n_bins))])
+    cuts = np.concatenate([[0], np.cumsum(sizes)])
     below = np.clip((cuts - before[:, None]) / size[:, None], 0, 1)
     return np.asarray(below[group])
 
@@ -196,24 +206,24 @@ def _counts(cell: IntArray, hits: FloatArray, scale: FloatArray) -> Counts:
     return Counts(bin_sums(cell, hits, n_cells), np.bincount(cell, minlength=n_cells).astype(np.float64), scale)
 
 
-def _ranges(forecasts: FloatArray, outcomes: FloatArray, scale: FloatArray) -> GapVector:
-    """Gap sums of equal-mass ranges times ``scale``, as estimates of those at the population's quantiles.
+def _ranges(forecasts: FloatArray, outcomes: FloatArray, scale: FloatArray, sizes: IntArray | None = None) -> GapVector:
+    """Gap sums of equal-mass ranges, or of ``sizes``, times ``scale``: estimates of those at the true quantiles.
 
     A cut that lies too high by a mass d moves m d of gap from one range to the next, m the gap at the cut,
     taken as the mean of the two ranges' gaps: the influence of sample quantiles.
     """
     n_bins = len(scale)
-    below = range_membership(forecasts, n_bins)
+    below = _membership(forecasts, range_sizes(len(forecasts), n_bins) if sizes is None else sizes)
     gap = (outcomes - forecasts)[:, None]
     member = np.diff(below, axis=1)
-    totals, sizes = (member * gap).sum(axis=0), member.sum(axis=0)
-    mean_gap = totals / np.maximum(sizes, 1)
+    totals, n_docs = (member * gap).sum(axis=0), member.sum(axis=0)
+    mean_gap = totals / np.maximum(n_docs, 1)
     at_cut = np.concatenate([[0], (mean_gap[1:] + mean_gap[:-1]) / 2, [0]])
     influence = np.diff(below * (gap - at_cut), axis=1)
     influence = (influence - influence.mean(axis=0)) * scale * len(forecasts)
     spread = calibrated_variance(forecasts, max(1, len(forecasts) // n_bins))
-    variance = spread @ member / np.maximum(sizes, 1)
-    counts = Counts(outcomes @ member, sizes, scale)
+    variance = spread @ member / np.maximum(n_docs, 1)
+    counts = Counts(outcomes @ member, n_docs, scale)
     return GapVector(totals * scale, influence, variance * scale**2, counts)
 
 

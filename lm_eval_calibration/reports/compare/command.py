@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.reports.columns import columns, parse_metrics
 from lm_eval_calibration.reports.compare.formats import FORMATS, SUFFIXES
 from lm_eval_calibration.reports.compare.table import make_table
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.runs import by_name, has_distributions, name_and_path
 from lm_eval_calibration.results import Run, load_run
+from lm_eval_calibration.results.columns import columns, parse_metrics
 from lm_eval_calibration.results.identity import fingerprint, labels
 
 

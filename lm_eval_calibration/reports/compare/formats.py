@@ -8,7 +8,6 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots.drawing import draw_trade_off
 from lm_eval_calibration.plots.style import Form
 from lm_eval_calibration.plots.trade_off import prepare_trade_off
-from lm_eval_calibration.reports.columns import arrow, short_title
 from lm_eval_calibration.reports.compare.references import bibtex
 from lm_eval_calibration.reports.compare.table import Cell, Scope, Table
 from lm_eval_calibration.reports.compare.tex import latex_table
@@ -16,6 +15,7 @@ from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.numbers import estimate, json_text, number
 from lm_eval_calibration.reports.page import render_page
 from lm_eval_calibration.reports.tables import csv_table, markdown_table, plain_table
+from lm_eval_calibration.results.columns import arrow, short_title
 
 TEMPLATE = Path(__file__).with_name("compare.html")
 

@@ -13,9 +13,9 @@ from typing import Any, Literal, NamedTuple
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.reports.columns import metric_of
 from lm_eval_calibration.reports.runs import common_tasks, compare_records
 from lm_eval_calibration.results import Run, RunComparison, TaskComparison
+from lm_eval_calibration.results.columns import metric_of
 from lm_eval_calibration.results.differences import POOLED
 
 ALPHA = 0.05

@@ -2,10 +2,10 @@
 
 import math
 
-from lm_eval_calibration.reports.columns import metric_of, short_title
 from lm_eval_calibration.reports.compare.references import bibtex, cited
 from lm_eval_calibration.reports.compare.table import Cell, Table
 from lm_eval_calibration.reports.escaping import latex
+from lm_eval_calibration.results.columns import metric_of, short_title
 
 ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$", None: r"$\to 0$"}
 

@@ -7,7 +7,6 @@ from typing import Any
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots import prepare_reliability
 from lm_eval_calibration.plots.style import Form
-from lm_eval_calibration.reports.columns import arrow, columns, title
 from lm_eval_calibration.reports.confidences.table import Table, make_tables
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
@@ -15,6 +14,7 @@ from lm_eval_calibration.reports.numbers import estimate, interval, json_text, s
 from lm_eval_calibration.reports.runs import by_name, common_tasks, name_and_path
 from lm_eval_calibration.reports.tables import markdown_table
 from lm_eval_calibration.results import load_run
+from lm_eval_calibration.results.columns import arrow, columns, title
 
 
 def confidences(

@@ -13,8 +13,8 @@ from lm_eval_calibration.metrics import Comparison
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 from lm_eval_calibration.recalibration import cross_fit
 from lm_eval_calibration.records import Record, ordered
-from lm_eval_calibration.reports.columns import ACC, columns, metric_of
 from lm_eval_calibration.results import Measured, Run
+from lm_eval_calibration.results.columns import ACC, columns, metric_of
 from lm_eval_calibration.results.measured import accuracy, measure
 from lm_eval_calibration.tasks.confidences.registry import sources
 
@@ -111,7 +111,7 @@ def kinds_of(label: str, run: Run, task: str, records: Sequence[Record]) -> list
         pairs = list(zip(scaled.confidence.tolist(), scaled.correct.tolist(), strict=True))
         found.append(_answers(label, SCALED, names, pairs))
     for source in sources():
-        if source.suffix and source.report_name and records and all(map(source.is_in, records)):
+        if source.suffix and source.report_name and any(map(source.is_in, records)):
             pairs = [(doc.confidence, doc.correct) for doc in source.view(records)]
             found.append(_answers(label, source.report_name, names, pairs))
     return [one for one in found if len(one.docs)]

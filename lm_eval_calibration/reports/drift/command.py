@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.reports.columns import check_metric, columns, parse_metrics
 from lm_eval_calibration.reports.drift.comparability import docs_apart, settings_apart
 from lm_eval_calibration.reports.drift.formats import FORMATS
 from lm_eval_calibration.reports.drift.gate import TOLERANCE, gate
@@ -16,6 +15,7 @@ from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.numbers import finite
 from lm_eval_calibration.reports.runs import compare_records, has_distributions
 from lm_eval_calibration.results import Run, RunComparison, load_run
+from lm_eval_calibration.results.columns import check_metric, columns, parse_metrics
 from lm_eval_calibration.results.differences import POOLED
 from lm_eval_calibration.results.identity import date_of, fingerprint, labels
 

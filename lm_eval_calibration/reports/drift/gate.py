@@ -14,8 +14,8 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.reports.columns import metric_of
 from lm_eval_calibration.results import Difference, RunComparison, TaskComparison
+from lm_eval_calibration.results.columns import metric_of
 
 ALPHA = 0.05
 """Probability of any false alarm, at most."""

@@ -10,9 +10,9 @@ from lm_eval_calibration.plots.drawing import draw_history
 from lm_eval_calibration.plots.history import MetricHistory
 from lm_eval_calibration.plots.style import Form
 from lm_eval_calibration.records.files import write_whole
-from lm_eval_calibration.reports.columns import DIRECTIONS, metric_of
 from lm_eval_calibration.reports.drift.history import Entry
 from lm_eval_calibration.reports.page import render_page
+from lm_eval_calibration.results.columns import DIRECTIONS, metric_of
 from lm_eval_calibration.results.differences import POOLED
 
 TEMPLATE = Path(__file__).with_name("history.html")

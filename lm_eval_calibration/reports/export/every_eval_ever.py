@@ -7,9 +7,9 @@ from typing import Any
 
 from lm_eval_calibration import __version__
 from lm_eval_calibration.records import DEFINITION_VERSION
-from lm_eval_calibration.reports.columns import metric_of
 from lm_eval_calibration.reports.values import Value
 from lm_eval_calibration.results import Run
+from lm_eval_calibration.results.columns import metric_of
 from lm_eval_calibration.results.identity import date_of
 from lm_eval_calibration.results.scopes import dataset_of, split_of
 

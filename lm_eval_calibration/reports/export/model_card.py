@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records import DEFINITION_VERSION
-from lm_eval_calibration.reports.columns import title
 from lm_eval_calibration.reports.values import Value
 from lm_eval_calibration.results import Run
+from lm_eval_calibration.results.columns import title
 from lm_eval_calibration.results.scopes import dataset_of, split_of
 
 if TYPE_CHECKING:

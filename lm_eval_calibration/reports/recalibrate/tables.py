@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from lm_eval_calibration.metrics import StratumMetric, by_stratum
 from lm_eval_calibration.recalibration import Change, Domain, Forecasts, MapByGroup, OperatingPoint, Temperature
-from lm_eval_calibration.reports.columns import ACC, ARROWS, columns, metric_of
 from lm_eval_calibration.reports.numbers import interval, number, p_value
 from lm_eval_calibration.reports.tables import plain_table
+from lm_eval_calibration.results.columns import ACC, ARROWS, columns, metric_of
 
 
 def print_changes(title: str, changes: Sequence[Change]) -> None:

@@ -13,9 +13,9 @@ from lm_eval_calibration.recalibration import Change, MapByGroup, TokenGrid, Tok
 from lm_eval_calibration.recalibration.by_group import digest
 from lm_eval_calibration.recalibration.choices import stacked
 from lm_eval_calibration.recalibration.map_file import SavedMap
-from lm_eval_calibration.reports.columns import columns
 from lm_eval_calibration.reports.recalibrate.tables import print_changes, say
 from lm_eval_calibration.results import find_sources, read_samples
+from lm_eval_calibration.results.columns import columns
 
 
 def fit(results: Sequence[Path], *, output: Path | None, folds: int, n_bins: int) -> None:

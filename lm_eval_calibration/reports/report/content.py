@@ -13,8 +13,8 @@ from lm_eval_calibration.plots import (
     prepare_reliability,
     prepare_risk_coverage,
 )
-from lm_eval_calibration.reports.columns import columns
 from lm_eval_calibration.reports.names import EVERYTHING
+from lm_eval_calibration.reports.report.budgets import AtBudget, by_budget
 from lm_eval_calibration.reports.report.examples import Example, worst_errors
 from lm_eval_calibration.reports.report.method import method
 from lm_eval_calibration.reports.report.recalibration import (
@@ -25,6 +25,7 @@ from lm_eval_calibration.reports.report.recalibration import (
 )
 from lm_eval_calibration.reports.report.verdicts import Answer, answers
 from lm_eval_calibration.results import Measured, Run
+from lm_eval_calibration.results.columns import columns
 from lm_eval_calibration.results.task_docs import TaskDocs
 
 NO_ANSWERS = "no answers that could be right or wrong; results_*.json and `export` have its full_ece"
@@ -74,6 +75,7 @@ class Report:
     tasks: dict[str, dict[str, Measured]]
     vocabulary: Vocabulary | None
     temperatures: tuple[AtTemperature, ...]
+    budgets: tuple[AtBudget, ...]
     examples: tuple[Example, ...]
     method: tuple[tuple[str, str], ...]
     left_out: dict[str, str]
@@ -113,6 +115,7 @@ def make_report(run: Run, *, redact: bool = False) -> Report:
         tasks={task: run.metrics(task, names=names, with_stderr=False) for task in several},
         vocabulary=None if math.isnan(domains[0].metrics["full_ece"].value) else run.vocabulary(),
         temperatures=at_temperatures(run),
+        budgets=by_budget(run),
         examples=worst_errors(run, redact=redact),
         method=method(run, domains[0].tasks),
         left_out=run.left_out,

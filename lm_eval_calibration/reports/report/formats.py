@@ -8,7 +8,6 @@ from typing import Any
 from lm_eval_calibration.plots import RiskCoveragePoint
 from lm_eval_calibration.plots.drawing import draw_reliability
 from lm_eval_calibration.plots.style import Form
-from lm_eval_calibration.reports.columns import columns
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.names import model_name, task_name
 from lm_eval_calibration.reports.numbers import NOTHING, bounds, count, estimate, json_text, number, p_value, percent
@@ -16,6 +15,7 @@ from lm_eval_calibration.reports.page import render_page
 from lm_eval_calibration.reports.report.content import Domain, Report
 from lm_eval_calibration.reports.tables import markdown_table
 from lm_eval_calibration.results import Measured
+from lm_eval_calibration.results.columns import columns
 
 MOST_DIAGRAMS = 9
 
@@ -40,6 +40,7 @@ def to_markdown(report: Report) -> str:
         ["Numbers in brackets are 95% intervals."],
         *(part for domain in report.domains for part in _markdown_domain(domain)),
         *_markdown_tasks(report),
+        *_markdown_budgets(report),
         ["## The worst confident errors"],
         list(_markdown_errors(report)),
         ["## Method"],
@@ -73,6 +74,21 @@ def _markdown_tasks(report: Report) -> list[list[str]]:
     return [["## Each task"], markdown_table(["task", "docs", *columns("report: each task")], rows)]
 
 
+def _markdown_budgets(report: Report) -> list[list[str]]:
+    if not report.budgets:
+        return []
+    names = columns("report: budgets")
+    rows = [
+        [
+            *map(count, (at.budget, at.n_docs, at.n_cut, at.n_answered)),
+            *(estimate(at.acc), number(at.confidence), *(estimate(at.metrics[name]) for name in names)),
+        ]
+        for at in report.budgets
+    ]
+    heads = ["tokens of thought", "docs", "cut", "answered", "acc", "mean confidence", *names]
+    return [["## More thinking"], markdown_table(heads, rows)]
+
+
 def _markdown_errors(report: Report) -> Iterator[str]:
     for example in report.examples:
         yield f"- {percent(example.confidence, 1)} sure: {markdown(example.task)}, doc {example.doc_id}"
@@ -90,6 +106,7 @@ def to_json(report: Report) -> str:
         "domains": [_domain(domain) for domain in report.domains],
         "tasks": report.tasks,
         "full_ece": report.vocabulary,
+        "budgets": [{**at._asdict(), "acc": at.acc} for at in report.budgets],
         "worst_confident_errors": [vars(example) for example in report.examples],
         "method": dict(report.method),
         "left_out": report.left_out,

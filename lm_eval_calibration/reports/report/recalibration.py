@@ -17,8 +17,8 @@ from lm_eval_calibration.recalibration import (
     cross_fit,
 )
 from lm_eval_calibration.recalibration.by_group import MIN_FIT_DOCS
-from lm_eval_calibration.reports.columns import columns
 from lm_eval_calibration.results import Run
+from lm_eval_calibration.results.columns import columns
 
 RANKING = ("auroc",)
 """Metrics of order alone. One rising map leaves them as they are; that each fold has its own map does not, and says

@@ -63,19 +63,36 @@ class Elicitation:
 
         Args:
             context: the prompt that was answered.
-            answer: as it continues the prompt.
+            answer: as it continues the prompt; where it was generated, a
+                :class:`~lm_eval_calibration.backends.GeneratedText`.
         """
         return []
 
-    def confidence_of(self, text: Any, answer: Any, replies: Sequence[Any]) -> StatedConfidence:
-        """Return the confidence of a generated answer.
+    def confidence_of(self, text: Any, answer: Any, replies: Sequence[Any]) -> StatedConfidence | None:
+        """Return the confidence of a generated answer; None where this source states none.
 
         Args:
             text: as it was generated, a :class:`~lm_eval_calibration.backends.GeneratedText`.
             answer: what the scored filter makes of it.
             replies: to the requests that question it.
         """
-        raise NotImplementedError
+        return None
+
+    def see_answers(self, requests: Sequence[Any]) -> None:
+        """Look at all answers of a run once they are there, before the records are made.
+
+        Args:
+            requests: those for the answers; ``resps`` of each are its texts.
+        """
+
+    def fields_of_answer(self, request: Any, replies: Sequence[Any]) -> dict[str, Any]:
+        """Return fields of the record of a doc whose answer was generated.
+
+        Args:
+            request: the one for the answer.
+            replies: to the requests that question it.
+        """
+        return {}
 
     def logged(self, replies: Sequence[Any]) -> dict[str, str]:
         """Return what stands in the log of samples beside the record."""

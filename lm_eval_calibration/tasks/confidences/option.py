@@ -1,5 +1,6 @@
 """One option of a calibrated task: its name, its default, and which values it takes."""
 
+import re
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
@@ -36,9 +37,34 @@ def whole_number(name: str, low: int, high: int, *, default: int = 0) -> Option:
     return Option(name, default, problem)
 
 
+def whole_numbers(name: str) -> Option:
+    """Return an option that is a list of different whole numbers, the smallest first; none by default."""
+
+    def problem(value: Any) -> str | None:
+        is_list = isinstance(value, list | tuple) and all(type(number) is int and number >= 0 for number in value)
+        return None if is_list and [*value] == sorted({*value}) else ", not a list of whole numbers like [0, 64, 256]"
+
+    return Option(name, (), problem)
+
+
 def text(name: str, *, default: str | None = "") -> Option:
     """Return an option that is any text, or its default."""
     return Option(name, default, lambda value: None if isinstance(value, str) or value == default else ", not a text")
+
+
+def pattern(name: str) -> Option:
+    """Return an option that is a regular expression, or "" for none."""
+
+    def problem(value: Any) -> str | None:
+        if not isinstance(value, str):
+            return ", not a text"
+        try:
+            re.compile(value)
+        except re.error as error:
+            return f", not a regular expression: {error}"
+        return None
+
+    return Option(name, "", problem)
 
 
 def one_of(name: str, values: Collection[str], *, default: str, what: str = "there are") -> Option:

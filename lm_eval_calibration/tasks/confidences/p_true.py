@@ -43,12 +43,14 @@ class PTrueQueries(FollowUpElicitation):
 
     def __init__(self, task: Any, lm: Any, chat_template: Any) -> None:
         from lm_eval_calibration.backends import is_token_prefix
+        from lm_eval_calibration.backends.thinking import without_thinking
 
         super().__init__(P_TRUE.name, task.options["p_true"])
         self.query = QUERIES[self.setting]
         first, second = self.query.continuations
         self.continuations = (first, second) if chat_template is None else (first.strip(), second.strip())
-        self._follow_up = FollowUp(self.query.question, chat_template, task.calibration.where)
+        with without_thinking(lm):
+            self._follow_up = FollowUp(self.query.question, chat_template, task.calibration.where, at_once=True)
         true = self.query.true
         context = self._follow_up.prompt("Question", "Answer")  # the tokens at its end are those of every query
         self.is_nested = lm is not None and is_token_prefix(

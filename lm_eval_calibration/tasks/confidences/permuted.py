@@ -110,7 +110,7 @@ def _slots(task: Any) -> Slots | None:
     """Return where the docs hold the texts of their choices; None where their order can't be changed."""
     from lm_eval.api.task import ConfigurableTask
 
-    from lm_eval_calibration.harness.log import logger, warn_once
+    from lm_eval_calibration.harness.log import logger
 
     docs = task.eval_docs
     some = [docs[i] for i in range(0, len(docs), max(1, len(docs) // 20))]
@@ -131,7 +131,7 @@ def _slots(task: Any) -> Slots | None:
             f"{where}: permute can't tell which fields of a doc hold the texts of its choices "
             f"({', '.join(shown[0][1])})"
         )
-    warn_once(f"{task.task_name}: its docs list no choices, so they keep one order, and there are no order metrics")
+    logger.warning("%s: its docs list no choices: they keep one order, and there are no order metrics", task.task_name)
     return None
 
 

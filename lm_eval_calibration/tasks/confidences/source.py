@@ -33,6 +33,8 @@ class ConfidenceSource:
         variant: options that the task name ``<task>_<name>_calibration`` stands for; None where there is no such name.
         writes_only: whether the model is only to write, and nothing scored: choices are then named in words.
         needs_named_choice: whether it is undefined where such a reply names none of the choices.
+        sets_form: whether the model is to reply in a form of its own: prompts then ask for it, and filters are shown
+            the answer in it.
         has_trust_rows: whether its metrics have rows for intervals and nulls.
     """
 
@@ -46,6 +48,7 @@ class ConfidenceSource:
     variant: ClassVar[Mapping[str, Any] | None] = None
     writes_only: bool = False
     needs_named_choice: bool = False
+    sets_form: bool = False
     has_trust_rows: bool = False
 
     @property
@@ -100,6 +103,24 @@ class ConfidenceSource:
 
     left_out_message = ""
     """Warning about docs that are left out, with {n}, {total} and {docs} in it."""
+
+    # --- the form of a reply, for a source that sets one --------------------------------------------------------------
+
+    def with_form(self, text: str) -> str:
+        """Return a prompt that asks for the form."""
+        return text
+
+    def generation_settings(self, stock: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the stock task's settings, changed so that a reply of this form is not cut short."""
+        return dict(stock)
+
+    def answers_in(self, reply: str) -> tuple[str, ...]:
+        """Return the answer in a reply as filters may be shown it, one at least; the next where one finds nothing."""
+        return (reply,)
+
+    def answer_start(self, reply: str) -> int:
+        """Return where in a reply the first of :meth:`answers_in` begins."""
+        return 0
 
     # --- a run -------------------------------------------------------------------------------------------------------
 

@@ -8,9 +8,10 @@ import re
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from lm_eval_calibration.backends.thinking import reason_for_thinking
 from lm_eval_calibration.records import StatedConfidence
 from lm_eval_calibration.tasks.confidences.elicitation import FollowUpElicitation, Request
-from lm_eval_calibration.tasks.confidences.follow_up import ONE_LINE, FollowUp
+from lm_eval_calibration.tasks.confidences.follow_up import AFTER_A_THOUGHT, ONE_LINE, FollowUp, last_words
 from lm_eval_calibration.tasks.confidences.option import flag
 from lm_eval_calibration.tasks.confidences.source import StatedSource
 
@@ -52,14 +53,22 @@ class Verbalized(StatedSource):
 
     def start(self, task: Any, lm: Any, chat_template: Any) -> "VerbalizedQuestion":
         """Return the question in the form that this run's prompts have."""
-        return VerbalizedQuestion(task, chat_template)
+        return VerbalizedQuestion(task, lm, chat_template)
 
 
 class VerbalizedQuestion(FollowUpElicitation):
-    """Asks one run's model how likely its answers are right; outside a chat the form is begun for the model."""
+    """Asks one run's model how likely its answers are right; outside a chat the form is begun for the model.
 
-    def __init__(self, task: Any, chat_template: Any) -> None:
+    Attributes:
+        settings: how replies are generated; a model that thinks first has room to.
+    """
+
+    def __init__(self, task: Any, lm: Any, chat_template: Any) -> None:
         super().__init__(VERBALIZED.name, WORDING)
+        self._thinks = bool(reason_for_thinking(lm, chat_template))
+        self.settings = dict(AFTER_A_THOUGHT if self._thinks else ONE_LINE)
+        if task.options.question_max_gen_toks:
+            self.settings["max_gen_toks"] = task.options.question_max_gen_toks
         question = f"\n\n{QUESTION}\nProbability:" if chat_template is None else QUESTION
         self._follow_up = FollowUp(question, chat_template, task.calibration.where)
 
@@ -67,11 +76,12 @@ class VerbalizedQuestion(FollowUpElicitation):
         """Return the request that asks about an answer."""
         from lm_eval_calibration.backends import GENERATION_REQUEST_TYPE
 
-        return [(GENERATION_REQUEST_TYPE, (self._follow_up.prompt(context, answer), dict(ONE_LINE)))]
+        return [(GENERATION_REQUEST_TYPE, (self._follow_up.prompt(context, answer), dict(self.settings)))]
 
     def read(self, replies: Sequence[Any]) -> StatedConfidence:
         """Return the probability that the reply states."""
-        return StatedConfidence(WORDING, stated_probability(str(replies[0])))
+        reply = str(replies[0])
+        return StatedConfidence(WORDING, stated_probability(last_words(reply) if self._thinks else reply))
 
     def logged(self, replies: Sequence[Any]) -> dict[str, str]:
         """Return the reply."""

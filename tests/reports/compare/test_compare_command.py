@@ -84,6 +84,7 @@ def table(runs: list[Path]) -> Table:
     return make_table({path.name: load_run(path) for path in runs}, ["acc", "ece"], ["all"])
 
 
+@pytest.mark.slow
 def test_every_format(table: Table) -> None:
     first_cells = [line.split("\t")[0] for line in str(FORMATS["table"](table)).splitlines()]
     assert first_cells[:5] == ["# all", "model", "run0", "run1", "run2"]
@@ -249,6 +250,7 @@ def test_generated_answers_are_compared_by_what_they_have(tmp_path: Path) -> Non
     assert "undefined" not in named.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n_tasks", "shows_tasks"), [(3, True), (13, False)])
 def test_groups_are_shown_and_of_many_tasks_they_alone(n_tasks: int, shows_tasks: bool, tmp_path: Path) -> None:
     tasks = {f"t{i:02}_calibration": 20 for i in range(n_tasks)}

@@ -91,6 +91,7 @@ def test_a_run_without_p_true_has_the_other_ways(tmp_path: Path) -> None:
     assert "P\\(true\\)" not in said
 
 
+@pytest.mark.slow
 def test_pictures_are_reliability_diagrams(folders: tuple[Path, Path], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="pictures need matplotlib (extra `report`)")
     for suffix, begin in (("svg", b"<?xml"), ("png", b"\x89PNG")):

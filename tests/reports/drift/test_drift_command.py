@@ -118,6 +118,7 @@ def test_runs_without_token_distributions_are_tested_by_the_rest(tmp_path: Path)
     assert drift(*runs, "--metrics", "full_ece").exit_code == 2
 
 
+@pytest.mark.slow
 def test_formats_for_ci(base: Path) -> None:
     new = write_run(Path("new"), tasks=TASKS, seed=1, sharpness=3.5)
     data = json.loads(drift(base, new, "--format", "json", "--metrics", "acc,ece").stdout)

@@ -11,9 +11,9 @@ from commands import run_command
 from made_runs import write_run
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.reports.columns import columns
 from lm_eval_calibration.reports.evidence.statement import NO_CLAIM, canonical, digest, make_statement
 from lm_eval_calibration.results import load_run
+from lm_eval_calibration.results.columns import columns
 
 TEXT = "zyzzyva quokka brobdingnagian"
 

@@ -13,9 +13,9 @@ from made_runs import write_run
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.reports import values
-from lm_eval_calibration.reports.columns import columns
 from lm_eval_calibration.reports.export.command import FORMATS
 from lm_eval_calibration.results import load_run
+from lm_eval_calibration.results.columns import columns
 
 TASKS = {"anatomy_calibration": 40, "virology_calibration": 20}
 
@@ -56,6 +56,7 @@ def export(*arguments: object) -> Any:
     return run_command("export", *arguments)
 
 
+@pytest.mark.slow
 def test_a_model_card_is_what_the_hub_library_reads(run: Path, exported: dict[str, str]) -> None:
     from huggingface_hub import ModelCard
 

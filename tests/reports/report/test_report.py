@@ -254,6 +254,7 @@ def test_redacted_reports_hold_no_word_of_a_doc(tmp_path: Path) -> None:
         assert text in (tmp_path / "r.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_small_and_odd_runs_have_a_report(tmp_path: Path) -> None:
     right = make_lines("law", n=25)
     for line in right:

@@ -10,16 +10,18 @@ from lm_eval_calibration.metrics import Metric
 ACC = "acc"
 
 _TABLES = {
-    # all metrics: report, export, evidence
+    # all metrics: report, export, evidence, `Run.metrics`
     "all": (
         *(ACC, "brier_score", "ece", "ace", "full_ece", "auroc", "brier_top_label", "nll", "ece_debiased"),
         *("overconfidence", "confident_error_rate", "aurc", "skill_score"),
     ),
+    "notebook": (ACC, "ece", "brier_score", "auroc", "overconfidence"),
     "report: compared with a calibrated model": ("ece", "ace", "full_ece", "brier_score", "auroc", "overconfidence"),
     "report: each task": (ACC, "overconfidence", "ece", "auroc"),
     "report: recalibration": (
         *("ece", "nll", "brier_score", "brier_top_label", "overconfidence", "auroc", "confident_error_rate"),
     ),
+    "report: budgets": ("ece", "auroc", "brier_top_label", "overconfidence"),
     "compare": (ACC, "brier_score", "ece", "ace", "full_ece", "auroc"),
     "compare: generated answers": (ACC, "brier_top_label", "ece", "full_ece", "auroc"),
     "drift": (ACC, "brier_score", "ece", "ace", "full_ece", "auroc"),
@@ -33,7 +35,8 @@ _WITH_NEW = {"all", "report: compared with a calibrated model", "compare", "comp
 """Tables that show metrics which are listed nowhere here."""
 
 _ON_REQUEST = (
-    *("ace_top_label", "mce", "rms_ce", "sce", "full_ece_choices", "ce_l2_debiased", "smece", "augrc", "auprc"),
+    *("ace_top_label", "mce", "rms_ce", "rms_ce_mass", "sce", "full_ece_choices", "ce_l2_debiased", "smece"),
+    *("augrc", "auprc"),
 )
 """Metrics that no table shows unless they are named."""
 
