@@ -87,7 +87,7 @@ def test_answers_that_are_all_alike_may_differ_in_the_population_unless_they_can
         assert found.low < 0 < found.high, name
         assert compare(a, b, names=[name], same_answers=True)[name][2:5] == (0, 0, 0)
     found = compare(a, b, names=["acc"])["acc"]
-    assert found.high == pytest.approx(np.sqrt(2) * (1 - 0.05 ** (1 / 30)), abs=1e-6)
+    assert found.high == pytest.approx(1 - 0.05 ** (1 / 30), abs=1e-6)
 
 
 def test_confidences_that_differ_by_rounding_are_told_apart_no_more_often_than_the_level():

@@ -9,16 +9,18 @@ Source: Miller 2024, arXiv:2411.00640; Bell & McCaffrey 2002 (leverage); Carter,
 number of clusters); Korn & Graubard 1998 (effective number of docs of a share).
 """
 
+from typing import Any
+
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtri, stdtrit
 
 from lm_eval_calibration.metrics.uncertainty.shares import Interval, share_interval
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 
 
-def check_cluster(cluster: ArrayLike, n_docs: int) -> IntArray:
-    """Clusters numbered from 0 in the order of their names, [n_docs].
+def check_cluster(cluster: ArrayLike, n_docs: int) -> IntArray | None:
+    """Clusters numbered from 0 in the order of their names, [n_docs]; None where each doc is alone in its own.
 
     Raises ValueError: not one name a doc, or fewer than two clusters.
     """
@@ -28,10 +30,10 @@ def check_cluster(cluster: ArrayLike, n_docs: int) -> IntArray:
     found, number = np.unique(names, return_inverse=True)
     if len(found) < 2 <= n_docs:
         raise ValueError(f"cluster is {found[0]!r} for all {n_docs} docs; it takes two clusters at least")
-    return np.asarray(number, dtype=np.int64)
+    return None if len(found) == n_docs else np.asarray(number, dtype=np.int64)
 
 
-def cluster_sums(rows: FloatArray, cluster: IntArray | None) -> FloatArray:
+def cluster_sums(rows: NDArray[Any], cluster: IntArray | None) -> NDArray[Any]:
     """Sums of the rows [N, ...] of each cluster, [G, ...]; the rows themselves where there are no clusters."""
     if cluster is None:
         return rows

@@ -117,4 +117,4 @@ def _correlations(sums: FloatArray) -> FloatArray:
     size = np.outer(spread, spread)
     correlations = np.divide(products, size, out=np.zeros_like(products), where=size > 0)
     np.fill_diagonal(correlations, 1)
-    return np.clip(correlations, -1, 1)
+    return np.asarray(np.clip(correlations, -1, 1))
