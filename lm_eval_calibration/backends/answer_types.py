@@ -177,6 +177,7 @@ class GeneratedText(_Answer, str):
         has_content: whether a text was returned at all, be it an empty one; False where a server gives none and the
             harness puts another in its place.
         follow_up_answers: to the requests that followed the text up, each None where the backend can't answer such.
+        follow_up_sources: who made these requests, as the requests' attribute ``source`` names them.
     """
 
     token_log_probs: Floats | None = None
@@ -189,10 +190,11 @@ class GeneratedText(_Answer, str):
     thought_is_open: bool = False
     has_content: bool = True
     follow_up_answers: tuple[Any, ...] = ()
+    follow_up_sources: tuple[str, ...] = ()
 
-    def with_follow_up_answers(self, answers: Iterable[Any]) -> Self:
+    def with_follow_up_answers(self, answers: Iterable[Any], sources: Iterable[str] = ()) -> Self:
         """Return a copy that has these answers (the original may be in a cache)."""
-        return self._copied(follow_up_answers=tuple(answers))
+        return self._copied(follow_up_answers=tuple(answers), follow_up_sources=tuple(sources))
 
     @property
     def has_probabilities(self) -> bool:

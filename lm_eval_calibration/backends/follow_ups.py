@@ -15,8 +15,8 @@ def with_follow_ups(lm: LM, requests: Sequence[Any]) -> list[GeneratedText]:
 
     The requests' attribute ``follow_ups`` is a function that takes the text and returns instances of other request
     types. Both stages are cached and computed as their types are; the second goes to the backend all at once. Each
-    text's ``follow_up_answers`` are in the order of its instances; where the backend has no method for them (a chat
-    server gives no log-likelihoods), they are None.
+    text's ``follow_up_answers`` and ``follow_up_sources`` are in the order of its instances; answers are None where the
+    backend has no method for them (a chat server gives no log-likelihoods).
     """
     texts: list[GeneratedText] = getattr(lm, GENERATION_REQUEST_TYPE)(requests)
     follow_ups = [request.follow_ups(text) for request, text in zip(requests, texts, strict=True)]
@@ -32,7 +32,10 @@ def with_follow_ups(lm: LM, requests: Sequence[Any]) -> list[GeneratedText]:
             continue
         answers |= {(request_type, key): answer for key, answer in zip(by_key, found, strict=True)}
     return [
-        text.with_follow_up_answers(answers.get((follow_up.request_type, _key(follow_up))) for follow_up in of_text)
+        text.with_follow_up_answers(
+            [answers.get((follow_up.request_type, _key(follow_up))) for follow_up in of_text],
+            [getattr(follow_up, "source", "") for follow_up in of_text],
+        )
         for text, of_text in zip(texts, follow_ups, strict=True)
     ]
 

@@ -114,7 +114,8 @@ def compare(
     check_n_bins(n_bins)
     options: dict[str, Any] = {"n_bins": n_bins, "level": check_level(level), "seed": seed}
     options |= {"paired": paired, "same_answers": same_answers}
-    options["clusters"] = (cluster, cluster) if paired or cluster is None else tuple(cluster)
+    both: Any = (cluster, cluster) if paired or cluster is None else cluster
+    options["clusters"] = tuple(both)
     comparisons = {}
     for name in comparable(a, b) if names is None else names:
         metric = _metric(name, a, b)
@@ -133,7 +134,8 @@ def _compared(metric: Metric, a: Run, b: Run, options: dict[str, Any], refusal: 
     bins = {"n_bins": options["n_bins"]} if metric.takes_n_bins else {}
     values = metric.value(*one, **bins), metric.value(*other, **bins)
     if refusal:
-        return Comparison(*values, *[undefined(refusal)] * 4, verdict="")
+        nan = undefined(refusal)
+        return Comparison(values[0], values[1], nan, nan, nan, nan, "")
     own = {"level": options["level"], "seed": options["seed"]}
     estimates = [
         metric.estimate(*arrays, **bins, **own, cluster=cluster)
@@ -143,7 +145,7 @@ def _compared(metric: Metric, a: Run, b: Run, options: dict[str, Any], refusal: 
     found = difference_of(*estimates, **how)
     intervals = [(estimate.low, estimate.high) for estimate in estimates]
     verdict = change_of(metric.higher_is_better, (found[1], found[2]), *intervals)
-    return Comparison(*values, *found, verdict=verdict)
+    return Comparison(values[0], values[1], *found, verdict)
 
 
 def holm(p_values: ArrayLike) -> FloatArray:

@@ -17,13 +17,13 @@ from lm_eval_calibration.metrics.kinds import Kind
 from lm_eval_calibration.metrics.uncertainty.clusters import check_cluster, independent_sums
 from lm_eval_calibration.metrics.uncertainty.intervals import (
     Estimate,
-    Interval,
     check_level,
     percentile_estimate,
     undefined_estimate,
 )
 from lm_eval_calibration.metrics.uncertainty.nulls import Null, null_beside, redrawn
 from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_stderr, rows
+from lm_eval_calibration.metrics.uncertainty.shares import Interval
 from lm_eval_calibration.metrics.validation import check_n_bins, check_positive_integer, undefined
 
 _OPTION_CHECKS: dict[str, Callable[[Any], Any]] = {

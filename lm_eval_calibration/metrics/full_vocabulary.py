@@ -13,9 +13,9 @@ from lm_eval_calibration.metrics.token_sums import check_gap_sums, position_gap_
 from lm_eval_calibration.metrics.uncertainty import nulls
 from lm_eval_calibration.metrics.uncertainty.clusters import cluster_sums
 from lm_eval_calibration.metrics.uncertainty.gap_vectors import ratio_gaps
-from lm_eval_calibration.metrics.uncertainty.intervals import Interval
 from lm_eval_calibration.metrics.uncertainty.inversion import inverted_tests
 from lm_eval_calibration.metrics.uncertainty.resampling import ratio_stderr
+from lm_eval_calibration.metrics.uncertainty.shares import Interval
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray, undefined
 
 FEW_DOCS = 30

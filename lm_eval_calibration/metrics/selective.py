@@ -17,7 +17,7 @@ from lm_eval_calibration.metrics.uncertainty.clusters import event_interval
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
 from lm_eval_calibration.metrics.uncertainty.nulls import drawn_totals, forecasts_of_docs
 from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_stderr
-from lm_eval_calibration.metrics.uncertainty.shares import share_interval
+from lm_eval_calibration.metrics.uncertainty.shares import Interval, share_interval
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_probability, check_top_label, undefined
 
 
@@ -149,7 +149,7 @@ def selective_accuracy(confidence: ArrayLike, correct: ArrayLike, *, coverage: f
 
 def selective_accuracy_interval(
     confidence: ArrayLike, correct: ArrayLike, *, coverage: float = 0.8, level: float = 0.95
-) -> intervals.Interval:
+) -> Interval:
     """Interval of :func:`selective_accuracy` in the population's most confident share: mid-P."""
     answered = _n_answered(coverage, len(np.atleast_1d(np.asarray(confidence))))
     rate = selective_accuracy(confidence, correct, coverage=coverage)

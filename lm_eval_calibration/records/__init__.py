@@ -1,5 +1,6 @@
 """The record of one doc, columns over many of them, and the files that hold them."""
 
+from lm_eval_calibration.records.answer_options import AnswerOptions
 from lm_eval_calibration.records.choices import ChoicesRecord
 from lm_eval_calibration.records.columns import Columns, metric_arrays
 from lm_eval_calibration.records.corpus import Corpus, CorpusRecord
@@ -42,6 +43,7 @@ __all__ = [
     "RECORD_VERSION",
     "REFUSED",
     "TRUNCATED",
+    "AnswerOptions",
     "AnswerRecord",
     "BudgetedAnswer",
     "ChainConfidence",

@@ -8,6 +8,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from scipy.special import entr
 
+from lm_eval_calibration.records.answer_options import AnswerOptions
+from lm_eval_calibration.records.choices import ChoicesRecord
 from lm_eval_calibration.records.final_answer import (
     ANSWERED,
     EMPTY,
@@ -224,12 +226,15 @@ class GenerationRecord(AnswerRecord):
 
     Attributes:
         generation: what the model wrote, and whether it is right.
+        options: the doc's options in the place of the answer, where that is one of them; None where it isn't, or that
+            was not wanted.
         budgets: the answers that it gave when its thought was cut; None where it was not.
     """
 
     kind: ClassVar[str] = "generation"
 
     generation: Generation = json_field(Generation.from_dict, Generation.to_dict)
+    options: AnswerOptions | None = json_field(AnswerOptions.from_dict, AnswerOptions.to_dict, default=None)
     budgets: tuple[BudgetedAnswer, ...] | None = json_field(
         BudgetedAnswer.read_all, BudgetedAnswer.write_all, default=None
     )
@@ -254,6 +259,23 @@ class GenerationRecord(AnswerRecord):
         """Return the answer with another confidence; with none where the text holds no answer."""
         known = confidence if self.generation.outcome == ANSWERED else None
         return ScoredAnswer(self.task, self.doc_id, known, self.correct)
+
+    def over_options(self) -> ChoicesRecord:
+        """Return the doc as if it were answered by choosing among its options in the place of the answer.
+
+        Raises:
+            ValueError: the answer is none of them, or they were not scored.
+        """
+        if self.options is None:
+            raise ValueError(f"{self.label}: its options were not scored in the place of its answer")
+        return ChoicesRecord(
+            task=self.task,
+            doc_id=self.doc_id,
+            doc_hash=self.doc_hash,
+            prompt_hash=self.prompt_hash,
+            log_likelihoods=self.options.log_likelihoods,
+            gold=self.options.gold,
+        )
 
     def as_if_answered(self, correct: int) -> ScoredAnswer:
         """Return the text, which holds no answer, as if that were right (1) or wrong (0), at its mean probability."""

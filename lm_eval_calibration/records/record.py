@@ -33,7 +33,7 @@ OWN_KEYS = ("p_true", "verbalized")
 _KEYS = (
     *("version", "definitions", "task", "doc_id", "doc_hash", "prompt_hash", "kind", "log_likelihoods", "gold"),
     *("log_probs", "large_probs", "kept_from", "vocab_size", "certificate", "choice_lengths", "rotations"),
-    *("rotated_log_likelihoods", "temperatures", *OWN_KEYS, "stated", "generation", "budgets", "corpus"),
+    *("rotated_log_likelihoods", "temperatures", *OWN_KEYS, "stated", "generation", "options", "budgets", "corpus"),
     *("confidence", "correct"),
 )
 """Of the JSON form, in the order in which they are written."""

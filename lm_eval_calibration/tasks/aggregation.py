@@ -36,15 +36,19 @@ class MetricStatistic(Statistic):
     n_bins: int = 10
     view: View | None = None  # how the metric sees the records; None: as they are
     has_stderr: bool = True
+    instead: "MetricStatistic | None" = None  # what is computed where its view has docs
 
     @classmethod
     def of(cls, row: TableMetric, n_bins: int) -> Self:
         """Return a row of the table in some number of bins."""
-        return cls(row.metric, n_bins, row.view, row.has_stderr)
+        instead = None if row.instead is None else cls.of(row.instead, n_bins)
+        return cls(row.metric, n_bins, row.view, row.has_stderr, instead)
 
     def value(self, pool: DocPool) -> float:
         """Return the metric over the records, ``nan`` where it is undefined."""
         pool.once("left out", lambda: _warn_of_left_out(pool))
+        if self.instead is not None and len(pool.columns(self.instead.view, self.n_bins)):
+            return self.instead.value(pool)
         value = self._compute(self.metric.value, pool)
         if self.metric.name == "ece" and not math.isnan(value):
             self._warn_of_too_few(pool)
@@ -52,6 +56,8 @@ class MetricStatistic(Statistic):
 
     def stderr(self, pool: DocPool) -> float:
         """Return its standard error."""
+        if self.instead is not None and len(pool.columns(self.instead.view, self.n_bins)):
+            return self.instead.stderr(pool)
         return self._compute(self.metric.stderr, pool)
 
     def _warn_of_too_few(self, pool: DocPool) -> None:
@@ -92,6 +98,8 @@ class MetricStatistic(Statistic):
         seen = pool.records if self.view is None else list(self.view(pool.records))
         if any(isinstance(doc, ChoicesRecord) for doc in seen):
             return "no doc has a sound gold label"
+        if self.metric.kind == "choices":
+            return "some answers are none of their doc's options, or some docs' right answers are none"
         if self.metric.kind != "top_label":
             return "no doc has a token of a reference answer"
         if all(doc.confidence is None for doc in seen):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from lm_eval.api.filter import Filter, FilterEnsemble
 from lm_eval.filters import extraction, selection, transformation
 
-_UNKNOWN: Any = object()
+UNKNOWN: Any = object()
 """Stands for an answer that the caller doesn't know."""
 
 
@@ -76,7 +76,7 @@ class _Traced(NamedTuple):
         return _Traced(value, [self.span[0]] * length, [self.span[1]] * length, self.is_found)
 
 
-def locate_answer(ensemble: FilterEnsemble, text: str, doc: Mapping[str, Any], answer: Any = _UNKNOWN) -> LocatedAnswer:
+def locate_answer(ensemble: FilterEnsemble, text: str, doc: Mapping[str, Any], answer: Any = UNKNOWN) -> LocatedAnswer:
     """Return the answer that a filter takes from a text, and where it stands in the text.
 
     Args:
@@ -100,9 +100,9 @@ def locate_answer(ensemble: FilterEnsemble, text: str, doc: Mapping[str, Any], a
         else:
             later = [type(other).apply for other in filters[i + 1 :]]
             is_last = is_listed and all(kind in _SELECTIONS for kind in later)
-            known = _sample(answer, is_listed=selection.TakeFirstFilter.apply not in later) if is_last else _UNKNOWN
+            known = _sample(answer, is_listed=selection.TakeFirstFilter.apply not in later) if is_last else UNKNOWN
             current, is_listed = _other(filter_, current, doc, known, is_listed=is_listed)
-    if answer is _UNKNOWN:
+    if answer is UNKNOWN:
         return _located(current, [current.value] if is_listed else current.value)
     sample = _sample(answer, is_listed=is_listed)
     if current.value != sample:
@@ -224,7 +224,7 @@ def _other(filter_: Any, current: _Traced, doc: Any, answer: Any, *, is_listed: 
     """
     value = answer
     searches: list[tuple[Any, str]] = []
-    if value is _UNKNOWN or hasattr(filter_, "find_match"):
+    if value is UNKNOWN or hasattr(filter_, "find_match"):
         searches = _recorded_searches(filter_)
         value, is_listed = _applied(filter_, current.value, doc, is_listed=is_listed)
     if not current.is_found or not isinstance(current.value, str):

@@ -9,7 +9,7 @@ from lm_eval.api.instance import Instance
 from lm_eval_calibration.backends import TOP_K
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.records import ChainConfidence, FinalAnswer
-from lm_eval_calibration.tasks.answer_spans import LocatedAnswer, locate_answer
+from lm_eval_calibration.tasks.answer_spans import UNKNOWN, LocatedAnswer, locate_answer
 
 INVALID = "[invalid]"
 """What the harness's ``regex`` filter leaves where nothing matches."""
@@ -41,16 +41,17 @@ class FilterOfForms:
                 if attempt == 0 or (not is_found(instance.filtered_resps[self.name]) and is_found(found)):
                     instance.filtered_resps[self.name] = found
 
-    def locate(self, reply: str, doc: Mapping[str, Any], answer: Any) -> LocatedAnswer:
+    def locate(self, reply: str, doc: Mapping[str, Any], answer: Any = UNKNOWN) -> LocatedAnswer:
         """Return where an answer stands in a reply, as :func:`locate_answer` does."""
         located = [(text, locate_answer(self._ensemble, text, doc)) for text in self._source.answers_in(reply)]
         shown, found = next((one for one in located if one[1].is_found), located[0])
+        found = found if answer is UNKNOWN else found._replace(answer=answer)
         if found.span is None:
-            return found._replace(answer=answer)
+            return found
         shift = self._source.answer_start(reply) - shown.find(located[0][0])  # other texts hold the first in a sentence
         start, end = (place + shift for place in found.span)
         is_there = reply[start:end] == shown[slice(*found.span)]
-        return found._replace(answer=answer, span=(start, end) if is_there else None)
+        return found._replace(span=(start, end) if is_there else None)
 
 
 def located_by(ensemble: Any, text: str, doc: Mapping[str, Any], answer: Any) -> LocatedAnswer:

@@ -116,7 +116,7 @@ class GeneratedAnswerTask(WrittenAnswers):
     def _make_ours(self, request: Any) -> None:
         if request.idx == _REFERENCE:
             request.request_type = SCORING_REQUEST_TYPE
-        elif any(elicitation.n_requests for elicitation in self.elicitations):
+        elif any(elicitation.n_requests != 0 for elicitation in self.elicitations):
             request.request_type = FOLLOW_UP_REQUEST_TYPE
             request.follow_ups = partial(self._follow_ups, request)
         else:
@@ -130,17 +130,19 @@ class GeneratedAnswerTask(WrittenAnswers):
         """Return the requests that question an answer, those of one source after those of another."""
         follow_ups: list[Instance] = []
         for elicitation in self.elicitations:
-            for request_type, arguments in elicitation.about(request.args[0], text):
-                follow_ups.append(Instance(request_type, request.doc, arguments, len(follow_ups), request.metadata))
-                self._set_wishes(follow_ups[-1])
+            for request_type, arguments in elicitation.about_answer(request, text):
+                follow_up = Instance(request_type, request.doc, arguments, len(follow_ups), request.metadata)
+                follow_up.source = elicitation.name
+                self._set_wishes(follow_up)
+                follow_ups.append(follow_up)
         return follow_ups
 
-    def replies_to(self, text: Any) -> dict[str, Sequence[Any]]:
+    def replies_to(self, text: Any) -> Mapping[str, Sequence[Any]]:
         """Return the replies to the questions about a text, by source; a text from a file has none."""
-        replies, found = getattr(text, "follow_up_answers", ()), {}
-        for elicitation in self.elicitations:
-            found[elicitation.name] = replies[: elicitation.n_requests]
-            replies = replies[elicitation.n_requests :]
+        found: dict[str, list[Any]] = {elicitation.name: [] for elicitation in self.elicitations}
+        replies = getattr(text, "follow_up_answers", ()), getattr(text, "follow_up_sources", ())
+        for reply, source in zip(*replies, strict=True):
+            found[source].append(reply)
         return found
 
     def apply_filters(self) -> None:
@@ -173,9 +175,11 @@ class GeneratedAnswerTask(WrittenAnswers):
         self._has_probabilities = all(isinstance(t, GeneratedText) and t.has_probabilities for t in texts)
         replies = [self.replies_to(text) for text in texts]
         self._answered = set()
-        for name, n_requests in {e.name: e.n_requests for e in self.elicitations}.items():
-            if all(len(reply[name]) == n_requests and None not in reply[name] for reply in replies):
-                self._answered.add(name)
+        for elicitation in self.elicitations:
+            of_source = [reply[elicitation.name] for reply in replies]
+            expected = elicitation.n_requests
+            if all(None not in found and expected in (None, len(found)) for found in of_source):
+                self._answered.add(elicitation.name)
         scores = [answer for answer in references if isinstance(answer, TokenScores)]
         self._has_distributions = len(scores) == len(references) and all(score.has_distributions for score in scores)
         self._full_ece_is_exact = self._settles_full_ece(scores)
@@ -214,6 +218,8 @@ class GeneratedAnswerTask(WrittenAnswers):
         return [(e, replies[e.name]) for e in self.elicitations if e.name in self._answered]
 
     def _is_available(self, row: Any, record: GenerationRecord) -> bool:
+        if row.metric.kind == "choices":
+            return record.options is not None
         if row.source.suffix:
             return bool(row.source.is_in(record))
         if row.metric.kind != "full_vocabulary":

@@ -10,7 +10,7 @@ from lm_eval.utils import hash_string
 from lm_eval_calibration.backends.harness_calls import replaced
 from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.records import Sample
-from lm_eval_calibration.tasks.answer_spans import LocatedAnswer
+from lm_eval_calibration.tasks.answer_spans import UNKNOWN, LocatedAnswer
 from lm_eval_calibration.tasks.filtered_answers import located_by, log_probs_of
 from lm_eval_calibration.tasks.final_answers import final_answer, warn_of_strict_filter
 from lm_eval_calibration.tasks.formed_replies import FormedReplyTask
@@ -83,8 +83,8 @@ class WrittenAnswers(FormedReplyTask):
             }
             warn_of_strict_filter(self.task_name, self.scored_filter, found, len(written))
 
-    def locate(self, doc: dict[str, Any], text: str, answer: Any) -> LocatedAnswer:
-        """Return where in a text its answer stands, which the scored filter made of it."""
+    def locate(self, doc: dict[str, Any], text: str, answer: Any = UNKNOWN) -> LocatedAnswer:
+        """Return where in a text its answer stands, which the scored filter makes of it."""
         return located_by(self.scored_ensemble, text, doc, answer)
 
     def _samples(self, doc: dict[str, Any], request: Instance) -> tuple[Sample, ...]:

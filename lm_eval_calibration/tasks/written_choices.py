@@ -12,7 +12,7 @@ from lm_eval_calibration.backends import TokenScores
 from lm_eval_calibration.backends.thinking import reason_for_thinking
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.records import GenerationRecord
-from lm_eval_calibration.tasks.answer_spans import LocatedAnswer
+from lm_eval_calibration.tasks.answer_spans import UNKNOWN, LocatedAnswer
 from lm_eval_calibration.tasks.confidences.choice_slots import are_labels
 from lm_eval_calibration.tasks.confidences.follow_up import AFTER_A_THOUGHT, ONE_LINE, last_words
 from lm_eval_calibration.tasks.configuration import Configuration
@@ -78,8 +78,9 @@ class WrittenChoiceTask(GeneratedAnswerTask):
         gold = gold_index(self.doc_to_target(doc), labels)
         return {"acc": float(gold is not None and self._named(doc, answer) == labels[gold])}
 
-    def locate(self, doc: dict[str, Any], text: str, answer: Any) -> LocatedAnswer:
+    def locate(self, doc: dict[str, Any], text: str, answer: Any = UNKNOWN) -> LocatedAnswer:
         """Return where in a reply the label of a choice stands."""
+        answer = text if answer is UNKNOWN else answer  # the filter changes nothing
         label = self._named(doc, answer)
         if label is None:
             return LocatedAnswer(answer, None, is_found=False)

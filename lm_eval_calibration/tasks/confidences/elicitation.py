@@ -26,12 +26,12 @@ class Elicitation:
 
     Attributes:
         name: of the source.
-        n_requests: how many requests question an answer.
+        n_requests: how many requests question an answer; None where that depends on the answer.
         setting: what its requests depend on; None where it adds none to those of choices. ``--cache_requests`` may
             have kept requests of another one, which are then refused.
     """
 
-    n_requests = 0
+    n_requests: int | None = 0
 
     def __init__(self, name: str, setting: Any) -> None:
         self.name, self.setting = name, setting
@@ -67,6 +67,15 @@ class Elicitation:
                 :class:`~lm_eval_calibration.backends.GeneratedText`.
         """
         return []
+
+    def about_answer(self, request: Any, text: Any) -> list[Request]:
+        """Return the requests that question what was generated.
+
+        Args:
+            request: the one for the answer.
+            text: that was generated, a :class:`~lm_eval_calibration.backends.GeneratedText`.
+        """
+        return self.about(request.args[0], text)
 
     def confidence_of(self, text: Any, answer: Any, replies: Sequence[Any]) -> StatedConfidence | None:
         """Return the confidence of a generated answer; None where this source states none.

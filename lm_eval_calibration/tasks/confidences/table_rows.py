@@ -34,12 +34,14 @@ class TableMetric(NamedTuple):
         source: where its confidences come from, a ``ConfidenceSource``.
         view: what it computes from; None for the records as they are.
         has_stderr: whether the table shows a standard error beside it.
+        instead: a row that takes its place where that one's view has docs.
     """
 
     metric: Metric
     source: Any
     view: View | None = None
     has_stderr: bool = True
+    instead: "TableMetric | None" = None
 
 
 def trust_rows(rows: Mapping[str, TableMetric]) -> dict[str, TableMetric]:
