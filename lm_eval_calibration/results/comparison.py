@@ -134,8 +134,8 @@ def _difference(name: str, a: metrics.Run, b: metrics.Run, options: dict[str, An
     for w in caught:
         if not issubclass(w.category, UndefinedMetricWarning):
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
-    a, b, difference, low, high, p_value, verdict = found
-    return Difference(name, a, b, difference, low, high, p_value, p_value, 1, "; ".join(reasons), verdict)
+    of_a, of_b, difference, low, high, p_value, verdict = found
+    return Difference(name, of_a, of_b, difference, low, high, p_value, p_value, 1, "; ".join(reasons), verdict)
 
 
 def _undefined(name: str, reason: str) -> Difference:
