@@ -28,7 +28,7 @@ def with_follow_ups(lm: LM, requests: Sequence[Any]) -> list[GeneratedText]:
         try:
             found = getattr(lm, request_type)(list(by_key.values()))
         except NotImplementedError as error:
-            logger.warning("%s can't be asked about its answers: %s", type(lm).__name__, error or request_type)
+            logger.warning("%s can't answer follow-up questions: %s", type(lm).__name__, error or request_type)
             continue
         answers |= {(request_type, key): answer for key, answer in zip(by_key, found, strict=True)}
     return [

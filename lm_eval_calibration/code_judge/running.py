@@ -8,13 +8,13 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any, NamedTuple
 
 from lm_eval_calibration.errors import UserError
@@ -108,17 +108,15 @@ def run_programs(
 
     isolation = best_isolation()
     cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else [None] * (os.cpu_count() or 1)
-    slots: SimpleQueue[int] = SimpleQueue()
     n_workers = min(workers or len(cores), len(programs))
-    for slot in range(n_workers):
-        slots.put(slot)
+    slots = deque(range(n_workers))  # one is free for each worker
 
     def run(program: str) -> Verdict:
-        slot = slots.get()
+        slot = slots.popleft()
         try:
             return _verdict(_outcome(program, limits, isolation, slot, cores[slot % len(cores)]), limits)
         finally:
-            slots.put(slot)
+            slots.append(slot)
 
     with ThreadPoolExecutor(n_workers) as pool:
         try:
@@ -149,7 +147,7 @@ def best_isolation() -> Isolation:
                 logger.warning("Programs are run without %s (%s).", missing, failures[0] if failures else sys.platform)
             return isolation
         failures.append(outcome.get("failure") or outcome.get("report") or str(outcome))
-    raise UserError(f"programs can't be run apart on this machine: {'; '.join(dict.fromkeys(failures))}")
+    raise UserError(f"programs can't be isolated on this machine: {'; '.join(dict.fromkeys(failures))}")
 
 
 def _missing(isolation: Isolation, is_root: bool) -> str:

@@ -73,7 +73,7 @@ def compare(backend: Sequence[ChoicesRecord], reference: Sequence[ChoicesRecord]
         raise UserError(f"{len(backend) - len(pairs)} of {len(backend)} docs are not in the reference")
     for ours, other in pairs:
         if ours.prompt_hash != other.prompt_hash:
-            raise UserError(f"{_location(ours)} has another prompt in the reference")
+            raise UserError(f"{_location(ours)} has a different prompt in the reference")
     gaps = [
         (0.0 if a == b else abs(a - b), f"{_location(ours)} choice {k}")
         for ours, other in pairs

@@ -1,4 +1,4 @@
-"""What the running ``evaluate`` of the harness was called with, which it tells its tasks nothing of."""
+"""What the running ``evaluate`` of the harness was called with, which the harness does not pass to tasks."""
 
 import inspect
 from collections.abc import Callable, Iterator, Mapping
@@ -52,7 +52,7 @@ def running(settings: RunSettings) -> Iterator[None]:
 
 
 def with_run_settings(evaluate: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the harness's ``evaluate``, which tells :func:`current_run` how it was called."""
+    """Return the harness's ``evaluate``, which lets :func:`current_run` know how it was called."""
     signature = inspect.signature(evaluate)
 
     @wraps(evaluate)

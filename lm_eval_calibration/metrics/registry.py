@@ -71,7 +71,7 @@ class Metric:
     in_place_of: str | None = None
     requires: str | None = None
 
-    def why_undefined(self, first: Any, second: Any, **options: Any) -> str | None:
+    def undefined_reason(self, first: Any, second: Any, **options: Any) -> str | None:
         """Why the metric of these arrays is undefined; None where it is defined."""
         return value_and_reason(self.value, first, second, **options)[1]
 

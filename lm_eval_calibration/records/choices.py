@@ -53,7 +53,7 @@ class ChoicesRecord(AnswerRecord):
         if len(self.rotations or ()) != len(self.rotated_log_likelihoods or ()) or any(
             len(order) != k for order in self.rotated_log_likelihoods or ()
         ):
-            raise ValueError("rotations and rotated_log_likelihoods are not of the same orders and choices")
+            raise ValueError("rotations and rotated_log_likelihoods differ in their numbers of orders or choices")
 
     @cached_property
     def probs(self) -> NDArray[np.float64]:

@@ -38,7 +38,7 @@ class Corpus:
             raise ValueError(f"log_likelihood is {self.log_likelihood}")
         lengths = {None if sums is None else len(sums) for sums in self._sums.values()}
         if len(lengths) != 1 or (self.n_tokens is None) != (self.gap_sums is None):
-            raise ValueError("gap_sums, top_count, top_confidence and top_correct are not of the same bins")
+            raise ValueError("gap_sums, top_count, top_confidence and top_correct differ in their numbers of bins")
         if self.n_tokens is None or self.top_count is None or self.top_confidence is None or self.top_correct is None:
             return
         if sum(self.top_count) != self.n_tokens:

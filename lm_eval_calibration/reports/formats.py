@@ -38,7 +38,7 @@ def choose_format(
         what = f"no format {form!r}" if form else f"{output}: no format is known by its suffix"
         raise UserError(f"{what}; there are {', '.join(known)}")
     if chosen in BINARY and output is None:
-        raise UserError(f"a {chosen.upper()} is no text: give --output FILE")
+        raise UserError(f"a {chosen.upper()} can't be printed: give --output FILE")
     return chosen
 
 

@@ -13,8 +13,8 @@ from sklearn.exceptions import UndefinedMetricWarning
 from lm_eval_calibration import metrics
 from lm_eval_calibration.records import Columns, Record
 from lm_eval_calibration.results.alignment import Alignment, align
+from lm_eval_calibration.results.certificates import certificate_differences, tokenizer
 from lm_eval_calibration.results.differences import METRICS, POOLED, Difference, RunComparison, TaskComparison
-from lm_eval_calibration.results.provenance import tokenizer, unlike
 
 
 def compare_runs(
@@ -59,7 +59,7 @@ def compare_runs(
         pooled=replace(pooled, task=POOLED) if len(kinds) == 1 else None,
         only_a=tuple(sorted(one.keys() - other.keys())),
         only_b=tuple(sorted(other.keys() - one.keys())),
-        unlike=unlike(compared.a, compared.b),
+        certificate_differences=certificate_differences(compared.a, compared.b),
         n_bins=n_bins,
         level=level,
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.results.provenance import Unlike
+from lm_eval_calibration.results.certificates import CertificateDifference
 
 METRICS = metrics.COMPARED
 """Metrics that are compared, accuracy first."""
@@ -79,7 +79,7 @@ class RunComparison:
         pooled: the docs of all of them; None where their records are of different kinds.
         only_a: tasks that b lacks.
         only_b: tasks that a lacks.
-        unlike: how the certificates of the docs compared differ.
+        certificate_differences: how the certificates of the docs compared differ.
         n_bins: bins of the binned metrics.
         level: of the intervals.
     """
@@ -88,6 +88,6 @@ class RunComparison:
     pooled: TaskComparison | None
     only_a: tuple[str, ...]
     only_b: tuple[str, ...]
-    unlike: tuple[Unlike, ...]
+    certificate_differences: tuple[CertificateDifference, ...]
     n_bins: int
     level: float

@@ -46,7 +46,7 @@ class Source:
         except (OSError, ValueError) as error:
             raise UserError(f"{self.results_file}: {error}") from error
         if not isinstance(data, dict) or not isinstance(data.get("results"), dict):
-            raise UserError(f"{self.results_file}: these are no results of the harness ('results' is missing)")
+            raise UserError(f"{self.results_file}: these are not results of the harness ('results' is missing)")
         return data
 
     @property
@@ -92,7 +92,7 @@ def _sources_at(path: Path) -> list[Source]:
         if not samples:
             raise UserError(f"{path}: no samples_*_{time or 'TIME'}.jsonl beside it: {_HOW}")
         return [Source(path.parent, time, path, samples, is_whole=True)]
-    raise UserError(f"{path} is no folder of a run, results_*.json or samples_*.jsonl")
+    raise UserError(f"{path} is not the folder of a run, results_*.json or samples_*.jsonl")
 
 
 def _in_folder(folder: Path) -> list[Source]:

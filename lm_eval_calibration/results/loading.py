@@ -62,6 +62,6 @@ def _check_complete(sources: Sequence[Source], docs: dict[str, TaskDocs], left_o
             found = max((lines[path] for lines in n_lines.values()), default=0)
             if wanted is not None and task not in left_out and found != wanted:
                 raise UserError(
-                    f"{source.results_file} tells of {wanted} docs of {task}, but {path.name} has {found}; to go on "
+                    f"{source.results_file} counts {wanted} docs of {task}, but {path.name} has {found}; to go on "
                     "without the others, name the samples files"
                 )

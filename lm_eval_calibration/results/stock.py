@@ -93,7 +93,7 @@ def _parse(line: Mapping[str, Any]) -> _Answers:
     if "acc_mutual_info" in line:  # asks for the choices without a prompt too, after these
         requests, log_likelihoods = requests[: len(requests) // 2], log_likelihoods[: len(log_likelihoods) // 2]
     if len(log_likelihoods) < 2 or len(log_likelihoods) != len(requests):
-        raise StockError(f"{len(log_likelihoods)} log-likelihoods of {len(requests)} requests: no multiple choice")
+        raise StockError(f"{len(log_likelihoods)} log-likelihoods of {len(requests)} requests: not multiple choice")
     continuations = [continuation for _, continuation in requests]
     delimiter = " " if all(text.startswith(" ") for text in continuations) else ""
     return _Answers(
@@ -142,10 +142,10 @@ def _requests(line: Mapping[str, Any]) -> list[tuple[str, str]]:
     if isinstance(requests, Mapping):
         requests = [list(request.values()) for request in requests.values()]
     if not all(isinstance(request, Sequence) and len(request) >= 2 for request in requests):
-        raise StockError("its requests are no prompts with continuations: no multiple choice")
+        raise StockError("its requests are not prompts with continuations: not multiple choice")
     pairs = [(request[0], request[1]) for request in requests]
     if not all(isinstance(text, str) for pair in pairs for text in pair):
-        raise StockError("its requests are no prompts with continuations: no multiple choice")
+        raise StockError("its requests are not prompts with continuations: not multiple choice")
     return pairs
 
 
@@ -156,7 +156,7 @@ def _log_likelihoods(line: Mapping[str, Any]) -> list[float]:
     except (TypeError, IndexError, KeyError, ValueError):
         values = []
     if len(values) != len(line.get("resps") or ()) or not values:
-        raise StockError("its responses are no log-likelihoods: no multiple choice")
+        raise StockError("its responses are not log-likelihoods: not multiple choice")
     if not max(values) < math.inf or any(math.isnan(value) for value in values):
         raise StockError(f"its log-likelihoods are {values}")
     return values
@@ -167,7 +167,7 @@ def _accuracy(line: Mapping[str, Any], name: str) -> int | None:
     if value is None:
         return None
     if value not in (0, 1):
-        raise StockError(f"{name} is {value!r}, not 0 or 1: this task counts otherwise")
+        raise StockError(f"{name} is {value!r}, not 0 or 1: this task is scored differently")
     return int(value)
 
 

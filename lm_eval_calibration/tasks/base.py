@@ -107,7 +107,7 @@ class BaseTask(CheckedTask):
         self._check_cached_requests()
         for request in self._instances:  # here, since --cache_requests may have kept them for another version
             self._make_ours(request)
-            self._set_wishes(request)
+            self._attach_options(request)
 
     def _prepare(self, lm: Any) -> None:
         """Get ready for a run, whose backend this is (None outside a run): requests are built next."""
@@ -121,8 +121,8 @@ class BaseTask(CheckedTask):
     def _make_ours(self, request: Any) -> None:
         """Make a request one of our types."""
 
-    def _set_wishes(self, request: Any) -> None:
-        """Let a request tell the backend what this task wants."""
+    def _attach_options(self, request: Any) -> None:
+        """Attach to a request the options of this task that the backend reads."""
         request.shared_prefixes, request.temperatures = self.options.shared_prefixes, self.options.temperatures
 
     # --- results -----------------------------------------------------------------------------------------------------
@@ -135,12 +135,12 @@ class BaseTask(CheckedTask):
                 if isinstance(answer, TokenScores | CorpusScores):
                     instance.filtered_resps[key] = answer.answering(instance)
 
-    def _settles_full_ece(self, answers: Iterable[TokenScores]) -> bool:
-        """Whether these tell every probability that needs a bin of its own; say so where they don't."""
+    def _determines_full_ece(self, answers: Iterable[TokenScores]) -> bool:
+        """Whether these hold every probability that needs a bin of its own; warn where they don't."""
         if all(answer.complete_from <= 1 / self.options.n_bins for answer in answers):
             return True
         logger.warning(
-            f"{self.task_name}: the server tells too few of the vocabulary's probabilities for full_ece in "
+            f"{self.task_name}: the server returns too few of the vocabulary's probabilities for full_ece in "
             f"{self.options.n_bins} bins; full_ece_at_least and full_ece_at_most are what it can be"
         )
         return False
@@ -200,8 +200,8 @@ class BaseTask(CheckedTask):
         if request is not None and doc_hash(request.doc) != hash_of_doc:
             # The harness's cached requests know nothing of --samples.
             raise TaskError(
-                f"{self.task_name} doc {doc_id}: the requests are another doc's; run without --cache_requests or "
-                "--samples"
+                f"{self.task_name} doc {doc_id}: the cached requests belong to another doc; run without "
+                "--cache_requests or --samples"
             )
         return {"task": self.task_name, "doc_id": doc_id, "doc_hash": hash_of_doc}
 

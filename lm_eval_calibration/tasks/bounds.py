@@ -1,4 +1,4 @@
-"""``full_ece`` where a server tells too few of the vocabulary's probabilities: what it is at least, and at most."""
+"""``full_ece`` where a server returns too few of the vocabulary's probabilities: what it is at least, and at most."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -107,7 +107,7 @@ class ChoiceTask(BaseTask):
             if settings != self._settings or hasattr(request, "queried") or hasattr(request, "rotation"):
                 kept = ", ".join(f"{name} {setting}" for name, setting in settings.items()) or "the choices alone"
                 raise TaskError(
-                    f"{self.task_name}: the cached requests are those of other options ({kept}): run with "
+                    f"{self.task_name}: the cached requests were made with other options ({kept}): run with "
                     "--cache_requests refresh"
                 )
 
@@ -124,7 +124,7 @@ class ChoiceTask(BaseTask):
             for answer in instance.filtered_resps.values():
                 if isinstance(answer, TokenScores) and not self._is_follow_up(order):
                     docs.setdefault((instance.doc_id, order), []).append(answer)
-        self._full_ece_is_exact = self._settles_full_ece(answer for answers in docs.values() for answer in answers)
+        self._full_ece_is_exact = self._determines_full_ece(answer for answers in docs.values() for answer in answers)
         in_own_order = [answers for (_, order), answers in docs.items() if order is None]
         self._is_of_first_token = warn_of_open_mass(self.task_name, in_own_order)
 

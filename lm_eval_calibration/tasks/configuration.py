@@ -98,7 +98,7 @@ def configuration(config: Mapping[str, Any] | None) -> Configuration:
     options = Options.from_metadata(metadata, where)
     output_type = {**stock, **given}.get("output_type", TaskConfig.output_type)
     if output_type == ROLLING and named[KEY]:
-        raise TaskError(f"{where}: a corpus holds no answers that the model could be questioned about")
+        raise TaskError(f"{where}: a corpus holds no answers that the model could be asked about")
     is_written = output_type != ROLLING and any(s.writes_only and s.is_requested(options) for s in sources())
     if is_written and options.reference is None:
         options = replace(options, reference="")  # a chat server scores no text that it did not write
@@ -171,10 +171,10 @@ def _warn_without_effect(options: Options, task: str, output_type: Any) -> None:
     docs = {"generation": "generated answers", "choices": "docs with choices"}.get(table or "", "a corpus")
     idle = [source.option.name for source in sources() if source.option and table not in source.tables]
     given, defaults = options.to_dict(), Options().to_dict()
-    names = [name for name in (*_WITHOUT_EFFECT_ON[docs], *idle) if given[name] != defaults[name]]
+    names = [name for name in dict.fromkeys((*_WITHOUT_EFFECT_ON[docs], *idle)) if given[name] != defaults[name]]
     if names:
-        plural = "options" if len(names) > 1 else "option"
-        warn_of_tasks([task], f"calibration {plural} {', '.join(names)}: without effect on {docs}")
+        options_have = "options {} have" if len(names) > 1 else "option {} has"
+        warn_of_tasks([task], f"calibration {options_have.format(', '.join(names))} no effect on {docs}")
 
 
 def _samples(full: Mapping[str, Any], options: Options) -> dict[str, Any]:

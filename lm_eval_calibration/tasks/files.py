@@ -59,7 +59,7 @@ def _configs(name: str, index: Index) -> dict[str, dict[str, Any]]:
         raise TaskError(f"no task {base!r}{nearest(base, index)}")
     if infix is None:
         command = 'lm_eval run --include_path "$(lm-eval-calibration tasks)"'
-        raise TaskError(f"{base}{SUFFIX} has a file already, one of ours: {command} finds it")
+        raise TaskError(f"{base}{SUFFIX} ships with this package: {command} finds it")
     return variant(base + SUFFIX, infix, {**index, **ours}).configs
 
 

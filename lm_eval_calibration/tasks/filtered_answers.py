@@ -98,7 +98,7 @@ class FilteredTexts(list[Any]):
 def knowing_request(answer: Any, instance: Instance, filter_name: str, where: str) -> FilteredText | FilteredTexts:
     """Return a filtered answer that knows its request; raise TaskError where it is neither text nor texts."""
     if not isinstance(answer, str | list):
-        raise TaskError(f"{where}: the filter {filter_name} gives {answer!r}, neither text nor texts")
+        raise TaskError(f"{where}: the filter {filter_name} gives {answer!r}, neither a text nor a list of texts")
     known: FilteredText | FilteredTexts = (FilteredText if isinstance(answer, str) else FilteredTexts)(answer)
     known.instance, known.filter = instance, filter_name
     return known

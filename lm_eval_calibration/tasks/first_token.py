@@ -1,4 +1,4 @@
-"""What a chat server's answers leave open: choices that no token it tells reads as, mass that no choice received."""
+"""What a chat server's answers leave open: choices that no listed token begins, mass that no choice received."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

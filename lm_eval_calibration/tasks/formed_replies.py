@@ -58,6 +58,6 @@ class FormedReplyTask(BaseTask):
         for request in self._instances:
             if request.idx == 0 and getattr(request, "form", None) != (self._form and self._form.name):
                 raise TaskError(
-                    f"{self.task_name}: the cached requests are those of other options: run with --cache_requests "
+                    f"{self.task_name}: the cached requests were made with other options: run with --cache_requests "
                     "refresh"
                 )

@@ -122,8 +122,8 @@ class GeneratedAnswerTask(WrittenAnswers):
         else:
             request.request_type = GENERATION_REQUEST_TYPE
 
-    def _set_wishes(self, request: Any) -> None:
-        super()._set_wishes(request)
+    def _attach_options(self, request: Any) -> None:
+        super()._attach_options(request)
         request.wants_top_k = bool(self.options["chain"])
 
     def _follow_ups(self, request: Instance, text: str) -> list[Instance]:
@@ -133,7 +133,7 @@ class GeneratedAnswerTask(WrittenAnswers):
             for request_type, arguments in elicitation.about_answer(request, text):
                 follow_up = Instance(request_type, request.doc, arguments, len(follow_ups), request.metadata)
                 follow_up.source = elicitation.name
-                self._set_wishes(follow_up)
+                self._attach_options(follow_up)
                 follow_ups.append(follow_up)
         return follow_ups
 
@@ -182,7 +182,7 @@ class GeneratedAnswerTask(WrittenAnswers):
                 self._answered.add(elicitation.name)
         scores = [answer for answer in references if isinstance(answer, TokenScores)]
         self._has_distributions = len(scores) == len(references) and all(score.has_distributions for score in scores)
-        self._full_ece_is_exact = self._settles_full_ece(scores)
+        self._full_ece_is_exact = self._determines_full_ece(scores)
 
     # --- results -----------------------------------------------------------------------------------------------------
 

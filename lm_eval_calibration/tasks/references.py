@@ -38,7 +38,7 @@ def reason_unscored(task: Any, lm: Any, chat_template: Any) -> str:
         chat_template: of the run; None where prompts are plain text.
     """
     if lm is not None and not can_score_texts(lm):
-        return "the backend scores no text that it is given"
+        return "the backend can't score given texts"
     if task.options.reference is not None:
         return ""
     if reason := reason_for_thinking(lm, chat_template):

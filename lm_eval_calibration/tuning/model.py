@@ -53,4 +53,4 @@ def _check_trainable(name: str, model: Any) -> None:
     if method == "gguf" and not is_packed:
         quantizer.remove_quantization_config(model)  # else the Trainer refuses the floats, too
     else:
-        raise UserError(f"{name} is quantised by {method}, which can't be trained: take its unquantised weights")
+        raise UserError(f"{name} is quantised by {method}, which can't be trained: use its unquantised weights")

@@ -86,7 +86,7 @@ def check_output(directory: Path, grading: GradingSettings, protocol: Protocol) 
         UserError: it holds a finished run, or one of other settings, which it names.
     """
     if directory.exists() and not directory.is_dir():
-        raise UserError(f"{directory} is no folder")
+        raise UserError(f"{directory} is not a folder")
     if not (directory / FILE).exists():
         return
     saved = read(directory)
@@ -111,7 +111,7 @@ def read(directory: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{path} can't be read: {error}") from error
     if not isinstance(content, dict):
-        raise UserError(f"{path}: this is no {FILE} of ours")
+        raise UserError(f"{path}: this is not a {FILE} that tune wrote")
     return content
 
 

@@ -9,7 +9,7 @@ from lm_eval.models.huggingface import HFLM
 
 from lm_eval_calibration.backends.certificate import fingerprint, tokenizer_fields
 from lm_eval_calibration.records import Record
-from lm_eval_calibration.results.provenance import tokenizer
+from lm_eval_calibration.results.certificates import tokenizer
 from lm_eval_calibration.tasks import CalibratedTask
 
 

@@ -138,7 +138,7 @@ def test_an_answer_may_end_with_the_last_token_sent() -> None:
     ]
     assert [position.log_prob for position in positions(choice, [0, 1], last=["b"])][1:] == [-1.0]
     for last in (["d"], []):
-        with pytest.raises(ValueError, match="has 3 tokens; 3 were sent and one was asked for"):
+        with pytest.raises(ValueError, match="has 3 tokens; 3 were sent and one was requested"):
             positions(choice, [0, 1, 2], last=last)
     with pytest.raises(ValueError, match="has 3 tokens; 4 were sent"):
         positions(choice, [0, 1, 2, 3], last=["token_id:2", "c"])

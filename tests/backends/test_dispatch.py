@@ -134,6 +134,7 @@ def test_what_hf_has_scored_before_it_dies_is_kept(
 ) -> None:
     requests = make_requests(["a", " bcd", " efghi", " jklmnop", " qrstuvwxyz", " 0123456789abc"])
     monkeypatch.setattr(gpt2_lm, "cache_hook", gpt2_lm.cache_hook)
+    monkeypatch.setattr(gpt2_lm, "batch_size_per_gpu", 3)
     requests[0].shared_prefixes = False
     expected = scoring.token_scores(gpt2_lm, requests)
     cached = CachingLM(gpt2_lm, str(tmp_path / "cache.db"))

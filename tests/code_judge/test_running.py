@@ -118,7 +118,7 @@ def test_what_a_kernel_does_not_allow_is_named(
 def test_nothing_works_is_one_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(running, "_outcome", lambda *_: {"failure": "OSError: no processes"})
     best_isolation.cache_clear()
-    with pytest.raises(UserError, match="can't be run apart on this machine: OSError: no processes"):
+    with pytest.raises(UserError, match="can't be isolated on this machine: OSError: no processes"):
         judge("assert True")
 
 

@@ -60,7 +60,7 @@ def test_other_docs_and_prompts_are_refused() -> None:
         compare(make_records(4), make_records(3))
     other = make_records()
     other[1] = replace(other[1], prompt_hash="another")
-    with pytest.raises(UserError, match="t_calibration doc 1 has another prompt"):
+    with pytest.raises(UserError, match="t_calibration doc 1 has a different prompt"):
         compare(make_records(), other)
 
 

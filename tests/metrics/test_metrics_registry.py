@@ -135,8 +135,8 @@ def test_where_a_formula_is_undefined_its_reason_is_told(deviation):
         return float(conf[hit == 1].mean())
 
     metric = define(first_class, "top_label", higher_is_better=None)
-    assert metric.why_undefined([0.5], [0]) == "first_class is undefined: no doc is correct"
-    assert metric.why_undefined([0.5], [1]) is None
+    assert metric.undefined_reason([0.5], [0]) == "first_class is undefined: no doc is correct"
+    assert metric.undefined_reason([0.5], [1]) is None
     for function in (metric.value, metric.stderr, metric.interval, metric.null):
         with pytest.warns(UndefinedMetricWarning, match="no doc is correct"):
             assert np.isnan(function([0.5, 0.2], [0, 0])).all()

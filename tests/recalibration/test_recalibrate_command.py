@@ -168,7 +168,7 @@ def test_few_docs_are_said_to_be_few(write_samples) -> None:
         ),
         (
             ["run", "--by", "subject"],
-            "error: subject is no way to group docs: it is task, or a field of the docs such as doc.subject",
+            "error: docs can't be grouped by subject: name task, or a field of the docs such as doc.subject",
         ),
         (["run", "--by", "doc.topic"], "has no 'topic', it has subject, meta"),
         (["run", "--fit_on", "task"], "error: --fit_on task: it is FIELD=VALUE, such as task=NAME or doc.split="),

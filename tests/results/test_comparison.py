@@ -9,7 +9,7 @@ import pytest
 from lm_eval_calibration import metrics
 from lm_eval_calibration.records import ChoicesRecord
 from lm_eval_calibration.records.gap_sums import doc_gap_sums
-from lm_eval_calibration.results import align, compare_runs, unlike
+from lm_eval_calibration.results import align, certificate_differences, compare_runs
 
 CERTIFICATE = {
     "backend": "HFLM",
@@ -199,13 +199,15 @@ def test_other_prompts_and_other_gold_choices_are_counted(questions):
 def test_certificates_that_differ_are_listed_field_by_field(runs):
     a, b = runs
     other = {**CERTIFICATE, "dtype": "bfloat16", "versions": {"x": "2"}, "k": 20}
-    found = compare_runs(a, [replace(r, certificate=other) if r.task == "two" else r for r in b], names=["acc"]).unlike
+    found = compare_runs(
+        a, [replace(r, certificate=other) if r.task == "two" else r for r in b], names=["acc"]
+    ).certificate_differences
     assert [str(difference) for difference in found] == [
         "dtype: float32 against bfloat16 and float32",
         "versions.x: 1 against 1 and 2",
         "k:  against  and 20",
     ]
-    assert unlike(a, b) == ()
+    assert certificate_differences(a, b) == ()
 
 
 @pytest.mark.parametrize("place", [lambda fields: fields, lambda fields: {"reference": fields}])
@@ -214,9 +216,12 @@ def test_one_vocabulary_in_two_folders_is_no_difference(questions, place):
         answered("one", questions["one"], certificate=place({"tokenizer": folder, "vocabulary": "5f"}))
         for folder in ("a", "b")
     )
-    assert unlike(a, b) == ()
+    assert certificate_differences(a, b) == ()
     other = answered("one", questions["one"], certificate=place({"tokenizer": "b", "vocabulary": "60"}))
-    assert {difference.field.split(".")[-1] for difference in unlike(a, other)} == {"tokenizer", "vocabulary"}
+    assert {difference.field.split(".")[-1] for difference in certificate_differences(a, other)} == {
+        "tokenizer",
+        "vocabulary",
+    }
 
 
 def test_tasks_that_only_one_run_has_are_named(runs):

@@ -224,15 +224,15 @@ def remove(folder: Path) -> None:
     ("harm", "message"),
     [
         (cut_the_last_line, rf"samples_law_{TIME}\.jsonl, line 30: not JSON, cut short"),
-        (lose_a_line, rf"results_{TIME}\.json tells of 30 docs of law, but samples_law_{TIME}\.jsonl has 29; to go on"),
+        (lose_a_line, rf"results_{TIME}\.json counts 30 docs of law, but samples_law_{TIME}\.jsonl has 29; to go on"),
         (age_a_record, rf"samples_law_{TIME}\.jsonl, line 5: record version 0 is not 1"),
         (lose_a_record, rf"samples_law_{TIME}\.jsonl, line 5: no 'calibration' record"),
-        (lose_a_file, rf"results_{TIME}\.json tells of 30 docs of law, but samples_law_{TIME}\.jsonl has 0"),
+        (lose_a_file, rf"results_{TIME}\.json counts 30 docs of law, but samples_law_{TIME}\.jsonl has 0"),
         (lose_all_samples, rf"results_{TIME}\.json: no samples_\*_{TIME}\.jsonl beside it: run .* --log_samples"),
         (empty, r"out holds no samples_\*\.jsonl: run the harness with --log_samples"),
         (empty_a_file, r"nothing can be read: no lines"),
         (cut_the_results, rf"results_{TIME}\.json: Expecting value"),
-        (other_json, rf"results_{TIME}\.json: these are no results of the harness"),
+        (other_json, rf"results_{TIME}\.json: these are not results of the harness"),
         (run_again, r"doc 0 of law is in .*T10-00-00.0.*\.jsonl and in .*\.jsonl: name the samples of one run"),
         (run_another_model, r"these are runs of 2 models \(org/.*; org/.*\): name the files of one run"),
         (double_a_doc, rf"doc 0 of law is twice in .*samples_law_{TIME}\.jsonl"),
@@ -247,7 +247,9 @@ def test_what_is_wrong_is_named(folder: Path, harm, message: str) -> None:
 
 def test_no_other_file_is_taken_for_a_run(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("hello", encoding="utf-8")
-    with pytest.raises(UserError, match=r"notes\.txt is no folder of a run, results_\*\.json or samples_\*\.jsonl"):
+    with pytest.raises(
+        UserError, match=r"notes\.txt is not the folder of a run, results_\*\.json or samples_\*\.jsonl"
+    ):
         load_run(tmp_path / "notes.txt")
 
 

@@ -117,13 +117,13 @@ def one_request(line: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (generated, r"line 5: its requests are no prompts with continuations: no multiple choice"),
-        (one_request, r"line 5: 1 log-likelihoods of 1 requests: no multiple choice"),
-        (lambda line: {**line, "resps": [["-12.5"]]}, r"line 5: its responses are no log-likelihoods"),
+        (generated, r"line 5: its requests are not prompts with continuations: not multiple choice"),
+        (one_request, r"line 5: 1 log-likelihoods of 1 requests: not multiple choice"),
+        (lambda line: {**line, "resps": [["-12.5"]]}, r"line 5: its responses are not log-likelihoods"),
         (lambda line: {**line, "resps": line["resps"][:3]}, r"line 5: 3 log-likelihoods of 4 requests"),
         (lambda line: {**line, "resps": [[["nan", "False"]]] * 4}, r"line 5: its log-likelihoods are \[nan"),
         (lambda line: {**line, "acc": 1 - line["acc"]}, r"line 5: acc is \d, but by the log-likelihoods"),
-        (lambda line: {**line, "acc": 0.4}, r"line 5: acc is 0.4, not 0 or 1: this task counts otherwise"),
+        (lambda line: {**line, "acc": 0.4}, r"line 5: acc is 0.4, not 0 or 1: this task is scored differently"),
         (lambda line: {**line, "target": "[0, 2]"}, r"line 5: the target is \[0, 2\]: several gold answers"),
         (lambda line: {**line, "target": "x", "acc": None}, r"line 5: the target 'x' is none of the choices"),
     ],

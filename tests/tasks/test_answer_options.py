@@ -12,7 +12,7 @@ from generation_tasks import make_config, options, run
 from lm_eval.models.huggingface import HFLM
 from scipy.special import softmax
 from scripted import Scripted, TextsOnly
-from tiny import make_gpt2, make_tokenizer
+from tiny import generation_requests, make_gpt2, make_tokenizer
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.records import AnswerOptions, Record
@@ -259,6 +259,8 @@ def test_equal_to_a_forward_pass_in_float64() -> None:
         **options(answer_options=letters),
     )
     _, samples, records = run(lm, config)
+    stock = lm.generate_until(generation_requests([row["question"] for row in rows], config["generation_kwargs"]))
+    assert [str(line["resps"][0][0]) for line in samples] == stock
     assert sum(record.options is not None for record in records) >= 40
     n_exact = 0
     for line, record in zip(samples, records, strict=True):

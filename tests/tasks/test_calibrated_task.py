@@ -17,6 +17,7 @@ from lm_eval_calibration import __version__, metrics
 from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord, Record, metric_arrays
 from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError
 from lm_eval_calibration.tasks.choices import ChoiceTask
+from lm_eval_calibration.tasks.options import Options
 
 CORE = ("brier_score", "ece", "ace", "full_ece", "auroc")
 NAME = "letters_calibration"
@@ -301,25 +302,14 @@ def test_extended_metrics_on_request(gpt2_lm: Any) -> None:
 
 def test_configs_carry_the_definitions(gpt2_lm: Any) -> None:
     results = run_tasks(gpt2_lm, [calibrated(metadata={"version": 7, "calibration": {"n_bins": 15}})])
-    assert results["configs"][NAME]["metadata"]["calibration"] == {
-        "definition_version": 1,
-        "version": __version__,
-        "n_bins": 15,
-        "metrics": [],
-        "confidence": "summed",
-        "permute": 0,
-        "intervals": False,
-        "nulls": False,
-        "temperature": False,
-        "temperatures": False,
-        "filter": "",
-        "correct": "",
-        "reference": None,
-        "repeats": 0,
-        "p_true": "",
-        "verbalized": False,
-        "shared_prefixes": True,
-    }
+    found = results["configs"][NAME]["metadata"]["calibration"]
+    assert found == {"definition_version": 1, "version": __version__, **Options(n_bins=15).to_dict()}
+    assert (found["n_bins"], found["metrics"], found["confidence"], found["shared_prefixes"]) == (
+        15,
+        [],
+        "summed",
+        True,
+    )
     assert results["versions"][NAME] == 7
     listed = [entry["metric"] for entry in results["configs"][NAME]["metric_list"]]
     assert listed == ["acc", *CORE]
@@ -506,7 +496,7 @@ def test_cached_requests_of_other_docs_are_refused(gpt2_lm: Any, tmp_path: Any, 
 
     monkeypatch.setattr(cache, "PATH", str(tmp_path))
     run_tasks(gpt2_lm, [calibrated(make_rows(ragged=False))], cache_requests=True)
-    with pytest.raises(TaskError, match="letters_calibration doc 3: the requests are another doc's"):
+    with pytest.raises(TaskError, match="letters_calibration doc 3: the cached requests belong to another doc"):
         run_tasks(gpt2_lm, [calibrated(make_rows(ragged=False))], cache_requests=True, samples={NAME: [3, 7]})
 
 

@@ -136,8 +136,8 @@ def test_a_record_is_read_as_it_was_written(gpt2_lm: Any) -> None:
     ("change", "message"),
     [
         ({"log_likelihood": float("nan")}, "log_likelihood is nan"),
-        ({"top_count": [1, 2]}, "not of the same bins"),
-        ({"n_tokens": None}, "not of the same bins"),
+        ({"top_count": [1, 2]}, "differ in their numbers of bins"),
+        ({"n_tokens": None}, "differ in their numbers of bins"),
         ({"n_tokens": 5}, "top_count adds up to 3, but there are 5 tokens"),
         ({"top_correct": [4, 0, 0]}, "a bin of 3 tokens has confidence 1.5 and 4 correct"),
         ({"top_confidence": [3.5, 0, 0]}, "a bin of 3 tokens has confidence 3.5 and 1 correct"),

@@ -183,7 +183,7 @@ def test_a_backend_that_scores_no_text_is_not_asked_for_the_reference(harness_lo
     assert results["exact_match,none"] == run(TextsOnly(adds), make_config())[0]["exact_match,none"]
     assert "token_accuracy,none" not in results
     assert all(len(sample["arguments"]) == 1 for sample in samples)
-    assert "the backend scores no text that it is given" in harness_log.text
+    assert "the backend can't score given texts" in harness_log.text
 
 
 def votes(prompt: str, asked: int) -> str:
@@ -303,6 +303,6 @@ def test_intervals_and_nulls_stand_beside_the_metrics() -> None:
 
 def test_options_without_effect_are_named(harness_log: pytest.LogCaptureFixture) -> None:
     run(Scripted(adds), make_config(**options(temperature=True, permute=4, n_bins=5)))
-    assert "sums_calibration: calibration options permute, temperature: without effect on generated answers" in (
+    assert "sums_calibration: calibration options permute, temperature have no effect on generated answers" in (
         harness_log.text
     )

@@ -260,7 +260,7 @@ def test_cached_requests_of_other_orders_are_refused(path: Path, tmp_path: Path,
         results[permute] = run_tasks(Reader(both), [task], cache_requests=True, rewrite_requests_cache=refresh)
         for other in {0, 2, 3} - {permute}:
             with pytest.raises(
-                TaskError, match=r"cached requests are those of other options .*: run with --cache_requests refresh"
+                TaskError, match=r"cached requests were made with other options .*: run with --cache_requests refresh"
             ):
                 run_tasks(Reader(both), [calibrated(path, permute=other)], cache_requests=True)
     again = run_tasks(Reader(both), [calibrated(path, permute=3)], cache_requests=True)

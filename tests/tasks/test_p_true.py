@@ -95,7 +95,7 @@ def test_variants_of_our_own_groups_are_written_for_the_stock_command(
     assert {"medical_p_true_calibration", "medmcqa_p_true_calibration"} <= written
     manager = TaskManager(include_path=str(tmp_path), include_defaults=False)
     assert manager.match_tasks(["medical_p_true_calibration"]) == ["medical_p_true_calibration"]
-    with pytest.raises(TaskError, match="medical_calibration has a file already"):
+    with pytest.raises(TaskError, match="medical_calibration ships with this package"):
         files.write_files(["medical"], tmp_path)
 
 
@@ -372,7 +372,7 @@ def test_a_corpus_has_no_answers_to_ask_about(tmp_path: Path, harness_log: pytes
     task = calibrated(path, p_true="kapoor")  # as --metadata asks all tasks of a run
     task.build_all_requests(limit=2)
     assert len(task.instances) == 2
-    assert "texts_calibration: calibration option p_true: without effect on a corpus" in harness_log.text
+    assert "texts_calibration: calibration option p_true has no effect on a corpus" in harness_log.text
 
 
 def test_records_keep_it(tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_one_that_gives_none_has_all_the_rest(harness_log: pytest.LogCaptureFixt
     assert results["acc,none"] == 0.5
     assert "ece_p_true,none" not in results
     assert not any(record.stated for record in records)
-    assert "Chat can't be asked about its answers: no log-likelihoods here" in harness_log.text
+    assert "Chat can't answer follow-up questions: no log-likelihoods here" in harness_log.text
 
 
 def test_several_samples_are_asked_about_once_each(gpt2_lm: HFLM) -> None:

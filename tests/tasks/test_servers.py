@@ -162,7 +162,7 @@ def test_what_a_server_writes_has_confidence(
     row = results["results"]["words_calibration"]
     assert row["ece,none"] >= 0
     assert ("full_ece,none" in row) == ("token_accuracy,none" in row) == (not is_chat)
-    assert ("scores no text that it is given" in harness_log.text) == is_chat
+    assert ("can't score given texts" in harness_log.text) == is_chat
     samples = [sample["calibration"] for sample in results["samples"]["words_calibration"]]
     assert all(sample["certificate"]["token_probabilities"].startswith("as the server") for sample in samples)
     assert any(sample["confidence"] is not None for sample in samples)

@@ -219,7 +219,7 @@ def test_cached_requests_of_another_form_are_refused(tmp_path: Path, monkeypatch
         run_tasks(
             TextsOnly(adds), [CalibratedTask(make_config(**first))], cache_requests=True, rewrite_requests_cache=True
         )
-        with pytest.raises(TaskError, match="the cached requests are those of other options"):
+        with pytest.raises(TaskError, match="the cached requests were made with other options"):
             run_tasks(TextsOnly(adds), [CalibratedTask(make_config(**second))], cache_requests=True)
 
 

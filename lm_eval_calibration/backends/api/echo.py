@@ -30,13 +30,14 @@ def positions(choice: Mapping[str, Any], prompt: Sequence[int] | None, last: Col
         raise ValueError("the server's answer has no log-probabilities of the prompt: does it support echo=true?")
     if not len(tokens) == len(log_probs) == len(top):
         raise ValueError(
-            f"the server's answer has {len(tokens)} tokens, {len(log_probs)} log-probabilities and {len(top)} tops"
+            f"the server's answer has {len(tokens)} tokens, {len(log_probs)} log-probabilities and {len(top)} lists of "
+            "top entries"
         )
     n_echoed = len(tokens) - 1
     if prompt is not None and n_echoed != len(prompt):
         if len(tokens) != len(prompt) or tokens[-1] not in last:
             raise ValueError(
-                f"the server's answer has {len(tokens)} tokens; {len(prompt)} were sent and one was asked for"
+                f"the server's answer has {len(tokens)} tokens; {len(prompt)} were sent and one was requested"
             )
         n_echoed = len(prompt)
     echoed = [Position(str(tokens[0]), math.nan, {})]

@@ -235,8 +235,8 @@ def _notes(a: str, b: str, found: RunComparison) -> list[str]:
             notes.append(f"{scope.task}: {scope.other_golds} docs of {a} and {b} have different gold answers")
     if any(scope.other_prompts for scope in found.tasks):
         notes.append(f"{a} and {b} were given different prompts")
-    if unlike := [str(d) for d in found.unlike if d.field.split(".")[-1] not in _OF_THE_MODEL]:
-        notes.append(f"{a} and {b} were not measured in the same way ({'; '.join(unlike)})")
+    if differences := [str(d) for d in found.certificate_differences if d.field.split(".")[-1] not in _OF_THE_MODEL]:
+        notes.append(f"{a} and {b} were not measured in the same way ({'; '.join(differences)})")
     if left := [*found.only_a, *found.only_b]:
         notes.append(f"not in every run and left out: {', '.join(left)}")
     for difference in found.tasks[0].differences.values():

@@ -107,7 +107,7 @@ def _notes(comparison: RunComparison) -> list[str]:
         elif task.left_out_a or task.left_out_b:
             counts = f"{task.left_out_a} docs of BASE and {task.left_out_b} of NEW"
             notes.append(f"{task.task}: {counts} are not in both (or have a broken gold label) and are left out")
-    notes += [f"different in the two runs: {difference}" for difference in comparison.unlike]
+    notes += [f"different in the two runs: {difference}" for difference in comparison.certificate_differences]
     return notes
 
 

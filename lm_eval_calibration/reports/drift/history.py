@@ -77,7 +77,7 @@ def _entry(line: str, location: str) -> Entry:
     try:
         data: Any = json.loads(line)
         if not isinstance(data, dict):
-            raise ValueError("it is no object")
+            raise ValueError("it is not an object")
         if (version := data.pop("version", None)) != VERSION:
             raise ValueError(f"version {version!r} of the history is not {VERSION}")
         data["drifted"] = tuple(data.get("drifted") or ())
@@ -88,4 +88,4 @@ def _entry(line: str, location: str) -> Entry:
                     raise ValueError(f"{numbers!r} is not value, lower and upper end")
         return entry
     except (ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"{location}: no line of a history: {error}") from error
+        raise UserError(f"{location}: not a line of a history: {error}") from error

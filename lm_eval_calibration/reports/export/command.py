@@ -51,7 +51,7 @@ def export(
     if merge is not None and form != "model-card":
         raise UserError("--merge belongs to --format model-card")
     if merge is not None and not merge.is_file():
-        raise UserError(f"{merge} is no file")
+        raise UserError(f"{merge} is not a file")
     run = load_run(result, n_bins=n_bins)
     found = list(tqdm(values(run, nulls=form == "csv"), desc="Metrics", delay=2, leave=False))
     _note_undefined(found)

@@ -73,7 +73,7 @@ def _group(record: Record, doc: Any, by: str | None, path: Path) -> str:
     if by == "task":
         return record.task
     if not by.startswith(_DOC):
-        raise UserError(f"{by} is no way to group docs: it is task, or a field of the docs such as doc.subject")
+        raise UserError(f"docs can't be grouped by {by}: name task, or a field of the docs such as doc.subject")
     value = doc
     for name in by.removeprefix(_DOC).split("."):
         if not isinstance(value, dict) or name not in value:

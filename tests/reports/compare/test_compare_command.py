@@ -198,7 +198,7 @@ def test_names_can_be_given_and_settings_tell_runs_of_a_model_apart(tmp_path: Pa
         (["a", "b", "--metrics", "eec"], "error: no metric 'eec'"),
         (["a", "b", "--format", "xls"], "error: no format 'xls'"),
         (["a", "b", "--output", "x.xls"], "error: x.xls: no format is known by its suffix"),
-        (["a", "b", "--format", "png"], "error: a PNG is no text: give --output FILE"),
+        (["a", "b", "--format", "png"], "error: a PNG can't be printed: give --output FILE"),
         (["a", "b", "--metrics", "acc", "--output", "x.svg"], "ece is not among the metrics"),
         (["a", "bins"], "different numbers of bins (10 in a, 15 in bins)"),
         (["x=a", "x=b"], "error: two runs have the same name (x, x)"),

@@ -183,7 +183,7 @@ def test_the_history_grows_by_a_line_a_run(base: Path) -> None:
         (["base", "new", "--tolerance", "ece=much"], "error: --tolerance ece=much: it is a number of at least 0"),
         (["base", "new", "--tolerance", "-1"], "error: --tolerance -1: it is a number of at least 0"),
         (["base", "new", "--picture", "x.svg"], "error: --picture shows a history: give --history FILE too"),
-        (["base", "new", "--history", "bad.jsonl"], "error: bad.jsonl, line 1: no line of a history"),
+        (["base", "new", "--history", "bad.jsonl"], "error: bad.jsonl, line 1: not a line of a history"),
         (["base", "cut"], "line 3: not JSON, cut short"),
         (["base", "old"], "record version 0 is not 1"),
     ],

@@ -30,10 +30,10 @@ def test_runs_are_appended_and_read_back(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ('{"version": 1, "run"', "its last line was cut short"),
-        ("hello\n", "line 1: no line of a history"),
-        ("[]\n", "line 1: no line of a history: it is no object"),
-        ('{"version": 9}\n', "line 1: no line of a history: version 9"),
-        ('{"version": 1}\n', "line 1: no line of a history: .*missing"),
+        ("hello\n", "line 1: not a line of a history"),
+        ("[]\n", "line 1: not a line of a history: it is not an object"),
+        ('{"version": 9}\n', "line 1: not a line of a history: version 9"),
+        ('{"version": 1}\n', "line 1: not a line of a history: .*missing"),
     ],
 )
 def test_a_broken_file_is_refused_and_left_alone(text: str, message: str, tmp_path: Path) -> None:

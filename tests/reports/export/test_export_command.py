@@ -153,7 +153,7 @@ def test_no_word_of_a_doc_comes_out(exported: dict[str, str]) -> None:
         (["nowhere"], "error: nowhere does not exist"),
         (["a", "--format", "xml"], "error: no format 'xml'; there are model-card, csv, every-eval-ever"),
         (["a", "--format", "csv", "--merge", "README.md"], "error: --merge belongs to --format model-card"),
-        (["a", "--merge", "none.md"], "error: none.md is no file"),
+        (["a", "--merge", "none.md"], "error: none.md is not a file"),
         (["a", "--merge", "bad.md"], "error: bad.md: "),
     ],
 )

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from lm_eval_calibration.records import Record
 
 
-class Unlike(NamedTuple):
+class CertificateDifference(NamedTuple):
     """A field of the certificates in which two runs differ.
 
     Attributes:
@@ -23,7 +23,7 @@ class Unlike(NamedTuple):
         return f"{self.field}: {' and '.join(self.a)} against {' and '.join(self.b)}"
 
 
-def unlike(a: Iterable[Record], b: Iterable[Record]) -> tuple[Unlike, ...]:
+def certificate_differences(a: Iterable[Record], b: Iterable[Record]) -> tuple[CertificateDifference, ...]:
     """Fields of the certificates (how the numbers were obtained) whose values are not the same in both runs.
 
     Names of tokenizers count only where vocabularies are unknown or not the same.
@@ -34,7 +34,9 @@ def unlike(a: Iterable[Record], b: Iterable[Record]) -> tuple[Unlike, ...]:
         one.pop(name, None)
         other.pop(name, None)
     missing = ("",)
-    found = [Unlike(field, one.get(field, missing), other.get(field, missing)) for field in {**one, **other}]
+    found = [
+        CertificateDifference(field, one.get(field, missing), other.get(field, missing)) for field in {**one, **other}
+    ]
     return tuple(difference for difference in found if difference.a != difference.b)
 
 
