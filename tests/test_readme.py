@@ -218,6 +218,11 @@ def test_python_of_trust_says_that_nothing_is_shown(tmp_path: Path, monkeypatch:
     assert "doesn't tell this model from a calibrated one" in words
 
 
+def test_python_of_clusters_says_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    python = block("python: clusters")
+    assert run_python(python, tmp_path, monkeypatch) == re.findall(r"# (0\.\d+)", python)
+
+
 @pytest.mark.slow
 def test_the_picture_is_what_its_script_draws() -> None:
     script = Path(__file__).parent / "simulations" / "picture.py"

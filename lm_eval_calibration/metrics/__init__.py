@@ -72,6 +72,7 @@ from lm_eval_calibration.metrics.top_label_errors import (
 )
 from lm_eval_calibration.metrics.uncertainty.nulls import Null, too_few_to_tell
 from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_stderr
+from lm_eval_calibration.metrics.verdicts import tendency
 
 __all__ = [
     "ACC",
@@ -139,6 +140,7 @@ __all__ = [
     "selective_accuracy_interval",
     "skill_score",
     "smece",
+    "tendency",
     "token_accuracy",
     "token_ece",
     "too_few_to_tell",

@@ -6,6 +6,7 @@ and class k counts the docs that have it. ValueError names the first bad row and
 """
 
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -16,7 +17,7 @@ from lm_eval_calibration.metrics.registry import metric
 from lm_eval_calibration.metrics.uncertainty import gap_vectors, nulls
 from lm_eval_calibration.metrics.uncertainty.inversion import inverted_tests
 from lm_eval_calibration.metrics.uncertainty.ranges import ranges_stderr, sort_forecasts
-from lm_eval_calibration.metrics.uncertainty.resampling import binned_stderr, sums_stderr
+from lm_eval_calibration.metrics.uncertainty.resampling import binned_stderr, ratio_stderr
 from lm_eval_calibration.metrics.validation import (
     Choices,
     FloatArray,
@@ -49,12 +50,13 @@ def _classes(choices: Choices) -> list[IntArray]:
     return np.split(order, np.cumsum(np.bincount(choices.position))[:-1])
 
 
-def _ace_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int) -> float:
+def _ace_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int, cluster: IntArray | None = None) -> float:
     classes = [sort_forecasts(choices.doc[k], choices.probs[k], choices.hits[k]) for k in _classes(choices)]
-    return ranges_stderr(_ace, classes, len(choices.n_choices), n_bins=n_bins, draws=draws, seed=seed)
+    options: dict[str, Any] = {"n_bins": n_bins, "draws": draws, "seed": seed, "cluster": cluster}
+    return ranges_stderr(_ace, classes, len(choices.n_choices), **options)
 
 
-def _ace_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
+def _ace_null(choices: Choices, *, n_bins: int, seed: int, cluster: IntArray | None = None) -> FloatArray:
     classes, rows, columns, shares = _classes(choices), [], [], []
     for k, member in enumerate(classes):
         scale = gap_vectors.range_scale(len(member), n_bins) / len(classes)
@@ -64,7 +66,7 @@ def _ace_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
         shares.append(ranges.data)
     entries = (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns)))
     membership = csr_array(entries, shape=(len(choices.probs), len(classes) * n_bins))
-    return nulls.drawn_errors(nulls.forecasts_of_choices(choices), membership, seed)
+    return nulls.drawn_errors(nulls.forecasts_of_choices(choices, cluster), membership, seed)
 
 
 @metric(
@@ -73,7 +75,7 @@ def _ace_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
     core=("choices",),
     order=3,
     stderr=_ace_stderr,
-    estimate=inverted_tests(gap_vectors.class_range_gaps),
+    estimate=inverted_tests(gap_vectors.class_range_gaps, null=_ace_null),
     null=_ace_null,
 )
 def ace(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
@@ -99,14 +101,18 @@ def ace(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
     return float(_ace(np.array(gaps), np.array(sizes)))
 
 
-def _one_class_stderr(conf: FloatArray, hit: FloatArray, *, n_bins: int, draws: int, seed: int) -> float:
+def _one_class_stderr(
+    conf: FloatArray, hit: FloatArray, *, n_bins: int, draws: int, seed: int, cluster: IntArray | None = None
+) -> float:
     ranked = sort_forecasts(np.arange(len(conf)), conf, hit)
-    return ranges_stderr(_ace, [ranked], len(conf), n_bins=n_bins, draws=draws, seed=seed)
+    return ranges_stderr(_ace, [ranked], len(conf), n_bins=n_bins, draws=draws, seed=seed, cluster=cluster)
 
 
-def _one_class_null(conf: FloatArray, hit: FloatArray, *, n_bins: int, seed: int) -> FloatArray:
+def _one_class_null(
+    conf: FloatArray, hit: FloatArray, *, n_bins: int, seed: int, cluster: IntArray | None = None
+) -> FloatArray:
     membership = nulls.ranges_membership(conf, gap_vectors.range_scale(len(conf), n_bins))
-    return nulls.drawn_errors(nulls.forecasts_of_docs(conf), membership, seed)
+    return nulls.drawn_errors(nulls.forecasts_of_docs(conf, hit, cluster), membership, seed)
 
 
 @metric(
@@ -117,7 +123,7 @@ def _one_class_null(conf: FloatArray, hit: FloatArray, *, n_bins: int, seed: int
     core=("generation",),
     order=3,
     stderr=_one_class_stderr,
-    estimate=inverted_tests(gap_vectors.one_class_range_gaps),
+    estimate=inverted_tests(gap_vectors.one_class_range_gaps, null=_one_class_null),
     null=_one_class_null,
 )
 def ace_one_class(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10) -> float:
@@ -140,7 +146,7 @@ def _class_cells(choices: Choices, n_bins: int) -> tuple[IntArray, int]:
     return choices.position * n_bins + bin_index(choices.probs, n_bins), int(choices.n_choices.max())
 
 
-def _sce_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int) -> float:
+def _sce_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int, cluster: IntArray | None = None) -> float:
     cell, n_classes = _class_cells(choices, n_bins)
     present = (np.arange(n_classes) < choices.n_choices[:, None]).astype(np.float64)
     return binned_stderr(
@@ -150,14 +156,15 @@ def _sce_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int) -> floa
         draws=draws,
         seed=seed,
         strata=choices.n_choices,
+        cluster=cluster,
     )
 
 
-def _sce_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
+def _sce_null(choices: Choices, *, n_bins: int, seed: int, cluster: IntArray | None = None) -> FloatArray:
     cell, n_classes = _class_cells(choices, n_bins)
     scale = 1 / (np.bincount(choices.position)[choices.position] * n_classes)
     return nulls.drawn_errors(
-        nulls.forecasts_of_choices(choices), nulls.bins_membership(cell, n_classes * n_bins, scale), seed
+        nulls.forecasts_of_choices(choices, cluster), nulls.bins_membership(cell, n_classes * n_bins, scale), seed
     )
 
 
@@ -166,7 +173,7 @@ def _sce_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
     higher_is_better=False,
     order=11,
     stderr=_sce_stderr,
-    estimate=inverted_tests(gap_vectors.class_bin_gaps),
+    estimate=inverted_tests(gap_vectors.class_bin_gaps, null=_sce_null),
     null=_sce_null,
 )
 def sce(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
@@ -183,14 +190,14 @@ def sce(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
     return float(_sce(gaps.reshape(n_classes, n_bins), np.bincount(choices.position)))
 
 
-def _pooled_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int) -> float:
-    n_docs, gaps = len(choices.n_choices), gap_vectors.doc_sums(choices, bin_index(choices.probs, n_bins), n_bins)
-    return sums_stderr(lambda t: np.abs(t).sum(axis=1) / n_docs, gaps, draws=draws, seed=seed)
+def _pooled_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int, cluster: IntArray | None = None) -> float:
+    gaps = gap_vectors.doc_sums(choices, bin_index(choices.probs, n_bins), n_bins)
+    return ratio_stderr(gaps, np.ones(len(gaps), dtype=np.int64), draws=draws, seed=seed, cluster=cluster)
 
 
-def _pooled_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
+def _pooled_null(choices: Choices, *, n_bins: int, seed: int, cluster: IntArray | None = None) -> FloatArray:
     membership = nulls.bins_membership(bin_index(choices.probs, n_bins), n_bins, 1 / len(choices.n_choices))
-    return nulls.drawn_errors(nulls.forecasts_of_choices(choices), membership, seed)
+    return nulls.drawn_errors(nulls.forecasts_of_choices(choices, cluster), membership, seed)
 
 
 @metric(
@@ -198,7 +205,7 @@ def _pooled_null(choices: Choices, *, n_bins: int, seed: int) -> FloatArray:
     higher_is_better=False,
     order=12,
     stderr=_pooled_stderr,
-    estimate=inverted_tests(gap_vectors.choices_gaps, largest=2.0),
+    estimate=inverted_tests(gap_vectors.choices_gaps, largest=2.0, null=_pooled_null),
     null=_pooled_null,
 )
 def full_ece_choices(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:

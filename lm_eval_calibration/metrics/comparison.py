@@ -24,6 +24,7 @@ from lm_eval_calibration.metrics.validation import (
     check_probability_vector,
     undefined,
 )
+from lm_eval_calibration.metrics.verdicts import Change, change_of
 
 
 class Run(NamedTuple):
@@ -59,6 +60,7 @@ class Comparison(NamedTuple):
         low: Lower end of its interval.
         high: Upper end of its interval.
         p_value: Of no difference, two-sided; below 1 - level where the interval leaves 0 out.
+        verdict: "better" or "worse" of run b, where that holds at the level; else "".
     """
 
     a: float
@@ -67,6 +69,7 @@ class Comparison(NamedTuple):
     low: float
     high: float
     p_value: float
+    verdict: Change
 
 
 def compare(
@@ -78,6 +81,8 @@ def compare(
     n_bins: int = 10,
     level: float = 0.95,
     seed: int = 0,
+    cluster: ArrayLike | None = None,
+    same_answers: bool = False,
 ) -> dict[str, Comparison]:
     """Difference b - a of every metric for which both runs have the arrays.
 
@@ -91,6 +96,11 @@ def compare(
         n_bins: Number of bins of the binned metrics; that of ``full_ece`` is in its gap sums.
         level: Level of each interval.
         seed: Seed of ``np.random.default_rng``.
+        cluster: [N] name of what doc i was drawn with (its passage, program, patient), of paired runs; of unpaired
+            ones a pair of such arrays. Docs of a cluster are not independent.
+        same_answers: Whether the paired runs' answers are the same by construction, as before and after a
+            recalibration that keeps every answer. Else docs that only one run gets right may exist although none was
+            seen.
 
     Returns:
         A comparison by metric name, ``acc`` first, in the order of ``CATALOG`` or of ``names``; nan with
@@ -103,30 +113,39 @@ def compare(
     """
     check_n_bins(n_bins)
     options: dict[str, Any] = {"n_bins": n_bins, "level": check_level(level), "seed": seed}
+    options |= {"paired": paired, "same_answers": same_answers}
+    both: Any = (cluster, cluster) if paired or cluster is None else cluster
+    options["clusters"] = tuple(both)
     comparisons = {}
     for name in comparable(a, b) if names is None else names:
         metric = _metric(name, a, b)
         refusal = _refusal(name, a, b) if metric.kind == "full_vocabulary" else None
         if refusal and names is not None:
             raise ValueError(refusal)
-        comparisons[name] = _compared(metric, a, b, paired=paired, options=options, refusal=refusal)
+        comparisons[name] = _compared(metric, a, b, options, refusal)
     return comparisons
 
 
-def _compared(
-    metric: Metric, a: Run, b: Run, *, paired: bool, options: dict[str, Any], refusal: str | None
-) -> Comparison:
+def _compared(metric: Metric, a: Run, b: Run, options: dict[str, Any], refusal: str | None) -> Comparison:
     one, other = (_arrays(run, metric.kind) for run in (a, b))
-    if paired and len(one[1]) != len(other[1]):
+    if options["paired"] and len(one[1]) != len(other[1]):
         docs = f"a has {len(one[1])} and b {len(other[1])}"
         raise ValueError(f"{metric.name}: paired runs have the same docs, but {docs}")
     bins = {"n_bins": options["n_bins"]} if metric.takes_n_bins else {}
     values = metric.value(*one, **bins), metric.value(*other, **bins)
     if refusal:
-        return Comparison(*values, *[undefined(refusal)] * 4)
-    level = {"level": options["level"], "seed": options["seed"]}
-    estimates = metric.estimate(*one, **bins, **level), metric.estimate(*other, **bins, **level)
-    return Comparison(*values, *difference_of(*estimates, paired=paired, level=options["level"]))
+        nan = undefined(refusal)
+        return Comparison(values[0], values[1], nan, nan, nan, nan, "")
+    own = {"level": options["level"], "seed": options["seed"]}
+    estimates = [
+        metric.estimate(*arrays, **bins, **own, cluster=cluster)
+        for arrays, cluster in zip((one, other), options["clusters"], strict=True)
+    ]
+    how = {name: options[name] for name in ("paired", "level", "same_answers")}
+    found = difference_of(*estimates, **how)
+    intervals = [(estimate.low, estimate.high) for estimate in estimates]
+    verdict = change_of(metric.higher_is_better, (found[1], found[2]), *intervals)
+    return Comparison(values[0], values[1], *found, verdict)
 
 
 def holm(p_values: ArrayLike) -> FloatArray:

@@ -62,11 +62,13 @@ def _too_few_for_bins(n_docs: int, n_bins: int) -> str | None:
     return reason if n_docs < 2 * n_bins else None
 
 
-def _l2_estimate(conf: FloatArray, hit: FloatArray, *, n_bins: int, level: float, seed: int) -> Estimate:
+def _l2_estimate(
+    conf: FloatArray, hit: FloatArray, *, n_bins: int, level: float, seed: int, cluster: IntArray | None = None
+) -> Estimate:
     if reason := _too_few_for_bins(len(conf), n_bins):
         return undefined_estimate(len(conf), reason)
     vector = root_gaps(conf, hit, _separated_bins(conf, n_bins), n_bins)
-    return error_estimate(vector, "root", level=level, seed=seed)
+    return error_estimate(vector, "root", level=level, seed=seed, cluster=cluster)
 
 
 @metric("top_label", higher_is_better=False, order=14, estimate=_l2_estimate)

@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 
 from lm_eval_calibration.metrics.kinds import Kind
+from lm_eval_calibration.metrics.uncertainty.clusters import check_cluster, independent_sums
 from lm_eval_calibration.metrics.uncertainty.intervals import (
     Estimate,
-    Interval,
     check_level,
     percentile_estimate,
     undefined_estimate,
 )
 from lm_eval_calibration.metrics.uncertainty.nulls import Null, null_beside, redrawn
 from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_stderr, rows
+from lm_eval_calibration.metrics.uncertainty.shares import Interval
 from lm_eval_calibration.metrics.validation import check_n_bins, check_positive_integer, undefined
 
 _OPTION_CHECKS: dict[str, Callable[[Any], Any]] = {
@@ -34,7 +35,7 @@ _OPTION_CHECKS: dict[str, Callable[[Any], Any]] = {
 _STANDARD_OPTIONS = {
     name: Parameter(name, Parameter.KEYWORD_ONLY, default=default, annotation=type(default))
     for name, default in (("draws", 1000), ("level", 0.95), ("seed", 0))
-}
+} | {"cluster": Parameter("cluster", Parameter.KEYWORD_ONLY, default=None, annotation=Any)}
 
 
 @dataclass(frozen=True)
@@ -64,12 +65,12 @@ class Definition:
         drawn = ("draws", "seed") if self.stderr is None else _keywords(self.stderr) & {"draws", "seed"}
         null = self.null is not None or self.kind.redraw is not None
         return {
-            "stderr": self._function("stderr", "Standard error", self._stderr, drawn),
-            "estimate": self._function("estimate", "Estimate", self._estimate, ("level", "seed")),
+            "stderr": self._function("stderr", "Standard error", self._stderr, {*drawn, "cluster"}),
+            "estimate": self._function("estimate", "Estimate", self._estimate, ("level", "seed", "cluster")),
             "interval": self._function(
-                "interval", "Confidence interval (low, high)", self._interval, ("level", "seed")
+                "interval", "Confidence interval (low, high)", self._interval, ("level", "seed", "cluster")
             ),
-            "null": self._function("null", "Null", self._null, ("seed",)) if null and self.has_null else None,
+            "null": self._function("null", "Null", self._null, ("seed", "cluster")) if null and self.has_null else None,
         }
 
     def _function(
@@ -94,25 +95,26 @@ class Definition:
 
     def _stderr(self, first: Any, second: Any, **options: Any) -> float:
         arrays = self._checked(first, second, options)
-        if self.stderr is not None:
+        if self.stderr is not None and _allows_for(self.stderr, options):
             return float(self.stderr(*arrays, **_accepted(self.stderr, options)))
         _, reason = value_and_reason(self.value, first, second, **_accepted(self.value, options))
         if reason is not None:
             return undefined(reason)
-        return bootstrap_stderr(
-            self._statistic(options), rows(first), rows(second), draws=options["draws"], seed=options["seed"]
-        )
+        how = {name: options[name] for name in ("draws", "seed", "cluster") if name in options}
+        return bootstrap_stderr(self._statistic(options), rows(first), rows(second), **how)
 
     def _estimate(self, first: Any, second: Any, **options: Any) -> Estimate:
         arrays = self._checked(first, second, options)
-        if self.estimate is not None:
-            return self.estimate(*arrays, **_accepted(self.estimate, options))
+        if self.estimate is not None and _allows_for(self.estimate, options):
+            found = self.estimate(*arrays, **_accepted(self.estimate, options))
+            if (cluster := options["cluster"]) is None:
+                return found
+            return found._replace(influence=independent_sums(found.influence, cluster))
         _, reason = value_and_reason(self.value, first, second, **_accepted(self.value, options))
         if reason is not None:
             return undefined_estimate(len(second), reason)
-        return percentile_estimate(
-            self._statistic(options), rows(first), rows(second), level=options["level"], seed=options["seed"]
-        )
+        how = {name: options[name] for name in ("level", "seed", "cluster")}
+        return percentile_estimate(self._statistic(options), rows(first), rows(second), **how)
 
     def _interval(self, first: Any, second: Any, **options: Any) -> Interval:
         estimate = self._estimate(first, second, **options)
@@ -120,12 +122,15 @@ class Definition:
 
     def _null(self, first: Any, second: Any, *, seed: int, **options: Any) -> Null:
         arrays = self._checked(first, second, options)
-        value, reason = value_and_reason(self.value, first, second, **options)
+        value, reason = value_and_reason(self.value, first, second, **_accepted(self.value, options))
         if reason is not None:
             nan = undefined(reason)
             return Null(nan, nan, nan, nan)
-        if self.null is not None:
-            drawn = self.null(*arrays, seed=seed, **options)
+        if self.null is not None and _allows_for(self.null, options):
+            drawn = self.null(*arrays, **_accepted(self.null, options | {"seed": seed}))
+        elif options["cluster"] is not None:
+            nan = undefined(f"no null of {self.value.__name__} is known for docs in clusters")
+            return Null(value, nan, nan, nan)
         else:
             redraw: Callable[..., tuple[Any, Any]] = self.kind.redraw  # type: ignore[assignment]  # else no null
             drawn = redrawn(redraw, self._statistic(options), *arrays, seed=seed)
@@ -135,6 +140,8 @@ class Definition:
         """The checked arrays; replaces options by checked ones."""
         arrays = self.kind.check(first, second)
         options |= {name: check(options[name]) for name, check in _OPTION_CHECKS.items() if name in options}
+        if options.get("cluster") is not None:
+            options["cluster"] = check_cluster(options["cluster"], len(second))
         return arrays
 
     def _statistic(self, options: dict[str, Any]) -> Callable[..., float]:
@@ -185,6 +192,11 @@ def value_and_reason(value: Callable[..., float], first: Any, second: Any, **opt
     if not np.isnan(found):
         return found, None
     return found, "; ".join(str(warning.message) for warning in caught) or "the metric is undefined on these docs"
+
+
+def _allows_for(function: Callable[..., Any], options: dict[str, Any]) -> bool:
+    """Whether a function that a metric brings takes clusters, where docs are in clusters."""
+    return options.get("cluster") is None or "cluster" in _accepted(function, options)
 
 
 def _keywords(function: Callable[..., Any]) -> set[str]:

@@ -11,17 +11,18 @@ from numpy.typing import ArrayLike
 from lm_eval_calibration.metrics.registry import CATALOG, metric
 from lm_eval_calibration.metrics.token_sums import check_gap_sums, position_gap_sums
 from lm_eval_calibration.metrics.uncertainty import nulls
+from lm_eval_calibration.metrics.uncertainty.clusters import cluster_sums
 from lm_eval_calibration.metrics.uncertainty.gap_vectors import ratio_gaps
-from lm_eval_calibration.metrics.uncertainty.intervals import Interval
 from lm_eval_calibration.metrics.uncertainty.inversion import inverted_tests
 from lm_eval_calibration.metrics.uncertainty.resampling import ratio_stderr
+from lm_eval_calibration.metrics.uncertainty.shares import Interval
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray, undefined
 
 FEW_DOCS = 30
 """Docs of several positions below which their gap sums don't tell the noise of their total."""
 
 
-def _null(gaps: FloatArray, n_positions: IntArray, *, seed: int) -> FloatArray:
+def _null(gaps: FloatArray, n_positions: IntArray, *, seed: int, cluster: IntArray | None = None) -> FloatArray:
     """Full-ECE under calibration, from gap sums.
 
     The gap sums of a single position tell its bins' masses: the only entry above 0 is 1 less the mass of the
@@ -31,6 +32,9 @@ def _null(gaps: FloatArray, n_positions: IntArray, *, seed: int) -> FloatArray:
     sum_i g_i g_i^T: the noise is then that of these docs and not of their forecasts alone. Nan for fewer than
     30 docs of several positions.
     """
+    if cluster is not None:
+        drawn = nulls.signed_sums(cluster_sums(gaps, cluster), seed)
+        return np.asarray(np.abs(drawn).sum(axis=1) / n_positions.sum())
     if np.any(n_positions > 1):
         if len(gaps) < FEW_DOCS:
             undefined(f"the null of full_ece needs {FEW_DOCS} docs where docs have several positions")
@@ -60,7 +64,7 @@ def _bin_masses(gaps: FloatArray) -> FloatArray:
     core=("choices", "generation", "corpus"),
     order=4,
     stderr=ratio_stderr,
-    estimate=inverted_tests(ratio_gaps, largest=2.0),
+    estimate=inverted_tests(ratio_gaps, largest=2.0, null=_null),
     null=_null,
 )
 def full_ece_from_gap_sums(gap_sums: ArrayLike, n_positions: ArrayLike) -> float:

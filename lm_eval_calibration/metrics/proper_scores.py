@@ -11,13 +11,14 @@ from numpy.typing import ArrayLike
 from lm_eval_calibration.metrics.binning import bin_sums
 from lm_eval_calibration.metrics.registry import metric
 from lm_eval_calibration.metrics.uncertainty import intervals
+from lm_eval_calibration.metrics.uncertainty.clusters import influence_stderr, t_quantile
 from lm_eval_calibration.metrics.uncertainty.gap_vectors import calibrated_variance
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
 from lm_eval_calibration.metrics.uncertainty.nulls import drawn_totals, forecasts_of_choices, forecasts_of_docs
-from lm_eval_calibration.metrics.uncertainty.resampling import mean_stderr
 from lm_eval_calibration.metrics.validation import (
     Choices,
     FloatArray,
+    IntArray,
     Probs,
     check_choices,
     check_top_label,
@@ -29,15 +30,29 @@ def _doc_brier(choices: Choices) -> FloatArray:
     return bin_sums(choices.doc, (choices.probs - choices.hits) ** 2, len(choices.n_choices))
 
 
-def _brier_variance(choices: Choices) -> FloatArray:
-    """Variance of each doc's score, were it calibrated."""
+def _choices_answers(choices: Choices, loss: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Where answers are wrong, what that adds to a doc's loss, and how likely it was.
+
+    loss: [n_forecasts] of the doc were this choice the gold one. A right answer would have added what a wrong one
+    does on average over the other choices' probabilities.
+    """
     n_docs, p = len(choices.n_choices), choices.probs
-    square, cube = bin_sums(choices.doc, p**2, n_docs), bin_sums(choices.doc, p**3, n_docs)
-    return 4 * (cube - square**2)
+    largest = np.maximum.reduceat(p, np.cumsum(choices.n_choices) - choices.n_choices)
+    candidates = np.flatnonzero(p == largest[choices.doc])
+    top = candidates[np.unique(choices.doc[candidates], return_index=True)[1]]  # the first one of equals
+    certain = np.maximum(1 - p[top], 1e-12)
+    expected = (bin_sums(choices.doc, p * loss, n_docs) - p[top] * loss[top]) / certain
+    seen = bin_sums(choices.doc, choices.hits * loss, n_docs)
+    wrong = 1 - choices.hits[top]
+    return wrong, np.where(wrong == 1, seen, expected) - loss[top], calibrated_variance(p[top], n_docs)
 
 
-def _brier_null(choices: Choices, *, seed: int) -> FloatArray:
-    gold = drawn_totals(forecasts_of_choices(choices), choices.probs, seed)
+def _brier_answers(choices: Choices) -> tuple[FloatArray, FloatArray, FloatArray]:
+    return _choices_answers(choices, -2 * choices.probs)  # and what all choices of a doc share
+
+
+def _brier_null(choices: Choices, *, seed: int, cluster: IntArray | None = None) -> FloatArray:
+    gold = drawn_totals(forecasts_of_choices(choices, cluster), choices.probs, seed)
     return np.asarray(1 + (np.sum(choices.probs**2) - 2 * gold) / len(choices.n_choices))
 
 
@@ -47,7 +62,7 @@ def _brier_null(choices: Choices, *, seed: int) -> FloatArray:
     core=("choices",),
     order=1,
     null=_brier_null,
-    **intervals.mean_of(_doc_brier, _brier_variance, limits=(0, 2)),
+    **intervals.mean_of(_doc_brier, _brier_answers, limits=(0, 2)),
 )
 def brier_score(probs: Probs, labels: ArrayLike) -> float:
     """Brier score over all choices: mean_i sum_k (p_ik - 1[y_i = k])^2, the harness's own convention.
@@ -66,26 +81,27 @@ def _doc_nll(choices: Choices) -> FloatArray:
         return np.asarray(-np.log(gold) + 0.0)  # + 0.0: a certain model has 0, not -0
 
 
-def _nll_stderr(choices: Choices) -> float:
-    return mean_stderr(_doc_nll(choices))
+def _nll_answers(choices: Choices) -> tuple[FloatArray, FloatArray, FloatArray]:
+    return _choices_answers(choices, -np.log(np.maximum(choices.probs, 1e-300)))
 
 
-def _nll_estimate(choices: Choices, *, level: float) -> Estimate:
-    n_docs, p, values = len(choices.n_choices), choices.probs, _doc_nll(choices)
-    if not np.isfinite(values).all():
+_NLL = intervals.mean_of(_doc_nll, _nll_answers, limits=(0, np.inf))
+
+
+def _nll_estimate(choices: Choices, *, level: float, cluster: IntArray | None = None) -> Estimate:
+    if not np.isfinite(_doc_nll(choices)).all():
         reason = "an interval of nll needs finite values: some gold choice has probability 0"
-        return intervals.undefined_estimate(n_docs, reason)
-    log_p = np.log(np.maximum(p, 1e-300))
-    entropy, square = bin_sums(choices.doc, p * log_p, n_docs), bin_sums(choices.doc, p * log_p**2, n_docs)
-    return intervals.mean_estimate(values, square - entropy**2, level=level, limits=(0, np.inf))
+        return intervals.undefined_estimate(len(choices.n_choices), reason)
+    estimate: Estimate = _NLL["estimate"](choices, level=level, cluster=cluster)
+    return estimate
 
 
-def _nll_null(choices: Choices, *, seed: int) -> FloatArray:
+def _nll_null(choices: Choices, *, seed: int, cluster: IntArray | None = None) -> FloatArray:
     loss = -np.log(np.maximum(choices.probs, 1e-300))
-    return drawn_totals(forecasts_of_choices(choices), loss, seed) / len(choices.n_choices)
+    return drawn_totals(forecasts_of_choices(choices, cluster), loss, seed) / len(choices.n_choices)
 
 
-@metric("choices", higher_is_better=False, order=8, stderr=_nll_stderr, estimate=_nll_estimate, null=_nll_null)
+@metric("choices", higher_is_better=False, order=8, stderr=_NLL["stderr"], estimate=_nll_estimate, null=_nll_null)
 def nll(probs: Probs, labels: ArrayLike) -> float:
     """Negative log-likelihood of the gold choice: mean_i -log p_{i, y_i}.
 
@@ -101,13 +117,13 @@ def _squares(conf: FloatArray, hit: FloatArray) -> FloatArray:
     return np.asarray((conf - hit) ** 2)
 
 
-def _squares_variance(conf: FloatArray, hit: FloatArray) -> FloatArray:
-    """Variance of each doc's square, were it calibrated."""
-    return np.asarray(calibrated_variance(conf, len(conf)) * (1 - 2 * conf) ** 2)
+def _squares_answers(conf: FloatArray, hit: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """A wrong answer adds c^2 - (1 - c)^2."""
+    return 1 - hit, 2 * conf - 1, calibrated_variance(conf, len(conf))
 
 
-def _squares_null(conf: FloatArray, hit: FloatArray, *, seed: int) -> FloatArray:
-    totals = drawn_totals(forecasts_of_docs(conf), 1 - 2 * conf, seed)
+def _squares_null(conf: FloatArray, hit: FloatArray, *, seed: int, cluster: IntArray | None = None) -> FloatArray:
+    totals = drawn_totals(forecasts_of_docs(conf, hit, cluster), 1 - 2 * conf, seed)
     return np.asarray((np.sum(conf**2) + totals) / len(conf))
 
 
@@ -118,7 +134,7 @@ def _squares_null(conf: FloatArray, hit: FloatArray, *, seed: int) -> FloatArray
     in_place_of="brier_score",
     order=7,
     null=_squares_null,
-    **intervals.mean_of(_squares, _squares_variance, limits=(0, 1)),
+    **intervals.mean_of(_squares, _squares_answers, limits=(0, 1)),
 )
 def brier_top_label(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Brier score of the confidence: mean_i (c_i - h_i)^2.
@@ -133,7 +149,7 @@ def _no_skill(hit: FloatArray) -> str | None:
     return "skill_score is undefined: accuracy is 0 or 1" if hit.mean() in (0, 1) else None
 
 
-def _skill_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
+def _skill_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster: IntArray | None = None) -> Estimate:
     """Delta method on the means of (c - h)^2 and h, with a t quantile."""
     if reason := _no_skill(hit):
         return intervals.undefined_estimate(len(conf), reason)
@@ -141,13 +157,13 @@ def _skill_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estim
     spread = accuracy * (1 - accuracy)
     value = 1 - square.mean() / spread
     influence = -(square - square.mean()) / spread + square.mean() * (1 - 2 * accuracy) * (hit - accuracy) / spread**2
-    half = intervals.t_quantile(level, len(conf)) * np.std(influence, ddof=1) / np.sqrt(len(conf))
+    half = t_quantile(level, len(conf), cluster) * influence_stderr(influence, cluster)
     return Estimate(float(value), float(value - half), float(min(1, value + half)), influence)
 
 
-def _skill_null(conf: FloatArray, hit: FloatArray, *, seed: int) -> FloatArray:
+def _skill_null(conf: FloatArray, hit: FloatArray, *, seed: int, cluster: IntArray | None = None) -> FloatArray:
     weights = np.column_stack([1 - 2 * conf, np.ones(len(conf))])
-    squares, accuracy = drawn_totals(forecasts_of_docs(conf), weights, seed).T / len(conf)
+    squares, accuracy = drawn_totals(forecasts_of_docs(conf, hit, cluster), weights, seed).T / len(conf)
     spread = accuracy * (1 - accuracy)
     ratio = np.full(len(spread), np.nan)
     np.divide(np.mean(conf**2) + squares, spread, out=ratio, where=spread > 1e-12)

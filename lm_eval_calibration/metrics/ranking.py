@@ -11,9 +11,10 @@ from scipy.special import xlogy
 from lm_eval_calibration.metrics.binning import bin_sums, tie_means
 from lm_eval_calibration.metrics.registry import metric
 from lm_eval_calibration.metrics.uncertainty import intervals
+from lm_eval_calibration.metrics.uncertainty.clusters import influence_stderr, t_quantile, z_quantile
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
 from lm_eval_calibration.metrics.uncertainty.nulls import drawn_totals, forecasts_of_docs
-from lm_eval_calibration.metrics.validation import FloatArray, check_top_label, undefined
+from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_top_label, undefined
 
 
 def _one_class(hit: FloatArray) -> str | None:
@@ -42,7 +43,7 @@ def _delong_variance(placements: FloatArray, hit: FloatArray) -> float:
     return float(np.var(v10, ddof=1) / len(v10) + np.var(v01, ddof=1) / len(v01))
 
 
-def _auroc_stderr(conf: FloatArray, hit: FloatArray) -> float:
+def _auroc_stderr(conf: FloatArray, hit: FloatArray, *, cluster: IntArray | None = None) -> float:
     """DeLong's, with midranks; nan where auroc is undefined, 0 or 1, or one doc alone is correct or wrong.
 
     Source: DeLong et al. 1988; by midranks as in Sun & Xu 2014.
@@ -54,10 +55,18 @@ def _auroc_stderr(conf: FloatArray, hit: FloatArray) -> float:
         return undefined("auroc_stderr is undefined: confidence separates correct from wrong docs completely")
     if min(hit.sum(), len(hit) - hit.sum()) < 2:
         return undefined("auroc_stderr is undefined: it needs two correct and two wrong docs")
+    if cluster is not None:
+        return influence_stderr(_placement_influence(placements, hit), cluster)
     return float(np.sqrt(_delong_variance(placements, hit)))
 
 
-def _auroc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
+def _placement_influence(placements: FloatArray, hit: FloatArray) -> FloatArray:
+    """What each doc adds to the area."""
+    value, n_right = placements[hit == 1].mean(), hit.sum()
+    return np.asarray((placements - value) * len(hit) / np.where(hit == 1, n_right, len(hit) - n_right))
+
+
+def _auroc_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster: IntArray | None = None) -> Estimate:
     """DeLong's standard error on the logit scale; Newcombe's interval where there is none.
 
     Complete separation, one confidence for all, or one doc of a class leave DeLong without a variance. In
@@ -68,13 +77,16 @@ def _auroc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estim
     placements = _placements(conf, hit)
     n_right, n_wrong = int(hit.sum()), int(len(hit) - hit.sum())
     value = float(placements[hit == 1].mean())
-    influence = (placements - value) * len(conf) / np.where(hit == 1, n_right, n_wrong)
+    influence = _placement_influence(placements, hit)
     if min(n_right, n_wrong) > 1:
         variance = _delong_variance(placements, hit)
         if variance > 0 and 0 < value < 1:
-            quantile = intervals.t_quantile(level, 2 * min(n_right, n_wrong))
+            quantile = t_quantile(level, 2 * min(n_right, n_wrong))
+            if cluster is not None:
+                variance = max(variance, influence_stderr(influence, cluster) ** 2)
+                quantile = max(quantile, t_quantile(level, len(conf), cluster))
             return Estimate(value, *intervals.logit_interval(value, float(np.sqrt(variance)), quantile), influence)
-    return Estimate(value, *_newcombe(value, n_right, n_wrong, intervals.z_quantile(level)), influence)
+    return Estimate(value, *_newcombe(value, n_right, n_wrong, z_quantile(level)), influence)
 
 
 def _newcombe(value: float, n_right: int, n_wrong: int, z: float) -> tuple[float, float]:
@@ -93,13 +105,13 @@ def _newcombe(value: float, n_right: int, n_wrong: int, z: float) -> tuple[float
     return float(low), float(high)
 
 
-def _auroc_null(conf: FloatArray, hit: FloatArray, *, seed: int) -> FloatArray:
+def _auroc_null(conf: FloatArray, hit: FloatArray, *, seed: int, cluster: IntArray | None = None) -> FloatArray:
     """How well the confidence of a calibrated model would rank.
 
     A low p-value says that confidence tells right from wrong answers less well than its own values promise.
     """
     weights = np.column_stack([_midranks(conf), np.ones(len(conf))])
-    rank_sum, right = drawn_totals(forecasts_of_docs(conf), weights, seed).T
+    rank_sum, right = drawn_totals(forecasts_of_docs(conf, hit, cluster), weights, seed).T
     pairs = right * (len(conf) - right)
     drawn = np.full(len(pairs), np.nan)
     np.divide(rank_sum - right * (right + 1) / 2, pairs, out=drawn, where=pairs > 0.5)
@@ -134,7 +146,7 @@ def _errors_by_confidence(conf: FloatArray, hit: FloatArray) -> FloatArray:
     return tie_means(conf, 1 - hit)[order]
 
 
-def _aurc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
+def _aurc_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster: IntArray | None = None) -> Estimate:
     """E[wrong_i L_i], L_i the mean of -log u over the shares a < u < b that doc i and its ties take.
 
     One more doc above a group of ties moves both of its ends up, one more doc in it moves b.
@@ -150,7 +162,7 @@ def _aurc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estima
     at_or_below = np.cumsum(by_b[::-1])[::-1]
     below = np.cumsum(by_a[::-1])[::-1] - by_a
     influence = wrong * mean_log[group] + (at_or_below + below)[group]
-    return intervals.area_estimate(aurc(conf, hit), influence, level=level, largest=1)
+    return intervals.area_estimate(aurc(conf, hit), influence, level=level, largest=1, cluster=cluster)
 
 
 @metric("top_label", higher_is_better=False, order=16, has_null=False, estimate=_aurc_estimate)
@@ -177,11 +189,11 @@ def _mean_above(conf: FloatArray, values: FloatArray) -> FloatArray:
     return np.asarray(values.mean() - _mean_below(conf, values))
 
 
-def _augrc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
+def _augrc_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster: IntArray | None = None) -> Estimate:
     """E[wrong_i (1 - u_i)], u_i the share of docs above doc i (ties half)."""
     wrong = 1 - hit
     influence = wrong * _mean_below(conf, np.ones(len(conf))) + _mean_above(conf, wrong)
-    return intervals.area_estimate(augrc(conf, hit), influence, level=level, largest=0.5)
+    return intervals.area_estimate(augrc(conf, hit), influence, level=level, largest=0.5, cluster=cluster)
 
 
 @metric("top_label", higher_is_better=False, order=17, has_null=False, estimate=_augrc_estimate)
@@ -204,7 +216,7 @@ def _none_correct(hit: FloatArray) -> str | None:
     return None if hit.any() else "auprc is undefined: no doc is correct"
 
 
-def _auprc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
+def _auprc_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster: IntArray | None = None) -> Estimate:
     """E[h_i r_i / u_i] / E[h], r_i the share of docs that are correct and above doc i (ties half)."""
     if reason := _none_correct(hit):
         return intervals.undefined_estimate(len(conf), reason)
@@ -215,7 +227,7 @@ def _auprc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estim
         - _mean_below(conf, hit * right / above**2)
         - value * hit
     ) / hit.mean()
-    return intervals.area_estimate(value, influence, level=level, largest=1)
+    return intervals.area_estimate(value, influence, level=level, largest=1, cluster=cluster)
 
 
 @metric("top_label", higher_is_better=True, order=18, has_null=False, estimate=_auprc_estimate)

@@ -26,8 +26,9 @@ from typing import Any, TypeVar
 
 from lm_eval_calibration.metrics.definition import Definition, value_and_reason
 from lm_eval_calibration.metrics.kinds import KINDS, KindName, Table
-from lm_eval_calibration.metrics.uncertainty.intervals import Estimate, Interval
+from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
 from lm_eval_calibration.metrics.uncertainty.nulls import Null
+from lm_eval_calibration.metrics.uncertainty.shares import Interval
 
 Function = TypeVar("Function", bound=Callable[..., float])
 

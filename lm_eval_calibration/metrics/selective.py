@@ -13,10 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from lm_eval_calibration.metrics.binning import tie_means
 from lm_eval_calibration.metrics.registry import metric
 from lm_eval_calibration.metrics.uncertainty import intervals
+from lm_eval_calibration.metrics.uncertainty.clusters import event_interval
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
 from lm_eval_calibration.metrics.uncertainty.nulls import drawn_totals, forecasts_of_docs
-from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_stderr, mean_stderr
-from lm_eval_calibration.metrics.validation import FloatArray, check_probability, check_top_label, undefined
+from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_stderr
+from lm_eval_calibration.metrics.uncertainty.shares import Interval, share_interval
+from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_probability, check_top_label, undefined
 
 
 class RiskCoverageCurve(NamedTuple):
@@ -33,13 +35,9 @@ class RiskCoverageCurve(NamedTuple):
     threshold: FloatArray
 
 
-def _acc_stderr(conf: FloatArray, hit: FloatArray) -> float:
-    return mean_stderr(hit)
-
-
-def _acc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimate:
-    rate = float(hit.mean())
-    return Estimate(rate, *intervals.wilson_interval(rate, len(conf), level), hit - rate)
+def _acc_answers(conf: FloatArray, hit: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """A wrong answer takes 1 away."""
+    return 1 - hit, -np.ones(len(hit)), np.ones(len(hit))
 
 
 @metric(
@@ -48,8 +46,7 @@ def _acc_estimate(conf: FloatArray, hit: FloatArray, *, level: float) -> Estimat
     tables=(),
     order=0,
     has_null=False,
-    stderr=_acc_stderr,
-    estimate=_acc_estimate,
+    **intervals.mean_of(lambda conf, hit: hit, _acc_answers, limits=(0, 1)),
 )
 def acc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Accuracy, mean of h_i: what the other metrics stand beside. The confidences have no influence.
@@ -68,24 +65,33 @@ def _confident(conf: FloatArray, threshold: float) -> tuple[NDArray[np.bool_], s
     return member, None if member.any() else reason
 
 
-def _confident_stderr(conf: FloatArray, hit: FloatArray, *, threshold: float, draws: int, seed: int) -> float:
+def _confident_stderr(
+    conf: FloatArray, hit: FloatArray, *, threshold: float, draws: int, seed: int, cluster: IntArray | None = None
+) -> float:
     """A bootstrap; nan where fewer than two docs reach the threshold."""
     if np.count_nonzero(_confident(conf, threshold)[0]) < 2:
         return undefined(f"a standard error needs at least two docs with confidence >= {threshold}")
-    return bootstrap_stderr(partial(_error_rate, threshold=threshold), conf, hit, draws=draws, seed=seed)
+    statistic = partial(_error_rate, threshold=threshold)
+    return bootstrap_stderr(statistic, conf, hit, draws=draws, seed=seed, cluster=cluster)
 
 
-def _confident_estimate(conf: FloatArray, hit: FloatArray, *, threshold: float, level: float) -> Estimate:
+def _confident_estimate(
+    conf: FloatArray, hit: FloatArray, *, threshold: float, level: float, cluster: IntArray | None = None
+) -> Estimate:
     member, reason = _confident(conf, threshold)
     if reason:
         return intervals.undefined_estimate(len(conf), reason)
     n, rate = int(np.count_nonzero(member)), float(np.mean(1 - hit[member]))
-    return Estimate(rate, *intervals.wilson_interval(rate, n, level), member * (1 - hit - rate) * len(conf) / n)
+    of_members = None if cluster is None else np.unique(cluster[member], return_inverse=True)[1]
+    low, high = event_interval(1 - hit[member], of_members, level)
+    return Estimate(rate, low, high, member * (1 - hit - rate) * len(conf) / n)
 
 
-def _confident_null(conf: FloatArray, hit: FloatArray, *, threshold: float, seed: int) -> FloatArray:
+def _confident_null(
+    conf: FloatArray, hit: FloatArray, *, threshold: float, seed: int, cluster: IntArray | None = None
+) -> FloatArray:
     member = (conf >= threshold).astype(np.float64)
-    return np.asarray(1 - drawn_totals(forecasts_of_docs(conf), member, seed) / member.sum())
+    return np.asarray(1 - drawn_totals(forecasts_of_docs(conf, hit, cluster), member, seed) / member.sum())
 
 
 def _error_rate(conf: FloatArray, hit: FloatArray, threshold: float) -> float:
@@ -143,11 +149,11 @@ def selective_accuracy(confidence: ArrayLike, correct: ArrayLike, *, coverage: f
 
 def selective_accuracy_interval(
     confidence: ArrayLike, correct: ArrayLike, *, coverage: float = 0.8, level: float = 0.95
-) -> intervals.Interval:
-    """Interval of :func:`selective_accuracy` in the population's most confident share: Wilson's."""
+) -> Interval:
+    """Interval of :func:`selective_accuracy` in the population's most confident share: mid-P."""
     answered = _n_answered(coverage, len(np.atleast_1d(np.asarray(confidence))))
     rate = selective_accuracy(confidence, correct, coverage=coverage)
-    return intervals.wilson_interval(rate, answered, intervals.check_level(level))
+    return share_interval(rate * answered, answered, intervals.check_level(level))
 
 
 def _n_answered(coverage: float, n_docs: int) -> int:

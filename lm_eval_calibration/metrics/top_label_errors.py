@@ -15,6 +15,7 @@ from scipy.special import betaincinv
 from lm_eval_calibration.metrics.binning import bin_index, bin_sums, equal_mass_gaps, range_gaps, sizes_of_at_least
 from lm_eval_calibration.metrics.registry import define, metric
 from lm_eval_calibration.metrics.uncertainty import gap_vectors, nulls
+from lm_eval_calibration.metrics.uncertainty.clusters import effective_docs
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate, mean_of, too_few_docs, undefined_estimate
 from lm_eval_calibration.metrics.uncertainty.inversion import error_estimate, inverted_tests
 from lm_eval_calibration.metrics.uncertainty.ranges import ranges_stderr, sort_forecasts
@@ -65,16 +66,33 @@ def _bins_value(formula: Formula, confidence: ArrayLike, correct: ArrayLike, n_b
     return float(formula(bin_sums(index, hit - conf, n_bins), np.bincount(index, minlength=n_bins)))
 
 
-def _bins_stderr(formula: Formula, conf: FloatArray, hit: FloatArray, *, n_bins: int, draws: int, seed: int) -> float:
+def _bins_stderr(
+    formula: Formula,
+    conf: FloatArray,
+    hit: FloatArray,
+    *,
+    n_bins: int,
+    draws: int,
+    seed: int,
+    cluster: IntArray | None = None,
+) -> float:
     doc, index = np.arange(len(conf)), bin_index(conf, n_bins)
     gaps, counts = np.zeros((2, len(conf), n_bins))
     gaps[doc, index], counts[doc, index] = hit - conf, 1
-    return binned_stderr(formula, gaps, counts, draws=draws, seed=seed, strata=index)
+    return binned_stderr(formula, gaps, counts, draws=draws, seed=seed, strata=index, cluster=cluster)
 
 
-def _bins_null(formula: Formula, conf: FloatArray, hit: FloatArray, *, n_bins: int, seed: int) -> FloatArray:
-    index = bin_index(conf, n_bins)
-    gaps = nulls.drawn_gaps(nulls.forecasts_of_docs(conf), nulls.bins_membership(index, n_bins), seed)
+def _bins_null(
+    formula: Formula,
+    conf: FloatArray,
+    hit: FloatArray,
+    *,
+    n_bins: int,
+    seed: int,
+    cluster: IntArray | None = None,
+) -> FloatArray:
+    index, forecasts = bin_index(conf, n_bins), nulls.forecasts_of_docs(conf, hit, cluster)
+    gaps = nulls.drawn_gaps(forecasts, nulls.bins_membership(index, n_bins), seed)
     return formula(gaps, np.bincount(index, minlength=n_bins))
 
 
@@ -83,7 +101,7 @@ def _bins_null(formula: Formula, conf: FloatArray, hit: FloatArray, *, n_bins: i
     higher_is_better=False,
     core=("choices", "generation"),
     order=2,
-    estimate=inverted_tests(gap_vectors.equal_width_gaps),
+    estimate=inverted_tests(gap_vectors.equal_width_gaps, null=partial(_bins_null, sum_of_gaps)),
     **_over_bins(sum_of_gaps),
 )
 def ece(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10) -> float:
@@ -98,7 +116,9 @@ def ece(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10) -> float
     return _bins_value(sum_of_gaps, confidence, correct, n_bins)
 
 
-def _mce_estimate(conf: FloatArray, hit: FloatArray, *, n_bins: int, level: float) -> Estimate:
+def _mce_estimate(
+    conf: FloatArray, hit: FloatArray, *, n_bins: int, level: float, cluster: IntArray | None = None
+) -> Estimate:
     """Clopper-Pearson intervals of the accuracy of each bin that hold together (Bonferroni).
 
     They cover more often than ``level`` and are wide wherever some bin has few docs: that is how little these say
@@ -109,16 +129,20 @@ def _mce_estimate(conf: FloatArray, hit: FloatArray, *, n_bins: int, level: floa
         return undefined_estimate(len(conf), reason)
     counts = np.bincount(index, minlength=n_bins)
     live = counts > 0
-    n, right = counts[live], bin_sums(index, hit, n_bins)[live]
-    mean_conf = bin_sums(index, conf, n_bins)[live] / n
+    effective = effective_docs(hit, cluster, level) / len(hit)
+    mean_conf = bin_sums(index, conf, n_bins)[live] / counts[live]
+    n, right = counts[live] * effective, bin_sums(index, hit, n_bins)[live] * effective
     tail = (1 - level) / 2 / np.count_nonzero(live)
-    lowest = np.where(right > 0, betaincinv(np.maximum(right, 1), n - right + 1, tail), 0)
-    highest = np.where(right < n, betaincinv(right + 1, np.maximum(n - right, 1), 1 - tail), 1)
+    none, all_right = right == 0, right == n
+    lowest = np.where(none, 0, betaincinv(np.where(none, 1, right), n - right + 1, tail))
+    highest = np.where(all_right, 1, betaincinv(right + 1, np.where(all_right, 1, n - right), 1 - tail))
     nearest = np.maximum(np.maximum(lowest - mean_conf, mean_conf - highest), 0)
     farthest = np.maximum(highest - mean_conf, mean_conf - lowest)
     error = right / n - mean_conf
     worst = int(np.argmax(np.abs(error)))
-    influence = vector.influence[:, np.flatnonzero(live)[worst]] * np.sign(error[worst]) * len(conf) / n[worst]
+    influence = (
+        vector.influence[:, np.flatnonzero(live)[worst]] * np.sign(error[worst]) * len(conf) / counts[live][worst]
+    )
     return Estimate(float(np.abs(error[worst])), float(nearest.max()), float(farthest.max()), influence)
 
 
@@ -140,7 +164,11 @@ def _rms_gaps(conf: FloatArray, hit: FloatArray, *, n_bins: int) -> gap_vectors.
 
 
 @metric(
-    "top_label", higher_is_better=False, order=10, estimate=inverted_tests(_rms_gaps, "root"), **_over_bins(_rms_ce)
+    "top_label",
+    higher_is_better=False,
+    order=10,
+    estimate=inverted_tests(_rms_gaps, "root", null=partial(_bins_null, _rms_ce)),
+    **_over_bins(_rms_ce),
 )
 def rms_ce(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10) -> float:
     """Root mean square calibration error: sqrt(sum_m (n_m / N) (acc_m - conf_m)^2) over equal-width bins.
@@ -153,11 +181,13 @@ def rms_ce(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10) -> fl
     return _bins_value(_rms_ce, confidence, correct, n_bins)
 
 
-def _mass_estimate(conf: FloatArray, hit: FloatArray, *, level: float, seed: int) -> Estimate:
+def _mass_estimate(
+    conf: FloatArray, hit: FloatArray, *, level: float, seed: int, cluster: IntArray | None = None
+) -> Estimate:
     if len(conf) > MAX_DOCS_OF_MASS_INTERVAL:
         return undefined_estimate(len(conf), f"no interval of more than {MAX_DOCS_OF_MASS_INTERVAL} docs")
     vector = gap_vectors.root_range_gaps(conf, hit, sizes_of_at_least(len(conf), BIN_SIZE))
-    return error_estimate(vector, "root", level=level, seed=seed)
+    return error_estimate(vector, "root", level=level, seed=seed, cluster=cluster)
 
 
 @metric("top_label", higher_is_better=False, order=10, estimate=_mass_estimate)
@@ -200,15 +230,19 @@ RMS_CE_MASS_WITHOUT_LAST = define(rms_ce_mass_without_last, "top_label", higher_
 """In no catalog, since no result should be reported by it alone."""
 
 
-def _ranges_stderr(conf: FloatArray, hit: FloatArray, *, n_bins: int, draws: int, seed: int) -> float:
+def _ranges_stderr(
+    conf: FloatArray, hit: FloatArray, *, n_bins: int, draws: int, seed: int, cluster: IntArray | None = None
+) -> float:
     ranked = sort_forecasts(np.arange(len(conf)), conf, hit)
-    options = {"n_bins": n_bins, "draws": draws, "seed": seed}
+    options: dict[str, Any] = {"n_bins": n_bins, "draws": draws, "seed": seed, "cluster": cluster}
     return ranges_stderr(lambda gaps, sizes: sum_of_gaps(gaps[:, 0], sizes[:, 0]), [ranked], len(conf), **options)
 
 
-def _ranges_null(conf: FloatArray, hit: FloatArray, *, n_bins: int, seed: int) -> FloatArray:
+def _ranges_null(
+    conf: FloatArray, hit: FloatArray, *, n_bins: int, seed: int, cluster: IntArray | None = None
+) -> FloatArray:
     scale = np.full(n_bins, 1 / len(conf))
-    return nulls.drawn_errors(nulls.forecasts_of_docs(conf), nulls.ranges_membership(conf, scale), seed)
+    return nulls.drawn_errors(nulls.forecasts_of_docs(conf, hit, cluster), nulls.ranges_membership(conf, scale), seed)
 
 
 @metric(
@@ -216,7 +250,7 @@ def _ranges_null(conf: FloatArray, hit: FloatArray, *, n_bins: int, seed: int) -
     higher_is_better=False,
     order=6,
     stderr=_ranges_stderr,
-    estimate=inverted_tests(gap_vectors.top_label_range_gaps),
+    estimate=inverted_tests(gap_vectors.top_label_range_gaps, null=_ranges_null),
     null=_ranges_null,
 )
 def ace_top_label(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10) -> float:
@@ -233,13 +267,15 @@ def ace_top_label(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10
     return float(sum_of_gaps(*equal_mass_gaps(conf, hit, check_n_bins(n_bins))))
 
 
-def _smece_estimate(conf: FloatArray, hit: FloatArray, *, level: float, seed: int) -> Estimate:
+def _smece_estimate(
+    conf: FloatArray, hit: FloatArray, *, level: float, seed: int, cluster: IntArray | None = None
+) -> Estimate:
     """The smoothed error at the bandwidth that the docs chose, which is the value itself."""
     if reason := too_few_docs(len(conf)):
         return undefined_estimate(len(conf), reason)
     bandwidth = max(smece(conf, hit), 1 / SMOOTHING_POINTS)
     vector = gap_vectors.smoothed_gaps(conf, hit, bandwidth, SMOOTHING_POINTS)
-    return error_estimate(vector, "sum", level=level, seed=seed)
+    return error_estimate(vector, "sum", level=level, seed=seed, cluster=cluster)
 
 
 def _smece_null(conf: FloatArray, hit: FloatArray, *, seed: int) -> FloatArray:
@@ -267,12 +303,15 @@ def _signed_gaps(conf: FloatArray, hit: FloatArray) -> FloatArray:
     return conf - hit
 
 
-def _signed_variance(conf: FloatArray, hit: FloatArray) -> FloatArray:
-    return gap_vectors.calibrated_variance(conf, len(conf))
+def _answers(conf: FloatArray, hit: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """A wrong answer adds 1."""
+    return 1 - hit, np.ones(len(conf)), gap_vectors.calibrated_variance(conf, len(conf))
 
 
-def _overconfidence_null(conf: FloatArray, hit: FloatArray, *, seed: int) -> FloatArray:
-    right = nulls.drawn_totals(nulls.forecasts_of_docs(conf), np.ones(len(conf)), seed)
+def _overconfidence_null(
+    conf: FloatArray, hit: FloatArray, *, seed: int, cluster: IntArray | None = None
+) -> FloatArray:
+    right = nulls.drawn_totals(nulls.forecasts_of_docs(conf, hit, cluster), np.ones(len(conf)), seed)
     return np.asarray(conf.mean() - right / len(conf))
 
 
@@ -281,7 +320,7 @@ def _overconfidence_null(conf: FloatArray, hit: FloatArray, *, seed: int) -> Flo
     higher_is_better=None,
     order=19,
     null=_overconfidence_null,
-    **mean_of(_signed_gaps, _signed_variance, limits=(-1, 1)),
+    **mean_of(_signed_gaps, _answers, limits=(-1, 1)),
 )
 def overconfidence(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Mean confidence less accuracy: mean_i (c_i - h_i).

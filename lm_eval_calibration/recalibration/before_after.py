@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lm_eval_calibration.metrics import CATALOG, Metric, compare
+from lm_eval_calibration.metrics import CATALOG, Comparison, Metric, compare
 from lm_eval_calibration.recalibration.docs import Forecasts
 
 
@@ -20,6 +20,7 @@ class Change(NamedTuple):
         high: upper end.
         higher_is_better: None for ``overconfidence``, which is best at 0.
         p_value: of no change, two-sided; nan where there is no interval, 1 where nothing changed.
+        verdict: "better" or "worse" where the interval says so, else "".
     """
 
     name: str
@@ -29,20 +30,18 @@ class Change(NamedTuple):
     high: float
     higher_is_better: bool | None
     p_value: float
+    verdict: str = ""
 
     @property
     def change(self) -> float:
         """After less before."""
         return self.after - self.before
 
-    @property
-    def verdict(self) -> str:
-        """Say better or worse where the interval leaves 0 out, else nothing."""
-        if not (self.low > 0 or self.high < 0):
-            return ""
-        if self.higher_is_better is None:
-            return "better" if abs(self.after) < abs(self.before) else "worse"
-        return "better" if self.higher_is_better == (self.change > 0) else "worse"
+    @classmethod
+    def of(cls, name: str, found: Comparison) -> "Change":
+        """From a comparison of after with before."""
+        direction = CATALOG[name].higher_is_better if name in CATALOG else True
+        return cls(name, found.a, found.b, found.low, found.high, direction, found.p_value, found.verdict)
 
 
 def before_after(
@@ -81,10 +80,8 @@ def before_after(
     if before.equals(after):
         return changes + [_unchanged(metric, before, n_bins) for metric in metrics]
     shared = [metric.name for metric in metrics]
-    for name, found in compare(before.run, after.run, names=shared, n_bins=n_bins, seed=seed).items():
-        change = Change(name, found.a, found.b, found.low, found.high, CATALOG[name].higher_is_better, found.p_value)
-        changes.append(change)
-    return changes
+    found = compare(before.run, after.run, names=shared, n_bins=n_bins, seed=seed, same_answers=True)
+    return changes + [Change.of(name, one) for name, one in found.items()]
 
 
 def _unchanged(metric: Metric, forecasts: Forecasts, n_bins: int) -> Change:

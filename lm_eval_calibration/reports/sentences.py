@@ -13,13 +13,15 @@ APART = ((0.9, "very well"), (0.8, "well"), (0.7, "fairly well"), (0.6, "only we
 
 def confidence_sentence(confidence: Any, correct: Any) -> str:
     """Return mean confidence, accuracy and the gap between them, and whether the gap could be chance, in words."""
-    gap = metrics.overconfidence(confidence, correct)
-    error = metrics.overconfidence_stderr(confidence, correct) if len(correct) > 1 else float("inf")
-    if abs(gap) <= 1.96 * error:
-        verdict = f"no clear over- or underconfidence in {len(correct)} questions"
-    else:
-        kind = "overconfident" if gap > 0 else "underconfident"
-        verdict = f"{kind} by {abs(gap) * 100:.0f} points (± {1.96 * error * 100:.0f})"
+    verdict = f"no clear over- or underconfidence in {len(correct)} questions"
+    if len(correct) > 1:
+        gap, interval = (
+            metrics.overconfidence(confidence, correct),
+            metrics.overconfidence_interval(confidence, correct),
+        )
+        if kind := metrics.tendency(interval, metrics.overconfidence_null(confidence, correct)):
+            error = max(gap - interval[0], interval[1] - gap)
+            verdict = f"{kind} by {abs(gap) * 100:.0f} points (± {error * 100:.0f})"
     mean, accuracy = percent(np.mean(confidence)), percent(np.mean(correct))
     return f"says {mean} on average, is right {accuracy} of the time: {verdict}."
 

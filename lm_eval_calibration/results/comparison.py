@@ -55,7 +55,7 @@ def compare_runs(
     pooled = found[0] if len(found) == 1 else _compare(POOLED, compared, names, options)
     kinds = {record.kind for record in (*compared.a, *compared.b)}
     return RunComparison(
-        tasks=_adjusted(found, names),
+        tasks=_adjusted(found, names, 1 - level),
         pooled=replace(pooled, task=POOLED) if len(kinds) == 1 else None,
         only_a=tuple(sorted(one.keys() - other.keys())),
         only_b=tuple(sorted(other.keys() - one.keys())),
@@ -134,7 +134,8 @@ def _difference(name: str, a: metrics.Run, b: metrics.Run, options: dict[str, An
     for w in caught:
         if not issubclass(w.category, UndefinedMetricWarning):
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
-    return Difference(name, *found, p_adjusted=found.p_value, n_tests=1, reason="; ".join(reasons))
+    of_a, of_b, difference, low, high, p_value, verdict = found
+    return Difference(name, of_a, of_b, difference, low, high, p_value, p_value, 1, "; ".join(reasons), verdict)
 
 
 def _undefined(name: str, reason: str) -> Difference:
@@ -158,15 +159,17 @@ def _not_installed(name: str) -> str:
     return "smece needs pip install 'lm-eval-calibration[smece]'" if missing else ""
 
 
-def _adjusted(found: Sequence[TaskComparison], names: Collection[str]) -> tuple[TaskComparison, ...]:
-    """The same with p-values adjusted over the tasks, for each metric."""
+def _adjusted(found: Sequence[TaskComparison], names: Collection[str], alpha: float) -> tuple[TaskComparison, ...]:
+    """The same with p-values adjusted over the tasks, for each metric; verdicts stay where these are small, too."""
     rows = [dict(task.differences) for task in found]
     for name in names:
         mine = [differences for differences in rows if name in differences]
         p_values = np.array([differences[name].p_value for differences in mine])
         n_tests = int(np.count_nonzero(~np.isnan(p_values)))
         for differences, adjusted in zip(mine, metrics.holm(p_values).tolist(), strict=True):
-            differences[name] = differences[name]._replace(p_adjusted=adjusted, n_tests=n_tests)
+            verdict = differences[name].verdict if adjusted <= alpha else ""
+            one = differences[name]._replace(p_adjusted=adjusted, n_tests=n_tests, verdict=verdict)
+            differences[name] = one
     return tuple(replace(task, differences=row) for task, row in zip(found, rows, strict=True))
 
 

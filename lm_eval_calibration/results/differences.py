@@ -27,6 +27,7 @@ class Difference(NamedTuple):
         p_adjusted: the p-value adjusted over the tasks (Holm); of the pooled docs the p-value itself.
         n_tests: number of tasks that this was over.
         reason: why numbers are nan; "" where none is.
+        verdict: "better" or "worse" of b, where interval and adjusted p-value say so; else "".
     """
 
     name: str
@@ -39,16 +40,7 @@ class Difference(NamedTuple):
     p_adjusted: float
     n_tests: int
     reason: str
-
-    @property
-    def verdict(self) -> str:
-        """Say whether b is better or worse than a where the interval leaves 0 out, else nothing."""
-        if not (self.low > 0 or self.high < 0):
-            return ""
-        higher_is_better = METRICS[self.name].higher_is_better
-        if higher_is_better is None:
-            return "better" if abs(self.b) < abs(self.a) else "worse"
-        return "better" if higher_is_better == (self.difference > 0) else "worse"
+    verdict: str = ""
 
 
 @dataclass(frozen=True)

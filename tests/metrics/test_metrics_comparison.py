@@ -65,22 +65,54 @@ def test_paired_means_have_the_paired_t_interval():
     assert apart.high - apart.low > 2 * (found["brier_score"].high - found["brier_score"].low)
 
 
-def test_accuracies_of_the_same_docs_have_newcombes_interval_and_mcnemars_verdict():
+def test_accuracies_of_the_same_docs_have_mcnemars_verdict():
     rng = np.random.default_rng(4)
     hit = (rng.random(400) < 0.7).astype(int)
     other = np.where(rng.random(400) < 0.1, 1 - hit, hit)  # a tenth of the answers changed
     found = compare(Run(np.full(400, 0.5), hit), Run(np.full(400, 0.5), other), names=["acc"])["acc"]
     assert (found.a, found.b) == (hit.mean(), other.mean())
-    wilson = [stats.binomtest(int(h.sum()), 400).proportion_ci(method="wilson") for h in (hit, other)]
-    (low_a, high_a), (low_b, high_b) = wilson
-    r, d = np.corrcoef(hit, other)[0, 1], other.mean() - hit.mean()
-    below, above = other.mean() - low_b, high_a - hit.mean()
-    assert found.low == pytest.approx(d - np.sqrt(below**2 + above**2 - 2 * r * below * above), abs=1e-12)
-    below, above = hit.mean() - low_a, high_b - other.mean()
-    assert found.high == pytest.approx(d + np.sqrt(below**2 + above**2 - 2 * r * below * above), abs=1e-12)
     gained, lost = np.sum(hit < other), np.sum(hit > other)
+    difference, spread = (gained - lost) / 400, np.sqrt(gained + lost - (gained - lost) ** 2 / 400) / 400
+    assert (found.low, found.high) == pytest.approx((difference - 1.96 * spread, difference + 1.96 * spread), abs=0.004)
     mcnemar = stats.chi2.sf((gained - lost) ** 2 / (gained + lost), 1)
-    assert found.p_value == pytest.approx(mcnemar, abs=0.01)
+    assert found.p_value == pytest.approx(mcnemar, abs=0.02)
+
+
+def test_answers_that_are_all_alike_may_differ_in_the_population_unless_they_cannot():
+    """A rate of discordant docs below 3 / N leaves none among N in one of twenty samples."""
+    confidence, correct = np.linspace(0.5, 0.99, 30), np.arange(30) % 3 != 0
+    a, b = Run(confidence, correct), Run(confidence, correct)
+    for name in ("acc", "overconfidence", "brier_top_label"):
+        found = compare(a, b, names=[name])[name]
+        assert found.low < 0 < found.high, name
+        assert compare(a, b, names=[name], same_answers=True)[name][2:5] == (0, 0, 0)
+    found = compare(a, b, names=["acc"])["acc"]
+    assert found.high == pytest.approx(1 - 0.05 ** (1 / 30), abs=1e-6)
+
+
+def test_confidences_that_differ_by_rounding_are_told_apart_no_more_often_than_the_level():
+    rng, told_apart = np.random.default_rng(3), 0
+    for _ in range(100):
+        confidence = rng.uniform(0.3, 1 - 1e-6, 200)
+        correct = rng.random(200) < confidence
+        other = confidence + 1e-9 * rng.normal(size=200)
+        found = compare(Run(confidence, correct), Run(other, correct), same_answers=True)
+        told_apart += np.array([found[n].p_value <= 0.05 for n in ("brier_top_label", "overconfidence", "ece")])
+    assert max(told_apart) <= 100 * (0.05 + 3 * np.sqrt(0.05 * 0.95 / 100))
+
+
+def test_better_and_worse_of_a_signed_metric_are_of_its_size():
+    """Two runs at +0.15 and -0.15 are equally far from 0; one at +0.3 is farther than one at 0.02."""
+    rng = np.random.default_rng(5)
+    confidence = np.full(2000, 0.7)
+    runs = {gap: Run(confidence, rng.random(2000) < 0.7 - gap) for gap in (0.3, 0.15, 0.02, -0.15)}
+
+    def verdict(a, b):
+        return compare(runs[a], runs[b], names=["overconfidence"], paired=False)["overconfidence"].verdict
+
+    assert verdict(0.15, -0.15) == verdict(-0.15, 0.15) == ""
+    assert verdict(0.3, 0.02) == verdict(0.3, 0.15) == verdict(-0.15, 0.02) == "better"
+    assert verdict(0.02, 0.3) == verdict(0.15, 0.3) == verdict(0.02, -0.15) == "worse"
 
 
 def test_a_run_does_not_differ_from_itself(runs):
@@ -134,9 +166,10 @@ def test_full_ece_of_different_or_unnamed_tokenizers_is_refused(runs):
             compare(a, other, names=["full_ece"])
         with pytest.warns(UndefinedMetricWarning, match=reason):
             found = compare(a, other)
-        assert np.isnan(found["full_ece"][2:]).all()
+        assert np.isnan(found["full_ece"][2:6]).all()
+        assert found["full_ece"].verdict == ""
         assert found["full_ece"].a > 0
-        assert np.isfinite(found["ece"]).all()
+        assert np.isfinite(found["ece"][:6]).all()
 
 
 def test_arrays_that_are_missing_are_not_compared_and_are_named_where_asked_for(runs):
@@ -155,7 +188,8 @@ def test_an_undefined_metric_has_no_difference():
     with pytest.warns(UndefinedMetricWarning, match="every doc is correct"):
         one = compare(a, b, names=["auroc"])["auroc"]
     assert one.b == 0
-    assert np.isnan([one.a, *one[2:]]).all()
+    assert np.isnan([one.a, *one[2:6]]).all()
+    assert one.verdict == ""
 
 
 def test_holm_is_the_step_down():

@@ -27,9 +27,9 @@ def test_changes_are_those_of_metrics_compare(golden_docs):
     before, after = golden_docs.forecasts, cross_fit("temperature", golden_docs).forecasts
     names = [name for name in CATALOG if name not in ("full_ece", "smece")]
     runs = (metrics.Run(f.confidence, f.correct, f.probs, f.labels) for f in (before, after))
-    expected = metrics.compare(*runs, names=names, n_bins=7)
+    expected = metrics.compare(*runs, names=names, n_bins=7, same_answers=True)
     changes = before_after(before, after, names=names, n_bins=7)
-    assert changes[0] == ("acc", before.correct.mean(), before.correct.mean(), 0, 0, True, 1)
+    assert changes[0] == ("acc", before.correct.mean(), before.correct.mean(), 0, 0, True, 1, "")
     for change in changes[1:]:
         one = expected[change.name]
         assert (change.before, change.after, change.low, change.high, change.p_value) == (

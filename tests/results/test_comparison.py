@@ -86,14 +86,14 @@ def test_differences_are_those_of_metrics_compare_on_the_aligned_arrays(runs):
     expected = metrics.compare(arrays(a[:150]), arrays(b[:150]), names=names)
     assert list(by_task["one"].differences) == names
     for name, one in by_task["one"].differences.items():
-        np.testing.assert_allclose(one[1:7], expected[name], rtol=0, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(one[1:7], expected[name][:6], rtol=0, atol=1e-9, err_msg=name)
     order = [record for task in ("one", "three", "two") for record in a if record.task == task]
     others = [record for task in ("one", "three", "two") for record in b if record.task == task]
     pooled = metrics.compare(arrays(order), arrays(others), names=names)
     assert found.pooled.n_a == found.pooled.n_b == 600
     assert found.pooled.paired
     for name, one in found.pooled.differences.items():
-        np.testing.assert_allclose(one[1:7], pooled[name], rtol=0, atol=1e-9, err_msg=name)
+        np.testing.assert_allclose(one[1:7], pooled[name][:6], rtol=0, atol=1e-9, err_msg=name)
 
 
 def test_p_values_are_adjusted_over_the_tasks_of_each_metric(runs):
@@ -150,7 +150,7 @@ def test_unpaired_tasks_make_the_pooled_comparison_unpaired(questions):
     assert (found.pooled.n_a, found.pooled.n_b) == (250, 300)
     one, other = arrays(a), arrays(b)
     expected = metrics.compare(one, other, names=["brier_score"], paired=False)["brier_score"]
-    assert found.pooled.differences["brier_score"][1:7] == pytest.approx(tuple(expected), abs=1e-12)
+    assert found.pooled.differences["brier_score"][1:7] == pytest.approx(tuple(expected[:6]), abs=1e-12)
 
 
 def test_docs_with_a_broken_label_in_either_run_are_left_out(questions):

@@ -2,8 +2,8 @@
 
 The interval of the difference puts two intervals together by MOVER: with estimates v_a, v_b, ends l, u and the
 correlation r of the estimates,
-low = (v_b - v_a) - sqrt((v_b - l_b)^2 + (u_a - v_a)^2 - 2 r (v_b - l_b) (u_a - v_a)), and high likewise. For
-means that is the t interval of the paired differences. r is that of the docs' influences where both runs
+low = (v_b - v_a) - sqrt((v_b - l_b)^2 + (u_a - v_a)^2 - 2 r (v_b - l_b) (u_a - v_a)), and high likewise. Means of the
+same docs are compared doc by doc instead. r is that of the docs' influences where both runs
 answered the same docs, 0 where they didn't. v of a binned error is not the plug-in error but that of which the
 plug-in one would be the median, else the run with less error would look too bad.
 
@@ -14,20 +14,27 @@ import numpy as np
 from scipy.special import ndtr, ndtri
 
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
+from lm_eval_calibration.metrics.uncertainty.means import difference_interval
 from lm_eval_calibration.metrics.validation import FloatArray
 
 
-def difference_of(a: Estimate, b: Estimate, *, paired: bool, level: float) -> tuple[float, float, float, float]:
+def difference_of(
+    a: Estimate, b: Estimate, *, paired: bool, level: float, same_answers: bool = False
+) -> tuple[float, float, float, float]:
     """Difference b - a, the ends of its interval, and its p-value."""
-    if np.isnan(a.value) or np.isnan(b.value):
+    if np.isnan([a.low, b.low]).any():
         nan = float("nan")
         return nan, nan, nan, nan
-    correlation = _correlation(a.influence, b.influence) if paired else 0.0
-    if 0 in (a.low, b.low):  # what each doc does to an error near 0 is mostly noise: no gain is taken from it
-        correlation = min(correlation, 0.0)
     difference = b.value - a.value
-    below = _combined(a.high - a.value, b, correlation)
-    above = _combined(b.high - b.value, a, correlation)
+    if paired and a.values is not None and b.values is not None:
+        difference = float(np.mean(b.values.value - a.values.value))
+        low, high = difference_interval(a.values, b.values, level, same_answers=same_answers)
+        below, above = difference - low, high - difference
+    else:
+        apart = _one_less_correlation(a.influence, b.influence) if paired else 1.0
+        if 0 in (a.low, b.low):  # what each doc does to an error near 0 is mostly noise: no gain is taken from it
+            apart = max(apart, 1.0)
+        below, above = _combined(a.high - a.value, b, apart), _combined(b.high - b.value, a, apart)
     towards_0 = below if difference > 0 else above
     if towards_0 == 0:
         p_value = float(difference == 0)
@@ -36,7 +43,7 @@ def difference_of(a: Estimate, b: Estimate, *, paired: bool, level: float) -> tu
     return difference, difference - below, difference + above, p_value
 
 
-def _combined(upward: float, other: Estimate, correlation: float) -> float:
+def _combined(upward: float, other: Estimate, apart: float) -> float:
     """How far the difference may be off: one estimate too low by ``upward``, the other too high.
 
     An interval that ends at 0 because nothing is below says little about how far its estimate may be off. Then
@@ -44,14 +51,18 @@ def _combined(upward: float, other: Estimate, correlation: float) -> float:
     """
     downward = other.value - other.low
     if other.low != 0:
-        return _root_sum(upward, downward, correlation)
-    return min(upward + downward, _root_sum(upward, max(downward, other.high - other.value), correlation))
+        return _root_sum(upward, downward, apart)
+    return min(upward + downward, _root_sum(upward, max(downward, other.high - other.value), apart))
 
 
-def _root_sum(one: float, other: float, correlation: float) -> float:
-    return float(np.sqrt(max(0.0, one**2 + other**2 - 2 * correlation * one * other)))
+def _root_sum(one: float, other: float, apart: float) -> float:
+    """sqrt(one^2 + other^2 - 2 r one other), without the cancellation where r is near 1; ``apart`` is 1 - r."""
+    return float(np.sqrt((one - other) ** 2 + 2 * apart * one * other))
 
 
-def _correlation(a: FloatArray, b: FloatArray) -> float:
-    spread = float(np.sqrt(np.sum(a**2) * np.sum(b**2)))
-    return float(np.clip(np.sum(a * b) / spread, -1, 1)) if spread > 0 else 0.0
+def _one_less_correlation(a: FloatArray, b: FloatArray) -> float:
+    """1 - r of two influences, from their difference: 1 - r is lost in rounding where r is near 1."""
+    sizes = float(np.sqrt(np.sum(a**2))), float(np.sqrt(np.sum(b**2)))
+    if 0 in sizes:
+        return 1.0
+    return float(np.clip(np.sum((a / sizes[0] - b / sizes[1]) ** 2) / 2, 0, 2))

@@ -10,6 +10,8 @@ from typing import NamedTuple
 import numpy as np
 
 from lm_eval_calibration.metrics.binning import bin_index, bin_sums, range_sizes
+from lm_eval_calibration.metrics.uncertainty.clusters import independent_sums
+from lm_eval_calibration.metrics.uncertainty.shares import share_intervals
 from lm_eval_calibration.metrics.validation import Choices, FloatArray, IntArray
 
 PSEUDO_DOCS = 2
@@ -24,17 +26,50 @@ class GapVector(NamedTuple):
         gaps: [F] (outcome - forecast) in each cell, scaled so that the error is their norm.
         influence: [N, F] first-order effect of each doc on each gap, mean 0 over docs.
         calibrated_variance: [F] what one more doc would add to the variance of the gap, were it calibrated.
+        counts: How many forecasts each cell holds and how many come true.
     """
 
     gaps: FloatArray
     influence: FloatArray
     calibrated_variance: FloatArray
+    counts: "Counts"
 
-    def covariance(self) -> FloatArray:
-        """Covariance of the gaps, [F, F]."""
-        covariance = self.influence.T @ self.influence / len(self.influence) ** 2
+    def covariance(self, cluster: IntArray | None = None) -> FloatArray:
+        """Covariance of the gaps, [F, F]; of the sums of clusters where docs hang together."""
+        rows = self.influence if cluster is None else independent_sums(self.influence, cluster)
+        covariance = rows.T @ rows / len(self.influence) ** 2
         covariance[np.diag_indices(len(self.gaps))] += PSEUDO_DOCS * self.calibrated_variance
         return covariance
+
+
+class Counts(NamedTuple):
+    """Forecasts in each cell: gap_f = scale_f (n_true_f - mass_f), where mass_f is the sum of the forecasts.
+
+    Attributes:
+        n_true: [F] forecasts that come true; a forecast may lie in two cells with a share in each.
+        n: [F] all forecasts.
+        scale: [F] by which the gap sum becomes the gap.
+    """
+
+    n_true: FloatArray
+    n: FloatArray
+    scale: FloatArray
+
+    def reach(self, gaps: FloatArray, level: float, effective: float = 1.0) -> tuple[FloatArray, FloatArray]:
+        """Least and greatest size of each gap that the binomial interval of the cell's share of true ones allows.
+
+        ``effective``: by what factor docs count less because they hang together.
+        """
+        n = np.maximum(self.n, 1e-300) * effective
+        size = self.scale * np.maximum(self.n, 1e-300)
+        share = np.clip(self.n_true / np.maximum(self.n, 1e-300), 0, 1)
+        low, high = share_intervals(share * n, n, level)
+        observed = np.divide(gaps, size, out=np.zeros(len(gaps)), where=size > 0)
+        below, above = observed - (share - low), observed + (high - share)
+        nearest = np.maximum(np.maximum(below, -above), 0)
+        farthest = np.maximum(np.abs(below), np.abs(above))
+        live = self.n > 0
+        return np.where(live, nearest * size, np.abs(gaps)), np.where(live, farthest * size, np.abs(gaps))
 
 
 def equal_width_gaps(conf: FloatArray, hit: FloatArray, *, n_bins: int) -> GapVector:
@@ -44,12 +79,13 @@ def equal_width_gaps(conf: FloatArray, hit: FloatArray, *, n_bins: int) -> GapVe
 
 def root_gaps(conf: FloatArray, hit: FloatArray, index: IntArray, n_bins: int) -> GapVector:
     """Gaps whose squares add up: sqrt(n_m / N) (acc_m - conf_m) in the bins ``index``."""
-    gaps, influence, variance = _binned(conf, hit, index, n_bins)
+    gaps, influence, variance, counts = _binned(conf, hit, index, n_bins)
     share = np.bincount(index, minlength=n_bins) / len(conf)
     size = np.where(share > 0, share, 1)
     membership = index[:, None] == np.arange(n_bins)
     influence = influence / np.sqrt(size) - gaps * (membership - share) / (2 * size**1.5)
-    return GapVector(gaps / np.sqrt(size), influence, variance / size)
+    rooted = counts._replace(scale=counts.scale / np.sqrt(size))
+    return GapVector(gaps / np.sqrt(size), influence, variance / size, rooted)
 
 
 def top_label_range_gaps(conf: FloatArray, hit: FloatArray, *, n_bins: int) -> GapVector:
@@ -78,8 +114,9 @@ def class_range_gaps(choices: Choices, *, n_bins: int) -> GapVector:
         vector = _ranges(probs, hits, range_scale(len(docs), n_bins) / n_classes)
         influence[docs, k * n_bins : (k + 1) * n_bins] = vector.influence * (n_docs / len(docs))
         vectors.append(vector)
-    gaps, _, variance = zip(*vectors, strict=True)
-    return GapVector(np.concatenate(gaps), influence, np.concatenate(variance))
+    gaps, _, variance, counts = zip(*vectors, strict=True)
+    all_counts = Counts(*(np.concatenate(parts) for parts in zip(*counts, strict=True)))
+    return GapVector(np.concatenate(gaps), influence, np.concatenate(variance), all_counts)
 
 
 def class_bin_gaps(choices: Choices, *, n_bins: int) -> GapVector:
@@ -92,7 +129,7 @@ def class_bin_gaps(choices: Choices, *, n_bins: int) -> GapVector:
     gaps = sums.sum(axis=0) * scale
     centred = sums - present * (sums.sum(axis=0) / present.sum(axis=0))
     variance = _mean_variance(cell, choices.probs, n_classes * n_bins) * scale**2
-    return GapVector(gaps, centred * scale * n_docs, variance)
+    return GapVector(gaps, centred * scale * n_docs, variance, _counts(cell, choices.hits, scale))
 
 
 def choices_gaps(choices: Choices, *, n_bins: int) -> GapVector:
@@ -100,14 +137,16 @@ def choices_gaps(choices: Choices, *, n_bins: int) -> GapVector:
     n_docs, cell = len(choices.n_choices), bin_index(choices.probs, n_bins)
     sums = doc_sums(choices, cell, n_bins)
     variance = _mean_variance(cell, choices.probs, n_bins) / n_docs**2
-    return GapVector(sums.mean(axis=0), sums - sums.mean(axis=0), variance)
+    counts = _counts(cell, choices.hits, np.full(n_bins, 1 / n_docs))
+    return GapVector(sums.mean(axis=0), sums - sums.mean(axis=0), variance, counts)
 
 
 def ratio_gaps(gap_sums: FloatArray, n_positions: IntArray) -> GapVector:
     """Gaps of docs with several positions: the ratio sum_i gap_im / sum_i n_i, docs kept whole.
 
     In a position with one forecast p in a bin, |gap| (1 - |gap|) is p (1 - p), hit or miss: that is the
-    calibrated variance. Docs of several positions have no such identity; theirs is gap^2.
+    calibrated variance. Docs of several positions have no such identity; theirs is gap^2. Gap sums don't tell how many
+    forecasts there were either; a cell's forecasts are taken to be one a position that touches it.
     """
     n_docs, gaps = len(gap_sums), gap_sums.sum(axis=0) / n_positions.sum()
     size = np.abs(gap_sums)
@@ -115,7 +154,10 @@ def ratio_gaps(gap_sums: FloatArray, n_positions: IntArray) -> GapVector:
     spread = np.where(n_positions[:, None] == 1, one, size**2)
     touched = np.maximum((gap_sums != 0).sum(axis=0), 1)
     influence = (gap_sums - n_positions[:, None] * gaps) / n_positions.mean()
-    return GapVector(gaps, influence, spread.sum(axis=0) / touched / n_positions.mean() ** 2 / n_docs**2)
+    variance = spread.sum(axis=0) / touched / n_positions.mean() ** 2 / n_docs**2
+    n_true, n = (gap_sums > 0).sum(axis=0), (gap_sums != 0).sum(axis=0)
+    counts = Counts(n_true.astype(np.float64), n.astype(np.float64), np.full(gap_sums.shape[1], 1 / n_positions.sum()))
+    return GapVector(gaps, influence, variance, counts)
 
 
 def smoothed_gaps(conf: FloatArray, hit: FloatArray, bandwidth: float, n_points: int) -> GapVector:
@@ -128,7 +170,8 @@ def smoothed_gaps(conf: FloatArray, hit: FloatArray, bandwidth: float, n_points:
     sums = kernel * (hit - conf)[:, None]
     mass = kernel.sum(axis=0)
     variance = (kernel.T @ calibrated_variance(conf, len(conf))) / np.maximum(mass, 1e-300) / len(conf) ** 2 / n_points
-    return GapVector(sums.mean(axis=0), sums - sums.mean(axis=0), variance)
+    counts = Counts(kernel.T @ hit, mass, np.full(n_points, 1 / len(conf)))
+    return GapVector(sums.mean(axis=0), sums - sums.mean(axis=0), variance, counts)
 
 
 def range_membership(forecasts: FloatArray, n_bins: int) -> FloatArray:
@@ -154,7 +197,13 @@ def _binned(conf: FloatArray, hit: FloatArray, index: IntArray, n_bins: int) -> 
     sums = np.zeros((n_docs, n_bins))
     sums[np.arange(n_docs), index] = hit - conf
     gaps = sums.mean(axis=0)
-    return GapVector(gaps, sums - gaps, _mean_variance(index, conf, n_bins) / n_docs**2)
+    counts = _counts(index, hit, np.full(n_bins, 1 / n_docs))
+    return GapVector(gaps, sums - gaps, _mean_variance(index, conf, n_bins) / n_docs**2, counts)
+
+
+def _counts(cell: IntArray, hits: FloatArray, scale: FloatArray) -> Counts:
+    n_cells = len(scale)
+    return Counts(bin_sums(cell, hits, n_cells), np.bincount(cell, minlength=n_cells).astype(np.float64), scale)
 
 
 def _ranges(forecasts: FloatArray, outcomes: FloatArray, scale: FloatArray, sizes: IntArray | None = None) -> GapVector:
@@ -174,7 +223,8 @@ def _ranges(forecasts: FloatArray, outcomes: FloatArray, scale: FloatArray, size
     influence = (influence - influence.mean(axis=0)) * scale * len(forecasts)
     spread = calibrated_variance(forecasts, max(1, len(forecasts) // n_bins))
     variance = spread @ member / np.maximum(n_docs, 1)
-    return GapVector(totals * scale, influence, variance * scale**2)
+    counts = Counts(outcomes @ member, n_docs, scale)
+    return GapVector(totals * scale, influence, variance * scale**2, counts)
 
 
 def range_scale(n_forecasts: int, n_bins: int) -> FloatArray:

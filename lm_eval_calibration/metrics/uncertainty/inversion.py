@@ -19,10 +19,12 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from scipy.special import erf
 
+from lm_eval_calibration.metrics.uncertainty.clusters import degrees_of_freedom, z_quantile
 from lm_eval_calibration.metrics.uncertainty.gap_vectors import GapVector
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate, too_few_docs, undefined_estimate
+from lm_eval_calibration.metrics.uncertainty.nulls import ROUNDING
 from lm_eval_calibration.metrics.uncertainty.resampling import covariance_root
-from lm_eval_calibration.metrics.validation import FloatArray
+from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 
 DRAWS = 2000
 """Draws of the noise, the same ones for every theta_0."""
@@ -34,36 +36,86 @@ and intervals a tenth narrower."""
 STEPS = 36
 """Halvings of the search."""
 
+NEARLY_NORMAL = 200
+"""Degrees of freedom from which Student's t is taken to be normal."""
+
 Norm = Literal["sum", "root"]
 
 
-def inverted_tests(gaps: Callable[..., GapVector], norm: Norm = "sum", largest: float = 1.0) -> Callable[..., Estimate]:
-    """The :func:`error_estimate` of the gaps, as a function of the arrays and options of which these are one."""
+def inverted_tests(
+    gaps: Callable[..., GapVector],
+    norm: Norm = "sum",
+    largest: float = 1.0,
+    null: Callable[..., FloatArray] | None = None,
+) -> Callable[..., Estimate]:
+    """The :func:`error_estimate` of the gaps, as a function of the arrays and options of which these are one.
 
-    def estimate(*arrays: Any, level: float, seed: int, **options: Any) -> Estimate:
-        return error_estimate(gaps(*arrays, **options), norm, level=level, seed=seed, largest=largest)
+    ``null``: the metric's own, from the same arrays. Where it does not reject calibration at half of 1 - level, the
+    interval begins at 0: with few docs or rare errors its outcomes are drawn exactly, where the gaps' noise is only
+    near to normal.
+    """
+
+    def estimate(*arrays: Any, level: float, seed: int, cluster: IntArray | None = None, **options: Any) -> Estimate:
+        vector = gaps(*arrays, **options)
+        found = error_estimate(vector, norm, level=level, seed=seed, largest=largest, cluster=cluster)
+        if null is None or not found.low > 0:
+            return found
+        observed = float(_SIZES[norm](vector.gaps))
+        drawn = null(*arrays, seed=seed, **options, **({} if cluster is None else {"cluster": cluster}))
+        as_bad = (1 + np.count_nonzero(drawn >= observed - ROUNDING)) / (1 + len(drawn))
+        return found._replace(low=0.0) if as_bad > (1 - level) / 2 else found
 
     return estimate
 
 
-def error_estimate(vector: GapVector, norm: Norm, *, level: float, seed: int, largest: float = 1.0) -> Estimate:
+def error_estimate(
+    vector: GapVector,
+    norm: Norm,
+    *,
+    level: float,
+    seed: int,
+    largest: float = 1.0,
+    cluster: IntArray | None = None,
+) -> Estimate:
     """Estimate, interval and influence of the norm of a gap vector: sum |g_f|, or sqrt(sum g_f^2).
 
     vector: the gaps; two docs at least, else nan. norm: "sum" or "root". level: level of the interval. seed: seed
-    of ``np.random.default_rng``. largest: greatest possible value of the error.
+    of ``np.random.default_rng``. largest: greatest possible value of the error. cluster: [N] clusters of the docs.
     """
     gaps, influence = vector.gaps, vector.influence
     if reason := too_few_docs(len(influence)):
         return undefined_estimate(len(influence), reason)
-    covariance = vector.covariance()
+    covariance = vector.covariance(cluster)
     variance = np.diag(covariance)
-    noise = _draw(covariance, seed)
+    noise = _draw(covariance, seed, degrees_of_freedom(len(influence), cluster))
     size = _SIZES[norm]
     path = _thresholded(np.abs(gaps), variance) if norm == "sum" else _scaled(np.abs(gaps), variance)
     ends = _invert(float(size(gaps)), path, np.where(gaps < 0, -noise, noise), size, 1 - level)
-    low, value, high = (min(end, largest) for end in ends)
+    low, value, high = _widened(ends, vector, variance, level, cluster)
     direction = _soft_sign(gaps, variance) if norm == "sum" else gaps / max(float(size(gaps)), 1e-300)
-    return Estimate(value, low, high, influence @ direction)
+    return Estimate(min(value, largest), low, min(high, largest), influence @ direction)
+
+
+def _widened(
+    ends: tuple[float, float, float], vector: GapVector, variance: FloatArray, level: float, cluster: IntArray | None
+) -> tuple[float, float, float]:
+    """The ends, farther off by what the cells' binomial intervals allow beyond normal noise.
+
+    Matters where a cell's outcomes are all alike or nearly: normal noise has almost no variance there. By MOVER: the
+    squares of what cells allow add up.
+    """
+    low, value, high = ends
+    alone = np.diag(vector.covariance())
+    effective = 1.0 if cluster is None else min(1.0, float(alone.sum() / max(float(variance.sum()), 1e-300)))
+    size, noise = np.abs(vector.gaps), z_quantile(level) ** 2 * variance
+    nearest, farthest = vector.counts.reach(vector.gaps, level, effective)
+    beyond = float(np.sum(np.maximum((farthest - size) ** 2 - noise, 0)))
+    within = float(np.sum(np.maximum((size - nearest) ** 2 - np.minimum(noise, size**2), 0)))
+    return (
+        max(0.0, value - float(np.sqrt((value - low) ** 2 + within))),
+        value,
+        value + float(np.sqrt((high - value) ** 2 + beyond)),
+    )
 
 
 def _sum(gaps: FloatArray) -> FloatArray:
@@ -140,9 +192,15 @@ def _last(holds: Callable[[float], bool], end: float) -> float:
     return outside
 
 
-def _draw(covariance: FloatArray, seed: int) -> FloatArray:
-    """Normal noise [DRAWS, F] in pairs of opposite sign, with a covariance that may be singular."""
-    half = np.random.default_rng(seed).standard_normal((DRAWS // 2, len(covariance))) @ covariance_root(covariance)
+def _draw(covariance: FloatArray, seed: int, freedom: float) -> FloatArray:
+    """Noise [DRAWS, F] in pairs of opposite sign, with a covariance that may be singular.
+
+    Normal where there are many degrees of freedom, else Student's t.
+    """
+    rng = np.random.default_rng(seed)
+    half = rng.standard_normal((DRAWS // 2, len(covariance))) @ covariance_root(covariance)
+    if freedom < NEARLY_NORMAL:
+        half *= np.sqrt(freedom / rng.chisquare(freedom, size=(DRAWS // 2, 1)))
     return np.concatenate([half, -half])
 
 

@@ -49,12 +49,20 @@ class Null(NamedTuple):
     p_value: float
 
 
+class Together(NamedTuple):
+    """Docs that hang together: which forecasts came true, [n_forecasts], and the cluster of each doc, [n_docs]."""
+
+    outcomes: FloatArray
+    cluster: IntArray
+
+
 class Forecasts(NamedTuple):
-    """Forecasts of which at most one a doc comes true, each with its probability."""
+    """Forecasts of which at most one a doc comes true, each with its probability; ``together`` where docs depend."""
 
     probs: FloatArray
     doc: IntArray
     n_docs: int
+    together: Together | None = None
 
 
 def too_few_to_tell(name: str, null: Null, n_docs: int) -> str | None:
@@ -117,14 +125,16 @@ def redraw_signs(rng: np.random.Generator, gaps: FloatArray, n: IntArray) -> tup
     return gaps * rng.choice([-1.0, 1.0], size=(len(gaps), 1)), n
 
 
-def forecasts_of_docs(conf: FloatArray) -> Forecasts:
+def forecasts_of_docs(conf: FloatArray, hit: FloatArray, cluster: IntArray | None) -> Forecasts:
     """One forecast a doc: that it is correct."""
-    return Forecasts(conf, np.arange(len(conf)), len(conf))
+    together = None if cluster is None else Together(hit, cluster)
+    return Forecasts(conf, np.arange(len(conf)), len(conf), together)
 
 
-def forecasts_of_choices(choices: Choices) -> Forecasts:
+def forecasts_of_choices(choices: Choices, cluster: IntArray | None) -> Forecasts:
     """One forecast a choice: that it is the doc's label."""
-    return Forecasts(choices.probs, choices.doc, len(choices.n_choices))
+    together = None if cluster is None else Together(choices.hits, cluster)
+    return Forecasts(choices.probs, choices.doc, len(choices.n_choices), together)
 
 
 def drawn_totals(forecasts: Forecasts, weights: Any, seed: int) -> FloatArray:
@@ -133,7 +143,10 @@ def drawn_totals(forecasts: Forecasts, weights: Any, seed: int) -> FloatArray:
     Returns [draws], or [draws, F] where the weights are a matrix, sparse or not.
     """
     matrix = csr_array(weights if weights.ndim == 2 else weights[:, None])
-    draw = _normal_totals if forecasts.n_docs > resampling.EXACT_DOCS else _exact_totals
+    if forecasts.together is not None:
+        draw = _clustered_totals
+    else:
+        draw = _normal_totals if forecasts.n_docs > resampling.EXACT_DOCS else _exact_totals
     totals = draw(forecasts, matrix, seed)
     return totals if weights.ndim == 2 else totals[:, 0]
 
@@ -163,9 +176,28 @@ def _normal_totals(forecasts: Forecasts, weights: csr_array, seed: int) -> Float
     return np.asarray(expected.sum(axis=0) + normal_draws(covariance, seed))
 
 
+def _clustered_totals(forecasts: Forecasts, weights: csr_array, seed: int) -> FloatArray:
+    """What is expected, and each cluster's departure from it with a sign drawn.
+
+    Under calibration departures have mean 0, and those of different clusters don't hang together (the wild cluster
+    bootstrap with the null imposed, Cameron, Gelbach & Miller 2008).
+    """
+    together = forecasts.together
+    assert together is not None
+    surprise = weights.multiply((together.outcomes - forecasts.probs)[:, None]).tocsr()
+    of_cluster = bins_membership(together.cluster[forecasts.doc], int(together.cluster.max()) + 1).T @ surprise
+    return np.asarray(weights.T @ forecasts.probs + signed_sums(of_cluster.toarray(), seed))
+
+
+def signed_sums(rows: FloatArray, seed: int) -> FloatArray:
+    """Sums [DRAWS, F] of the rows [G, F], each with a sign drawn."""
+    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(DRAWS, len(rows)))
+    return np.asarray(signs @ rows)
+
+
 def _outcomes(forecasts: Forecasts, rng: np.random.Generator, draws: int) -> FloatArray:
     """1 where a forecast comes true, [n_forecasts, draws]: its doc's uniform number is within its share."""
-    probs, doc, n_docs = forecasts
+    probs, doc, n_docs, _ = forecasts
     first = np.searchsorted(doc, doc)
     reached = np.concatenate([[0.0], np.cumsum(probs)])
     start, end = reached[:-1] - reached[first], reached[1:] - reached[first]

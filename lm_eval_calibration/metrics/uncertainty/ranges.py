@@ -57,14 +57,21 @@ def ranges_stderr(
     n_bins: int,
     draws: int,
     seed: int,
+    cluster: IntArray | None = None,
 ) -> float:
     """Bootstrap standard error of a formula of gap sums and sizes [draws, K, n_bins] of equal-mass ranges."""
-    gaps, sizes = resampled_ranges(classes, n_docs, n_bins=n_bins, draws=draws, seed=seed)
+    gaps, sizes = resampled_ranges(classes, n_docs, n_bins=n_bins, draws=draws, seed=seed, cluster=cluster)
     return spread(formula(gaps, sizes), n_docs=n_docs)
 
 
 def resampled_ranges(
-    classes: list[SortedForecasts], n_docs: int, *, n_bins: int, draws: int, seed: int
+    classes: list[SortedForecasts],
+    n_docs: int,
+    *,
+    n_bins: int,
+    draws: int,
+    seed: int,
+    cluster: IntArray | None = None,
 ) -> tuple[FloatArray, IntArray]:
     """Gap sums and sizes [draws, K, n_bins] of the equal-mass ranges of K classes on every resample.
 
@@ -75,20 +82,27 @@ def resampled_ranges(
     per_range = min(CELLS_PER_RANGE, MAX_CELLS // (n_bins * len(classes)))
     rarest = min(len(forecasts.docs) for forecasts in classes)
     enough = per_range >= MIN_CELLS_PER_RANGE and rarest >= MIN_DOCS_PER_CELL * per_range * n_bins
-    if n_docs > resampling.EXACT_DOCS and enough:
+    if n_docs > resampling.EXACT_DOCS and enough and cluster is None:
         n_cells = per_range * n_bins
         return normal_ranges(classes, n_docs, n_bins=n_bins, n_cells=n_cells, draws=draws, seed=seed)
-    return exact_ranges(classes, n_docs, n_bins=n_bins, draws=draws, seed=seed)
+    return exact_ranges(classes, n_docs, n_bins=n_bins, draws=draws, seed=seed, cluster=cluster)
 
 
 def exact_ranges(
-    classes: list[SortedForecasts], n_docs: int, *, n_bins: int, draws: int, seed: int
+    classes: list[SortedForecasts],
+    n_docs: int,
+    *,
+    n_bins: int,
+    draws: int,
+    seed: int,
+    cluster: IntArray | None = None,
 ) -> tuple[FloatArray, IntArray]:
     """The ranges of every resample, from the resampling weights of the sorted docs."""
     gaps, sizes = [], []
-    for weights in resampling_weights(n_docs, draws, seed):
+    drawn_together = np.arange(n_docs) if cluster is None else cluster
+    for weights in resampling_weights(int(drawn_together.max()) + 1, draws, seed):
         for docs, doc_gaps, ends in classes:
-            weight = weights.take(docs, axis=1)  # in rows, as weights[:, docs] is not
+            weight = weights.take(drawn_together[docs], axis=1)  # in rows, as weights[:, docs] is not
             class_gaps, class_sizes = _cut_ranges(weight, weight * doc_gaps, ends, n_bins)
             gaps.append(class_gaps)
             sizes.append(class_sizes)

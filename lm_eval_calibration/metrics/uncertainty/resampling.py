@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from lm_eval_calibration.metrics.uncertainty.clusters import cluster_sums, influence_stderr
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_positive_integer, undefined
 
 EXACT_DOCS = 20_000
@@ -45,22 +46,31 @@ ROUNDING = 1e-12
 """Share of a covariance's largest eigenvalue below which one is rounding."""
 
 
-def mean_stderr(values: FloatArray) -> float:
-    """Standard error of a mean over docs: sd(values, ddof=1) / sqrt(N); nan for one doc."""
+def mean_stderr(values: FloatArray, cluster: IntArray | None = None) -> float:
+    """Standard error of a mean over docs: sd(values, ddof=1) / sqrt(N), or that of cluster sums; nan for one doc."""
     if len(values) < 2:
         return undefined("a standard error needs at least two docs")
     if not np.isfinite(values).all():
         return undefined("a standard error needs finite values: some doc's is infinite")
+    if cluster is not None:
+        return influence_stderr(values - values.mean(), cluster)
     return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 
-def bootstrap_stderr(statistic: Callable[..., Any], *arrays: ArrayLike, draws: int = 1000, seed: int = 0) -> float:
-    """Standard error of any statistic by a plain bootstrap over docs.
+def bootstrap_stderr(
+    statistic: Callable[..., Any],
+    *arrays: ArrayLike,
+    draws: int = 1000,
+    seed: int = 0,
+    cluster: IntArray | None = None,
+) -> float:
+    """Standard error of any statistic by a plain bootstrap over docs, or over clusters of docs.
 
     Draws on which the statistic is nan (undefined) are left out.
 
     statistic: takes the arrays, resampled alike along their first axis, and returns a number. *arrays: arrays with
     one row per doc. draws: number of resamples. seed: seed of ``np.random.default_rng``.
+    cluster: [N] cluster of each doc, numbered from 0, which is drawn whole.
     Returns standard deviation (ddof=1) over the draws, in the statistic's unit; nan for one doc, or where fewer than
     two draws are defined. Raises ValueError: arrays of different lengths, empty, or ``draws`` < 2.
     """
@@ -71,7 +81,8 @@ def bootstrap_stderr(statistic: Callable[..., Any], *arrays: ArrayLike, draws: i
         raise ValueError(f"the arrays must have the same number of rows, at least 1; they have {lengths}")
     if lengths[0] == 1:
         return undefined("a standard error needs at least two docs")
-    return spread(bootstrap_estimates(statistic, *data, draws=draws, seed=seed), n_docs=lengths[0])
+    drawn = bootstrap_estimates(statistic, *data, draws=draws, seed=seed, cluster=cluster)
+    return spread(drawn, n_docs=lengths[0])
 
 
 def rows(array: Any) -> NDArray[Any]:
@@ -83,14 +94,25 @@ def rows(array: Any) -> NDArray[Any]:
     return ragged
 
 
-def bootstrap_estimates(statistic: Callable[..., Any], *arrays: NDArray[Any], draws: int, seed: int) -> FloatArray:
+def bootstrap_estimates(
+    statistic: Callable[..., Any], *arrays: NDArray[Any], draws: int, seed: int, cluster: IntArray | None = None
+) -> FloatArray:
     """The statistic on every resample: [draws], or [draws, F] where it returns F numbers."""
     rng = np.random.default_rng(seed)
     n_docs, estimates = len(arrays[0]), []
+    members = None if cluster is None else np.split(np.argsort(cluster, kind="stable"), _ends(cluster))
     for _ in range(draws):
-        indices = rng.integers(0, n_docs, size=n_docs)
+        if members is None:
+            indices = rng.integers(0, n_docs, size=n_docs)
+        else:
+            indices = np.concatenate([members[g] for g in rng.integers(0, len(members), size=len(members))])
         estimates.append(statistic(*(array[indices] for array in arrays)))
     return np.array(estimates, dtype=np.float64)
+
+
+def _ends(cluster: IntArray) -> IntArray:
+    """Where each cluster but the last ends, once docs are sorted by cluster."""
+    return np.cumsum(np.bincount(cluster))[:-1]
 
 
 def spread(estimates: FloatArray, *, n_docs: int) -> float:
@@ -139,15 +161,19 @@ def sums_stderr(
     draws: int,
     seed: int,
     strata: IntArray | None = None,
+    cluster: IntArray | None = None,
 ) -> float:
     """Bootstrap standard error of a metric that is a function of sums over docs.
 
     formula: from the totals [draws, F] to the metric [draws]. doc_sums: [N, F] what each doc adds to the totals.
     draws: number of resamples. seed: seed of ``np.random.default_rng``. strata: [N] see :func:`normal_totals`; has
-    no influence up to EXACT_DOCS.
+    no influence up to EXACT_DOCS. cluster: [N] clusters that are drawn whole; the docs of a cluster are one row then.
     """
     n_docs = len(doc_sums)
-    if n_docs > EXACT_DOCS:
+    if cluster is not None:
+        doc_sums = cluster_sums(doc_sums, cluster)
+        totals = exact_totals(doc_sums, draws=draws, seed=seed)
+    elif n_docs > EXACT_DOCS:
         totals = normal_totals(doc_sums, strata, draws=draws, seed=seed)
     else:
         totals = exact_totals(doc_sums, draws=draws, seed=seed)
@@ -162,17 +188,22 @@ def binned_stderr(
     draws: int,
     seed: int,
     strata: IntArray | None = None,
+    cluster: IntArray | None = None,
 ) -> float:
     """:func:`sums_stderr` of a formula of two totals: gaps and counts, of which each doc adds a row of each."""
     n_gaps = gaps.shape[1]
     sums = np.concatenate([gaps, counts], axis=1)
-    return sums_stderr(lambda t: formula(t[:, :n_gaps], t[:, n_gaps:]), sums, draws=draws, seed=seed, strata=strata)
+    options: dict[str, Any] = {"draws": draws, "seed": seed, "strata": strata, "cluster": cluster}
+    return sums_stderr(lambda t: formula(t[:, :n_gaps], t[:, n_gaps:]), sums, **options)
 
 
-def ratio_stderr(sums: FloatArray, counts: IntArray, *, draws: int, seed: int) -> float:
+def ratio_stderr(
+    sums: FloatArray, counts: IntArray, *, draws: int, seed: int, cluster: IntArray | None = None
+) -> float:
     """:func:`sums_stderr` of sum_m |sum_i sums_im| / sum_i counts_i."""
     columns = np.column_stack([sums, counts]).astype(np.float64)
-    return sums_stderr(lambda t: np.abs(t[:, :-1]).sum(axis=1) / t[:, -1], columns, draws=draws, seed=seed)
+    options: dict[str, Any] = {"draws": draws, "seed": seed, "cluster": cluster}
+    return sums_stderr(lambda t: np.abs(t[:, :-1]).sum(axis=1) / t[:, -1], columns, **options)
 
 
 def exact_totals(doc_sums: FloatArray, *, draws: int, seed: int) -> FloatArray:

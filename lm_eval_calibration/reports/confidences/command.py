@@ -7,7 +7,7 @@ from typing import Any
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots import prepare_reliability
 from lm_eval_calibration.plots.style import Form
-from lm_eval_calibration.reports.confidences.table import Table, is_better, make_tables
+from lm_eval_calibration.reports.confidences.table import Table, make_tables
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.numbers import estimate, interval, json_text, signed
@@ -62,7 +62,7 @@ def _changes(table: Table) -> list[str]:
     rows = []
     for change in table.changes:
         cells = (
-            f"{signed(c.difference)} {interval(c.low, c.high, '+.4f')} {is_better(name, c)}".strip()
+            f"{signed(c.difference)} {interval(c.low, c.high, '+.4f')} {c.verdict}".strip()
             for name, c in change.found.items()
         )
         rows.append([markdown(f"{change.b}, less {change.a}"), str(change.n_docs), *cells])

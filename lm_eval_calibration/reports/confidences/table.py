@@ -1,6 +1,5 @@
 """Kinds of confidence by metrics, and how much better one is than another on the same docs."""
 
-import math
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -173,12 +172,6 @@ def compare(a: Answers, b: Answers, n_bins: int) -> Change:
             metrics.Run(b.confidence[other], b.correct[other]),
             names=columns("confidences: changes"),
             n_bins=n_bins,
+            same_answers=a.run == b.run,
         )
     return Change(a.name, b.name, len(both), found)
-
-
-def is_better(name: str, found: Comparison) -> str:
-    """Return "better" or "worse" where the interval leaves 0 out, else ""."""
-    if math.isnan(found.low) or not (found.low > 0 or found.high < 0):
-        return ""
-    return "better" if metric_of(name).higher_is_better == (found.difference > 0) else "worse"

@@ -99,8 +99,8 @@ def _method(run: Run) -> dict[str, Any]:
         "seed": 0,
         "confidence": "of a multiple-choice doc: softmax of the choices' log-likelihoods, its greatest entry",
         "bins": "equal width, lower edge included, the last one closed",
-        "intervals": "of the population's value; binned errors by inverted tests, means by Student's t, shares exact, "
-        "auroc by DeLong on the logit scale",
+        "intervals": "of the population's value; binned errors by inverted tests, means by Student's t, with wrong "
+        "answers and shares binomial, auroc by DeLong on the logit scale",
         "nulls": "what a perfectly calibrated model would show with these forecasts on these docs (simulated): mean, "
         "95% quantile, p-value",
         "pooling": "metrics of a group are those of all its docs, each counted once",

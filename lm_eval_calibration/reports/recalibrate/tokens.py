@@ -15,7 +15,7 @@ from lm_eval_calibration.recalibration.choices import stacked
 from lm_eval_calibration.recalibration.map_file import SavedMap
 from lm_eval_calibration.reports.recalibrate.tables import print_changes, say
 from lm_eval_calibration.results import find_sources, read_samples
-from lm_eval_calibration.results.columns import columns, metric_of
+from lm_eval_calibration.results.columns import columns
 
 
 def fit(results: Sequence[Path], *, output: Path | None, folds: int, n_bins: int) -> None:
@@ -72,10 +72,7 @@ def _print(grid: TokenGrid, of_doc: IntArray, n_bins: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is undefined is shown as such
         found = metrics.compare(before, after, names=columns("recalibrate: tokens"), n_bins=n_bins)
-    changes = [
-        Change(name, one.a, one.b, one.low, one.high, metric_of(name).higher_is_better, one.p_value)
-        for name, one in found.items()
-    ]
+    changes = [Change.of(name, one) for name, one in found.items()]
     print_changes("before and after, on the same docs (intervals: of pairs of docs, temperatures held fixed)", changes)
     docs = np.arange(len(grid))
     nll = [grid.losses[docs, index].sum() / grid.n_positions.sum() for index in (as_it_is, of_doc)]

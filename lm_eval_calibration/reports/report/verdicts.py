@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from lm_eval_calibration.metrics import Null, too_few_to_tell
+from lm_eval_calibration.metrics import Null, tendency, too_few_to_tell
 from lm_eval_calibration.recalibration import Change
 from lm_eval_calibration.reports.numbers import count, interval, number, p_value, percent
 from lm_eval_calibration.reports.sentences import how_well_apart
@@ -40,7 +40,7 @@ def answers(
         changes: what recalibration does; None where there is none.
     """
     return (
-        _gap(metrics["acc"], metrics["overconfidence"], float(np.mean(confidence))),
+        _gap(metrics["acc"], metrics["overconfidence"], nulls["overconfidence"], float(np.mean(confidence))),
         _discrimination(metrics["auroc"]),
         _confident_errors(metrics["confident_error_rate"], int(np.count_nonzero(np.asarray(confidence) >= CONFIDENT))),
         _recalibration(changes),
@@ -53,17 +53,17 @@ def points(share: float) -> str:
     return f"{abs(share) * 100:.0f}" if abs(share) >= 0.095 else f"{abs(share) * 100:.1f}"
 
 
-def _gap(acc: Measured, gap: Measured, confidence: float) -> Answer:
+def _gap(acc: Measured, gap: Measured, null: Null | None, confidence: float) -> Answer:
     question = "Is it right as often as it says?"
     figures = f"It says {percent(confidence)} on average and is right {_percent(acc, ' of the time')}"
     if math.isnan(gap.low):
         return Answer(question, UNKNOWN, f"{figures}: {gap.reason}.", "")
     difference = f"{gap.value * 100:+.1f} points {interval(gap.low * 100, gap.high * 100, '+.1f')}"
     figures = f"{figures}; the difference is {difference}."
-    if gap.low <= 0 <= gap.high:
+    kind = tendency((gap.low, gap.high), null)
+    if not kind:
         return Answer(question, "No clear difference on average", figures, "")
-    kind = "Overconfident" if gap.value > 0 else "Underconfident"
-    return Answer(question, f"{kind} by {points(gap.value)} points", figures, "bad")
+    return Answer(question, f"{kind.capitalize()} by {points(gap.value)} points", figures, "bad")
 
 
 def _discrimination(auroc: Measured) -> Answer:

@@ -142,7 +142,7 @@ def said(**changed: Measured) -> dict[str, Any]:
         "confident_error_rate": measured(nan, nan, nan, reason="none"),
     } | changed
     null = metrics.Null(0.2, 0.05, 0.09, 0.001)
-    rows = answers(found, {"ece": null}, np.full(100, 0.8), None)
+    rows = answers(found, {"ece": null, "overconfidence": null}, np.full(100, 0.8), None)
     return {row.question: row for row in rows}
 
 
@@ -153,6 +153,7 @@ def test_words_follow_the_figures() -> None:
     assert "+20.0 points [+10.0, +30.0]" in sure.figures
     under = said(overconfidence=measured(-0.052, -0.1, -0.01))["Is it right as often as it says?"]
     assert under.short == "Underconfident by 5.2 points"
+    assert metrics.tendency((0.01, 0.1), metrics.Null(0.05, 0, 0.06, 0.3)) == ""  # the null is not rejected
     unclear = said(overconfidence=measured(0.05, -0.01, 0.1))["Is it right as often as it says?"]
     assert (unclear.short, unclear.tone) == ("No clear difference on average", "")
     wrong = "How often is it wrong when it is at least 90% sure?"
@@ -182,7 +183,7 @@ def test_words_follow_the_figures() -> None:
 def test_too_few_docs_are_said_to_be_too_few(p_value: float, mean: float, short: str) -> None:
     null = metrics.Null(0.2, mean, 0.3, p_value)
     found = {name: measured(0.5, 0.4, 0.6) for name in ("acc", "overconfidence", "auroc", "confident_error_rate")}
-    assert answers(found, {"ece": null}, np.full(9, 0.8), None)[-1].short.startswith(short)
+    assert answers(found, {"ece": null, "overconfidence": None}, np.full(9, 0.8), None)[-1].short.startswith(short)
 
 
 def test_recalibration_is_judged_on_other_docs(report: Report) -> None:

@@ -1,0 +1,97 @@
+"""Docs that were drawn together (questions of one passage, lines of one program, visits of one patient).
+
+Docs of a cluster say less than as many independent ones. Everything here is of an influence: what each doc adds to an
+estimate, to first order, with mean 0 over docs. Its sums over clusters are independent, whatever hangs together
+within; a doc alone is a cluster of one, so there is one formula. With few or unequal clusters the variance of these
+sums is itself uncertain: Student's t has as many degrees of freedom as there are effective clusters, less 1.
+
+Source: Miller 2024, arXiv:2411.00640; Bell & McCaffrey 2002 (leverage); Carter, Schnepel & Steigerwald 2017 (effective
+number of clusters); Korn & Graubard 1998 (effective number of docs of a share).
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy.special import ndtri, stdtrit
+
+from lm_eval_calibration.metrics.uncertainty.shares import Interval, share_interval
+from lm_eval_calibration.metrics.validation import FloatArray, IntArray
+
+
+def check_cluster(cluster: ArrayLike, n_docs: int) -> IntArray | None:
+    """Clusters numbered from 0 in the order of their names, [n_docs]; None where each doc is alone in its own.
+
+    Raises ValueError: not one name a doc, or fewer than two clusters.
+    """
+    names = np.asarray(cluster)
+    if names.shape != (n_docs,):
+        raise ValueError(f"cluster has shape {names.shape}; it must have one name for each of {n_docs} docs")
+    found, number = np.unique(names, return_inverse=True)
+    if len(found) < 2 <= n_docs:
+        raise ValueError(f"cluster is {found[0]!r} for all {n_docs} docs; it takes two clusters at least")
+    return None if len(found) == n_docs else np.asarray(number, dtype=np.int64)
+
+
+def cluster_sums(rows: NDArray[Any], cluster: IntArray | None) -> NDArray[Any]:
+    """Sums of the rows [N, ...] of each cluster, [G, ...]; the rows themselves where there are no clusters."""
+    if cluster is None:
+        return rows
+    flat = rows.reshape(len(rows), -1)
+    sums = np.stack([np.bincount(cluster, weights=column) for column in flat.T], axis=1)
+    return sums.reshape(-1, *rows.shape[1:])
+
+
+def independent_sums(influence: FloatArray, cluster: IntArray | None) -> FloatArray:
+    """Sums [G, ...] whose products add up to N^2 times the covariance of the estimate, without bias.
+
+    Each is divided by sqrt(1 - share of the docs), by which centring makes a cluster's sum too small; for docs that
+    are alone that is the N - 1 of a variance.
+    """
+    n_docs, sums = len(influence), cluster_sums(influence, cluster)
+    size = np.ones(n_docs) if cluster is None else np.bincount(cluster).astype(np.float64)
+    scale = 1 / np.sqrt(1 - np.minimum(size / n_docs, 1 - 1 / n_docs))
+    return np.asarray(sums * scale.reshape(-1, *[1] * (sums.ndim - 1)))
+
+
+def influence_stderr(influence: FloatArray, cluster: IntArray | None) -> float:
+    """Standard error of an estimate from what each doc adds to it."""
+    return float(np.sqrt(np.sum(independent_sums(influence, cluster) ** 2)) / len(influence))
+
+
+def degrees_of_freedom(n_docs: int, cluster: IntArray | None) -> float:
+    """Effective number of clusters less 1: N^2 / sum n_g^2 - 1; N - 1 where docs are alone."""
+    if cluster is None:
+        return n_docs - 1
+    return max(1.0, float(n_docs**2 / np.sum(np.bincount(cluster) ** 2)) - 1)
+
+
+def t_quantile(level: float, n_docs: int, cluster: IntArray | None = None) -> float:
+    """Upper quantile of Student's t for a two-sided interval."""
+    return float(-stdtrit(degrees_of_freedom(n_docs, cluster), (1 - level) / 2))
+
+
+def z_quantile(level: float) -> float:
+    """Upper quantile of the normal distribution for a two-sided interval."""
+    return float(-ndtri((1 - level) / 2))
+
+
+def effective_docs(event: FloatArray, cluster: IntArray | None, level: float) -> float:
+    """Number of independent docs that would tell as much of the share of an event as these do.
+
+    Where all or none have it nothing tells how alike the docs of a cluster are: then each cluster counts as one doc.
+    """
+    n_docs, share = len(event), float(event.mean())
+    if cluster is None:
+        return float(n_docs)
+    if share in (0, 1):
+        return degrees_of_freedom(n_docs, cluster) + 1
+    alone = share * (1 - share) / (n_docs - 1)
+    effect = max(1.0, influence_stderr(event - share, cluster) ** 2 / alone)
+    return float(n_docs / effect * (z_quantile(level) / t_quantile(level, n_docs, cluster)) ** 2)
+
+
+def event_interval(event: FloatArray, cluster: IntArray | None, level: float) -> Interval:
+    """Mid-P interval of the share of docs with an event, [N] 0 or 1."""
+    n_docs = effective_docs(event, cluster, level)
+    return share_interval(float(event.mean()) * n_docs, n_docs, level)

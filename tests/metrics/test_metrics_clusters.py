@@ -1,0 +1,111 @@
+"""Docs that were drawn together: definitions, edges, and that intervals over docs alone would not hold."""
+
+import numpy as np
+import pytest
+
+from lm_eval_calibration import metrics
+from lm_eval_calibration.metrics import CATALOG, GENERATION_CATALOG, Run, compare
+from lm_eval_calibration.metrics.uncertainty import clusters
+
+
+def draw(rng, n_clusters, size, shared=0.5):
+    """Calibrated docs whose answers are right or wrong together."""
+    from scipy.special import ndtr
+
+    cluster = np.repeat(np.arange(n_clusters), size)
+    latent = np.sqrt(shared) * rng.normal(size=n_clusters)[cluster] + np.sqrt(1 - shared) * rng.normal(
+        size=len(cluster)
+    )
+    confidence = rng.uniform(0.4, 0.95, len(cluster))
+    return confidence, (ndtr(latent) < confidence).astype(int), cluster
+
+
+def test_the_standard_error_of_a_mean_is_that_of_cluster_sums():
+    confidence, correct, cluster = draw(np.random.default_rng(0), 25, 8)
+    gaps = confidence - correct
+    sums = np.array([np.sum(gaps[cluster == g] - gaps.mean()) for g in range(25)])
+    expected = np.sqrt(25 / 24 * np.sum(sums**2)) / 200
+    assert metrics.overconfidence_stderr(confidence, correct, cluster=cluster) == pytest.approx(expected, abs=1e-12)
+    assert expected > 1.5 * metrics.overconfidence_stderr(confidence, correct)
+
+
+@pytest.mark.parametrize("name", ["overconfidence", "brier_top_label", "acc", "confident_error_rate", "auroc"])
+def test_docs_in_clusters_of_one_are_docs(name):
+    confidence, correct, _ = draw(np.random.default_rng(1), 80, 1)
+    arrays, alone = (confidence, correct), [f"doc {i}" for i in range(80)]
+    metric = metrics.COMPARED[name]
+    assert metric.interval(*arrays, cluster=alone) == pytest.approx(metric.interval(*arrays), abs=1e-9)
+
+
+@pytest.mark.parametrize("name", GENERATION_CATALOG)
+def test_every_metric_of_a_confidence_takes_clusters(name):
+    """The interval of docs that come in eights is wider; that of another naming of the clusters is the same."""
+    metric = GENERATION_CATALOG[name]
+    if metric.kind != "top_label" or metric.requires:
+        pytest.skip("takes other arrays, or a package")
+    confidence, correct, cluster = draw(np.random.default_rng(2), 40, 8, shared=0.9)
+    low, high = metric.interval(confidence, correct, cluster=cluster)
+    alone = metric.interval(confidence, correct)
+    assert high - low > alone[1] - alone[0]
+    assert metric.interval(confidence, correct, cluster=cluster * 3 + 1) == (low, high)
+    assert metric.stderr(confidence, correct, cluster=cluster) > 0
+    if metric.null is not None and name not in ("smece", "ece_debiased", "ce_l2_debiased", "rms_ce_mass"):
+        assert 0 < metric.null(confidence, correct, cluster=cluster).p_value <= 1
+
+
+@pytest.mark.parametrize("name", ["brier_score", "nll", "ace", "sce", "full_ece_choices"])
+def test_metrics_of_choices_take_clusters(make_sample, name):
+    sample, metric = make_sample(200), CATALOG[name]
+    arrays = [np.repeat(np.asarray(array), 4, axis=0) for array in (sample.probs, sample.labels)]
+    copies = np.repeat(np.arange(200), 4)
+    low, high = metric.interval(*arrays, cluster=copies)
+    narrow = metric.interval(*arrays)
+    assert high - low > 1.3 * (narrow[1] - narrow[0])
+    once = metric.stderr(sample.probs, sample.labels)
+    assert metric.stderr(*arrays, cluster=copies) == pytest.approx(once, rel=0.15)
+
+
+def test_four_copies_of_every_doc_say_no_more_than_one():
+    confidence, correct, _ = draw(np.random.default_rng(3), 300, 1)
+    four = [np.repeat(array, 4) for array in (confidence, correct)]
+    copies = np.repeat(np.arange(300), 4)
+    for name in ("acc", "overconfidence", "auroc", "ece"):
+        metric = metrics.COMPARED[name]
+        once = np.diff(metric.interval(confidence, correct))[0]
+        assert np.diff(metric.interval(*four, cluster=copies))[0] == pytest.approx(once, rel=0.2), name
+    a, b = Run(*four), Run(four[0] ** 2, four[1])
+    found = compare(a, b, names=["brier_top_label"], cluster=copies)["brier_top_label"]
+    single = compare(Run(confidence, correct), Run(confidence**2, correct), names=["brier_top_label"])
+    assert found.high - found.low == pytest.approx(
+        single["brier_top_label"].high - single["brier_top_label"].low, rel=0.2
+    )
+
+
+def test_unequal_clusters_have_fewer_degrees_of_freedom():
+    assert clusters.degrees_of_freedom(40, np.repeat(np.arange(10), 4)) == pytest.approx(9)
+    unequal = np.repeat(np.arange(10), [31, 1, 1, 1, 1, 1, 1, 1, 1, 1])
+    assert 1 <= clusters.degrees_of_freedom(40, unequal) < 1.8
+
+
+@pytest.mark.parametrize(
+    ("cluster", "message"), [([0, 0, 0], "takes two clusters"), ([0, 1], "one name for each of 3 docs")]
+)
+def test_bad_clusters_are_named(cluster, message):
+    with pytest.raises(ValueError, match=message):
+        metrics.ece_interval([0.5, 0.6, 0.7], [1, 0, 1], cluster=cluster)
+
+
+@pytest.mark.slow
+def test_intervals_hold_the_truth_where_docs_come_in_clusters():
+    """30 clusters of 10, truth 0: of 100 draws 88 are 3 standard errors below 95%. Over docs alone they fail."""
+    rng, held, alone, rejected = np.random.default_rng(6), 0, 0, 0
+    for _ in range(100):
+        confidence, correct, cluster = draw(rng, 30, 10)
+        low, high = metrics.overconfidence_interval(confidence, correct, cluster=cluster)
+        held += low <= 0 <= high
+        low, high = metrics.overconfidence_interval(confidence, correct)
+        alone += low <= 0 <= high
+        rejected += metrics.ece_null(confidence, correct, cluster=cluster).p_value <= 0.05
+    assert held >= 88
+    assert alone < 80
+    assert rejected <= 12
