@@ -216,10 +216,14 @@ def test_backends_with_stock_scoring_are_ours() -> None:
         assert find(cls.__new__(cls), scoring.SCORING_REQUEST_TYPE)[0] is score
 
 
-def test_a_thinking_model_is_refused_as_in_a_stock_run(gpt2_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_thinking_model_scores_the_texts_that_it_is_given(gpt2_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stock refuses every request; here tasks refuse docs with choices, and score answers after a closed thought."""
+    expected = scoring.token_scores(gpt2_lm, make_requests())
     monkeypatch.setattr(gpt2_lm, "enable_thinking", True)
     with pytest.raises(ValueError, match="enable_thinking=True is not compatible"):
-        scoring.token_scores(gpt2_lm, make_requests())
+        gpt2_lm.loglikelihood(make_requests())
+    assert scoring.token_scores(gpt2_lm, make_requests()) == expected
+    assert gpt2_lm.enable_thinking
     assert "_loglikelihood_tokens" not in vars(gpt2_lm)
 
 
