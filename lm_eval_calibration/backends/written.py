@@ -49,7 +49,6 @@ def written_text(
         return GeneratedText(text, certificate=certificate)
     thought = decode(list(tokens[: span.start])) if span.start else ""
     is_cut = bool(text) and span.stop == len(tokens) and decode(list(tokens[span])).endswith(text)
-    known = log_probs is not None
     return GeneratedText(
         text,
         token_log_probs=log_probs[span] if log_probs is not None else None,
@@ -57,7 +56,7 @@ def written_text(
         thought_log_probs=log_probs[: span.start] if log_probs is not None and span.start else None,
         thought=thought,
         thought_ends=token_ends(tokens[: span.start], thought, decode) if thought else None,
-        mean_top_k=mean_top_k[: span.stop] if known and mean_top_k is not None else None,
+        mean_top_k=mean_top_k[: span.stop] if log_probs is not None and mean_top_k is not None else None,
         finish_reason="length" if is_cut else "stop",
         thought_is_open=not span.start and is_open_thought(prompt, text, _shown(think_end, decode)),
         certificate=certificate,
@@ -72,7 +71,8 @@ def is_open_thought(prompt: Any, text: str, think_end: str = THINK_END) -> bool:
     begin = think_end.replace("</", "<", 1)
     if begin == think_end:
         return False
-    whole = f"{prompt}{text}"
+    # Only the end of the prompt counts: a question may be about these marks.
+    whole = f"{begin if str(prompt).rstrip().endswith(begin) else ''}{text}"
     return whole.rfind(begin) > whole.rfind(think_end)
 
 

@@ -37,7 +37,7 @@ class WrittenAnswers(FormedReplyTask):
         self._instances = list(requests)
         self.apply_filters()
         answers = [(request.doc, request.filtered_resps[self.scored_filter].plain()) for request in requests]
-        return [self._correct(self._stock_results(doc, answer)) for doc, answer in answers]
+        return [self.outcome_of(doc, answer) for doc, answer in answers]
 
     def _stock_results(self, doc: dict[str, Any], answer: Any) -> dict[str, Any]:
         # The harness computes every listed metric of an answer; ours are none of one answer alone.
@@ -95,7 +95,7 @@ class WrittenAnswers(FormedReplyTask):
         for text, answer in zip(request.resps, self._sample_answers.get(request.doc_id, ()), strict=False):
             key = str(hash_string(str(answer)))
             if key not in correct:
-                correct[key] = self._correct(self._stock_results(doc, answer))
+                correct[key] = self.outcome_of(doc, answer)
             same = next((other for other in distinct if self._is_equal(doc, answer, other)), None)
             if same is None:
                 distinct.append(same := answer)
@@ -111,7 +111,7 @@ class WrittenAnswers(FormedReplyTask):
         if not self._has_text_targets or not (isinstance(answer, str) and isinstance(other, str)):
             return False
         with replaced(self, doc_to_target=lambda *_: other):
-            return self._correct(self._stock_results(doc, answer)) == 1
+            return self.outcome_of(doc, answer) == 1
 
     @property
     def _has_text_targets(self) -> bool:

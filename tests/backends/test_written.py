@@ -93,6 +93,8 @@ def test_the_thought_has_probabilities_of_its_own(think_end: Any) -> None:
         ("Q <think></think>", [1, 0], "one", False),
         ("Q <think></think>", [5, 1], "<think>one", True),
         ("Q", [1, 0], "one", False),
+        ("What does <think> mean?", [1, 0], "one", False),  # the doc is about the mark
+        ("Q <think>\n", [1, 0], "one", True),
     ],
 )
 def test_an_open_thought_is_seen(prompt: str, tokens: list[int], text: str, is_open: bool) -> None:
