@@ -58,7 +58,7 @@ class Domain:
         if not n:
             return ""
         what = "1 question is" if n == 1 else f"{n:,} questions are"
-        return f"{what} left out below: an empty answer, or one with an invalid label, can't be scored"
+        return f"{what} left out below: a question needs an answer and a valid label"
 
 
 @dataclass(frozen=True)
@@ -168,5 +168,5 @@ def _domain(run: Run, name: str, tasks: Sequence[str]) -> Domain:
         reliability=prepare_reliability(confidence, correct, n_bins=run.n_bins),
         risk_coverage=prepare_risk_coverage(confidence, correct),
         recalibrated=after,
-        answers=answers(metrics, nulls, confidence, after and after.changes),
+        answers=answers(metrics, nulls, confidence, correct, after and after.changes),
     )

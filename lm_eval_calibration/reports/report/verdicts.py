@@ -11,6 +11,7 @@ from lm_eval_calibration.recalibration import Change
 from lm_eval_calibration.reports.numbers import count, interval, number, p_value, percent
 from lm_eval_calibration.reports.sentences import how_well_apart
 from lm_eval_calibration.results import Measured
+from lm_eval_calibration.results.measured import accuracy
 
 CONFIDENT = 0.9
 
@@ -29,18 +30,24 @@ class Answer(NamedTuple):
 
 
 def answers(
-    metrics: dict[str, Measured], nulls: dict[str, Null | None], confidence: Any, changes: Sequence[Change] | None
+    metrics: dict[str, Measured],
+    nulls: dict[str, Null | None],
+    confidence: Any,
+    correct: Any,
+    changes: Sequence[Change] | None,
 ) -> tuple[Answer, ...]:
     """Return the five answers on a domain.
 
     Args:
         metrics: of the domain, by name.
         nulls: of the same metrics.
-        confidence: [N] of its docs.
+        confidence: [N] of its docs that have one.
+        correct: [N] whether these are right.
         changes: what recalibration does; None where there is none.
     """
+    acc = accuracy(int(np.sum(correct)), len(correct))  # of the docs that the difference is about, not of all
     return (
-        _gap(metrics["acc"], metrics["overconfidence"], nulls["overconfidence"], float(np.mean(confidence))),
+        _gap(acc, metrics["overconfidence"], nulls["overconfidence"], float(np.mean(confidence))),
         _discrimination(metrics["auroc"]),
         _confident_errors(metrics["confident_error_rate"], int(np.count_nonzero(np.asarray(confidence) >= CONFIDENT))),
         _recalibration(changes),

@@ -142,7 +142,8 @@ def said(**changed: Measured) -> dict[str, Any]:
         "confident_error_rate": measured(nan, nan, nan, reason="none"),
     } | changed
     null = metrics.Null(0.2, 0.05, 0.09, 0.001)
-    rows = answers(found, {"ece": null, "overconfidence": null}, np.full(100, 0.8), None)
+    correct = np.arange(100) < 60
+    rows = answers(found, {"ece": null, "overconfidence": null}, np.full(100, 0.8), correct, None)
     return {row.question: row for row in rows}
 
 
@@ -183,7 +184,8 @@ def test_words_follow_the_figures() -> None:
 def test_too_few_docs_are_said_to_be_too_few(p_value: float, mean: float, short: str) -> None:
     null = metrics.Null(0.2, mean, 0.3, p_value)
     found = {name: measured(0.5, 0.4, 0.6) for name in ("acc", "overconfidence", "auroc", "confident_error_rate")}
-    assert answers(found, {"ece": null, "overconfidence": None}, np.full(9, 0.8), None)[-1].short.startswith(short)
+    nulls = {"ece": null, "overconfidence": None}
+    assert answers(found, nulls, np.full(9, 0.8), np.ones(9), None)[-1].short.startswith(short)
 
 
 def test_recalibration_is_judged_on_other_docs(report: Report) -> None:
@@ -346,6 +348,16 @@ def test_tokens_at_other_temperatures_are_shown_where_the_run_has_them(tmp_path:
 
 def test_a_run_without_a_grid_shows_no_temperatures(report: Report) -> None:
     assert report.temperatures == ()
+
+
+def test_the_difference_is_of_the_numbers_beside_it(tmp_path: Path) -> None:
+    """Wrong answers without a confidence are in none of them."""
+    run = load_run(write_run(tmp_path, {"gsm8k_calibration": make_generated_lines("gsm8k_calibration", empty=60)}))
+    figures = make_report(run).domains[0].answers[0].figures
+    found = re.search(r"says (\d+)% .* right (\d+)% .* is ([-+\d.]+) points", figures)
+    assert found is not None
+    says, right, difference = map(float, found.groups())
+    assert difference == pytest.approx(says - right, abs=1)  # percentages are rounded
 
 
 def test_generated_answers_are_recalibrated_by_platt_scaling(tmp_path: Path) -> None:
