@@ -133,7 +133,7 @@ def _mce_estimate(
     mean_conf = bin_sums(index, conf, n_bins)[live] / counts[live]
     n, right = counts[live] * effective, bin_sums(index, hit, n_bins)[live] * effective
     tail = (1 - level) / 2 / np.count_nonzero(live)
-    lowest, highest = exact_intervals(right, n, tail)
+    lowest, highest = exact_intervals(right, np.asarray(n, dtype=np.float64), tail)
     nearest = np.maximum(np.maximum(lowest - mean_conf, mean_conf - highest), 0)
     farthest = np.maximum(highest - mean_conf, mean_conf - lowest)
     error = right / n - mean_conf
