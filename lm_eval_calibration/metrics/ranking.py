@@ -4,6 +4,8 @@ Every function takes ``confidence`` [N], numbers in [0, 1], and ``correct`` [N],
 ValueError that names the first bad row and its value. Tied docs count as the mean over their orders.
 """
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import xlogy
@@ -22,7 +24,7 @@ def _one_class(hit: FloatArray) -> str | None:
     return reason if hit.min() == hit.max() else None
 
 
-def _midranks(values: FloatArray) -> FloatArray:
+def _midranks(values: NDArray[Any]) -> FloatArray:
     from scipy.stats import rankdata
 
     return np.asarray(rankdata(values))
@@ -84,7 +86,8 @@ def _wins_within(conf: FloatArray, right: NDArray[np.bool_], cluster: IntArray) 
     key = cluster * (len(conf) + 1) + np.unique(conf, return_inverse=True)[1]
     beaten = _midranks(key)[right] - np.searchsorted(np.sort(cluster), cluster[right])
     among_right = _midranks(key[right]) - np.searchsorted(np.sort(cluster[right]), cluster[right])
-    return np.bincount(cluster[right], weights=beaten - among_right, minlength=int(cluster.max()) + 1)
+    n_clusters = int(cluster.max()) + 1
+    return np.bincount(cluster[right], weights=beaten - among_right, minlength=n_clusters).astype(np.float64)
 
 
 def _placement_influence(placements: FloatArray, hit: FloatArray) -> FloatArray:

@@ -129,9 +129,7 @@ def test_the_standard_error_of_auroc_is_the_jackknife_over_clusters():
 def test_a_null_over_clusters_varies_at_least_as_over_independent_docs():
     """All of 40 docs are right at 0.95: signs of such small surprises would say that no error can be chance."""
     arrays, cluster = (np.full(40, 0.95), np.ones(40)), np.arange(40) // 2
-    null = metrics.overconfidence_null(*arrays, cluster=cluster)
-    assert null.p_value == pytest.approx(metrics.overconfidence_null(*arrays).p_value, abs=0.1)
-    assert null.p_value > 0.1
+    assert metrics.overconfidence_null(*arrays, cluster=cluster).p_value > 0.1
 
 
 @pytest.mark.slow
