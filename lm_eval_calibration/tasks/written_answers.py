@@ -101,8 +101,8 @@ class WrittenAnswers(FormedReplyTask):
                 distinct.append(same := answer)
             final = final_answer(text, self.locate(doc, text, answer), refusal=self.options.refusal)
             hashes = str(hash_string(str(text))), str(hash_string(str(same)))
-            place = (final.outcome, final.span, final.tokens)
-            samples.append(Sample(*hashes, correct[key], log_probs_of(text), *place))
+            place: dict[str, Any] = {"outcome": final.outcome, "span": final.span, "tokens": final.tokens}
+            samples.append(Sample(*hashes, correct[key], log_probs_of(text), **place))
         return tuple(samples)
 
     def _is_equal(self, doc: dict[str, Any], answer: Any, other: Any) -> bool:
