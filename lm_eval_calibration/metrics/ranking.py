@@ -123,6 +123,7 @@ def _auroc_null(conf: FloatArray, hit: FloatArray, *, seed: int, cluster: IntArr
     higher_is_better=True,
     core=("choices", "generation"),
     order=5,
+    by_order=True,
     stderr=_auroc_stderr,
     estimate=_auroc_estimate,
     null=_auroc_null,
@@ -165,7 +166,7 @@ def _aurc_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster: 
     return intervals.area_estimate(aurc(conf, hit), influence, level=level, largest=1, cluster=cluster)
 
 
-@metric("top_label", higher_is_better=False, order=16, has_null=False, estimate=_aurc_estimate)
+@metric("top_label", higher_is_better=False, order=16, by_order=True, has_null=False, estimate=_aurc_estimate)
 def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Area under the risk-coverage curve: mean over n = 1..N of the error rate of the n most confident docs.
 
@@ -196,7 +197,7 @@ def _augrc_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster:
     return intervals.area_estimate(augrc(conf, hit), influence, level=level, largest=0.5, cluster=cluster)
 
 
-@metric("top_label", higher_is_better=False, order=17, has_null=False, estimate=_augrc_estimate)
+@metric("top_label", higher_is_better=False, order=17, by_order=True, has_null=False, estimate=_augrc_estimate)
 def augrc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Area under the generalized risk-coverage curve: (share of docs both answered and wrong) over coverage.
 
@@ -230,7 +231,7 @@ def _auprc_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster:
     return intervals.area_estimate(value, influence, level=level, largest=1, cluster=cluster)
 
 
-@metric("top_label", higher_is_better=True, order=18, has_null=False, estimate=_auprc_estimate)
+@metric("top_label", higher_is_better=True, order=18, by_order=True, has_null=False, estimate=_auprc_estimate)
 def auprc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Area under the precision-recall curve: mean over correct docs of the accuracy down to their rank.
 

@@ -6,8 +6,11 @@ from collections.abc import Collection
 from typing import Any, NamedTuple
 
 from lm_eval_calibration.metrics import CATALOG, GENERATION_CATALOG, Metric, Null
-from lm_eval_calibration.recalibration.shares import share_interval
+from lm_eval_calibration.metrics.uncertainty.shares import share_interval
 from lm_eval_calibration.results.columns import ACC
+
+LEVEL = 0.95
+"""Of every interval."""
 
 
 class Measured(NamedTuple):
@@ -66,10 +69,10 @@ def measure_null(metric: Metric, arrays: tuple[Any, Any], n_bins: int) -> Null |
 
 
 def accuracy(n_right: int, n_docs: int) -> Measured:
-    """Return the share of right answers with a Clopper-Pearson interval, and the harness's own standard error."""
+    """Return the share of right answers with the interval of ``metrics.acc``, and the harness's own standard error."""
     if n_docs == 0:
         return undefined("no docs")
-    share, low, high = share_interval(n_right, n_docs)
+    share, (low, high) = n_right / n_docs, share_interval(n_right, n_docs, LEVEL)
     stderr = math.sqrt(share * (1 - share) / (n_docs - 1)) if n_docs > 1 else math.nan
     return Measured(share, stderr, low, high, n_docs, None if n_docs > 1 else "one doc has no standard error")
 
