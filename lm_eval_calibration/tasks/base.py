@@ -79,7 +79,9 @@ class BaseTask(CheckedTask):
     def statistics(self) -> dict[str, Statistic]:
         """Return what can be computed from the run's records, by name."""
         bounds = {name: Bound(end, self.options.n_bins) for name, end in BOUNDS.items()}
-        return {name: bounds.get(name) or self._statistic(name) for name in self._available}
+        of_sources = {self.rows[name].source for name in self._available if name in self.rows}
+        shown = [n for n in self._available if n not in self.rows or self.rows[n].source.beside in (None, *of_sources)]
+        return {name: bounds.get(name) or self._statistic(name) for name in shown}
 
     def aggregation(self) -> dict[str, Any]:
         """Return the harness's aggregations, and for keys that hold no number what keeps them for ours."""
