@@ -72,6 +72,7 @@ from lm_eval_calibration.metrics.top_label_errors import (
 )
 from lm_eval_calibration.metrics.uncertainty.nulls import Null, too_few_to_tell
 from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_stderr
+from lm_eval_calibration.metrics.value_errors import ece_values
 from lm_eval_calibration.metrics.verdicts import tendency
 
 __all__ = [
@@ -115,6 +116,7 @@ __all__ = [
     "corp_decomposition_stderr",
     "ece",
     "ece_debiased",
+    "ece_values",
     "full_ece",
     "full_ece_bounds",
     "full_ece_choices",

@@ -21,7 +21,7 @@ from lm_eval_calibration.metrics.uncertainty.intervals import (
     percentile_estimate,
     undefined_estimate,
 )
-from lm_eval_calibration.metrics.uncertainty.nulls import Null, null_beside, redrawn
+from lm_eval_calibration.metrics.uncertainty.nulls import Null, null_beside, null_of_draws, redrawn
 from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_stderr, rows
 from lm_eval_calibration.metrics.uncertainty.shares import Interval
 from lm_eval_calibration.metrics.validation import check_n_bins, check_positive_integer, undefined
@@ -134,14 +134,13 @@ class Definition:
             nan = undefined(reason)
             return Null(value, nan, nan, nan)
         if self.null is not None and _allows_for(self.null, options):
-            drawn = self.null(*arrays, **_accepted(self.null, options | {"seed": seed}))
-        elif options["cluster"] is not None:
+            own = partial(self.null, *arrays, **_accepted(self.null, options))
+            return null_of_draws(value, lambda other: own(seed=other), seed, self.higher_is_better)
+        if options["cluster"] is not None:
             nan = undefined(f"no null of {self.value.__name__} is known for docs in clusters")
             return Null(value, nan, nan, nan)
-        else:
-            redraw: Callable[..., tuple[Any, Any]] = self.kind.redraw  # type: ignore[assignment]  # else no null
-            drawn = redrawn(redraw, self._statistic(options), *arrays, seed=seed)
-        return null_beside(value, drawn, self.higher_is_better)
+        redraw: Callable[..., tuple[Any, Any]] = self.kind.redraw  # type: ignore[assignment]  # else no null
+        return null_beside(value, redrawn(redraw, self._statistic(options), *arrays, seed=seed), self.higher_is_better)
 
     def _checked(self, first: Any, second: Any, options: dict[str, Any]) -> tuple[Any, ...]:
         """The checked arrays; replaces options by checked ones."""

@@ -77,6 +77,12 @@ def equal_width_gaps(conf: FloatArray, hit: FloatArray, *, n_bins: int) -> GapVe
     return _binned(conf, hit, bin_index(conf, n_bins), n_bins)
 
 
+def value_gaps(conf: FloatArray, hit: FloatArray) -> GapVector:
+    """Gaps of the docs of each confidence: (n_v / N) (acc_v - v)."""
+    values, index = np.unique(conf, return_inverse=True)
+    return _binned(conf, hit, np.asarray(index, dtype=np.int64), len(values))
+
+
 def root_gaps(conf: FloatArray, hit: FloatArray, index: IntArray, n_bins: int) -> GapVector:
     """Gaps whose squares add up: sqrt(n_m / N) (acc_m - conf_m) in the bins ``index``."""
     gaps, influence, variance, counts = _binned(conf, hit, index, n_bins)
