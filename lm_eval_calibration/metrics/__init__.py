@@ -72,7 +72,12 @@ from lm_eval_calibration.metrics.top_label_errors import (
 )
 from lm_eval_calibration.metrics.uncertainty.nulls import Null, too_few_to_tell
 from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_stderr
-from lm_eval_calibration.metrics.value_errors import ece_values
+from lm_eval_calibration.metrics.value_errors import (
+    ece_values,
+    ece_values_interval,
+    ece_values_null,
+    ece_values_stderr,
+)
 from lm_eval_calibration.metrics.verdicts import tendency
 
 __all__ = [
@@ -117,6 +122,9 @@ __all__ = [
     "ece",
     "ece_debiased",
     "ece_values",
+    "ece_values_interval",
+    "ece_values_null",
+    "ece_values_stderr",
     "full_ece",
     "full_ece_bounds",
     "full_ece_choices",

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lm_eval_calibration.metrics.binning import bin_sums
-from lm_eval_calibration.metrics.registry import metric
+from lm_eval_calibration.metrics.registry import define
 from lm_eval_calibration.metrics.top_label_errors import sum_of_gaps
 from lm_eval_calibration.metrics.uncertainty import gap_vectors, nulls
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate, undefined_estimate
@@ -44,7 +44,6 @@ def _too_many(n_values: int) -> str | None:
     return reason if n_values > MAX_VALUES else None
 
 
-@metric("top_label", higher_is_better=False, order=10, estimate=_estimate, null=_null)
 def ece_values(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Expected calibration error with one bin for each value: sum_v (n_v / N) |acc_v - v|.
 
@@ -61,3 +60,11 @@ def ece_values(confidence: ArrayLike, correct: ArrayLike) -> float:
     if reason := _too_many(n_values):
         return undefined(reason)
     return float(sum_of_gaps(bin_sums(index, hit - conf, n_values), np.bincount(index, minlength=n_values)))
+
+
+ECE_VALUES = define(ece_values, "top_label", higher_is_better=False, estimate=_estimate, null=_null)
+"""In no catalog: of confidences that take any value, as most do, it is undefined."""
+
+ece_values_stderr = ECE_VALUES.stderr
+ece_values_interval = ECE_VALUES.interval
+ece_values_null = ECE_VALUES.null

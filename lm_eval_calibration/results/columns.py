@@ -35,17 +35,7 @@ _WITH_NEW = {"all", "report: compared with a calibrated model", "compare", "comp
 """Tables that show metrics which are listed nowhere here."""
 
 _ON_REQUEST = (
-    *(
-        "ace_top_label",
-        "mce",
-        "rms_ce",
-        "rms_ce_mass",
-        "ece_values",
-        "sce",
-        "full_ece_choices",
-        "ce_l2_debiased",
-        "smece",
-    ),
+    *("ace_top_label", "mce", "rms_ce", "rms_ce_mass", "sce", "full_ece_choices", "ce_l2_debiased", "smece"),
     *("augrc", "auprc"),
 )
 """Metrics that no table shows unless they are named."""

@@ -125,7 +125,7 @@ def test_docs_of_several_positions_have_the_null_of_their_own_noise(make_sample)
 
 def test_a_value_that_no_draw_reaches_has_the_smallest_p_value():
     null = metrics.ece_null(np.full(500, 0.9), np.zeros(500))
-    assert null.p_value == 1 / (nulls.DRAWS + 1)
+    assert null.p_value == 1 / (nulls.MORE * nulls.DRAWS + 1)
     assert null.upper < null.value == pytest.approx(0.9)
 
 
