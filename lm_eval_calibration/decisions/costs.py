@@ -3,10 +3,13 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lm_eval_calibration.decisions.thresholds import Answers, by_threshold
 from lm_eval_calibration.metrics.uncertainty.means import mean_interval, values_of
 from lm_eval_calibration.metrics.validation import FloatArray
+
+Answered = NDArray[np.bool_]
 
 LEVEL = 0.95
 """Of the intervals."""
@@ -89,17 +92,18 @@ def decide_by_cost(calibration: Answers, others: Answers, costs: Costs) -> CostD
     )
 
 
-def _cost(answers: Answers, answered: FloatArray, costs: Costs) -> Cost:
+def _cost(answers: Answers, answered: Answered, costs: Costs) -> Cost:
     """Mean over the docs with its interval."""
     wrong = answers.wrong
     value = np.where(answered, costs.wrong * wrong, costs.abstain)
     return _mean(answers, value, costs.wrong * answered)
 
 
-def _difference(answers: Answers, one: FloatArray, other: FloatArray, costs: Costs) -> Cost:
+def _difference(answers: Answers, one: Answered, other: Answered, costs: Costs) -> Cost:
     """Mean cost of one way of answering less that of another, doc by doc."""
-    first, second = (np.where(way, costs.wrong * answers.wrong, costs.abstain) for way in (one, other))
-    return _mean(answers, first - second, costs.wrong * (one.astype(np.float64) - other))
+    more = one.astype(np.float64) - other  # what it answers more
+    saved = np.asarray(more * (costs.wrong * answers.wrong - costs.abstain), dtype=np.float64)
+    return _mean(answers, saved, np.asarray(costs.wrong * more, dtype=np.float64))
 
 
 def _mean(answers: Answers, value: FloatArray, added: FloatArray) -> Cost:

@@ -1,5 +1,6 @@
-"""A decision: when the model may answer alone, what can be ruled out, what it costs; made on some docs, shown on others."""
+"""A decision: when to answer, what can be ruled out, what it costs; made on some docs and shown on others."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -7,41 +8,19 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_calibration.decisions.costs import CostDecision, Costs, decide_by_cost
+from lm_eval_calibration.decisions.costs import CostDecision, decide_by_cost
+from lm_eval_calibration.decisions.curve import GuaranteeCurve, guarantee_curve
 from lm_eval_calibration.decisions.parts import Parts, one_per_cluster, parts_of
 from lm_eval_calibration.decisions.sets_of_docs import SetsOfDocs, decide_sets
 from lm_eval_calibration.decisions.shown import AnswersShown, show_answers
-from lm_eval_calibration.decisions.thresholds import Answers, Threshold, choose_threshold
-from lm_eval_calibration.metrics.validation import IntArray, check_probability
+from lm_eval_calibration.decisions.thresholds import Answers, Guarantee, Threshold, choose_threshold
+from lm_eval_calibration.decisions.wanted import Wanted
+from lm_eval_calibration.metrics.validation import IntArray
 from lm_eval_calibration.recalibration import Docs
 from lm_eval_calibration.recalibration.by_group import digest
 
 N_CONFIDENCE_BINS = 10
 """Bins of the confidences of the calibration docs, of equal mass, with which other docs' confidences are compared."""
-
-
-class Wanted(NamedTuple):
-    """What is wanted of a decision.
-
-    Attributes:
-        error_rate: highest share of wrong answers among those given, above 0 and below 1.
-        confidence_level: probability, over samples of calibration docs, that the error rate is no higher.
-        costs: of a wrong answer and of an abstention; None where they don't matter.
-    """
-
-    error_rate: float
-    confidence_level: float = 0.95
-    costs: Costs | None = None
-
-    def check(self) -> "Wanted":
-        """Return it; raise ValueError for what is no rate, level or cost."""
-        for name in ("error_rate", "confidence_level"):
-            value = check_probability(name, getattr(self, name))
-            if not 0 < value < 1:
-                raise ValueError(f"{name} is {value:g}; it must be above 0 and below 1")
-        if self.costs is not None and not all(np.isfinite(cost) and cost > 0 for cost in self.costs):
-            raise ValueError(f"costs are {self.costs.wrong:g} and {self.costs.abstain:g}; both must be above 0")
-        return self
 
 
 @dataclass(frozen=True)
@@ -82,6 +61,7 @@ class Decision:
         calibrated_on: digests of the calibration docs.
         n_clusters: clusters among the docs; None where docs were drawn one by one.
         largest_cluster: most docs of a cluster; 1 where docs were drawn one by one.
+        curve: what other error rates would give, with one threshold for all docs.
         n_docs: number of docs that order candidates, test them, and show.
     """
 
@@ -95,6 +75,7 @@ class Decision:
     calibrated_on: frozenset[str]
     n_clusters: int | None
     largest_cluster: int
+    curve: GuaranteeCurve
     n_docs: tuple[int, int, int]
 
     @property
@@ -129,9 +110,9 @@ def decide(
     wanted, docs = wanted.check(), docs if by is not None else docs.in_one_group()
     parts = parts_of(docs, calibration, seed)
     answers, sizes = answers_of(docs), _cluster_sizes(docs)
-    names = np.unique(docs.groups).tolist()
-    alpha = (1 - wanted.confidence_level) / len(names)
-    groups = {name: _group(name, docs, answers, parts, wanted.error_rate, alpha, int(sizes.max())) for name in names}
+    names, largest = np.unique(docs.groups).tolist(), int(sizes.max())
+    guarantee = Guarantee(wanted.error_rate, (1 - wanted.confidence_level) / len(names), largest)
+    groups = {name: _group(docs.groups == name, answers, parts, guarantee) for name in names}
     thresholds = {name: group.threshold.value for name, group in groups.items()}
     others = answers.take(parts.others)
     return Decision(
@@ -144,7 +125,8 @@ def decide(
         _count_confidences(answers.confidence[one_per_cluster(docs, parts.calibration)]),
         frozenset(digest(doc_hash) for doc_hash in docs.doc_hashes[parts.calibration]),
         None if docs.cluster_ids is None else len(sizes),
-        int(sizes.max()),
+        largest,
+        guarantee_curve(answers, parts, wanted, largest_cluster=largest),
         (len(parts.ordering), len(parts.testing), len(parts.others)),
     )
 
@@ -153,7 +135,7 @@ def answers_of(docs: Docs) -> Answers:
     """Return the answers of docs with their confidence and cluster."""
     seen = docs.forecasts
     cluster = None if docs.cluster_ids is None else np.unique(docs.drawn_as, return_inverse=True)[1]
-    return Answers(seen.confidence, 1.0 - seen.correct, cluster)
+    return Answers(seen.confidence, np.asarray(1.0 - seen.correct, dtype=np.float64), cluster)
 
 
 def threshold_of_docs(groups: NDArray[np.str_], thresholds: Mapping[str, float | None]) -> NDArray[np.float64]:
@@ -162,32 +144,18 @@ def threshold_of_docs(groups: NDArray[np.str_], thresholds: Mapping[str, float |
     return np.array([values[name] for name in groups.tolist()], dtype=np.float64)
 
 
-def _group(
-    name: str, docs: Docs, answers: Answers, parts: Parts, error_rate: float, alpha: float, largest_cluster: int
-) -> GroupDecision:
-    inside = docs.groups == name
+def _group(inside: NDArray[np.bool_], answers: Answers, parts: Parts, guarantee: Guarantee) -> GroupDecision:
     ordering, testing, others = (rows[inside[rows]] for rows in parts)
-    threshold = choose_threshold(
-        answers.take(ordering),
-        answers.take(testing),
-        error_rate=error_rate,
-        alpha=alpha,
-        largest_cluster=largest_cluster,
-    )
-    value = np.inf if threshold.value is None else threshold.value
-    needed = threshold.docs_needed
+    threshold = choose_threshold(answers.take(ordering), answers.take(testing), guarantee)
+    value, needed = np.inf if threshold.value is None else threshold.value, threshold.docs_needed
     if needed is not None:  # of the whole run, from the share of its docs that test
-        needed = _whole_run(needed, len(testing), len(docs))
+        needed = math.ceil(needed * len(answers) / max(1, len(testing)))
     return GroupDecision(threshold, show_answers(answers.take(others), np.full(len(others), value)), needed)
 
 
 def _cluster_sizes(docs: Docs) -> IntArray:
     """Docs of each cluster, 1 for each doc where docs were drawn one by one."""
     return np.unique(docs.drawn_as, return_counts=True)[1] if docs.cluster_ids is not None else np.ones(1, np.int64)
-
-
-def _whole_run(n_testing: int, n_tested: int, n_docs: int) -> int:
-    return int(np.ceil(n_testing * n_docs / max(1, n_tested)))
 
 
 def _count_confidences(confidence: NDArray[np.float64]) -> ConfidenceCounts:

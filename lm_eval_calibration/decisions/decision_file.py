@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_calibration.decisions.costs import Costs
-from lm_eval_calibration.decisions.decide import ConfidenceCounts, Decision, Wanted
+from lm_eval_calibration.decisions.decide import ConfidenceCounts, Decision
+from lm_eval_calibration.decisions.wanted import Wanted
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records import DEFINITION_VERSION
 from lm_eval_calibration.records.files import write_whole

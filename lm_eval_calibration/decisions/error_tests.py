@@ -74,4 +74,5 @@ def answers_needed(rate: float, error_rate: float, alpha: float, power: float) -
     but not fewer than :func:`fewest_answers`.
     """
     spread = ndtri(1 - alpha) * math.sqrt(error_rate * (1 - error_rate)) + ndtri(power) * math.sqrt(rate * (1 - rate))
-    return max(fewest_answers(error_rate, alpha), math.ceil((spread / (error_rate - rate)) ** 2))
+    n_answers = math.ceil(float(spread / (error_rate - rate)) ** 2)
+    return max(fewest_answers(error_rate, alpha), n_answers)

@@ -13,9 +13,9 @@ LEVEL = 0.95
 
 
 class Share(NamedTuple):
-    """A share of docs with its 95% interval; nan where there are none."""
+    """n of total docs, as a share with its 95% interval; nan where there are none."""
 
-    count: int
+    n: int
     total: int
     value: float
     low: float

@@ -49,6 +49,20 @@ class Answers:
         return Answers(np.append(self.confidence, others.confidence), np.append(self.wrong, others.wrong))
 
 
+class Guarantee(NamedTuple):
+    """What is promised.
+
+    Attributes:
+        error_rate: highest P(wrong | answered), above 0 and below 1.
+        alpha: highest probability, over samples of docs, that a threshold is returned that does not keep it.
+        largest_cluster: most docs that a cluster can have.
+    """
+
+    error_rate: float
+    alpha: float
+    largest_cluster: int = 1
+
+
 class Threshold(NamedTuple):
     """A threshold, and the docs it was tested on.
 
@@ -58,9 +72,8 @@ class Threshold(NamedTuple):
         n_answered: those of them that the threshold answers (without one: that the best candidate does).
         n_wrong: wrong answers among them.
         p_value: of the hypothesis that the error rate is higher than wanted.
-        docs_needed: where there is no threshold, docs to test on with which one would be found with probability 0.8,
-            if error rates are what they seem; the least that could do where that is unknown; None where answers seem
-            to be wrong too often at every threshold.
+        docs_needed: where there is no threshold, about how many docs to test on would show one with probability 0.8,
+            if error rates are what they seem; None where the surest answers seem to be wrong too often.
     """
 
     value: float | None
@@ -71,24 +84,18 @@ class Threshold(NamedTuple):
     docs_needed: int | None = None
 
 
-def choose_threshold(
-    ordering: Answers, testing: Answers, *, error_rate: float, alpha: float, largest_cluster: int = 1
-) -> Threshold:
+def choose_threshold(ordering: Answers, testing: Answers, guarantee: Guarantee) -> Threshold:
     """Choose the lowest threshold that is shown to hold: P(wrong | confidence >= threshold) <= error_rate.
-
-    The probability, over samples of docs, that a threshold is returned whose error rate in the population is higher
-    is at most ``alpha``, whatever the distribution.
 
     Args:
         ordering: docs that order the candidates.
         testing: other docs, drawn independently (or in independent clusters) from the same population.
-        error_rate: highest error rate among the answers, above 0 and below 1.
-        alpha: 1 less the level of confidence.
-        largest_cluster: most docs that a cluster can have.
+        guarantee: what is promised, whatever the distribution.
     """
-    found = None
+    error_rate, alpha, _ = guarantee
+    found, tests = None, _Tests(testing, guarantee)
     for value in ordered_candidates(ordering, len(testing), error_rate):
-        tested = _test(testing, value, error_rate, largest_cluster)
+        tested = tests.of(value)
         if tested.p_value > alpha:
             needed = _docs_needed(ordering.with_others(testing), error_rate, alpha)
             return found or tested._replace(value=None, docs_needed=needed)
@@ -119,24 +126,36 @@ def by_threshold(answers: Answers) -> tuple[FloatArray, FloatArray, FloatArray]:
     order = np.argsort(-answers.confidence, kind="stable")
     ranked = answers.confidence[order]
     last = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))
-    return ranked[last], last + 1.0, np.cumsum(answers.wrong[order])[last]
+    return ranked[last], np.asarray(last + 1, dtype=np.float64), np.cumsum(answers.wrong[order])[last]
 
 
-def _test(testing: Answers, threshold: float, error_rate: float, largest_cluster: int) -> Threshold:
-    answered = testing.confidence >= threshold
-    n_answered, n_wrong = int(answered.sum()), int(testing.wrong[answered].sum())
-    if testing.cluster is None:
-        p_value = error_p_value(n_wrong, n_answered, error_rate)
-    else:
-        weights = answered.astype(np.float64)
-        p_value = cluster_p_value(testing.wrong, weights, testing.cluster, error_rate, largest_cluster)
-    return Threshold(threshold, len(testing), n_answered, n_wrong, p_value)
+class _Tests:
+    """Tests of thresholds on docs that are put in order once."""
+
+    def __init__(self, testing: Answers, guarantee: Guarantee) -> None:
+        order = np.argsort(-testing.confidence, kind="stable")
+        self.testing, self.guarantee = testing, guarantee
+        self.falling = -testing.confidence[order]
+        self.n_wrong = np.append(0.0, np.cumsum(testing.wrong[order]))
+
+    def of(self, threshold: float) -> Threshold:
+        n_answered = int(np.searchsorted(self.falling, -threshold, side="right"))
+        n_wrong = int(self.n_wrong[n_answered])
+        error_rate, _, largest_cluster = self.guarantee
+        if self.testing.cluster is None:
+            p_value = error_p_value(n_wrong, n_answered, error_rate)
+        else:
+            answered = (self.testing.confidence >= threshold).astype(np.float64)
+            sample = self.testing.wrong, answered, self.testing.cluster
+            p_value = cluster_p_value(*sample, error_rate, largest_cluster)
+        return Threshold(threshold, len(self.testing), n_answered, n_wrong, p_value)
 
 
 def _docs_needed(answers: Answers, error_rate: float, alpha: float) -> int | None:
-    """Docs to test on that would show some threshold to hold; None where all seem to be wrong too often.
+    """Docs to test on with which some threshold would be found; None where answers seem to be wrong too often.
 
-    From the error rate (k + 1/2) / (n + 1) of each threshold and the share of the docs that it answers.
+    From the error rate (k + 1/2) / (n + 1) of each threshold and the share of docs that it answers. Where all of these
+    are too high, from the surest answers without an error, if there are any.
     """
     if not len(answers):
         return fewest_answers(error_rate, alpha)
@@ -145,6 +164,8 @@ def _docs_needed(answers: Answers, error_rate: float, alpha: float) -> int | Non
     best = int(np.argmin(rates))
     if rates[best] < error_rate:
         n_answers = answers_needed(float(rates[best]), error_rate, alpha, POWER)
-        return math.ceil(n_answers * len(answers) / n_answered[best])
-    is_too_high = binom.sf(n_wrong - 1, n_answered, error_rate) <= alpha
-    return None if is_too_high.all() else fewest_answers(error_rate, alpha)
+    elif n_wrong[0] == 0:
+        n_answers, best = fewest_answers(error_rate, alpha), int(np.flatnonzero(n_wrong == 0)[-1])
+    else:
+        return None
+    return math.ceil(n_answers * len(answers) / float(n_answered[best]))
