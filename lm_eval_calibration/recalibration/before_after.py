@@ -1,7 +1,7 @@
 """Every metric before and after recalibration, on the same docs, with an interval of the change."""
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -59,7 +59,7 @@ def before_after(
     would have come of other docs to fit on is not in it.
 
     Args:
-        before: of the docs.
+        before: of the docs, with their clusters.
         after: of the same docs in the same order.
         names: metrics to compare by; all of ``metrics.CATALOG`` if not given.
         n_bins: bins of the binned metrics.
@@ -80,7 +80,8 @@ def before_after(
     if before.equals(after):
         return changes + [_unchanged(metric, before, n_bins) for metric in metrics]
     shared = [metric.name for metric in metrics]
-    found = compare(before.run, after.run, names=shared, n_bins=n_bins, seed=seed, same_answers=True)
+    how: dict[str, Any] = {"n_bins": n_bins, "seed": seed, "cluster": before.cluster, "same_answers": True}
+    found = compare(before.run, after.run, names=shared, **how)
     return changes + [Change.of(name, one) for name, one in found.items()]
 
 

@@ -57,6 +57,7 @@ class TaskComparison:
         other_prompts: pairs with different prompts.
         other_golds: pairs with different gold choices.
         differences: by metric; those that don't apply to the records' kind are not there.
+        n_clusters: of how many clusters the docs of a are; None where each was drawn by itself, as far as is known.
     """
 
     task: str
@@ -68,6 +69,7 @@ class TaskComparison:
     other_prompts: int
     other_golds: int
     differences: dict[str, Difference]
+    n_clusters: int | None = None
 
 
 @dataclass(frozen=True)

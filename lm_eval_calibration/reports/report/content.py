@@ -168,5 +168,5 @@ def _domain(run: Run, name: str, tasks: Sequence[str]) -> Domain:
         reliability=prepare_reliability(confidence, correct, n_bins=run.n_bins),
         risk_coverage=prepare_risk_coverage(confidence, correct),
         recalibrated=after,
-        answers=answers(metrics, nulls, confidence, correct, after and after.changes),
+        answers=answers(metrics, nulls, confidence, correct, run.clusters("top_label", tasks), after and after.changes),
     )

@@ -34,6 +34,7 @@ def answers(
     nulls: dict[str, Null | None],
     confidence: Any,
     correct: Any,
+    cluster: Any,
     changes: Sequence[Change] | None,
 ) -> tuple[Answer, ...]:
     """Return the five answers on a domain.
@@ -43,9 +44,10 @@ def answers(
         nulls: of the same metrics.
         confidence: [N] of its docs that have one.
         correct: [N] whether these are right.
+        cluster: [N] what these were drawn with; None where each was by itself.
         changes: what recalibration does; None where there is none.
     """
-    acc = accuracy(int(np.sum(correct)), len(correct))  # of the docs that the difference is about, not of all
+    acc = accuracy(correct, cluster)  # of the docs that the difference is about, not of all
     return (
         _gap(acc, metrics["overconfidence"], nulls["overconfidence"], float(np.mean(confidence))),
         _discrimination(metrics["auroc"]),
