@@ -96,7 +96,7 @@ def _cost(answers: Answers, answered: Answered, costs: Costs) -> Cost:
     """Mean over the docs with its interval."""
     wrong = answers.wrong
     value = np.where(answered, costs.wrong * wrong, costs.abstain)
-    return _mean(answers, value, costs.wrong * answered)
+    return _mean(answers, value, np.asarray(costs.wrong * answered, dtype=np.float64))
 
 
 def _difference(answers: Answers, one: Answered, other: Answered, costs: Costs) -> Cost:

@@ -5,6 +5,7 @@ Docs of equal values are one cluster, also where they are docs of several tasks:
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -43,7 +44,7 @@ def cluster_of(doc: Any, field: str) -> str:
         ValueError: the doc has no such field, or nothing in it.
     """
     value = field_of(doc, field)
-    if value is None or value == "" or value != value:
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         raise ValueError(f"has {value!r} as {field}: it says of no doc what it belongs to")
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -47,8 +47,8 @@ class Options:
             model thinks before it replies.
         refusal: of a generation task, a regular expression that refusals match; "" for none.
         budget_cue: of a generation task with ``budgets``, what leads from a cut thought to the answer.
-        cluster: the field of the docs that says what was drawn together, such as ``doc.passage_id``; "" for none. Folds,
-            standard errors, intervals and nulls go by it.
+        cluster: the field of the docs that says what was drawn together, such as ``doc.passage_id``; "" for none.
+            Folds, standard errors, intervals and nulls go by it.
         shared_prefixes: whether prompts that begin alike may share that computation (all tasks of a run, or none).
         confidences: the options of the confidence sources, by name; ``options[name]`` is one of them.
     """

@@ -98,7 +98,7 @@ def summary(checked: Checked) -> str:
         where = "" if checked.broken == ("",) else f" in {', '.join(checked.broken)}"
         return f"broken: answers{where} are wrong more often than promised ({docs})"
     if checked.verdict == "other docs":
-        return f"the docs or the model have changed: confidences are distributed otherwise, so nothing is promised ({docs})"
+        return f"docs or model have changed: confidences are distributed otherwise, so nothing is promised ({docs})"
     return f"holds: nothing speaks against the promise ({docs})"
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Null
@@ -159,6 +160,7 @@ def _domain(run: Run, name: str, tasks: Sequence[str]) -> Domain:
     metrics = run.metrics(tasks, names=columns("all"), with_stderr=False)
     nulls = {metric: run.null(metric, tasks) for metric in columns("report: compared with a calibrated model")}
     after = recalibrated(run, tasks)
+    beside: dict[str, Any] = {"cluster": run.clusters("top_label", tasks), "changes": after and after.changes}
     return Domain(
         name=name,
         tasks=tuple(tasks),
@@ -168,5 +170,5 @@ def _domain(run: Run, name: str, tasks: Sequence[str]) -> Domain:
         reliability=prepare_reliability(confidence, correct, n_bins=run.n_bins),
         risk_coverage=prepare_risk_coverage(confidence, correct),
         recalibrated=after,
-        answers=answers(metrics, nulls, confidence, correct, run.clusters("top_label", tasks), after and after.changes),
+        answers=answers(metrics, nulls, confidence, correct, **beside),
     )

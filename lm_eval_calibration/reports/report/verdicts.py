@@ -34,6 +34,7 @@ def answers(
     nulls: dict[str, Null | None],
     confidence: Any,
     correct: Any,
+    *,
     cluster: Any,
     changes: Sequence[Change] | None,
 ) -> tuple[Answer, ...]:

@@ -32,8 +32,8 @@ class TemperatureScaled(ConfidenceSource):
     def view(self, records: Sequence[Any]) -> Iterable[Any]:
         """Return the records with log-likelihoods divided by a temperature fitted on the other folds of docs.
 
-        Folds are of docs (or clusters) by their hash, so a doc's fold is the same in a task and in a pooled group; the temperature
-        is the group's own. Docs with a broken gold label stay as they are.
+        Folds are of docs (or clusters) by their hash, so a doc's fold is the same in a task and in a pooled group; the
+        temperature is the group's own. Docs with a broken gold label stay as they are.
         """
         from lm_eval_calibration.recalibration import Docs, cross_fit
 
