@@ -95,7 +95,7 @@ def decide(
     """Decide on some docs and show the decision on the others.
 
     For all groups together, the probability that an error rate among the answers is higher than wanted in any group is
-    at most 1 - confidence_level: each of G groups is tested at (1 - confidence_level) / G.
+    at most 1 - confidence_level.
 
     Args:
         docs: with their groups and clusters.
@@ -110,10 +110,9 @@ def decide(
     wanted, docs = wanted.check(), docs if by is not None else docs.in_one_group()
     parts = parts_of(docs, calibration, seed)
     answers, sizes = answers_of(docs), _cluster_sizes(docs)
-    names, largest = np.unique(docs.groups).tolist(), int(sizes.max())
-    guarantee = Guarantee(wanted.error_rate, (1 - wanted.confidence_level) / len(names), largest)
-    groups = {name: _group(docs.groups == name, answers, parts, guarantee) for name in names}
-    thresholds = {name: group.threshold.value for name, group in groups.items()}
+    found, largest = choose_thresholds(docs, parts, wanted), int(sizes.max())
+    groups = {name: _shown(threshold, docs.groups == name, answers, parts) for name, threshold in found.items()}
+    thresholds = {name: threshold.value for name, threshold in found.items()}
     others = answers.take(parts.others)
     return Decision(
         wanted,
@@ -131,6 +130,19 @@ def decide(
     )
 
 
+def choose_thresholds(docs: Docs, parts: Parts, wanted: Wanted) -> dict[str, Threshold]:
+    """Group to its threshold; all G groups keep the error rate at once, each being tested at (1 - level) / G."""
+    answers, names = answers_of(docs), np.unique(docs.groups).tolist()
+    guarantee = Guarantee(
+        wanted.error_rate, (1 - wanted.confidence_level) / len(names), int(_cluster_sizes(docs).max())
+    )
+    found = {}
+    for name in names:
+        ordering, testing = (rows[docs.groups[rows] == name] for rows in (parts.ordering, parts.testing))
+        found[name] = choose_threshold(answers.take(ordering), answers.take(testing), guarantee)
+    return found
+
+
 def answers_of(docs: Docs) -> Answers:
     """Return the answers of docs with their confidence and cluster."""
     seen = docs.forecasts
@@ -144,9 +156,9 @@ def threshold_of_docs(groups: NDArray[np.str_], thresholds: Mapping[str, float |
     return np.array([values[name] for name in groups.tolist()], dtype=np.float64)
 
 
-def _group(inside: NDArray[np.bool_], answers: Answers, parts: Parts, guarantee: Guarantee) -> GroupDecision:
-    ordering, testing, others = (rows[inside[rows]] for rows in parts)
-    threshold = choose_threshold(answers.take(ordering), answers.take(testing), guarantee)
+def _shown(threshold: Threshold, inside: NDArray[np.bool_], answers: Answers, parts: Parts) -> GroupDecision:
+    """A group's threshold on the group's other docs."""
+    testing, others = (rows[inside[rows]] for rows in (parts.testing, parts.others))
     value, needed = np.inf if threshold.value is None else threshold.value, threshold.docs_needed
     if needed is not None:  # of the whole run, from the share of its docs that test
         needed = math.ceil(needed * len(answers) / max(1, len(testing)))

@@ -3,8 +3,7 @@
 import math
 
 import numpy as np
-from scipy.special import ndtri
-from scipy.stats import binom
+from scipy.special import bdtr, bdtrc, ndtri
 
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 
@@ -26,9 +25,9 @@ def error_p_value(n_wrong: int, n_answered: int, error_rate: float, *, is_lower:
     """
     if not n_answered:
         return 1.0
-    return float(
-        binom.cdf(n_wrong, n_answered, error_rate) if is_lower else binom.sf(n_wrong - 1, n_answered, error_rate)
-    )
+    if is_lower:
+        return float(bdtr(n_wrong, n_answered, error_rate))
+    return float(bdtrc(n_wrong - 1, n_answered, error_rate)) if n_wrong else 1.0
 
 
 def cluster_p_value(

@@ -88,11 +88,18 @@ def _crossed(scores: FloatArray, docs: Docs, alpha: float) -> FloatArray:
     return found
 
 
+def _sizes_and_hits(members: Any, labels: IntArray) -> tuple[FloatArray, FloatArray]:
+    """[N] options in each set, and 1 where the right one is among them."""
+    if isinstance(members, np.ndarray):
+        return members.sum(axis=1, dtype=np.float64), members[np.arange(len(labels)), labels].astype(np.float64)
+    rows = [(row.sum(), row[label]) for row, label in zip(members, labels, strict=True)]
+    return tuple(np.array(rows, dtype=np.float64).T)
+
+
 def show_sets(members: Any, docs: Docs, is_crossed: bool = False) -> SetsShown:
     """Judge sets ([N, K] of members, or N vectors) on docs that they were not calibrated on."""
     cluster = None if docs.cluster_ids is None else np.unique(docs.drawn_as, return_inverse=True)[1]
-    sizes = np.array([row.sum() for row in members], dtype=np.float64)
-    holds = np.array([row[label] for row, label in zip(members, docs.labels, strict=True)], dtype=np.float64)
+    sizes, holds = _sizes_and_hits(members, docs.labels)
 
     def share(event: FloatArray, among: IntArray | None = None) -> Share:
         which = np.arange(len(docs)) if among is None else among

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from lm_eval_calibration.decisions.error_tests import answers_needed, cluster_p_value, error_p_value, fewest_answers
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
@@ -115,7 +115,7 @@ def ordered_candidates(ordering: Answers, n_testing: int, error_rate: float) -> 
     values, n_answered, n_wrong = by_threshold(ordering)
     expected_answers = np.maximum(1, np.round(n_answered * n_testing / len(ordering)))
     expected_wrong = np.floor((n_wrong + 0.5) / (n_answered + 1) * expected_answers)
-    start = int(np.argmin(binom.logcdf(expected_wrong, expected_answers, error_rate)))
+    start = int(np.argmin(bdtr(expected_wrong, expected_answers.astype(np.int64), error_rate)))
     below = values[start:]
     kept = np.unique(np.linspace(0, len(below) - 1, min(len(below), MOST_CANDIDATES)).round().astype(np.int64))
     return list(dict.fromkeys([*below[kept].tolist(), 0.0]))

@@ -101,7 +101,7 @@ def test_threshold_is_the_last_in_the_row_of_rejections() -> None:
     before = [p for value, p in p_values.items() if value >= found.value]
     after = [p for value, p in p_values.items() if value < found.value]
     assert max(before) <= 0.05 < after[0]
-    assert found.p_value == p_values[found.value]
+    assert found.p_value == pytest.approx(p_values[found.value], rel=1e-9)
     assert found.n_answered == (testing.confidence >= found.value).sum()
     assert found.n_wrong == testing.wrong[testing.confidence >= found.value].sum()
 

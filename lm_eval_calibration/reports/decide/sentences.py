@@ -1,5 +1,7 @@
 """What a decision means, in the words of those who act on it."""
 
+import math
+
 from lm_eval_calibration.decisions import CostDecision, Decision, Share
 from lm_eval_calibration.decisions.decide import GroupDecision
 from lm_eval_calibration.reports.numbers import count, interval, number, percent
@@ -18,6 +20,11 @@ def may_answer(group: GroupDecision, wanted_rate: float) -> str:
     return f"It may answer from a confidence of {number(threshold.value)} on: {answered}{errors}."
 
 
+def may_answer_all(decision: Decision) -> str:
+    """Return the same of a decision for all docs in one group."""
+    return may_answer(decision.groups[""], decision.wanted.error_rate)
+
+
 def why_not(group: GroupDecision, wanted_rate: float) -> str:
     """Return why no threshold holds, and what would help."""
     threshold, rate = group.threshold, percent_of(wanted_rate)
@@ -25,7 +32,7 @@ def why_not(group: GroupDecision, wanted_rate: float) -> str:
     if group.docs_needed is None:
         return f"{found}; even where it is surest it seems to be wrong more often, so more questions would not help"
     return (
-        f"{found} with {count(threshold.n_tested)} test questions; that takes about {count(group.docs_needed)} in all"
+        f"{found} with {count(threshold.n_tested)} test questions; that takes about {_rounded(group.docs_needed)} in all"
     )
 
 
@@ -67,3 +74,9 @@ def share(found: Share, digits: int = 1) -> str:
 def percent_of(rate: float) -> str:
     """Return a rate without needless digits: 5%, 0.5%."""
     return f"{100 * rate:.4g}%"
+
+
+def _rounded(n: int) -> str:
+    """An extrapolated number of docs, to two digits, upward."""
+    unit = 10 ** max(0, len(str(n)) - 2)
+    return count(math.ceil(n / unit) * unit)
