@@ -159,7 +159,7 @@ def _aligned_by_cluster(estimates: list[Estimate], clusters: Sequence[Any]) -> l
     every = np.unique(np.concatenate(names))
     aligned = []
     for estimate, own in zip(estimates, names, strict=True):
-        labels = np.unique(own) if len(np.unique(own)) < len(own) else own
+        labels = own[np.sort(np.unique(own, return_index=True)[1])]
         influence = np.zeros(len(every))
         influence[np.searchsorted(every, labels)] = estimate.influence
         aligned.append(estimate._replace(influence=influence))

@@ -6,7 +6,7 @@ Docs of equal values are one cluster, also where they are docs of several tasks:
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,13 +44,13 @@ def cluster_of(doc: Any, field: str) -> str:
         ValueError: the doc has no such field, or nothing in it.
     """
     value = field_of(doc, field)
-    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
+    if value in (None, "") or (isinstance(value, float) and math.isnan(value)):
         raise ValueError(f"has {value!r} as {field}: it says of no doc what it belongs to")
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def as_numbers(ids: "list[str | None]") -> IntIds:
+def as_numbers(ids: Sequence[str | None]) -> IntIds:
     """Return ids as numbers, 0 for a doc of no cluster."""
     return np.array([0 if one is None else int(one, 16) for one in ids], dtype=np.uint64)
 

@@ -183,8 +183,8 @@ class Columns:
         """Docs in order, less those without a confidence or an outcome."""
         undefined = (self._column("n_choices") == 0) & (self._column("gold") == _UNDEFINED)
         order = self._order()
-        rows: NDArray[np.int64] = order[~np.isnan(confidence[order]) & ~undefined[order]]
-        return rows
+        known: NDArray[np.int64] = order[~np.isnan(confidence[order]) & ~undefined[order]]
+        return known
 
     def _answers(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Confidence of every doc, nan where there is none, and whether its answer is right."""

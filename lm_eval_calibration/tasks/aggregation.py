@@ -68,7 +68,9 @@ class MetricStatistic(Statistic):
     def _warn_of_too_few(self, pool: DocPool) -> None:
         """Warn where there are too few docs to tell the model from a calibrated one."""
         n_docs = len(pool.columns(self.view, self.n_bins).arrays(self.metric.kind)[1])
-        null = self._parts(self.metric.null, pool)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the standard error says what is undefined
+            null = self._parts(self.metric.null, pool)
         if sentence := metrics.too_few_to_tell("ece", metrics.Null(*null), n_docs):
             warn_of_tasks(pool.tasks, sentence, summary=_TOO_FEW)
 

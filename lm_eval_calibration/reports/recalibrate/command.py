@@ -110,7 +110,8 @@ def _print_test(saved: SavedMap, docs: Docs, source: str, n_bins: int) -> None:
         after = saved.map.recalibrate(docs)
     except ValueError as error:
         raise UserError(f"{source}: {error}") from error
-    say(f"{saved.map.method} of {source}, fitted on {len(saved.map.fitted_on)} docs, tested on {_counted(docs)}")
+    tested = _counted(docs, "others")
+    say(f"{saved.map.method} of {source}, fitted on {len(saved.map.fitted_on)} docs, tested on {tested}")
     if saved.by is None and isinstance(one := saved.map.maps[""], Temperature):
         say(f"temperature: {one.temperature:.4f}")
     _print_before_after(docs.forecasts, after, n_bins)
@@ -121,10 +122,10 @@ def _print_test(saved: SavedMap, docs: Docs, source: str, n_bins: int) -> None:
         print_operating_point(evaluate_threshold(after.confidence, after.correct, threshold, wanted=saved.error_rate))
 
 
-def _counted(docs: Docs) -> str:
+def _counted(docs: Docs, what: str = "docs") -> str:
     """The number of docs, and of their clusters."""
     clusters = "" if docs.cluster_ids is None else f" of {n_clusters(docs.cluster_ids)} clusters"
-    return f"{len(docs)} docs{clusters}"
+    return f"{len(docs)} {what}{clusters}"
 
 
 def _warn_of_split_clusters(docs: Docs, here: NDArray[np.bool_]) -> None:

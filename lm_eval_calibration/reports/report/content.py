@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from lm_eval_calibration.decisions import Decision
 from lm_eval_calibration.errors import UserError
@@ -173,7 +172,7 @@ def _domain(run: Run, name: str, tasks: Sequence[str]) -> Domain:
     metrics = run.metrics(tasks, names=columns("all"), with_stderr=False)
     nulls = {metric: run.null(metric, tasks) for metric in columns("report: compared with a calibrated model")}
     after = recalibrated(run, tasks)
-    beside: dict[str, Any] = {"cluster": run.clusters("top_label", tasks), "changes": after and after.changes}
+    cluster = run.clusters("top_label", tasks)
     return Domain(
         name=name,
         tasks=tuple(tasks),
@@ -183,5 +182,5 @@ def _domain(run: Run, name: str, tasks: Sequence[str]) -> Domain:
         reliability=prepare_reliability(confidence, correct, n_bins=run.n_bins),
         risk_coverage=prepare_risk_coverage(confidence, correct),
         recalibrated=after,
-        answers=answers(metrics, nulls, confidence, correct, **beside),
+        answers=answers(metrics, nulls, confidence, correct, after and after.changes, cluster=cluster),
     )

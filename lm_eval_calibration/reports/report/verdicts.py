@@ -34,9 +34,9 @@ def answers(
     nulls: dict[str, Null | None],
     confidence: Any,
     correct: Any,
-    *,
-    cluster: Any,
     changes: Sequence[Change] | None,
+    *,
+    cluster: Any = None,
 ) -> tuple[Answer, ...]:
     """Return the five answers on a domain.
 
@@ -45,8 +45,8 @@ def answers(
         nulls: of the same metrics.
         confidence: [N] of its docs that have one.
         correct: [N] whether these are right.
-        cluster: [N] what these were drawn with; None where each was by itself.
         changes: what recalibration does; None where there is none.
+        cluster: [N] what these were drawn with; None where each was by itself.
     """
     acc = accuracy(correct, cluster)  # of the docs that the difference is about, not of all
     return (
