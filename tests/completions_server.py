@@ -95,6 +95,8 @@ def respond(model: Any, tokenizer: Any, behaviour: Behaviour, request: dict[str,
         choices = [in_chat(written(model, tokenizer, behaviour, prompt, request)) for prompt in prompts]
     else:
         choices = [written(model, tokenizer, behaviour, prompt, request) for prompt in request["prompt"]]
+        for choice in choices:
+            choice["logprobs"]["top_logprobs"] = list(map(dict, choice["logprobs"]["top_logprobs"]))
     for index, choice in enumerate(choices):
         if not request.get("logprobs"):
             choice["logprobs"] = None

@@ -31,7 +31,7 @@ from generation_tasks import PROMPTS
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.backends.api.first_token import choice_scores
-from lm_eval_calibration.records import Columns, Record, read_records
+from lm_eval_calibration.records import Columns, GenerationRecord, Record, read_records
 
 PLACE = os.environ.get("LM_EVAL_CALIBRATION_VLLM", "")
 
@@ -279,6 +279,66 @@ def test_a_chat_server_s_choices(run: Any, server: Server) -> None:
                 if expected[k].certificate["choices"] == "exact":
                     assert record.log_likelihoods[k] == pytest.approx(expected[k][0], abs=1e-3)
     assert n_read > N_DOCS
+
+
+CHAINS = ("gsm8k_cot_zeroshot_calibration", "bbh_cot_zeroshot_sports_understanding_calibration")
+"""15 docs each, which answer after a chain of thought: 30 prompts."""
+
+
+@pytest.fixture(scope="module")
+def chains(run: Any) -> Any:
+    """Runs the 30 prompts by a backend, in a chat or not."""
+    options = {"calibration": {"filter": "flexible-extract", "chain": 16}}
+
+    def answers(name: str, arguments: list[str], *, chat: bool, python: str = sys.executable) -> list[Record]:
+        found: list[Record] = []
+        for task in CHAINS:
+            how = ["--limit", "15", "--gen_kwargs", "max_gen_toks=64", "--metadata", json.dumps(options)]
+            chats = ["--apply_chat_template"] if chat and "--apply_chat_template" not in arguments else []
+            found += run(f"{name}_{task}", "--tasks", task, *how, *chats, *arguments, python=python)
+        return found
+
+    answers.of_hf = {chat: answers(f"hf_{chat}", [*HF, "--batch_size", "15"], chat=chat) for chat in (False, True)}  # type: ignore[attr-defined]
+    return answers
+
+
+def assert_same_answers(found: list[Record], expected: list[Record]) -> None:
+    """Probabilities of final answers, and numbers along the chain, within 1e-3 where the texts are equal."""
+    gaps, of_chains = [], []
+    for ours, hf in zip(found, expected, strict=True):
+        assert isinstance(ours, GenerationRecord)
+        assert isinstance(hf, GenerationRecord)
+        assert ours.doc_hash == hf.doc_hash
+        if ours.generation.text_hash == hf.generation.text_hash:
+            assert ours.generation.answer == hf.generation.answer
+            assert (ours.generation.answer_probability is None) == (hf.generation.answer_probability is None)
+            if ours.generation.answer_probability is not None:
+                gaps.append(abs(ours.generation.answer_probability - (hf.generation.answer_probability or 0)))
+            assert ours.generation.chain is not None
+            assert hf.generation.chain is not None
+            of_chains.append(np.abs(np.subtract(ours.generation.chain.means, hf.generation.chain.means)).max(initial=0))
+    print(
+        f"{len(found)} prompts, {len(of_chains)} equal texts, {len(gaps)} with an answer: its probability within "
+        f"{max(gaps):.1e}, the means along the chain within {max(of_chains):.1e} nats"
+    )
+    assert len(of_chains) >= 0.8 * len(found)
+    assert len(gaps) >= 10
+    assert max(gaps) <= 1e-3
+    assert max(of_chains) <= 1e-3
+
+
+@pytest.mark.parametrize("chat", [False, True])
+def test_a_server_s_final_answers(chains: Any, server: Server, chat: bool) -> None:
+    """Final answers after chains of thought, by a completions server and by a chat server."""
+    found = chains(f"server_{chat}", server.arguments(chat=chat, num_concurrent=2), chat=chat)
+    assert_same_answers(found, chains.of_hf[chat])
+    assert {record.generation.chain.k for record in found} == {20}
+
+
+def test_the_engine_s_final_answers(chains: Any) -> None:
+    found = chains("engine", ["--model", "vllm", "--model_args", ENGINE], chat=True, python=PYTHON)
+    assert_same_answers(found, chains.of_hf[True])
+    assert {record.generation.chain.k for record in found} == {20}
 
 
 def test_a_server_killed_in_the_middle_of_a_run(run: Any, server: Server, tmp_path: Path) -> None:

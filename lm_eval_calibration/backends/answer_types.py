@@ -155,6 +155,17 @@ class CorpusScores(_Answer, float):
         return self.sums is not None
 
 
+Listed = tuple[tuple[str, float], ...]
+"""The most probable tokens at one position: text and natural-log probability of each."""
+
+
+class TopTokens(NamedTuple):
+    """The most probable tokens at one position of a generated text."""
+
+    position: int  # which of the text's tokens stands there
+    tokens: Listed  # none where the backend gives none
+
+
 class GeneratedText(_Answer, str):
     """The text of one generation, as a stock run returns it, plus the probabilities of its tokens.
 
@@ -169,8 +180,11 @@ class GeneratedText(_Answer, str):
             away as the model's thought (the token that ends it included); None where nothing was taken away.
         thought: the text of these tokens; "" where nothing was taken away or nobody knows it.
         thought_ends: as ``token_ends``, of the thought's tokens.
-        mean_top_k: [n_thought + n_tokens] minus the mean log-probability of the ``TOP_K`` most probable tokens at each
+        mean_top_k: [n_thought + n_tokens] minus the mean log-probability of the ``top_k`` most probable tokens at each
             position of thought and text, in nats; None where the request does not want it or the backend can't tell.
+        top_k: tokens that this is the mean of: ``TOP_K``, or as many as a server gives.
+        top_tokens: the most probable tokens at the position that the request wants them of; None where it wants none.
+        listed: [n_tokens] the most probable tokens at each position, until the text is delivered; then empty.
         finish_reason: "length" where the limit of tokens ended the text, "stop" where the model or a stop string did;
             None where nobody knows.
         thought_is_open: whether a thought began that was never closed, so that the text is no answer.
@@ -186,6 +200,9 @@ class GeneratedText(_Answer, str):
     thought: str = ""
     thought_ends: NDArray[np.int64] | None = None
     mean_top_k: Floats | None = None
+    top_k: int = TOP_K
+    top_tokens: TopTokens | None = None
+    listed: tuple[Listed, ...] = ()
     finish_reason: str | None = None
     thought_is_open: bool = False
     has_content: bool = True
@@ -195,6 +212,15 @@ class GeneratedText(_Answer, str):
     def with_follow_up_answers(self, answers: Iterable[Any], sources: Iterable[str] = ()) -> Self:
         """Return a copy that has these answers (the original may be in a cache)."""
         return self._copied(follow_up_answers=tuple(answers), follow_up_sources=tuple(sources))
+
+    def keeping_top_tokens(self, position: int | None) -> Self:
+        """Return a copy with the most probable tokens at one position (None: at none).
+
+        This text drops those of all positions: the harness holds it until its last request is answered.
+        """
+        listed = vars(self).pop("listed", ())
+        tokens = listed[position] if position is not None and listed else ()
+        return self._copied(top_tokens=None if position is None else TopTokens(position, tokens))
 
     @property
     def has_probabilities(self) -> bool:

@@ -14,6 +14,7 @@ from typing import Any
 from lm_eval.api.model import LM, CachingLM, TemplateLM, hash_args
 
 from lm_eval_calibration.backends import fallback
+from lm_eval_calibration.backends.alternatives import has_what_is_wanted
 from lm_eval_calibration.backends.answer_types import CorpusScores, GeneratedText, TokenScores
 from lm_eval_calibration.backends.api.first_token import is_of_first_token
 from lm_eval_calibration.backends.cache import cached, database
@@ -66,7 +67,11 @@ GENERATED_TEXTS = RequestType(
     given="texts",
     consequence="its answers have no confidence, and the metrics of confidence are left out",
     # Texts alone are an answer where this backend gave no more.
-    is_complete=lambda lm, _, text: text.has_probabilities or text.certificate.get("backend") == type(lm).__name__,
+    is_complete=lambda lm, request, text: (
+        has_what_is_wanted(request, text)
+        if text.has_probabilities
+        else text.certificate.get("backend") == type(lm).__name__
+    ),
     is_cached=lambda request: not fallback.is_sampled(request),
 )
 

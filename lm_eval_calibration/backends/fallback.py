@@ -4,7 +4,7 @@ With ``--use_cache`` backends store single answers as they come, as stock answer
 of the same command) has paid for those, so they are read first.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lm_eval_calibration.backends.answer_types import CorpusScores, GeneratedText, TokenScores
@@ -23,7 +23,7 @@ def token_scores(lm: Any, requests: Sequence[Any], deliver: Deliver) -> None:
 def generated_texts(lm: Any, requests: Sequence[Any], deliver: Deliver) -> None:
     """Answer by the backend's own ``generate_until``."""
     about = certificate(lm, token_probabilities="none", tokenizer=False)
-    for i, text in _stock_answers(lm, "generate_until", requests, lambda request: not is_sampled(request)):
+    for i, text in _stock_answers(lm, "generate_until", requests, known_texts(lm, requests)):
         deliver(i, GeneratedText(text, certificate=about))
 
 
@@ -39,11 +39,16 @@ def is_sampled(request: Any) -> bool:
     return bool(request.args[1].get("do_sample", False))
 
 
+def known_texts(lm: Any, requests: Sequence[Any]) -> list[Any]:
+    """Return the text that a stock run left in the cache for each request; None where there is none."""
+    return cached(lm, "generate_until", [None if is_sampled(request) else request.args for request in requests])
+
+
 def _stock_answers(
-    lm: Any, method: str, requests: Sequence[Any], is_cached: Callable[[Any], bool] = lambda _: True
+    lm: Any, method: str, requests: Sequence[Any], known: list[Any] | None = None
 ) -> Iterator[tuple[int, Any]]:
-    """Yield the number and answer of each request that the cache or the backend answers."""
-    known = cached(lm, method, [request.args if is_cached(request) else None for request in requests])
+    """Yield the number and answer of each request that the cache or the backend answers; ``known``: the cache's."""
+    known = cached(lm, method, [request.args for request in requests]) if known is None else known
     unknown = [i for i, answer in enumerate(known) if answer is None]
     computed = getattr(lm, method)([requests[i] for i in unknown]) if unknown else []
     for i, answer in zip(unknown, computed, strict=False):  # the caller counts those that are missing

@@ -74,13 +74,24 @@ def span_of_ids(
 def token_ends(tokens: Sequence[int], text: str, decode: Decode) -> NDArray[np.int64] | None:
     """Return how many characters of a text its tokens spell, up to and including each.
 
-    Every token is decoded beside its neighbours, since a blank or half a character may depend on them, and not behind
-    all tokens before it: the work is linear in their number.
-
     Args:
         tokens: those that :func:`span_of_ids` finds; the first may begin, and the last end, outside the text.
         text: what they spell.
         decode: ids to text.
+    """
+    pieces = pieces_of_ids(tokens, decode)
+    spelled = "".join(pieces)
+    first_char = spelled.find(text)
+    if first_char < 0 or (first_char > 0 and first_char >= len(next(filter(None, pieces)))):
+        return None
+    return ends_of_pieces(pieces, first_char, text)
+
+
+def pieces_of_ids(tokens: Sequence[int], decode: Decode) -> list[str]:
+    """Return the text that each token adds; a character that several tokens spell is in the last one's.
+
+    Every token is decoded beside its neighbours, since a blank or half a character may depend on them, and not behind
+    all tokens before it: the work is linear in their number.
     """
     pieces, start, known, shown = [], 0, 0, ""
     for i in range(len(tokens)):
@@ -93,11 +104,7 @@ def token_ends(tokens: Sequence[int], text: str, decode: Decode) -> NDArray[np.i
             pieces.append("")
     if pieces:  # the limit of tokens may leave half a character
         pieces[-1] += decode(list(tokens[start:]))[len(shown) :]
-    spelled = "".join(pieces)
-    first_char = spelled.find(text)
-    if first_char < 0 or (first_char > 0 and first_char >= len(next(filter(None, pieces)))):
-        return None
-    return ends_of_pieces(pieces, first_char, text)
+    return pieces
 
 
 def ends_of_pieces(pieces: Sequence[str], first_char: int, text: str) -> NDArray[np.int64]:

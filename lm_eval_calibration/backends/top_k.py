@@ -15,6 +15,9 @@ K = 20
 """Entries to request: they hold every probability of at least 0.05, and no server that gives any choice has a lower
 default limit."""
 
+ROUNDING = 0.01
+"""By how much the probabilities of several tokens may exceed 1: servers round log-probabilities."""
+
 
 class Position(NamedTuple):
     """One token of a prompt."""

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from lm_eval_calibration.backends.answer_types import Floats, GeneratedText
+from lm_eval_calibration.backends.answer_types import TOP_K, Floats, GeneratedText
 from lm_eval_calibration.backends.thoughts import THINK_END
 from lm_eval_calibration.backends.tokens import Decode, span_of_ids, token_ends
 
@@ -31,6 +31,7 @@ def written_text(
     *,
     certificate: Mapping[str, Any],
     mean_top_k: Floats | None = None,
+    top_k: int = TOP_K,
 ) -> GeneratedText:
     """Return the text of one answer; without probabilities where it is not made of the tokens in their order.
 
@@ -42,6 +43,7 @@ def written_text(
         vocabulary: of the backend.
         certificate: how these were obtained.
         mean_top_k: [n] as :class:`GeneratedText` has it.
+        top_k: as well.
     """
     decode, special, think_end = vocabulary
     span = span_of_ids(list(tokens), text, decode, special, think_end)
@@ -57,6 +59,7 @@ def written_text(
         thought=thought,
         thought_ends=token_ends(tokens[: span.start], thought, decode) if thought else None,
         mean_top_k=mean_top_k[: span.stop] if log_probs is not None and mean_top_k is not None else None,
+        top_k=top_k,
         finish_reason="length" if is_cut else "stop",
         thought_is_open=not span.start and is_open_thought(prompt, text, _shown(think_end, decode)),
         certificate=certificate,

@@ -2,7 +2,7 @@
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -111,7 +111,7 @@ class MetricStatistic(Statistic):
         if any(isinstance(doc, ChoicesRecord) for doc in seen):
             return "no doc has a sound gold label"
         if self.metric.kind == "choices":
-            return "some answers are none of their doc's options, or some docs' right answers are none"
+            return "most answers are none of their doc's options, or their docs' right answers are none"
         if self.metric.kind != "top_label":
             return "no doc has a token of a reference answer"
         if all(doc.confidence is None for doc in seen):
@@ -152,13 +152,13 @@ _LEFT_OUT: dict[str, Callable[[Record], bool]] = {
 
 
 def _warn_of_left_out(pool: DocPool) -> None:
-    of_sources = {
-        source.left_out_message: source.left_out
-        for source in sources()
-        if source.left_out_message and any(map(source.is_in, pool.records))
+    found: dict[str, Sequence[Any]] = {
+        message: [*filter(is_left_out, pool.records)] for message, is_left_out in _LEFT_OUT.items()
     }
-    for message, is_left_out in (_LEFT_OUT | of_sources).items():
-        if left_out := [record for record in pool.records if is_left_out(record)]:
+    for source in sources():
+        found |= source.left_out_of(pool.records)
+    for message, left_out in found.items():
+        if left_out:
             docs = ", ".join(str(record.doc_id) for record in left_out[:10])
             shown = f"docs {docs}{', ...' if len(left_out) > 10 else ''}"
             logger.warning(f"{pool.label}: {message.format(n=len(left_out), total=len(pool.records), docs=shown)}")

@@ -13,7 +13,7 @@ _LABELLED = re.compile(r"^[ \t]*(?:\(([A-Z])\)|([A-Z])[.)])[ \t]+(\S.*)$", re.MU
 _IN_A_ROW = re.compile(r"(?:\(([A-Z])\)|(?<!\S)([A-Z])[.)])\s*((?:(?!\([A-Z]\)|(?<!\S)[A-Z][.)]).)*)", re.DOTALL)
 _BULLET = re.compile(r"^[ \t]*[-*][ \t]+(\S.*)$", re.MULTILINE)
 _HEAD = re.compile(r"\b(?:options|choices):", re.IGNORECASE)
-_AROUND = " \t\n()[]{}."
+AROUND = " \t\n()[]{}."
 """What may stand around an option in an answer."""
 
 
@@ -48,10 +48,10 @@ class DocOptions(NamedTuple):
 
     def in_place_of(self, written: str) -> list[str] | None:
         """Return each option as the one of a text is written in it: "(A)" for "(B)", "no" for "yes"; None as above."""
-        core = written.strip(_AROUND)
+        core = written.strip(AROUND)
         start, end = written.find(core), written.find(core) + len(core)
         for form in self.forms if core else ():
-            plain = [option.strip(_AROUND) for option in form]
+            plain = [option.strip(AROUND) for option in form]
             for options in (plain, [_in_case_of(core, option) for option in plain]):
                 if options.count(core) == 1:
                     return [written[:start] + option + written[end:] for option in options]
@@ -122,7 +122,7 @@ def _forms_of_choices(task: Any, doc: dict[str, Any], wanted: Any) -> tuple[tupl
 
 
 def _key(written: str) -> str:
-    core = written.strip(_AROUND)
+    core = written.strip(AROUND)
     return core if len(core) == 1 else core.casefold()
 
 

@@ -6,7 +6,6 @@ from typing import Any
 
 from lm_eval.api.instance import Instance
 
-from lm_eval_calibration.backends import TOP_K
 from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.records import ChainConfidence, FinalAnswer
 from lm_eval_calibration.tasks.answer_spans import UNKNOWN, LocatedAnswer, locate_answer
@@ -153,4 +152,4 @@ def chain_before(final: FinalAnswer, text: Any, window: int) -> ChainConfidence 
         return None
     n_taken_away = 0 if text.thought_log_probs is None else len(text.thought_log_probs)
     end = len(mean_top_k) if final.tokens is None else n_taken_away + final.tokens[0]
-    return ChainConfidence.of(mean_top_k[:end], k=TOP_K, window=window)
+    return ChainConfidence.of(mean_top_k[:end], k=text.top_k, window=window)

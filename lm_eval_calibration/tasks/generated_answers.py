@@ -125,6 +125,8 @@ class GeneratedAnswerTask(WrittenAnswers):
     def _attach_options(self, request: Any) -> None:
         super()._attach_options(request)
         request.wants_top_k = bool(self.options["chain"])
+        of_source = next((e.position_in for e in self.elicitations if e.position_in is not None), None)
+        request.option_position = None if of_source is None else partial(of_source, request.doc)
 
     def _follow_ups(self, request: Instance, text: str) -> list[Instance]:
         """Return the requests that question an answer, those of one source after those of another."""

@@ -14,6 +14,7 @@ from lm_eval.api.instance import Instance
 from tiny import generation_requests
 
 from lm_eval_calibration import backends as scoring
+from lm_eval_calibration.errors import UserError
 
 pytestmark = [pytest.mark.real_model, pytest.mark.slow]
 
@@ -38,7 +39,9 @@ class VLLMEngine(Engine):
         outputs = []
         for prompt, params in zip(prompts, sampling_params, strict=True):
             recorded, pairs = self.answer_of(prompt["prompt_token_ids"])
-            given = None if params.logprobs is None else [{t: SimpleNamespace(logprob=value)} for value, t in pairs]
+            # Beside the tokens, others of descending probability; one that isn't among these is there in addition.
+            others = {-i: SimpleNamespace(logprob=-float(i)) for i in range(1, (params.logprobs or 0) + 1)}
+            given = None if params.logprobs is None else [{t: SimpleNamespace(logprob=v), **others} for v, t in pairs]
             text = SimpleNamespace(text=recorded["text"], token_ids=recorded["token_ids"], logprobs=given)
             outputs.append(SimpleNamespace(outputs=[text]))
         return outputs
@@ -116,3 +119,32 @@ def test_other_probabilities_than_the_model_s_own_are_refused(lm: Any, harness_l
     found = scoring.generated_texts(lm, make_requests())
     assert not any(text.has_probabilities for text in found)
     assert "logprobs_mode is processed_logprobs" in harness_log.text
+
+
+def test_means_of_the_most_probable_tokens(lm: Any, engine_lm: Any, smollm2_lm: Any) -> None:
+    """Of 20 tokens, or of as many as the engine was started for; the written one counts if it is among them."""
+
+    def ask(engine: Any) -> Any:
+        requests = make_requests()
+        for request in requests:
+            request.wants_top_k = True
+        return scoring.generated_texts(engine, requests)
+
+    if type(lm).__name__ != "VLLM":
+        with pytest.raises(UserError, match="SGLang's most probable tokens are not read: leave `chain` out"):
+            ask(lm)
+        return
+    plain = scoring.generated_texts(lm, make_requests())
+    for max_logprobs, k in ((None, 20), (3, 3), (-1, 20)):
+        lm.model_args = {**(lm.model_args or {}), **({} if max_logprobs is None else {"max_logprobs": max_logprobs})}
+        found = ask(lm)
+        assert found == plain
+        for text, recorded in zip(found, RECORDED, strict=True):
+            others = -np.arange(1.0, k + 1)
+            lists = [sorted([value, *others])[-k:] for value in recorded["logprobs"]]
+            assert text.top_k == k
+            np.testing.assert_allclose(text.mean_top_k, -np.mean(lists, axis=1)[: len(text.mean_top_k)])
+            assert len(text.mean_top_k) == len(text.token_log_probs)
+    lm.model_args = {**lm.model_args, "max_logprobs": 0}
+    with pytest.raises(UserError, match="max_logprobs=0"):
+        ask(lm)

@@ -16,6 +16,7 @@ from tiny import generation_requests, make_gpt2
 from lm_eval_calibration import backends as scoring
 from lm_eval_calibration.backends import GENERATION_REQUEST_TYPE, GeneratedText
 from lm_eval_calibration.backends.api.written import written_text
+from lm_eval_calibration.errors import UserError
 
 pytest.importorskip("aiohttp", reason="servers need `pip install 'lm-eval[api]'`")
 
@@ -90,6 +91,97 @@ def test_a_chat_server_s_answers(lm: HFLM, concurrent: int) -> None:
         found = ask(server, make_requests(chats(server)))
     assert list(map(str, found)) == stock
     assert_same(found, expected)
+
+
+def wanting_means(requests: list[Instance]) -> list[Instance]:
+    for request in requests:
+        request.wants_top_k = True
+    return requests
+
+
+@pytest.mark.parametrize("most", [20, slow(7)])
+@pytest.mark.parametrize("is_chat", [False, True])
+def test_means_of_the_most_probable_tokens(
+    lm: HFLM, tokenizer_path: str, is_chat: bool, most: int, harness_log: pytest.LogCaptureFixture
+) -> None:
+    """By tokens' ids, since many bytes read alike."""
+    prompts = [chat_prompt([{"role": "user", "content": p}]) for p in PROMPTS] if is_chat else PROMPTS
+    k = 20 if most == 20 else 5
+    expected = scoring.generated_texts(lm, make_requests(prompts))
+    with completions_server(lm.model, lm.tokenizer, Behaviour(most=most)) as url:
+        server: Any = (
+            LocalChatCompletion(base_url=chat_url(url), model="tiny") if is_chat else completions(url, tokenizer_path)
+        )
+        found = ask(server, wanting_means(make_requests(chats(server) if is_chat else PROMPTS)))
+    assert_same(found, expected)
+    for prompt, text in zip(prompts, found, strict=True):
+        ids = lm.tok_encode(text)
+        with torch.no_grad():
+            rows = lm.model(torch.tensor([[*lm.tok_encode(prompt), *ids]])).logits[0, -len(ids) - 1 : -1]
+        top = np.sort(rows.double().log_softmax(-1).numpy(), axis=-1)[:, -k:]
+        np.testing.assert_allclose(text.mean_top_k, -top.mean(axis=-1), rtol=0, atol=1e-5)
+        assert text.top_k == k
+        assert text.listed == ()
+    assert ("gives the 5 most probable tokens at each position" in harness_log.text) == (k == 5)
+
+
+def test_a_server_without_most_probable_tokens_is_refused_where_they_are_needed(lm: HFLM, tokenizer_path: str) -> None:
+    with (
+        completions_server(lm.model, lm.tokenizer, Behaviour(most=1)) as url,
+        pytest.raises(UserError, match=r"does not give the most probable tokens .*not granted.*leave `chain` out"),
+    ):
+        ask(completions(url, tokenizer_path), wanting_means(make_requests()))
+
+
+@pytest.mark.parametrize("concurrent", [1, 4])
+def test_the_most_probable_tokens_at_one_position(lm: HFLM, tmp_path: Path, concurrent: int) -> None:
+    """They are kept of the position that is wanted, also in the cache, and no request is sent for them twice."""
+
+    def requests(server: Any, position: int) -> list[Instance]:
+        made = make_requests(chats(server))
+        for request in made:
+            request.option_position = lambda text: position if len(text) > position else None
+        return made
+
+    behaviour = Behaviour()
+    with completions_server(lm.model, lm.tokenizer, behaviour) as url:
+        chat = LocalChatCompletion(base_url=chat_url(url), model="tiny", num_concurrent=concurrent)
+        server = CachingLM(chat, str(tmp_path / "cache.db"))
+        found = ask(server, requests(server, 2))
+        n_received = len(behaviour.received)
+        assert [text.top_tokens for text in ask(server, requests(server, 2))] == [text.top_tokens for text in found]
+        assert ask(server, make_requests(chats(server))) == found
+        assert len(behaviour.received) == n_received
+        others = ask(server, requests(server, 1))  # another position
+        assert len(behaviour.received) > n_received
+    assert {text.top_tokens.position for text in others if text.top_tokens} == {1}
+    assert any(text.top_tokens is None for text in found) == any(len(text) <= 2 for text in found)
+    for prompt, text in zip(PROMPTS, found, strict=True):
+        if text.top_tokens is None:
+            continue
+        ids = lm.tok_encode(chat_prompt([{"role": "user", "content": prompt}]) + text[:2])
+        with torch.no_grad():
+            row = lm.model(torch.tensor([ids])).logits[0, -1].double().log_softmax(-1)
+        expected = [(lm.tokenizer.decode([int(t)]), float(row[t])) for t in row.topk(20).indices]
+        position, tokens = text.top_tokens
+        assert position == 2
+        np.testing.assert_allclose(
+            sorted(value for _, value in tokens), sorted(value for _, value in expected), rtol=0, atol=1e-5
+        )
+        assert {token for token, _ in tokens} == {token for token, _ in expected}
+
+
+def test_most_probable_tokens_that_are_no_probabilities_are_none() -> None:
+    def entry(*log_probs: float) -> dict[str, Any]:
+        tops = [{"token": str(i), "logprob": value} for i, value in enumerate(log_probs)]
+        return {"token": "a", "logprob": -1.0, "top_logprobs": tops}
+
+    choice = {"message": {"content": "aaa"}, "logprobs": {"content": [entry(-1.0, -2.0), entry(0, 0), entry(-1, 0.5)]}}
+    text = written_text(choice, "aaa", 2)
+    assert [len(tokens) for tokens in text.listed] == [2, 0, 0]
+    assert text.mean_top_k is None
+    assert text.keeping_top_tokens(1).top_tokens == (1, ())
+    assert text.listed == ()
 
 
 def test_a_server_that_gives_none_gives_texts(

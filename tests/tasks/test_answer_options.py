@@ -165,15 +165,33 @@ def test_the_thought_that_was_taken_away_is_part_of_the_context() -> None:
     assert contexts == {f"Q: turn 1\nOptions:\n- Yes\n- No\nA: Let's think.{thought}Turn 1 it. "}
 
 
-def test_one_answer_that_is_no_option_leaves_the_tokens_probability(harness_log: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("others", [{5}, {1, 2, 4, 5, 6, 7}])
+def test_answers_that_are_no_options_are_left_out(others: set[int], harness_log: pytest.LogCaptureFixture) -> None:
     def script(prompt: str, _: int) -> str:
-        return "Maybe so." if "turn 5\n" in prompt else chain(prompt)
+        return "Maybe so." if int(re.findall(r"turn (\d+)", prompt)[-1]) in others else chain(prompt)
+
+    results, _, records = run(ByContext(script), make_chains())
+    assert {r.doc_id for r in records if r.options is None} == others
+    shown = ", ".join(map(str, sorted(others)))
+    assert f"{len(others)} of 12 answers have no probabilities of their doc's options" in harness_log.text
+    assert f"(docs {shown})" in harness_log.text
+    probs, gold = expected([chain(row["question"]) for row in make_rows()])
+    kept = [i for i in range(12) if i not in others]
+    assert results["brier_score_answer,says"] == pytest.approx(metrics.brier_score(probs[kept], gold[kept]), abs=1e-12)
+    assert results["ace_answer,says"] == pytest.approx(metrics.ace(probs[kept], gold[kept]), abs=1e-12)
+    assert results["ece_answer,says"] == pytest.approx(
+        metrics.ece(probs[kept].max(axis=1), (probs.argmax(axis=1) == gold)[kept]), abs=1e-12
+    )
+
+
+def test_where_most_answers_are_no_options_metrics_are_of_the_tokens(harness_log: pytest.LogCaptureFixture) -> None:
+    def script(prompt: str, _: int) -> str:
+        return chain(prompt) if int(re.findall(r"turn (\d+)", prompt)[-1]) < 5 else "Maybe so."
 
     results, _, records = run(Scripted(script, lambda c: 0.5 if c in "YesNo" else 0.9), make_chains())
-    assert "1 of 12 answers are none of their doc's options, or nobody knows these (docs 5)" in harness_log.text
-    assert [r.doc_id for r in records if r.options is None] == [5]
+    assert "7 of 12 answers are none of their doc's options, or nobody knows these (docs 5, 6, 7" in harness_log.text
     assert math.isnan(results["brier_score_answer,says"])
-    assert "brier_score_answer is undefined: some answers are none of their doc's options" in harness_log.text
+    assert "brier_score_answer is undefined: most answers are none of their doc's options" in harness_log.text
     confidence = [record.generation.answer_probability for record in records]
     correct = [record.correct for record in records]
     for name in ("ece", "ace", "auroc"):
@@ -227,14 +245,89 @@ def test_a_template_that_gives_no_list_is_named() -> None:
         run(ByContext(), make_chains(**options(answer_options="{{question}}")))
 
 
-def test_a_backend_that_scores_no_texts_is_named(
-    harness_log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+class Listing(Scripted):
+    """Lists the most probable tokens at the position that is wanted, and scores no text that it is given.
+
+    Words are its tokens, the blank before each among them.
+    """
+
+    def __init__(self, listed: Any, script: Any = chain) -> None:
+        super().__init__(script, token_ends=lambda text: np.array([m.end() for m in WORD.finditer(text)]))
+        self.listed = listed
+
+    def generated_tokens_v1(self, requests: Any) -> Any:
+        texts = super().generated_tokens_v1(requests)
+        for text in texts:
+            n_tokens = len(text.token_ends)
+            vars(text).update(token_log_probs=np.log(np.full(n_tokens, 0.5)), listed=(self.listed(text),) * n_tokens)
+        positions = [request.option_position(text) for request, text in zip(requests, texts, strict=True)]
+        return [text.keeping_top_tokens(position) for text, position in zip(texts, positions, strict=True)]
+
+
+WORD = re.compile(r"\s*\w+|\W")
+
+
+@pytest.fixture
+def scoring_none(monkeypatch: pytest.MonkeyPatch) -> None:
     from lm_eval_calibration.tasks.confidences import answer
 
     monkeypatch.setattr(answer, "can_score_texts", lambda lm: False)
-    results, _, records = run(ByContext(), make_chains())
-    assert "probabilities of the options in the place of the answer are left out" in harness_log.text
+
+
+def listed(text: str) -> Any:
+    """ " Yes" and "yes" add up to 0.6 (0.2 where the text is long); "No" is listed where the text has no 5."""
+    yes = 0.55 if len(text) < 15 else 0.15
+    others = (("No", math.log(0.1)),) if "5" not in text else ()
+    return ((" Yes", math.log(yes)), ("yes", math.log(0.05)), (" Nobody", math.log(0.02)), *others)
+
+
+@pytest.mark.usefixtures("scoring_none")
+def test_options_are_read_from_the_most_probable_tokens() -> None:
+    lm = Listing(listed)
+    results, samples, records = run(lm, make_chains())
+    texts = [str(line["resps"][0][0]) for line in samples]
+    probs, gold = [], []
+    for record, text, row in zip(records, texts, make_rows(), strict=True):
+        yes, no = 0.6 if len(text) < 15 else 0.2, 0.1 if "5" not in text else 0.05  # at most the second smallest
+        assert [math.exp(value) for value in record.options.log_likelihoods] == pytest.approx([yes, no])
+        assert record.options.bounded == (() if "5" not in text else (1,))
+        assert record.options.k == len(listed(text))
+        assert record.options.unassigned_mass == pytest.approx(1 - yes - (no if "5" not in text else 0))
+        assert Record.from_dict(record.to_dict()) == record
+        probs.append([yes / (yes + no), no / (yes + no)])
+        gold.append(["Yes", "No"].index(row["answer"]))
+    assert len({round(p, 6) for p, _ in probs}) == 3
+    brier = np.mean([(p[0] - (g == 0)) ** 2 + (p[1] - (g == 1)) ** 2 for p, g in zip(probs, gold, strict=True)])
+    assert results["brier_score_answer,says"] == pytest.approx(brier, abs=1e-12)
+
+
+@pytest.mark.usefixtures("scoring_none")
+@pytest.mark.parametrize(
+    ("script", "n_known"),
+    [
+        (lambda *_: "So it is (Yes).", 12),
+        (lambda *_: "So it isYes.", 0),  # the token spells more than the option
+        (lambda *_: "Yes", 12),
+    ],
+)
+def test_an_answer_whose_token_is_no_option_is_left_out(
+    script: Any, n_known: int, harness_log: pytest.LogCaptureFixture
+) -> None:
+    config = make_chains(filter_list=[says("(Yes|No)")])
+    results, _, records = run(Listing(listed, script), config)
+    assert sum(record.options is not None for record in records) == n_known
+    assert (
+        "12 of 12 answers are none of their doc's options, or their token spells more or less than one"
+        in (harness_log.text)
+    ) == (n_known == 0)
+    assert math.isnan(results.get("brier_score_answer,says", math.nan)) == (n_known == 0)
+
+
+@pytest.mark.usefixtures("scoring_none")
+def test_a_backend_that_lists_no_tokens_is_named(harness_log: pytest.LogCaptureFixture) -> None:
+    results, _, records = run(Scripted(chain), make_chains())
+    assert "12 of 12 answers are none of their doc's options" in harness_log.text
+    assert "or was not listed (docs 0, 1" in harness_log.text
     assert records[0].options is None
     assert "brier_score_answer,says" not in results
     assert "ece_answer,says" in results

@@ -5,8 +5,14 @@ from typing import Any, NamedTuple
 
 import requests as http
 
+from lm_eval_calibration.backends.top_k import K
+
 PROBE = "One and two"
 """The prompt of these requests."""
+
+CHAT_TOP_OPTIONS = tuple({"logprobs": True, "top_logprobs": k} for k in (K, 10, 5))
+"""What a chat server may accept where the most probable tokens are wanted, best first; with fewer tokens they are not
+worth reading."""
 
 
 class Probe(NamedTuple):

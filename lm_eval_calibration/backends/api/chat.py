@@ -11,7 +11,7 @@ from typing import Any
 
 from lm_eval.models.openai_completions import LocalChatCompletion
 
-from lm_eval_calibration.backends.api.capability import PROBE, choices_of, probe
+from lm_eval_calibration.backends.api.capability import CHAT_TOP_OPTIONS, PROBE, choices_of, probe
 from lm_eval_calibration.backends.api.first_token import DISTRIBUTIONS, choice_scores, reason_unreadable, top_tokens
 from lm_eval_calibration.backends.api.reasoning import reason_in_answer
 from lm_eval_calibration.backends.certificate import certificate, logger
@@ -19,9 +19,6 @@ from lm_eval_calibration.backends.harness_calls import checked_model_call, gener
 from lm_eval_calibration.backends.registry import SCORING_REQUEST_TYPE, Deliver, register
 from lm_eval_calibration.backends.top_k import K
 from lm_eval_calibration.errors import UserError
-
-OPTIONS = tuple({"logprobs": True, "top_logprobs": k} for k in (K, 10, 5))
-"""What a server may accept, best first; with fewer tokens letters are not worth reading."""
 
 _SETTINGS = {"max_gen_toks": 1, "temperature": 1.0, "top_p": 1.0}
 """Of the one token."""
@@ -99,7 +96,7 @@ def _accepted_k(lm: LocalChatCompletion) -> int:
     message = {"role": "user", "content": PROBE}
     request = lm._create_payload([message], generate=True, gen_kwargs=dict(_SETTINGS), seed=lm._seed)
     request.pop("stop", None)
-    probed = probe(lm, request, OPTIONS)
+    probed = probe(lm, request, CHAT_TOP_OPTIONS)
     if probed.is_inconclusive:
         return K
     reason = probed.refusal
@@ -114,7 +111,7 @@ def _accepted_k(lm: LocalChatCompletion) -> int:
         reason = str(error)
     raise UserError(
         f"{lm.base_url} gives no log-probabilities of its answers (asked for logprobs=true, top_logprobs={K} to "
-        f"{OPTIONS[-1]['top_logprobs']}): {reason}. Choices can't be read without them"
+        f"{CHAT_TOP_OPTIONS[-1]['top_logprobs']}): {reason}. Choices can't be read without them"
     )
 
 

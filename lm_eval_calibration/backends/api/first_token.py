@@ -12,13 +12,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lm_eval_calibration.backends.answer_types import TokenScores
-from lm_eval_calibration.backends.top_k import checked_log_prob, unlisted_mass
+from lm_eval_calibration.backends.top_k import ROUNDING, checked_log_prob, unlisted_mass
 
 DISTRIBUTIONS = "first_token"
 """What a certificate says under ``distributions``."""
-
-_ROUNDING = 0.01
-"""By how much the probabilities of several tokens may exceed 1: servers round log-probabilities."""
 
 
 def reason_unreadable(choices: Sequence[str]) -> str | None:
@@ -47,7 +44,7 @@ def top_tokens(answer: Any) -> list[tuple[str, float]]:
         raise ValueError("the server's answer has no log-probabilities of its first token")
     read = [(str(e["token"]), checked_log_prob(e.get("logprob"), f"token {e['token']!r}")) for e in top]
     total = math.fsum(math.exp(log_prob) for _, log_prob in read)
-    if not 0 < total <= 1 + _ROUNDING:
+    if not 0 < total <= 1 + ROUNDING:
         raise ValueError(f"the probabilities of the {len(read)} most probable first tokens add up to {total:g}")
     return read
 
@@ -93,6 +90,11 @@ def is_of_first_token(answer: TokenScores) -> bool:
 def is_listed(answer: TokenScores) -> bool:
     """Whether one of the listed tokens reads as the choice; else its log-likelihood is a bound."""
     return bool(answer.certificate["choices"] == "exact")
+
+
+def reads_as(token: str, word: str) -> bool:
+    """Whether a token reads as a word, up to the space around them."""
+    return _key(token.strip()) == _key(word.strip())
 
 
 def _key(word: str) -> str:

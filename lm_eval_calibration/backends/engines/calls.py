@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from lm_eval_calibration.backends import harness_calls
-from lm_eval_calibration.backends.answer_types import Floats, TokenScores
+from lm_eval_calibration.backends.answer_types import TOP_K, Floats, TokenScores
 from lm_eval_calibration.backends.certificate import certificate
 from lm_eval_calibration.backends.registry import Deliver
 from lm_eval_calibration.backends.top_k import Position, scores_of
@@ -21,8 +21,14 @@ SCORING_METHODS = ("_loglikelihood_tokens", "_model_generate", "_parse_logprobs"
 GENERATION_METHODS = ("generate_until", "_model_generate")
 """Stock methods that the calls rely on."""
 
-Written = tuple[list[int], Floats]
-"""Ids and log-probabilities of the tokens that an engine wrote."""
+
+class Written(NamedTuple):
+    """The tokens that an engine wrote."""
+
+    ids: list[int]
+    log_probs: Floats
+    mean_top_k: Floats | None = None  # as `GeneratedText` has it
+    top_k: int = TOP_K  # tokens that this is the mean of
 
 
 def engine_certificate(lm: Any, package: str, **fields: Any) -> dict[str, Any]:
@@ -58,10 +64,9 @@ def score(
 
 
 class _Row(NamedTuple):
-    """One answer: its tokens, their log-probabilities, and how they were chosen and spelt."""
+    """One answer: its tokens, and how they were chosen and spelt."""
 
-    tokens: list[int]
-    log_probs: Floats
+    written: Written
     is_sampled: bool
     skips_special: bool
 
@@ -96,7 +101,7 @@ def generate(
         outputs = type(lm)._model_generate(lm, **options, **options_for(all_params))
         for params, output in zip(all_params, outputs, strict=True):
             get = params.get if isinstance(params, dict) else partial(getattr, params)
-            rows.append(_Row(*read(output), get("temperature", 1.0) > 0, get("skip_special_tokens", True)))
+            rows.append(_Row(read(output), get("temperature", 1.0) > 0, get("skip_special_tokens", True)))
         return outputs
 
     def deliver_text(number: int, text: str) -> None:
@@ -107,10 +112,12 @@ def generate(
         found = written_text(
             text,
             requests[number].args[0],
-            row.tokens,
-            row.log_probs if is_known else None,
+            row.written.ids,
+            row.written.log_probs if is_known else None,
             row.vocabulary(lm),
             certificate={**about, **known, "sampled": row.is_sampled},
+            mean_top_k=row.written.mean_top_k,
+            top_k=row.written.top_k,
         )
         n_unmatched += found.finish_reason is None
         deliver(number, found)

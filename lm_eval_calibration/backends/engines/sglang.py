@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from lm_eval_calibration.backends import alternatives
 from lm_eval_calibration.backends.engines import calls
 from lm_eval_calibration.backends.registry import GENERATION_REQUEST_TYPE, SCORING_REQUEST_TYPE, Deliver, register
 from lm_eval_calibration.backends.top_k import K, Position, checked_log_prob
+from lm_eval_calibration.errors import UserError
 
 SGLANG = "lm_eval.models.sglang_causallms.SGLangLM"
 
@@ -49,7 +51,9 @@ def positions(tokens: Sequence[int], output: Any, start: int) -> list[Position]:
 
 @register(SGLANG, request_type=GENERATION_REQUEST_TYPE, stock_methods=calls.GENERATION_METHODS)
 def generate(lm: Any, requests: Sequence[Any], deliver: Deliver) -> None:
-    """Continue every request's context."""
+    """Continue every request's context; raise UserError where some want numbers along a chain of thought."""
+    if alternatives.want_means(requests):
+        raise UserError("SGLang's most probable tokens are not read: leave `chain` out, or take hf or vLLM")
     how: dict[str, Any] = {"package": "sglang", "read": written_tokens, "gives_sampled": False}
     calls.generate(lm, requests, deliver, **how, options_for=lambda _: {"return_logprob": True})
 
@@ -64,4 +68,4 @@ def written_tokens(output: Any) -> calls.Written:
     if given is None:
         raise ValueError("SGLang gave no log-probabilities of the tokens that it wrote")
     log_probs = [checked_log_prob(entry[0], f"token {i}, id {entry[1]}") for i, entry in enumerate(given)]
-    return [entry[1] for entry in given], np.array(log_probs, dtype=np.float64)
+    return calls.Written([entry[1] for entry in given], np.array(log_probs, dtype=np.float64))

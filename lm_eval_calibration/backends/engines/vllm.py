@@ -5,14 +5,17 @@ the model's own, at temperature 1 and before any penalty, unless it was started 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from lm_eval_calibration.backends.answer_types import MAX_BINS
+from lm_eval_calibration.backends import alternatives
+from lm_eval_calibration.backends.answer_types import MAX_BINS, TOP_K
 from lm_eval_calibration.backends.engines import calls
 from lm_eval_calibration.backends.registry import GENERATION_REQUEST_TYPE, SCORING_REQUEST_TYPE, Deliver, register
 from lm_eval_calibration.backends.top_k import K, Position, checked_log_prob
+from lm_eval_calibration.errors import UserError
 
 VLLM = "lm_eval.models.vllm_causallms.VLLM"
 
@@ -23,8 +26,7 @@ RAW = "raw_logprobs"
 @register(VLLM, request_type=SCORING_REQUEST_TYPE, stock_methods=calls.SCORING_METHODS)
 def score(lm: Any, requests: Sequence[Any], deliver: Deliver) -> None:
     """Score every request's continuation."""
-    max_logprobs = int(_model_args(lm).get("max_logprobs", K))
-    k = MAX_BINS if max_logprobs < 0 else min(max_logprobs, MAX_BINS)  # -1: as many as there are
+    k = _granted_k(lm, MAX_BINS)
 
     def model_generate(requests: Any, **_: Any) -> Any:
         from vllm import SamplingParams
@@ -72,20 +74,28 @@ def _reason_unsupported(lm: Any) -> str | None:
     reason_unsupported=_reason_unsupported,
 )
 def generate(lm: Any, requests: Sequence[Any], deliver: Deliver) -> None:
-    """Continue every request's context."""
+    """Continue every request's context; raise UserError where the most probable tokens are wanted and not granted."""
+    k = _granted_k(lm, TOP_K) if alternatives.want_means(requests) else 0
+    if alternatives.want_means(requests) and not k:
+        raise UserError("vLLM was started with max_logprobs=0, and `chain` takes the mean of the most probable tokens")
 
     def options_for(all_params: Sequence[Any]) -> dict[str, Any]:
         for params in all_params:
-            params.logprobs = 0  # of the chosen token, and of no other
+            params.logprobs = k  # beside the chosen token
         return {}
 
-    calls.generate(
-        lm, requests, deliver, package="vllm", options_for=options_for, read=written_tokens, gives_sampled=True
-    )
+    read = partial(written_tokens, k=k)
+    calls.generate(lm, requests, deliver, package="vllm", options_for=options_for, read=read, gives_sampled=True)
 
 
-def written_tokens(output: Any) -> calls.Written:
-    """Read the tokens that were written: their ids and log-probabilities.
+def _granted_k(lm: Any, wanted: int) -> int:
+    """Return how many tokens a position it gives, at most those wanted."""
+    granted = int(_model_args(lm).get("max_logprobs", K))
+    return wanted if granted < 0 else min(granted, wanted)  # -1: as many as there are
+
+
+def written_tokens(output: Any, k: int = 0) -> calls.Written:
+    """Read the tokens that were written, and the ``k`` most probable ones at each position.
 
     Raises:
         ValueError: a token has none, or something that is no log-probability.
@@ -98,7 +108,10 @@ def written_tokens(output: Any) -> calls.Written:
         checked_log_prob(getattr(at.get(token), "logprob", None), f"token {i}, id {token}")
         for i, (token, at) in enumerate(zip(tokens, given, strict=True))
     ]
-    return tokens, np.array(log_probs, dtype=np.float64)
+    if not k:
+        return calls.Written(tokens, np.array(log_probs, dtype=np.float64))
+    listed = [tuple((str(token), float(value.logprob)) for token, value in at.items()) for at in given]
+    return calls.Written(tokens, np.array(log_probs, dtype=np.float64), alternatives.means_of_listed(listed, k), k)
 
 
 def _model_args(lm: Any) -> dict[str, Any]:

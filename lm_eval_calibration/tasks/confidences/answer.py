@@ -1,7 +1,8 @@
 """The confidence of the final answer: the product of the probabilities of the tokens that the answer was taken from.
 
-After a chain of thought these are a few tokens of many. Where every answer is one of its doc's options, and these were
-scored in its place, the metrics are those of the probabilities of all options, as of a doc whose choices are scored.
+After a chain of thought these are a few tokens of many. Where at least half of the answers are one of their doc's
+options, whose probabilities in the answer's place are known, the metrics are those of the probabilities of all options,
+as of a doc whose choices are scored, and of these docs.
 Beside it, by an option, the tail: the mean probability of the last tokens before the answer.
 """
 
@@ -10,10 +11,15 @@ from dataclasses import replace
 from typing import Any
 
 from lm_eval_calibration.backends import can_score_texts
-from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.metrics import Metric
 from lm_eval_calibration.records import ANSWERED, GenerationRecord
-from lm_eval_calibration.tasks.confidences.answer_options import OptionsAtAnswer
+from lm_eval_calibration.tasks.confidences.answer_options import (
+    ListedOptions,
+    OptionsAtAnswer,
+    ScoredOptions,
+    has_options,
+    prevail,
+)
 from lm_eval_calibration.tasks.confidences.option import Option, whole_number
 from lm_eval_calibration.tasks.confidences.source import CATALOGS, ConfidenceSource, Table
 from lm_eval_calibration.tasks.confidences.table_rows import TableMetric, trust_rows
@@ -25,12 +31,6 @@ CORE = ("brier_top_label", "ece", "ace", "auroc")
 
 OVER_OPTIONS = ("brier_score", "ace")
 """Metrics of the final answer that need the probabilities of all options."""
-
-
-def has_options(records: Sequence[Any]) -> bool:
-    """Whether every answer is one of its doc's options, which were scored, and so is every right answer."""
-    of_answers = [r.options for r in records if isinstance(r, GenerationRecord) and r.generation.outcome == ANSWERED]
-    return bool(of_answers) and all(options is not None and options.gold is not None for options in of_answers)
 
 
 class WrittenSource(ConfidenceSource):
@@ -58,6 +58,10 @@ class AnswerSpan(WrittenSource):
         "{n} of {total} answers stand nowhere in their texts as the filter gives them, or their tokens are not known "
         "({docs}); they are in no metric of the final answer's tokens"
     )
+    without_options_message = (
+        "{n} of {total} answers have no probabilities of their doc's options, being none of these, or the right answer "
+        "is none ({docs}); they are in no metric of the final answer, which are over the options"
+    )
 
     def is_requested(self, options: Any) -> bool:
         """Yes: the option says whether a doc's options are scored."""
@@ -81,14 +85,14 @@ class AnswerSpan(WrittenSource):
         return [*ConfidenceSource.shown(self, OVER_OPTIONS[:1], options, table), *shown]
 
     def view(self, records: Sequence[Any]) -> Iterable[Any]:
-        """Return the docs with the probabilities of their final answers, or over their options if all have them."""
-        if not has_options(records):
+        """Return the docs with the probabilities of their final answers, or over their options if most have them."""
+        if not _are_over_options(records):
             return (record.with_confidence(record.generation.answer_probability) for record in records)
-        return (r.over_options() if r.generation.outcome == ANSWERED else r.with_confidence(None) for r in records)
+        return (record.over_options() if has_options(record) else record.with_confidence(None) for record in records)
 
     def over_options(self, records: Sequence[Any]) -> Iterable[Any]:
-        """Return the answered docs over their options; none where some lack them."""
-        return (r.over_options() for r in records if r.generation.outcome == ANSWERED) if has_options(records) else ()
+        """Return the docs over their options; none where most answers lack them."""
+        return (r.over_options() for r in records if has_options(r)) if _are_over_options(records) else ()
 
     def is_in(self, record: Any) -> bool:
         """Whether the answer is a part of what was written (of a whole text ``ptot`` says the same), or has options."""
@@ -97,23 +101,24 @@ class AnswerSpan(WrittenSource):
         return record.generation.is_part_of_the_text or record.options is not None
 
     def start(self, task: Any, lm: Any, chat_template: Any) -> OptionsAtAnswer | None:
-        """Return what scores the options, where they are wanted and the backend can."""
+        """Return what finds the options' probabilities, where they are wanted."""
         if task.options[self.option.name] is None:
             return None
-        if lm is not None and not can_score_texts(lm):
-            logger.warning(
-                f"{task.task_name}: the backend scores no text that it is given: the probabilities of the options in "
-                "the place of the answer are left out"
-            )
-            return None
-        return OptionsAtAnswer(self.name, task)
+        return ScoredOptions(self.name, task) if lm is None or can_score_texts(lm) else ListedOptions(self.name, task)
 
-    def left_out(self, record: Any) -> bool:
-        """Whether there is an answer whose tokens are not known."""
-        if not isinstance(record, GenerationRecord):
-            return False
-        is_known = record.generation.answer_probability is not None or record.options is not None
-        return record.generation.outcome == ANSWERED and not is_known
+    def left_out_of(self, records: Sequence[Any]) -> dict[str, list[Any]]:
+        """Return the answers without options where metrics are over these, else those whose tokens are not known."""
+        answered = [r for r in records if isinstance(r, GenerationRecord) and r.generation.outcome == ANSWERED]
+        if _are_over_options(records):
+            return {self.without_options_message: [record for record in answered if not has_options(record)]}
+        if not any(map(self.is_in, records)):
+            return {}
+        return {self.left_out_message: [r for r in answered if r.generation.answer_probability is None]}
+
+
+def _are_over_options(records: Sequence[Any]) -> bool:
+    answered = [r for r in records if isinstance(r, GenerationRecord) and r.generation.outcome == ANSWERED]
+    return prevail(sum(map(has_options, answered)), len(answered))
 
 
 class Tail(WrittenSource):

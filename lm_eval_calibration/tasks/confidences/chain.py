@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from lm_eval_calibration.metrics import Metric
-from lm_eval_calibration.records import ChainConfidence, GenerationRecord
+from lm_eval_calibration.records import ANSWERED, ChainConfidence, GenerationRecord
 from lm_eval_calibration.tasks.confidences.answer import WrittenSource
 from lm_eval_calibration.tasks.confidences.option import whole_number
 from lm_eval_calibration.tasks.confidences.source import Table
@@ -24,6 +24,10 @@ class Chain(WrittenSource):
     """
 
     option = whole_number("chain", 0, 100_000)  # tokens of a window
+    left_out_message = (
+        "{n} of {total} answers have no numbers along their chain of thought, which has no tokens, or a token whose "
+        "most probable alternatives are not all known ({docs}); they are in no metric of the chain"
+    )
 
     def __init__(self, name: str, number: Callable[[ChainConfidence], float]) -> None:
         self.name, self._number = name, number
@@ -40,6 +44,10 @@ class Chain(WrittenSource):
     def is_in(self, record: Any) -> bool:
         """Whether the thought has windows."""
         return isinstance(record, GenerationRecord) and bool(record.generation.chain and record.generation.chain.means)
+
+    def left_out(self, record: Any) -> bool:
+        """Whether there is an answer, and no window."""
+        return isinstance(record, GenerationRecord) and record.generation.outcome == ANSWERED and not self.is_in(record)
 
 
 def rank(nats: float) -> float:

@@ -1,6 +1,6 @@
 """A confidence source at work in one run of one task: the requests that it adds, and how their replies are read."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lm_eval_calibration.records import StatedConfidence
@@ -32,6 +32,9 @@ class Elicitation:
     """
 
     n_requests: int | None = 0
+
+    position_in: Callable[[dict[str, Any], Any], int | None] | None = None
+    """Returns the token of a doc's text whose most probable alternatives the record needs; None where none does."""
 
     def __init__(self, name: str, setting: Any) -> None:
         self.name, self.setting = name, setting

@@ -101,8 +101,14 @@ class ConfidenceSource:
         """Whether a doc is in none of its metrics, since its confidence is undefined."""
         return False
 
+    def left_out_of(self, records: Sequence[Any]) -> Mapping[str, Sequence[Any]]:
+        """Return the docs that are left out, by the warning about them: with {n}, {total} and {docs} in it."""
+        if not self.left_out_message or not any(map(self.is_in, records)):
+            return {}
+        return {self.left_out_message: [record for record in records if self.left_out(record)]}
+
     left_out_message = ""
-    """Warning about docs that are left out, with {n}, {total} and {docs} in it."""
+    """This warning."""
 
     # --- the form of a reply, for a source that sets one --------------------------------------------------------------
 
