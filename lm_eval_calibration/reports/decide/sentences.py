@@ -31,9 +31,8 @@ def why_not(group: GroupDecision, wanted_rate: float) -> str:
     found = f"no confidence is shown to keep wrong answers to {rate}"
     if group.docs_needed is None:
         return f"{found}; even where it is surest it seems to be wrong more often, so more questions would not help"
-    return (
-        f"{found} with {count(threshold.n_tested)} test questions; that takes about {_rounded(group.docs_needed)} in all"
-    )
+    tested, needed = count(threshold.n_tested), _rounded(group.docs_needed)
+    return f"{found} with {tested} test questions; that takes about {needed} in all"
 
 
 def what_it_means(decision: Decision) -> str:
