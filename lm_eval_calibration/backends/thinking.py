@@ -3,15 +3,11 @@
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from lm_eval.api.model import CachingLM
 
 from lm_eval_calibration.backends.harness_calls import replaced
 from lm_eval_calibration.backends.thoughts import open_thought
-
-_OF_SERVERS: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
-"""What a small request showed of each chat server."""
 
 
 def reason_for_thinking(lm: Any, chat_template: Callable[..., Any] | None) -> str:
@@ -59,14 +55,18 @@ def _unwrapped(lm: Any) -> Any:
 def _reason_of_server(lm: Any) -> str:
     if not any(f"{c.__module__}.{c.__name__}" == _CHAT_SERVER for c in type(lm).__mro__):
         return ""
-    if lm not in _OF_SERVERS:
+    known: str | None = getattr(lm, _SHOWN, None)
+    if known is None:
         from lm_eval_calibration.backends.api.reasoning import reason_for_thinking as reason_in_reply
 
-        found = reason_in_reply(lm)
-        if found is None:  # inconclusive
+        known = reason_in_reply(lm)
+        if known is None:  # inconclusive
             return ""
-        _OF_SERVERS[lm] = found
-    return _OF_SERVERS[lm]
+        setattr(lm, _SHOWN, known)
+    return known
 
+
+_SHOWN = "_calibration_reason_for_thinking"
+"""Attribute of a chat server's backend: what a small request showed."""
 
 _CHAT_SERVER = "lm_eval.models.openai_completions.LocalChatCompletion"

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lm_eval_calibration.backends.answer_types import TOP_K, Floats, GeneratedText
-from lm_eval_calibration.backends.thoughts import THINK_END
+from lm_eval_calibration.backends.thoughts import THINK_END, is_open_thought
 from lm_eval_calibration.backends.tokens import Decode, span_of_ids, token_ends
 
 
@@ -64,19 +64,6 @@ def written_text(
         thought_is_open=not span.start and is_open_thought(prompt, text, _shown(think_end, decode)),
         certificate=certificate,
     )
-
-
-def is_open_thought(prompt: Any, text: str, think_end: str = THINK_END) -> bool:
-    """Whether a thought begins in a text, or at the end of its prompt, that the text doesn't end.
-
-    The string that begins one is taken to be the one that ends it without its slash: ``<think>``.
-    """
-    begin = think_end.replace("</", "<", 1)
-    if begin == think_end:
-        return False
-    # Only the end of the prompt counts: a question may be about these marks.
-    whole = f"{begin if str(prompt).rstrip().endswith(begin) else ''}{text}"
-    return whole.rfind(begin) > whole.rfind(think_end)
 
 
 def _shown(think_end: str | int | None, decode: Decode) -> str:

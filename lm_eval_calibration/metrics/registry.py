@@ -54,6 +54,7 @@ class Metric:
         order: Its place in the catalogs.
         in_place_of: The metric of choices whose row it takes where there is one confidence a doc.
         requires: A package that it needs and that may be missing.
+        by_order: Whether the order of the docs by confidence is all that matters, so that any rising map leaves it.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Metric:
     order: int = 1000
     in_place_of: str | None = None
     requires: str | None = None
+    by_order: bool = False
 
     def undefined_reason(self, first: Any, second: Any, **options: Any) -> str | None:
         """Why the metric of these arrays is undefined; None where it is defined."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import betaincinv
 
 from lm_eval_calibration.metrics.binning import bin_index, bin_sums, equal_mass_gaps, range_gaps, sizes_of_at_least
 from lm_eval_calibration.metrics.registry import define, metric
@@ -20,6 +19,7 @@ from lm_eval_calibration.metrics.uncertainty.intervals import Estimate, mean_of,
 from lm_eval_calibration.metrics.uncertainty.inversion import error_estimate, inverted_tests
 from lm_eval_calibration.metrics.uncertainty.ranges import ranges_stderr, sort_forecasts
 from lm_eval_calibration.metrics.uncertainty.resampling import binned_stderr
+from lm_eval_calibration.metrics.uncertainty.shares import exact_intervals
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_n_bins, check_top_label, undefined
 
 SMOOTHING_POINTS = 200
@@ -133,9 +133,7 @@ def _mce_estimate(
     mean_conf = bin_sums(index, conf, n_bins)[live] / counts[live]
     n, right = counts[live] * effective, bin_sums(index, hit, n_bins)[live] * effective
     tail = (1 - level) / 2 / np.count_nonzero(live)
-    none, all_right = right == 0, right == n
-    lowest = np.where(none, 0, betaincinv(np.where(none, 1, right), n - right + 1, tail))
-    highest = np.where(all_right, 1, betaincinv(right + 1, np.where(all_right, 1, n - right), 1 - tail))
+    lowest, highest = exact_intervals(right, np.asarray(n, dtype=np.float64), tail)
     nearest = np.maximum(np.maximum(lowest - mean_conf, mean_conf - highest), 0)
     farthest = np.maximum(highest - mean_conf, mean_conf - lowest)
     error = right / n - mean_conf

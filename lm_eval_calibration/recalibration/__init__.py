@@ -7,7 +7,7 @@ log-likelihoods of all choices to a distribution; the others map the confidence 
 them on docs they never saw.
 """
 
-from lm_eval_calibration.recalibration.before_after import Change, before_after
+from lm_eval_calibration.recalibration.before_after import Change, before_after, cross_fitted_changes
 from lm_eval_calibration.recalibration.by_group import METHODS, FittedOnTheseDocsError, MapByGroup
 from lm_eval_calibration.recalibration.confidence_maps import Beta, HistogramBinning, Isotonic, Platt
 from lm_eval_calibration.recalibration.cross_fitting import CrossFit, cross_fit, fit_on_split
@@ -55,6 +55,7 @@ __all__ = [
     "cross_fit",
     "cross_fit_operating_point",
     "cross_fit_tokens",
+    "cross_fitted_changes",
     "evaluate_threshold",
     "fit_on_split",
     "fold_of",

@@ -1,12 +1,14 @@
 """Every metric before and after recalibration, on the same docs, with an interval of the change."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from lm_eval_calibration.metrics import CATALOG, Comparison, Metric, compare
-from lm_eval_calibration.recalibration.docs import Forecasts
+from lm_eval_calibration.recalibration.cross_fitting import CrossFit
+from lm_eval_calibration.recalibration.docs import Docs, Forecasts
+from lm_eval_calibration.recalibration.jackknife import widened, without_each_fold
 
 
 class Change(NamedTuple):
@@ -51,12 +53,15 @@ def before_after(
     names: Collection[str] | None = None,
     n_bins: int = 10,
     seed: int = 0,
+    refits: Sequence[tuple[Forecasts, Forecasts]] | None = None,
 ) -> list[Change]:
     """Compare two forecasts of the same docs by every metric that both have; accuracy first.
 
     The intervals are those of :func:`lm_eval_calibration.metrics.compare` for paired docs, which allow for the bias of
-    binned errors: the interval is of the population's change, not around the printed one. Maps are held fixed: what
-    would have come of other docs to fit on is not in it.
+    binned errors: the interval is of the population's change, not around the printed one. Of one map, fitted on other
+    docs, that is all. Of cross-fitted ones that would leave out what other docs to fit on would have given: with
+    ``refits`` intervals and p-values have that, too (:mod:`~lm_eval_calibration.recalibration.jackknife`), and metrics
+    of the docs' order have no interval.
 
     Args:
         before: of the docs, with their clusters.
@@ -64,6 +69,7 @@ def before_after(
         names: metrics to compare by; all of ``metrics.CATALOG`` if not given.
         n_bins: bins of the binned metrics.
         seed: of what is simulated.
+        refits: of cross-fitted docs, before and after without each fold; None where one map was fitted on other docs.
 
     Returns:
         One change a metric. ``full_ece`` is not among them: it is about tokens, which these maps leave alone.
@@ -82,7 +88,33 @@ def before_after(
     shared = [metric.name for metric in metrics]
     how: dict[str, Any] = {"n_bins": n_bins, "seed": seed, "cluster": before.cluster, "same_answers": True}
     found = compare(before.run, after.run, names=shared, **how)
+    if refits is not None:
+        found = {metric.name: widened(metric, found[metric.name], refits, n_bins) for metric in metrics}
     return changes + [Change.of(name, one) for name, one in found.items()]
+
+
+def cross_fitted_changes(
+    method: str,
+    docs: Docs,
+    crossed: CrossFit,
+    *,
+    names: Collection[str] | None = None,
+    n_bins: int = 10,
+    seed: int = 0,
+) -> list[Change]:
+    """Every metric before and after cross-fitting, with intervals that know that the maps were fitted.
+
+    Args:
+        method: that was cross-fitted.
+        docs: that were.
+        crossed: what came of it.
+        names: as for :func:`before_after`.
+        n_bins: bins of the binned metrics.
+        seed: of what is simulated.
+    """
+    before = docs.forecasts
+    refits = [(before.take(refit.rows), refit.forecasts) for refit in without_each_fold(method, docs, crossed)]
+    return before_after(before, crossed.forecasts, names=names, n_bins=n_bins, seed=seed, refits=refits)
 
 
 def _unchanged(metric: Metric, forecasts: Forecasts, n_bins: int) -> Change:

@@ -1,5 +1,6 @@
 """Every doc recalibrated by a map that never saw it: K folds of docs, or a calibration split and the rest."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,12 +45,15 @@ def cross_fit(method: str, docs: Docs, *, n_folds: int = 5, seed: int = 0) -> Cr
     fold, groups = fold_of(docs.drawn_as, n_folds, seed), np.unique(docs.groups)
     maps = {int(k): MapByGroup.fit(method, docs.take(np.flatnonzero(fold != k)), groups) for k in np.unique(fold)}
     rows = {k: np.flatnonzero(fold == k) for k in maps}
-    recalibrated = {k: fold_map.recalibrate(docs.take(rows[k])) for k, fold_map in maps.items()}
+    parts = [(rows[k], fold_map.recalibrate(docs.take(rows[k]))) for k, fold_map in maps.items()]
+    return CrossFit(put_together(method, docs, parts), fold, maps)
+
+
+def put_together(method: str, docs: Docs, parts: Sequence[tuple[IntArray, Forecasts]]) -> Forecasts:
+    """Forecasts of all docs from those of the parts, each with the rows of its docs."""
     if METHODS[method].takes == "choices":
-        probs = assemble([(rows[k], of_fold.probs) for k, of_fold in recalibrated.items()], len(docs))
-        return CrossFit(docs.with_probs(probs), fold, maps)
-    confidence = assemble([(rows[k], of_fold.confidence) for k, of_fold in recalibrated.items()], len(docs))
-    return CrossFit(docs.with_confidence(confidence), fold, maps)
+        return docs.with_probs(assemble([(rows, of_part.probs) for rows, of_part in parts], len(docs)))
+    return docs.with_confidence(assemble([(rows, of_part.confidence) for rows, of_part in parts], len(docs)))
 
 
 def fit_on_split(method: str, docs: Docs, calibration: NDArray[np.bool_]) -> tuple[MapByGroup, IntArray, Forecasts]:

@@ -3,11 +3,14 @@
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.recalibration.before_after import Change, before_after
 from lm_eval_calibration.recalibration.by_group import METHODS
 from lm_eval_calibration.recalibration.cross_fitting import cross_fit
 from lm_eval_calibration.recalibration.docs import Docs, Forecasts
+from lm_eval_calibration.recalibration.jackknife import without_each_fold
 
 
 class Domain(NamedTuple):
@@ -36,19 +39,30 @@ def compare_domains(method: str, docs: Docs, *, n_folds: int = 5, n_bins: int = 
         n_bins: bins of ``ece``.
         seed: of folds and of what intervals simulate.
     """
-    for_all = cross_fit(method, docs.in_one_group(), n_folds=n_folds, seed=seed).forecasts
-    for_each = cross_fit(method, docs, n_folds=n_folds, seed=seed).forecasts
+    together = docs.in_one_group()
+    for_all, for_each = (cross_fit(method, one, n_folds=n_folds, seed=seed) for one in (together, docs))
+    refits = list(
+        zip(without_each_fold(method, together, for_all), without_each_fold(method, docs, for_each), strict=True)
+    )
     names = ("nll" if METHODS[method].takes == "choices" else "brier_top_label", "ece")
 
-    def compare(name: str, model: Forecasts, one: Forecasts, own: Forecasts) -> Domain:
-        from_model = before_after(model, one, names=names, n_bins=n_bins, seed=seed)
-        from_one = before_after(one, own, names=names, n_bins=n_bins, seed=seed)
-        unchanged = {change.name: change.before for change in from_model if change.name in names}
-        return Domain(name, len(model.labels), unchanged, {c.name: c for c in from_one if c.name in names})
+    def compare(name: str, member: NDArray[np.bool_]) -> Domain:
+        model, one, own = (
+            f.take(np.flatnonzero(member)) for f in (docs.forecasts, for_all.forecasts, for_each.forecasts)
+        )
+        pairs = [
+            (refit.forecasts.take(inside), by_group.forecasts.take(inside))
+            for refit, by_group in refits
+            if len(inside := np.flatnonzero(member[refit.rows]))
+        ]
+        changes = before_after(one, own, names=names, n_bins=n_bins, seed=seed, refits=pairs)
+        unchanged = {change: _value(change, model, n_bins) for change in names}
+        return Domain(name, len(model.labels), unchanged, {c.name: c for c in changes if c.name in names})
 
-    domains = [compare("all", docs.forecasts, for_all, for_each)]
-    for name in np.unique(docs.groups):
-        which = np.flatnonzero(docs.groups == name)
-        parts = (forecasts.take(which) for forecasts in (docs.forecasts, for_all, for_each))
-        domains.append(compare(str(name), *parts))
-    return domains
+    everything = compare("all", np.full(len(docs), fill_value=True))
+    return [everything, *(compare(str(name), docs.groups == name) for name in np.unique(docs.groups))]
+
+
+def _value(name: str, forecasts: Forecasts, n_bins: int) -> float:
+    metric = CATALOG[name]
+    return metric.value(*forecasts.arguments(metric), **({"n_bins": n_bins} if metric.takes_n_bins else {}))

@@ -1,15 +1,19 @@
 """Answer or abstain: the confidence from which answers are wrong no more often than wanted."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from lm_eval_calibration.metrics.uncertainty.shares import exact_upper_bound, share_interval
 from lm_eval_calibration.metrics.validation import check_probability, check_top_label
 from lm_eval_calibration.recalibration.cross_fitting import CrossFit, out_of_fold
 from lm_eval_calibration.recalibration.docs import Docs
 from lm_eval_calibration.recalibration.recalibrator import warn
-from lm_eval_calibration.recalibration.shares import share_interval
+
+LEVEL = 0.95
+"""Of the intervals and of the bound."""
 
 
 class OperatingPoint(NamedTuple):
@@ -22,6 +26,8 @@ class OperatingPoint(NamedTuple):
         n_answered: those it answered.
         coverage: share of the docs it answered, with 95% interval.
         error_rate: share of the answers that are wrong, with 95% interval; nan where there is none.
+        error_bound: what that share exceeds in no more than 5% of the samples, exactly (Clopper and Pearson); nan
+            where there is none.
     """
 
     wanted: float
@@ -30,6 +36,7 @@ class OperatingPoint(NamedTuple):
     n_answered: int
     coverage: tuple[float, float, float]
     error_rate: tuple[float, float, float]
+    error_bound: float
 
 
 def choose_threshold(confidence: ArrayLike, correct: ArrayLike, *, wanted: float) -> float:
@@ -71,19 +78,21 @@ def evaluate_threshold(
         wanted: error rate that was wanted.
 
     Returns:
-        Coverage and error rate with Clopper-Pearson intervals: they hold at least 95%.
+        Coverage and error rate with the confidence intervals that all shares have, and the exact bound of the error
+        rate.
     """
     conf, hit = check_top_label(confidence, correct)
     thresholds = np.broadcast_to(np.asarray(threshold, dtype=np.float64), conf.shape)
     answered = conf >= thresholds
-    n, n_answered = len(conf), int(answered.sum())
+    n, n_answered, n_wrong = len(conf), int(answered.sum()), int((1 - hit[answered]).sum())
     return OperatingPoint(
         check_probability("wanted", wanted),
         float(np.median(thresholds)),
         n,
         n_answered,
-        share_interval(n_answered, n),
-        share_interval(int((1 - hit[answered]).sum()), n_answered),
+        _share(n_answered, n),
+        _share(n_wrong, n_answered),
+        exact_upper_bound(n_wrong, n_answered, LEVEL),
     )
 
 
@@ -100,3 +109,10 @@ def cross_fit_operating_point(docs: Docs, fitted: CrossFit, *, wanted: float) ->
             thresholds[k] = np.full(len(docs), np.inf)
     after = fitted.forecasts
     return evaluate_threshold(after.confidence, after.correct, out_of_fold(fitted.fold, thresholds), wanted=wanted)
+
+
+def _share(count: int, total: int) -> tuple[float, float, float]:
+    """A share of docs and its interval; nan where there are no docs."""
+    if total == 0:
+        return math.nan, math.nan, math.nan
+    return count / total, *share_interval(count, total, LEVEL)

@@ -19,6 +19,8 @@ class Sample:
         token_log_probs: as of :class:`Generation`.
         outcome: what became of the answer, as of :class:`FinalAnswer`; None in runs that were logged before there were
             outcomes, whose samples all count as answered.
+        span: [start, end) characters of the text that the answer was taken from, as of :class:`FinalAnswer`.
+        tokens: [start, end) of the text's tokens that spell these characters, as well.
     """
 
     text_hash: str
@@ -26,6 +28,8 @@ class Sample:
     correct: int | None
     token_log_probs: tuple[float, ...] | None = None
     outcome: str | None = None
+    span: tuple[int, int] | None = None
+    tokens: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no outcome or no probability."""
@@ -44,12 +48,17 @@ class Sample:
         """Return JSON-ready data; an infinite log-probability becomes null."""
         data = {name: getattr(self, name) for name in ("text_hash", "answer_hash", "correct")}
         data |= {} if self.outcome is None else {"outcome": self.outcome}
+        data |= {name: list(ends) for name in _ENDS if (ends := getattr(self, name)) is not None}
         return data | log_probs_to_json(self.token_log_probs)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_dict` wrote."""
-        return cls(**log_probs_from_json(data))
+        ends = {name: tuple(data[name]) for name in _ENDS if data.get(name) is not None}
+        return cls(**{**log_probs_from_json(data), **ends})
+
+
+_ENDS = ("span", "tokens")
 
 
 def check_log_probs(log_probs: Sequence[float] | None, name: str = "token_log_probs") -> None:

@@ -25,7 +25,7 @@ def bounds(low: float, high: float, digits: int = 4) -> str:
 
 def interval(low: float, high: float, spec: str = ".4f") -> str:
     """Return "[0.1000, 0.2000]", as beside a value."""
-    return f"[{low:{spec}}, {high:{spec}}]"
+    return NOTHING if math.isnan(low) else f"[{low:{spec}}, {high:{spec}}]"
 
 
 def estimate(found: Any, digits: int = 4, interval_digits: int | None = None) -> str:

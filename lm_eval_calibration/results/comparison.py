@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 
 from lm_eval_calibration import metrics
+from lm_eval_calibration.metrics.verdicts import sum_of
 from lm_eval_calibration.records import Columns, Record
 from lm_eval_calibration.records.clusters import as_numbers, n_clusters
 from lm_eval_calibration.results.alignment import Alignment, align
@@ -145,12 +146,23 @@ def _difference(name: str, a: metrics.Run, b: metrics.Run, options: dict[str, An
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UndefinedMetricWarning)
         found = metrics.compare(a, b, names=[name], **options)[name]
+        total = _total(name, a, b, options)
     reasons = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UndefinedMetricWarning))
     for w in caught:
         if not issubclass(w.category, UndefinedMetricWarning):
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
     of_a, of_b, difference, low, high, p_value, verdict = found
-    return Difference(name, of_a, of_b, difference, low, high, p_value, p_value, 1, "; ".join(reasons), verdict)
+    return Difference(name, of_a, of_b, difference, low, high, p_value, p_value, 1, "; ".join(reasons), verdict, total)
+
+
+def _total(name: str, a: metrics.Run, b: metrics.Run, options: dict[str, Any]) -> tuple[float, float] | None:
+    """Interval of the sum of both runs' values, of a metric whose sign matters."""
+    metric = METRICS[name]
+    if metric.higher_is_better is not None:
+        return None
+    own = {"level": options["level"], "seed": options["seed"]}
+    fields = metrics.RUN_FIELDS[metric.kind]
+    return sum_of(*(metric.interval(*(getattr(run, field) for field in fields), **own) for run in (a, b)))
 
 
 def _undefined(name: str, reason: str) -> Difference:

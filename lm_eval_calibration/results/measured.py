@@ -8,8 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lm_eval_calibration.metrics import CATALOG, COMPARED, GENERATION_CATALOG, Metric, Null
-from lm_eval_calibration.recalibration.shares import share_interval
+from lm_eval_calibration.metrics.uncertainty.shares import share_interval
 from lm_eval_calibration.results.columns import ACC
+
+LEVEL = 0.95
+"""Of every interval."""
 
 
 class Measured(NamedTuple):
@@ -74,7 +77,7 @@ def measure_null(metric: Metric, arrays: tuple[Any, Any], n_bins: int, *, cluste
 
 
 def accuracy(correct: Any, cluster: Any = None) -> Measured:
-    """Return the share of right answers, [N] 1 or 0, with a Clopper-Pearson interval, and the harness's standard error.
+    """Return the share of right answers, [N] 1 or 0, with the interval of ``metrics.acc``, and the harness's own error.
 
     Where docs were drawn in clusters, both are those of clustered docs.
     """
@@ -83,7 +86,7 @@ def accuracy(correct: Any, cluster: Any = None) -> Measured:
         return undefined("no docs")
     if cluster is not None:
         return measure(COMPARED[ACC], (np.ones(n_docs), correct), 0, cluster=cluster)
-    share, low, high = share_interval(n_right, n_docs)
+    share, (low, high) = n_right / n_docs, share_interval(n_right, n_docs, LEVEL)
     stderr = math.sqrt(share * (1 - share) / (n_docs - 1)) if n_docs > 1 else math.nan
     return Measured(share, stderr, low, high, n_docs, None if n_docs > 1 else "one doc has no standard error")
 

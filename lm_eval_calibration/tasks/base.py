@@ -85,7 +85,9 @@ class BaseTask(CheckedTask):
     def statistics(self) -> dict[str, Statistic]:
         """Return what can be computed from the run's records, by name."""
         bounds = {name: Bound(end, self.options.n_bins) for name, end in BOUNDS.items()}
-        ours: dict[str, Statistic] = {name: bounds.get(name) or self._statistic(name) for name in self._available}
+        of_sources = {self.rows[name].source for name in self._available if name in self.rows}
+        shown = [n for n in self._available if n not in self.rows or self.rows[n].source.beside in (None, *of_sources)]
+        ours: dict[str, Statistic] = {name: bounds.get(name) or self._statistic(name) for name in shown}
         return ours | ({N_CLUSTERS: NumberOfClusters()} if self.options.cluster else {})
 
     def aggregation(self) -> dict[str, Any]:

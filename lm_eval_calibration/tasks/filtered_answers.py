@@ -10,9 +10,6 @@ from lm_eval_calibration.errors import TaskError
 from lm_eval_calibration.records import ChainConfidence, FinalAnswer
 from lm_eval_calibration.tasks.answer_spans import UNKNOWN, LocatedAnswer, locate_answer
 
-INVALID = "[invalid]"
-"""What the harness's ``regex`` filter leaves where nothing matches."""
-
 
 class FilterOfForms:
     """A filter of the harness that is shown the answer in each reply, not the reply.
@@ -30,15 +27,19 @@ class FilterOfForms:
     def apply(self, instances: Sequence[Any]) -> None:
         """Set each instance's ``filtered_resps`` of this filter."""
         texts = [[list(self._source.answers_in(str(reply))) for reply in instance.resps] for instance in instances]
+        has_answer: dict[int, bool] = {}  # one of its texts at least
         for attempt in range(max(len(shown) for replies in texts for shown in replies)):
             shown = [
                 SimpleNamespace(resps=[t[min(attempt, len(t) - 1)] for t in replies], doc=i.doc, filtered_resps={})
                 for i, replies in zip(instances, texts, strict=True)
             ]
             self._ensemble.apply(shown)
-            for instance, found in zip(instances, (s.filtered_resps[self.name] for s in shown), strict=True):
-                if attempt == 0 or (not is_found(instance.filtered_resps[self.name]) and is_found(found)):
-                    instance.filtered_resps[self.name] = found
+            for i, (instance, one) in enumerate(zip(instances, shown, strict=True)):
+                if attempt == 0 or not has_answer[i]:
+                    is_found = any(locate_answer(self._ensemble, text, one.doc).is_found for text in one.resps)
+                    if attempt == 0 or is_found:
+                        instance.filtered_resps[self.name] = one.filtered_resps[self.name]
+                    has_answer[i] = is_found
 
     def locate(self, reply: str, doc: Mapping[str, Any], answer: Any = UNKNOWN) -> LocatedAnswer:
         """Return where an answer stands in a reply, as :func:`locate_answer` does."""
@@ -58,12 +59,6 @@ def located_by(ensemble: Any, text: str, doc: Mapping[str, Any], answer: Any) ->
     if isinstance(ensemble, FilterOfForms):
         return ensemble.locate(text, doc, answer)
     return locate_answer(ensemble, text, doc, answer)
-
-
-def is_found(answer: Any) -> bool:
-    """Whether a filter found an answer, one at least where it gives several."""
-    texts = answer if isinstance(answer, list | tuple) else [answer]
-    return any(is_found(text) if isinstance(text, list | tuple) else text not in ("", INVALID) for text in texts)
 
 
 class FilteredText(str):

@@ -8,7 +8,8 @@ from lm_eval.utils import apply_template
 
 from lm_eval_calibration.backends import can_score_texts
 from lm_eval_calibration.backends.thinking import reason_for_thinking
-from lm_eval_calibration.tasks.filtered_answers import is_found
+from lm_eval_calibration.tasks.answer_spans import UNKNOWN
+from lm_eval_calibration.tasks.filtered_answers import located_by
 
 _DOCS = 10
 """References that are looked at."""
@@ -73,4 +74,4 @@ def _is_no_reply(task: Any, doc: dict[str, Any], ensemble: Any) -> bool:
     shown = SimpleNamespace(resps=[target], doc=doc, filtered_resps={})
     ensemble.apply([shown])
     found = shown.filtered_resps[ensemble.name]
-    return not is_found(found) or found in (target.strip(), [target.strip()])
+    return not located_by(ensemble, target, doc, UNKNOWN).is_found or found in (target.strip(), [target.strip()])

@@ -99,9 +99,10 @@ class WrittenAnswers(FormedReplyTask):
             same = next((other for other in distinct if self._is_equal(doc, answer, other)), None)
             if same is None:
                 distinct.append(same := answer)
-            outcome = final_answer(text, self.locate(doc, text, answer), refusal=self.options.refusal).outcome
-            of_answer = str(hash_string(str(same)))
-            samples.append(Sample(str(hash_string(str(text))), of_answer, correct[key], log_probs_of(text), outcome))
+            final = final_answer(text, self.locate(doc, text, answer), refusal=self.options.refusal)
+            hashes = str(hash_string(str(text))), str(hash_string(str(same)))
+            place: dict[str, Any] = {"outcome": final.outcome, "span": final.span, "tokens": final.tokens}
+            samples.append(Sample(*hashes, correct[key], log_probs_of(text), **place))
         return tuple(samples)
 
     def _is_equal(self, doc: dict[str, Any], answer: Any, other: Any) -> bool:

@@ -201,6 +201,27 @@ def test_log_probabilities_that_are_all_zero_are_none(n_probe: int, harness_log:
         assert "probability 1" in found[0].certificate["suspect"]
 
 
+def test_without_log_probabilities_a_thought_that_is_cut_off_is_no_empty_answer() -> None:
+    def script(request: dict[str, Any]) -> dict[str, Any]:
+        if request.get("logprobs"):
+            return {"refused": "no logprobs"}
+        number = int(request["messages"][-1]["content"].split()[0])
+        choices = (
+            {"message": {"content": "4!", "reasoning_content": "Two."}, "finish_reason": "stop"},
+            {"message": {"content": "", "reasoning_content": "Two and"}, "finish_reason": "length"},
+            {"message": {"content": ""}, "finish_reason": "length"},  # a thought that is not shown
+            {"message": {"content": ""}, "finish_reason": "stop"},
+        )
+        return {"choices": [dict(choices[number % 4])]}
+
+    with scripted_server(script) as (url, _):
+        lm = LocalChatCompletion(base_url=url, model="m")
+        results = tiny.run_tasks(lm, [CalibratedTask(make_config())], apply_chat_template=True)
+    records = [Record.from_dict(line["calibration"]) for line in results["samples"]["sums_calibration"]]
+    assert [r.generation.outcome for r in records] == ["answered", "truncated", "truncated", "empty"] * 3
+    assert {r.generation.token_log_probs for r in records} == {None}
+
+
 def test_log_probabilities_that_stand_for_none_are_named(harness_log: pytest.LogCaptureFixture) -> None:
     found, stock, _ = ask(placeholders(-9999.0, 0))
     assert list(map(str, found)) == stock

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from tiny import make_tokenizer
 
+from lm_eval_calibration.backends.thoughts import is_open_thought
 from lm_eval_calibration.backends.tokens import token_ends, tokens_of_span
-from lm_eval_calibration.backends.written import Vocabulary, is_open_thought, written_text
+from lm_eval_calibration.backends.written import Vocabulary, written_text
 
 WORDS = ("<eos>", "one", " two", "\n", " three\nfour", "<think>", "</think>", "5", ".", "5.")
 

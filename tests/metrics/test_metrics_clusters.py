@@ -118,6 +118,20 @@ def test_unpaired_runs_that_share_clusters_are_not_independent():
     assert shared.difference == apart.difference
 
 
+def test_the_standard_error_of_auroc_is_the_jackknife_over_clusters():
+    confidence, correct, cluster = draw(np.random.default_rng(8), 12, 6)
+    confidence = np.round(confidence, 1)  # ties
+    without = [metrics.auroc(confidence[cluster != g], correct[cluster != g]) for g in range(12)]
+    expected = np.sqrt(11 / 12 * np.sum((np.array(without) - np.mean(without)) ** 2))
+    assert metrics.auroc_stderr(confidence, correct, cluster=cluster) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_null_over_clusters_varies_at_least_as_over_independent_docs():
+    """All of 40 docs are right at 0.95: signs of such small surprises would say that no error can be chance."""
+    arrays, cluster = (np.full(40, 0.95), np.ones(40)), np.arange(40) // 2
+    assert metrics.overconfidence_null(*arrays, cluster=cluster).p_value > 0.1
+
+
 @pytest.mark.slow
 def test_intervals_hold_the_truth_where_docs_come_in_clusters():
     """30 clusters of 10, truth 0: of 100 draws 88 are 3 standard errors below 95%. Over docs alone they fail."""

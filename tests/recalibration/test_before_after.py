@@ -4,10 +4,11 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binomtest
+from scipy.stats import binom, binomtest
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.metrics import CATALOG
+from lm_eval_calibration.metrics.uncertainty.shares import exact_upper_bound, share_interval
 from lm_eval_calibration.recalibration import (
     Forecasts,
     MapByGroup,
@@ -152,20 +153,26 @@ def test_the_threshold_is_the_lowest_that_keeps_the_error_rate():
         choose_threshold(confidence, correct, wanted=1.5)
 
 
-def test_a_threshold_is_judged_with_exact_intervals():
+def test_a_threshold_is_judged_with_the_intervals_of_all_shares_and_an_exact_bound():
     point = evaluate_threshold([0.9, 0.8, 0.3, 0.95], [1, 0, 0, 1], 0.8, wanted=0.1)
-    exact = binomtest(1, 3).proportion_ci(method="exact")
-    assert point.error_rate == pytest.approx((1 / 3, exact.low, exact.high), abs=1e-9)
-    exact = binomtest(3, 4).proportion_ci(method="exact")
-    assert point.coverage == pytest.approx((3 / 4, exact.low, exact.high), abs=1e-9)
+    assert point.error_rate == (1 / 3, *share_interval(1, 3, 0.95))
+    assert point.coverage == (3 / 4, *share_interval(3, 4, 0.95))
+    assert point.error_bound == pytest.approx(binomtest(1, 3, alternative="less").proportion_ci(method="exact").high)
     assert (point.n_answered, point.n_docs) == (3, 4)
     none = evaluate_threshold([0.9], [1], math.inf, wanted=0.1)
     assert none.n_answered == 0
     assert math.isnan(none.error_rate[0])
+    assert math.isnan(none.error_bound)
     assert none.coverage[0] == 0
     all_right = evaluate_threshold([0.9] * 10, [1] * 10, 0.5, wanted=0.1)
     assert all_right.error_rate[:2] == (0, 0)
-    assert all_right.error_rate[2] == pytest.approx(binomtest(0, 10).proportion_ci(method="exact").high)
+    assert all_right.error_bound == pytest.approx(1 - 0.05**0.1)
+
+
+def test_the_exact_bound_is_exceeded_in_no_more_than_5_percent_of_the_samples():
+    n, rates = 40, np.linspace(0.01, 0.99, 25)
+    bounds = np.array([exact_upper_bound(count, n, 0.95) for count in range(n + 1)])
+    assert max(binom.pmf(np.flatnonzero(bounds < rate), n, rate).sum() for rate in rates) <= 0.05
 
 
 def test_cross_fitted_operating_points_keep_what_they_promise(docs_of):

@@ -13,6 +13,7 @@ from lm_eval_calibration import load_run, metrics
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import CORE
 from lm_eval_calibration.records import OTHER_FILTER, Record, metric_arrays
+from lm_eval_calibration.results.measured import accuracy
 
 GROUPS = {"all": ["medicine", "law"], "medicine": ["a", "b"]}
 TASKS = ("a", "b", "law")
@@ -259,3 +260,10 @@ def test_names_that_are_none_are_refused(folder: Path) -> None:
         run.metrics("x")
     with pytest.raises(ValueError, match="no metric 'x'; there are acc, brier_score"):
         run.metrics(names=("x",))
+
+
+@pytest.mark.parametrize(("n_right", "n_docs"), [(0, 12), (7, 20), (30, 30)])
+def test_accuracy_has_one_interval_on_every_page(n_right, n_docs):
+    correct = np.arange(n_docs) < n_right
+    found = accuracy(n_right, n_docs)
+    assert (found.low, found.high) == pytest.approx(metrics.acc_interval(np.full(n_docs, 0.7), correct), abs=1e-12)

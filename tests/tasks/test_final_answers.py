@@ -1,5 +1,6 @@
 """The confidence of the final answer, and what became of each, in runs of a scripted backend."""
 
+import json
 import math
 import re
 from typing import Any
@@ -10,6 +11,7 @@ from generation_tasks import SAYS, chain, make_config, make_sums, options, proba
 from scripted import Scripted, TextsOnly
 
 from lm_eval_calibration import metrics
+from lm_eval_calibration.records import Record
 
 FLEXIBLE = {
     "name": "flexible",
@@ -115,6 +117,47 @@ def test_the_range_over_all_docs() -> None:
             assert results[f"{name}_{label},says"] == pytest.approx(expected, abs=1e-12)
     answered = [(p, r.correct) for p, r in zip(pavg, records, strict=True) if r.generation.outcome == "answered"]
     assert results["ece,says"] == pytest.approx(metrics.ece(*zip(*answered, strict=True)), abs=1e-12)
+
+
+def test_each_sample_has_its_answer_s_place() -> None:
+    def script(prompt: str, asked: int) -> str:
+        return "Oh. " * asked + chain(prompt) if asked < 3 else "?"
+
+    _, samples, records = run(Scripted(script), make_config(filter_list=[SAYS], **options(repeats=4)))
+    for line, record in zip(samples, records, strict=True):
+        texts = line["resps"][0]
+        first = record.generation.samples[0]
+        assert (first.span, first.tokens) == (record.generation.answer.span, record.generation.answer.tokens)
+        starts = [sample.span[0] for sample in record.generation.samples[:3]]
+        assert [start - starts[0] for start in starts] == [0, 4, 8]
+        for text, sample in zip(texts[:3], record.generation.samples, strict=False):
+            assert sample.tokens == sample.span  # every character is a token
+            assert str(text)[slice(*sample.span)] == line["filtered_resps"][0]
+        assert record.generation.samples[3].span is None
+        assert Record.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+def test_the_range_of_the_final_answer_s_confidence() -> None:
+    """A text without an answer is sure and right, or sure and wrong: of the Brier score the ends of what it can be."""
+    results, _, records = run(Scripted(ends_early, probability), make_config(filter_list=[SAYS]))
+    ends = {}
+    for label, correct_if_missing in (("missing_right", 1), ("missing_wrong", 0)):
+        pairs = [
+            (r.generation.answer_probability, r.correct)
+            if r.generation.outcome == "answered"
+            else (1.0, correct_if_missing)
+            for r in records
+        ]
+        assert len(pairs) == 12
+        for name in ("ece", "brier_top_label"):
+            expected = metrics.GENERATION_CATALOG[name].value(*zip(*pairs, strict=True))
+            assert results[f"{name}_answer_{label},says"] == pytest.approx(expected, abs=1e-12)
+        assert f"auroc_answer_{label},says" not in results
+        ends[label] = results[f"brier_top_label_answer_{label},says"]
+    n_missing = sum(r.generation.outcome != "answered" for r in records)
+    mean = results["brier_top_label_answer,says"]
+    assert ends["missing_right"] == pytest.approx(mean * (12 - n_missing) / 12)
+    assert ends["missing_wrong"] == pytest.approx((mean * (12 - n_missing) + n_missing) / 12)
 
 
 def test_an_open_thought_is_no_answer() -> None:

@@ -17,7 +17,6 @@ from lm_eval_calibration import calibrated, metrics
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.tasks import CalibratedTask, CalibrationTaskManager, TaskError
 from lm_eval_calibration.tasks.confidences.verbalized_1s import FORM, VERBALIZED_1S, Verbalized1SReading
-from lm_eval_calibration.tasks.filtered_answers import is_found
 from lm_eval_calibration.tasks.written_choices import WrittenChoiceTask
 
 WANTED = options(verbalized_1s=True)
@@ -81,13 +80,6 @@ def test_one_line_states_the_confidence_or_nothing_does(reply: str, confidence: 
 )
 def test_what_filters_are_shown(reply: str, answers: tuple[str, ...]) -> None:
     assert VERBALIZED_1S.answers_in(reply) == answers
-
-
-def test_what_a_filter_finds() -> None:
-    assert is_found("x")
-    assert is_found(["[invalid]", "x"])
-    for nothing in ("", "[invalid]", [], [""], [["[invalid]"]]):
-        assert not is_found(nothing)
 
 
 def adds(prompt: str, asked: int = 0) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 
 from lm_eval_calibration.backends.alternatives import means_of_listed
 from lm_eval_calibration.backends.answer_types import Floats, GeneratedText, Listed
+from lm_eval_calibration.backends.thoughts import is_open_thought
 from lm_eval_calibration.backends.tokens import Decode, ends_of_pieces, pieces_of_ids, span_of_pieces
 from lm_eval_calibration.backends.top_k import ROUNDING, checked_log_prob
-from lm_eval_calibration.backends.written import is_open_thought
 
 FIELDS = ("reasoning_content", "reasoning")
 """Names under which servers return a thought, beside ``content``."""

@@ -45,12 +45,16 @@ def difference_of(
         if 0 in (a.low, b.low):  # what each doc does to an error near 0 is mostly noise: no gain is taken from it
             apart = max(apart, 1.0)
         below, above = _combined(a.high - a.value, b, apart), _combined(b.high - b.value, a, apart)
-    towards_0 = below if difference > 0 else above
+    low, high = difference - below, difference + above
+    return difference, low, high, two_sided_p_value(difference, low, high, level)
+
+
+def two_sided_p_value(difference: float, low: float, high: float, level: float) -> float:
+    """p-value of no difference: normal, with the standard error that the interval's end towards 0 stands for."""
+    towards_0 = difference - low if difference > 0 else high - difference
     if towards_0 == 0:
-        p_value = float(difference == 0)
-    else:
-        p_value = float(2 * ndtr(ndtri((1 - level) / 2) * abs(difference) / towards_0))
-    return difference, difference - below, difference + above, p_value
+        return float(difference == 0)
+    return float(2 * ndtr(ndtri((1 - level) / 2) * abs(difference) / towards_0))
 
 
 def _combined(upward: float, other: Estimate, apart: float) -> float:

@@ -1,7 +1,10 @@
-"""Intervals of shares of docs, from the binomial distribution: few docs, and shares near 0 and 1."""
+"""Intervals of shares of docs, from the binomial distribution: few docs, and shares near 0 and 1.
+
+Confidence intervals are mid-P everywhere; what is promised (an error rate of at most so much) is exact.
+"""
 
 import numpy as np
-from scipy.special import betainc
+from scipy.special import betainc, betaincinv
 
 from lm_eval_calibration.metrics.validation import FloatArray
 
@@ -28,6 +31,24 @@ def share_intervals(counts: FloatArray, totals: FloatArray, level: float) -> tup
     low = np.where(counts > 0, _share_at(tail, counts, totals), 0.0)
     high = np.where(counts < totals, _share_at(1 - tail, counts, totals), 1.0)
     return low, high
+
+
+def exact_intervals(counts: FloatArray, totals: FloatArray, tail: float) -> tuple[FloatArray, FloatArray]:
+    """Clopper and Pearson's bounds of many shares, each end missed with a probability of at most ``tail``.
+
+    Source: Clopper & Pearson 1934.
+    """
+    none, all_of_them = counts == 0, counts == totals
+    low = np.where(none, 0.0, betaincinv(np.where(none, 1.0, counts), totals - counts + 1, tail))
+    high = np.where(all_of_them, 1.0, betaincinv(counts + 1, np.where(all_of_them, 1.0, totals - counts), 1 - tail))
+    return low, high
+
+
+def exact_upper_bound(count: int, total: int, level: float) -> float:
+    """What a share exceeds with a probability of at most 1 - ``level``, exactly; nan where ``total`` is 0."""
+    if total == 0:
+        return float("nan")
+    return float(exact_intervals(np.array([float(count)]), np.array([float(total)]), 1 - level)[1][0])
 
 
 def discordant_interval(gained: float, lost: float, total: float, level: float) -> Interval:

@@ -56,7 +56,7 @@ def what_it_costs(cost: CostDecision, wrong: float, abstain: float) -> str:
     saved = f"{number(cost.saved.value)} {interval(cost.saved.low, cost.saved.high)}"
     simple = {"always": "always answering", "never": "never answering"}[cost.compared_with]
     beside = f"always {number(cost.always.value)}, never {number(cost.never)}"
-    less = "" if cost.threshold in how else f" It saves {saved} against {simple}."
+    less = "" if cost.coverage in {0, 1} else f" It saves {saved} against {simple}."
     return (
         f"If a wrong answer costs {wrong:g} and an abstention {abstain:g}, the cheapest is {chosen}: {mean} a question "
         f"({beside}).{less}"

@@ -13,6 +13,7 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.recalibration import (
     METHODS,
+    Change,
     Docs,
     Forecasts,
     MapByGroup,
@@ -23,6 +24,7 @@ from lm_eval_calibration.recalibration import (
     compare_domains,
     cross_fit,
     cross_fit_operating_point,
+    cross_fitted_changes,
     evaluate_threshold,
 )
 from lm_eval_calibration.recalibration.map_file import SavedMap
@@ -96,7 +98,8 @@ def _cross_fit(saved: SavedMap, docs: Docs, *, folds: int, n_bins: int) -> None:
     say(f"{method}: {_counted(docs)} in {len(crossed.maps)} folds, each mapped by a map fitted on the other folds")
     if isinstance(one := for_all.maps[""], Temperature):
         say(f"temperature of all docs: {one.temperature:.4f}")
-    _print_before_after(docs.forecasts, crossed.forecasts, n_bins)
+    changes = cross_fitted_changes(method, docs, crossed, n_bins=n_bins)
+    _print_changes("the fit of the maps is in them", changes, crossed.forecasts)
     if saved.by is not None:
         print_domains(compare_domains(method, docs, n_folds=folds, n_bins=n_bins), saved.map, for_all)
         print_strata(docs.forecasts, crossed.forecasts, docs.groups, n_bins)
@@ -114,7 +117,7 @@ def _print_test(saved: SavedMap, docs: Docs, source: str, n_bins: int) -> None:
     say(f"{saved.map.method} of {source}, fitted on {len(saved.map.fitted_on)} docs, tested on {tested}")
     if saved.by is None and isinstance(one := saved.map.maps[""], Temperature):
         say(f"temperature: {one.temperature:.4f}")
-    _print_before_after(docs.forecasts, after, n_bins)
+    _print_changes("the map held fixed", before_after(docs.forecasts, after, n_bins=n_bins), after)
     if saved.by is not None:
         print_strata(docs.forecasts, after, docs.groups, n_bins)
     if saved.error_rate is not None:
@@ -172,9 +175,8 @@ def _read(results: Sequence[Path], by: str | None, cluster: str | None) -> Docs:
     return docs
 
 
-def _print_before_after(before: Forecasts, after: Forecasts, n_bins: int) -> None:
-    title = "before and after, on the same docs (intervals: of pairs of docs, maps held fixed)"
-    print_changes(title, before_after(before, after, n_bins=n_bins))
+def _print_changes(intervals: str, changes: Sequence[Change], after: Forecasts) -> None:
+    print_changes(f"before and after, on the same docs (intervals: of pairs of docs, {intervals})", changes)
     if after.probs is None:
         names = ", ".join(name for name, metric in CATALOG.items() if metric.kind == "choices")
         say(f"not shown, since only the answer's confidence is mapped: {names}")

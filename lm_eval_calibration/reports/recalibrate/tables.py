@@ -58,8 +58,9 @@ def print_operating_point(point: OperatingPoint) -> None:
     """Print what answering from a threshold on would give."""
     shares = (point.coverage, point.error_rate)
     coverage, error = (f"{number(share, 3)} {interval(low, high, '.3f')}" for share, low, high in shares)
-    heads = ("wanted error rate", "threshold", "answered", "coverage [95%]", "error rate [95%]")
-    row = (f"{point.wanted:g}", _number(point.threshold), f"{point.n_answered} of {point.n_docs}", coverage, error)
+    heads = ("wanted error rate", "threshold", "answered", "coverage [95%]", "error rate [95%]", "at most (95% sure)")
+    answered, bound = f"{point.n_answered} of {point.n_docs}", number(point.error_bound, 3, undefined="nan")
+    row = (f"{point.wanted:g}", _number(point.threshold), answered, coverage, error, bound)
     _print("answer or abstain, tested on docs the threshold was not chosen on", heads, [row])
 
 

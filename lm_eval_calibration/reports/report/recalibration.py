@@ -13,16 +13,12 @@ from lm_eval_calibration.recalibration import (
     RecalibrationWarning,
     Temperature,
     TokenGrid,
-    before_after,
     cross_fit,
+    cross_fitted_changes,
 )
 from lm_eval_calibration.recalibration.by_group import MIN_FIT_DOCS
 from lm_eval_calibration.results import Run
-from lm_eval_calibration.results.columns import columns
-
-RANKING = ("auroc",)
-"""Metrics of order alone. One rising map leaves them as they are; that each fold has its own map does not, and says
-nothing of recalibration."""
+from lm_eval_calibration.results.columns import columns, metric_of
 
 
 class Recalibrated(NamedTuple):
@@ -69,10 +65,10 @@ def recalibrated(run: Run, tasks: Sequence[str]) -> Recalibrated | None:
     notes = tuple(dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, RecalibrationWarning)))
     if len(docs) - np.bincount(crossed.fold).max() < MIN_FIT_DOCS:
         return None
-    names = [name for name in columns("report: recalibration") if method == "temperature" or name not in RANKING]
+    names = [name for name in columns("report: recalibration") if not metric_of(name).by_order]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # undefined values are shown as such
-        changes = before_after(docs.forecasts, crossed.forecasts, names=names, n_bins=run.n_bins)
+        changes = cross_fitted_changes(method, docs, crossed, names=names, n_bins=run.n_bins)
     maps: list[Any] = [one for fold in crossed.maps.values() for one in fold.maps.values()]
     temperatures = [one.temperature or math.nan for one in maps if isinstance(one, Temperature)]
     temperature = float(np.mean(temperatures)) if temperatures else math.nan

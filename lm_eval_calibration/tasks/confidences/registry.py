@@ -8,7 +8,7 @@ from lm_eval_calibration.tasks.confidences.answer import ANSWER, TAIL
 from lm_eval_calibration.tasks.confidences.budgets import BUDGETS
 from lm_eval_calibration.tasks.confidences.chain import CHAINS
 from lm_eval_calibration.tasks.confidences.length_normalized import LENGTH_NORMALIZED
-from lm_eval_calibration.tasks.confidences.missing_answers import MISSING_RIGHT, MISSING_WRONG
+from lm_eval_calibration.tasks.confidences.missing_answers import FINAL_MISSING, MISSING_RIGHT, MISSING_WRONG
 from lm_eval_calibration.tasks.confidences.p_true import P_TRUE
 from lm_eval_calibration.tasks.confidences.permuted import PERMUTED
 from lm_eval_calibration.tasks.confidences.self_consistency import ENTROPY, SELF_CONSISTENCY
@@ -19,8 +19,8 @@ from lm_eval_calibration.tasks.confidences.verbalized import VERBALIZED
 from lm_eval_calibration.tasks.confidences.verbalized_1s import VERBALIZED_1S
 
 _SOURCES: list[ConfidenceSource] = [
-    *(SEQUENCE, LENGTH_NORMALIZED, PERMUTED, TEMPERATURE_SCALED, MISSING_RIGHT, MISSING_WRONG, ANSWER, TAIL),
-    *(*CHAINS, BUDGETS, P_TRUE, VERBALIZED, VERBALIZED_1S, SELF_CONSISTENCY, ENTROPY),
+    *(SEQUENCE, LENGTH_NORMALIZED, PERMUTED, TEMPERATURE_SCALED, MISSING_RIGHT, MISSING_WRONG, ANSWER),
+    *(*FINAL_MISSING, TAIL, *CHAINS, BUDGETS, P_TRUE, VERBALIZED, VERBALIZED_1S, SELF_CONSISTENCY, ENTROPY),
 ]
 
 

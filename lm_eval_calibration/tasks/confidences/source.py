@@ -36,6 +36,7 @@ class ConfidenceSource:
         sets_form: whether the model is to reply in a form of its own: prompts then ask for it, and filters are shown
             the answer in it.
         has_trust_rows: whether its metrics have rows for intervals and nulls.
+        beside: the source without whose rows its own are not shown; None where they stand for themselves.
     """
 
     name: str
@@ -50,6 +51,7 @@ class ConfidenceSource:
     needs_named_choice: bool = False
     sets_form: bool = False
     has_trust_rows: bool = False
+    beside: "ConfidenceSource | None" = None
 
     @property
     def suffix(self) -> str:

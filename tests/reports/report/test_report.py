@@ -150,7 +150,7 @@ def said(**changed: Measured) -> dict[str, Any]:
 def test_words_follow_the_figures() -> None:
     sure = said()["Is it right as often as it says?"]
     assert (sure.short, sure.tone) == ("Overconfident by 20 points", "bad")
-    assert "says 80% on average and is right 60% of the time [50%, 70%]" in sure.figures
+    assert "says 80% on average and is right 60% of the time [50%, 69%]" in sure.figures
     assert "+20.0 points [+10.0, +30.0]" in sure.figures
     under = said(overconfidence=measured(-0.052, -0.1, -0.01))["Is it right as often as it says?"]
     assert under.short == "Underconfident by 5.2 points"
