@@ -128,10 +128,10 @@ def _values(run: Run) -> Iterator[dict[str, Any]]:
         }
 
 
-def _decision(run: Run) -> dict[str, Any] | None:
+def _decision(run: Run) -> Any:
     """When the model may answer alone; None where the docs are too few or of different kinds."""
     try:
-        return as_data(run.decide())
+        return finite(as_data(run.decide()))
     except ValueError:
         return None
 
