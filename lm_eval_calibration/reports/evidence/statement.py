@@ -9,6 +9,7 @@ from typing import Any
 
 from lm_eval_calibration import __version__
 from lm_eval_calibration.records import DEFINITION_VERSION
+from lm_eval_calibration.reports.decide.formats import as_data
 from lm_eval_calibration.reports.numbers import finite
 from lm_eval_calibration.reports.values import values
 from lm_eval_calibration.results import Run
@@ -45,6 +46,7 @@ def make_statement(run: Run, domain: str | None = None, made: datetime | None = 
         "measured_on": [_task(run, task) for task in run.tasks],
         "method": _method(run),
         "values": list(_values(run)),
+        "decision": _decision(run),
         "limits": _limits(run),
         "files": [{"name": p.name, "bytes": p.stat().st_size, "sha256": sha256(p)} for p in files_of(run)],
     }
@@ -73,6 +75,7 @@ def _task(run: Run, task: str) -> dict[str, Any]:
         "configuration": name,
         "split": split_of(run, task),
         "docs": len(docs),
+        **({} if (n := run.n_clusters(task)) is None else {"clusters": n}),
         "docs_with_broken_label": _broken(run, task),
         "shots": configuration.num_fewshot.get(task),
         "chat_template_sha256": configuration.chat_template,
@@ -120,8 +123,17 @@ def _values(run: Run) -> Iterator[dict[str, Any]]:
             "interval": None if math.isnan(measured.low) else [measured.low, measured.high],
             "null": None if null is None else {"mean": null.mean, "upper": null.upper, "p_value": null.p_value},
             "docs": measured.n_docs,
+            **({} if measured.n_clusters is None else {"clusters": measured.n_clusters}),
             "undefined_because": measured.reason,
         }
+
+
+def _decision(run: Run) -> Any:
+    """When the model may answer alone; None where the docs are too few or of different kinds."""
+    try:
+        return finite(as_data(run.decide()))
+    except ValueError:
+        return None
 
 
 def _limits(run: Run) -> list[str]:
@@ -131,7 +143,9 @@ def _limits(run: Run) -> list[str]:
         f"The numbers describe {n_docs} docs of the tasks named, under the prompts whose hashes are given. They say "
         "nothing about other tasks, domains, languages, prompts, decoding or versions of the model.",
         "The docs are taken as independent draws; where they belong together (several questions on one text), "
-        "intervals are too narrow.",
+        "intervals are too narrow."
+        if run.n_clusters() is None
+        else f"The docs are taken as {run.n_clusters()} clusters, each drawn whole, and clusters as independent draws.",
         "Whether the model has seen the docs in training is not known.",
     ]
     ece = run.metrics(names=["ece"])["ece"]
