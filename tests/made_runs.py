@@ -29,6 +29,7 @@ def write_run(
     text: str = "planted question",
     groups: Mapping[str, list[str]] | None = None,
     certificate: Mapping[str, Any] | None = None,
+    passages: int = 0,
 ) -> Path:
     """Write ``results_*.json`` and ``samples_*.jsonl`` of a model and return their folder.
 
@@ -49,6 +50,7 @@ def write_run(
         text: of the docs.
         groups: group to its tasks.
         certificate: what its certificates say otherwise.
+        passages: number of passages that the docs are about in turn; of none where 0.
     """
     tasks = tasks or {"anatomy_calibration": 200}
     folder.mkdir(parents=True, exist_ok=True)
@@ -65,6 +67,7 @@ def write_run(
                 prompt=f"{prompt}{shots}",
                 text=text,
                 certificate=certificate or {},
+                passages=passages,
             )
         ]
         (folder / f"samples_{task}_{time}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -106,6 +109,7 @@ def _lines(
     prompt: str,
     text: str,
     certificate: Mapping[str, Any],
+    passages: int,
 ) -> list[dict[str, Any]]:
     of_docs = np.random.default_rng([docs, len(task)])
     truth = of_docs.normal(0, 1.5, (n, 4))
@@ -128,7 +132,7 @@ def _lines(
         found.append(
             {
                 "doc_id": i,
-                "doc": {"question": f"{text} {i}"},
+                "doc": {"question": f"{text} {i}", **({"passage": i % passages} if passages else {})},
                 "filter": "none",
                 "doc_hash": doc_hash,
                 "calibration": record.to_dict(),

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Output, Runs, n_bins_option
+from lm_eval_calibration.cli.options import Cluster, Output, Runs, n_bins_option
 
 
 def compare(
@@ -25,6 +25,7 @@ def compare(
             help="table, md, latex, bibtex, csv, json, html, svg or png; by default --output's suffix decides.",
         ),
     ] = None,
+    cluster: Cluster = None,
     output: Output = None,
 ) -> None:
     """Put runs side by side: every metric with its interval; the best is marked, as are those tied within noise.
@@ -36,4 +37,4 @@ def compare(
     """
     from lm_eval_calibration.reports.compare.command import compare as compare_runs
 
-    compare_runs(results, metrics=metrics, tasks=task or [], n_bins=n_bins, form=form, output=output)
+    compare_runs(results, metrics=metrics, tasks=task or [], n_bins=n_bins, cluster=cluster, form=form, output=output)

@@ -4,13 +4,14 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Output, Runs, n_bins_option
+from lm_eval_calibration.cli.options import Cluster, Output, Runs, n_bins_option
 
 
 def confidences(
     results: Runs,
     *,
     task: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Show this task. Repeatable.")] = None,
+    cluster: Cluster = None,
     n_bins: Annotated[int | None, n_bins_option("those of the first run", "ECE")] = None,
     form: Annotated[
         str | None,
@@ -29,4 +30,4 @@ def confidences(
     """
     from lm_eval_calibration.reports.confidences.command import confidences as show
 
-    show(results, tasks=task or [], n_bins=n_bins, form=form, output=output)
+    show(results, tasks=task or [], n_bins=n_bins, cluster=cluster, form=form, output=output)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Output, n_bins_option
+from lm_eval_calibration.cli.options import Cluster, Output, n_bins_option
 
 
 def drift(
@@ -21,6 +21,7 @@ def drift(
     ] = None,
     n_bins: Annotated[int | None, n_bins_option("those of the runs")] = None,
     form: Annotated[str, typer.Option("--format", help="text, json, junit or github.")] = "text",
+    cluster: Cluster = None,
     output: Output = None,
     history: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append the runs to this JSONL file, one line each.")
@@ -42,6 +43,7 @@ def drift(
         metrics=metrics,
         tolerance=tolerance or [],
         n_bins=n_bins,
+        cluster=cluster,
         form=form,
         output=output,
         history=history,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import n_bins_option
+from lm_eval_calibration.cli.options import Cluster, n_bins_option
 
 
 def evidence(
@@ -19,6 +19,7 @@ def evidence(
         typer.Option(help="What the tasks stand for, such as `medical exam questions`; by default their names."),
     ] = None,
     n_bins: Annotated[int | None, n_bins_option("those of the run")] = None,
+    cluster: Cluster = None,
     verify: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Check instead that this statement is unaltered and made from RUN's files."),
@@ -37,4 +38,4 @@ def evidence(
     elif result is None:
         raise typer.BadParameter("name the RUN, or a statement to --verify")
     else:
-        command.make(result, output=output, domain=domain, n_bins=n_bins)
+        command.make(result, output=output, domain=domain, n_bins=n_bins, cluster=cluster)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Output, n_bins_option
+from lm_eval_calibration.cli.options import Cluster, Output, n_bins_option
 
 
 def export(
@@ -17,6 +17,7 @@ def export(
         Path | None, typer.Option(metavar="README.md", help="Write the results into this model card's metadata.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="The model's name; by default that of the run.")] = None,
+    cluster: Cluster = None,
     n_bins: Annotated[int | None, n_bins_option("those of the run")] = None,
 ) -> None:
     """Write a run's metrics in other tools' formats: a model card, a spreadsheet, Every Eval Ever's schema.
@@ -27,4 +28,4 @@ def export(
     """
     from lm_eval_calibration.reports.export.command import export as export_run
 
-    export_run(result, form=form, output=output, merge=merge, name=name, n_bins=n_bins)
+    export_run(result, form=form, output=output, merge=merge, name=name, n_bins=n_bins, cluster=cluster)

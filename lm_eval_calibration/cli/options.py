@@ -15,6 +15,17 @@ IncludePath = Annotated[
 ]
 
 
+Cluster = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster",
+        metavar="doc.FIELD",
+        help="Docs with the same value of this field were drawn together (a passage, a patient); by default what the "
+        "run knew; '' for none.",
+    ),
+]
+
+
 def n_bins_option(default: str = "", binned: str = "the binned metrics") -> Any:
     """Return the option ``--n_bins``; ``default`` says in words which number of bins applies without it."""
     return typer.Option("--n_bins", min=1, max=100, help=f"Bins of {binned}{default and f'; by default {default}'}.")

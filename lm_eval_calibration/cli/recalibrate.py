@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import n_bins_option
+from lm_eval_calibration.cli.options import Cluster, n_bins_option
 
 
 def recalibrate(
@@ -27,6 +27,7 @@ def recalibrate(
         str | None,
         typer.Option("--fit_on", metavar="FIELD=VALUE", help="Fit on these docs (task=NAME, doc.FIELD=VALUE) alone."),
     ] = None,
+    cluster: Cluster = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the map.")] = None,
     apply: Annotated[
         Path | None,
@@ -59,6 +60,7 @@ def recalibrate(
             method=method,
             by=by,
             fit_on=fit_on,
+            cluster=cluster,
             output=output,
             folds=folds,
             n_bins=n_bins,
@@ -67,4 +69,4 @@ def recalibrate(
     elif any(option is not None for option in (by, fit_on, output, error_rate)):
         raise typer.BadParameter("--by, --fit_on, --output and --error_rate belong to fitting, not to --apply")
     else:
-        command.apply(apply, results, n_bins=n_bins)
+        command.apply(apply, results, cluster=cluster, n_bins=n_bins)

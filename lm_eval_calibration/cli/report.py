@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import n_bins_option
+from lm_eval_calibration.cli.options import Cluster, n_bins_option
 
 
 def report(
@@ -21,6 +21,7 @@ def report(
         str | None, typer.Option("--format", help="html, md, json, png or svg; by default FILE's suffix decides.")
     ] = None,
     n_bins: Annotated[int | None, n_bins_option("the run's own")] = None,
+    cluster: Cluster = None,
     redact: Annotated[
         bool, typer.Option("--redact", help="Keep ids, hashes and numbers, and no text of docs, prompts or answers.")
     ] = False,
@@ -33,4 +34,4 @@ def report(
     """
     from lm_eval_calibration.reports.report.command import write_report
 
-    write_report(results, output, format_=format_, n_bins=n_bins, redact=redact)
+    write_report(results, output, format_=format_, n_bins=n_bins, cluster=cluster, redact=redact)

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from lm_eval_calibration.metrics.kinds import KINDS, KindName
 from lm_eval_calibration.metrics.registry import COMPARED, Metric
 from lm_eval_calibration.metrics.uncertainty.differences import difference_of
-from lm_eval_calibration.metrics.uncertainty.intervals import check_level
+from lm_eval_calibration.metrics.uncertainty.intervals import Estimate, check_level
 from lm_eval_calibration.metrics.validation import (
     FloatArray,
     Probs,
@@ -97,7 +97,8 @@ def compare(
         level: Level of each interval.
         seed: Seed of ``np.random.default_rng``.
         cluster: [N] name of what doc i was drawn with (its passage, program, patient), of paired runs; of unpaired
-            ones a pair of such arrays. Docs of a cluster are not independent.
+            ones a pair of such arrays (or None), in which equal names are one cluster. Docs of a cluster are not
+            independent.
         same_answers: Whether the paired runs' answers are the same by construction, as before and after a
             recalibration that keeps every answer. Else docs that only one run gets right may exist although none was
             seen.
@@ -142,10 +143,27 @@ def _compared(metric: Metric, a: Run, b: Run, options: dict[str, Any], refusal: 
         for arrays, cluster in zip((one, other), options["clusters"], strict=True)
     ]
     how = {name: options[name] for name in ("paired", "level", "same_answers")}
+    if not options["paired"] and all(cluster is not None for cluster in options["clusters"]):
+        estimates, how["paired_clusters"] = _aligned_by_cluster(estimates, options["clusters"]), True
     found = difference_of(*estimates, **how)
     intervals = [(estimate.low, estimate.high) for estimate in estimates]
     verdict = change_of(metric.higher_is_better, (found[1], found[2]), *intervals)
     return Comparison(values[0], values[1], *found, verdict)
+
+
+def _aligned_by_cluster(estimates: list[Estimate], clusters: Sequence[Any]) -> list[Estimate]:
+    """Two runs' estimates with one influence for each cluster of either, 0 where a run has no doc of it."""
+    if any(np.isnan(estimate.low) for estimate in estimates):
+        return estimates
+    names = [np.asarray(cluster) for cluster in clusters]
+    every = np.unique(np.concatenate(names))
+    aligned = []
+    for estimate, own in zip(estimates, names, strict=True):
+        labels = own[np.sort(np.unique(own, return_index=True)[1])]
+        influence = np.zeros(len(every))
+        influence[np.searchsorted(every, labels)] = estimate.influence
+        aligned.append(estimate._replace(influence=influence))
+    return aligned
 
 
 def holm(p_values: ArrayLike) -> FloatArray:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from lm_eval_calibration.metrics.kinds import Kind
-from lm_eval_calibration.metrics.uncertainty.clusters import check_cluster, independent_sums
+from lm_eval_calibration.metrics.uncertainty.clusters import check_cluster, independent_sums, too_few_clusters
 from lm_eval_calibration.metrics.uncertainty.intervals import (
     Estimate,
     check_level,
@@ -95,6 +95,8 @@ class Definition:
 
     def _stderr(self, first: Any, second: Any, **options: Any) -> float:
         arrays = self._checked(first, second, options)
+        if reason := too_few_clusters(options.get("cluster")):
+            return undefined(reason)
         if self.stderr is not None and _allows_for(self.stderr, options):
             return float(self.stderr(*arrays, **_accepted(self.stderr, options)))
         _, reason = value_and_reason(self.value, first, second, **_accepted(self.value, options))
@@ -105,6 +107,8 @@ class Definition:
 
     def _estimate(self, first: Any, second: Any, **options: Any) -> Estimate:
         arrays = self._checked(first, second, options)
+        if reason := too_few_clusters(options["cluster"]):
+            return undefined_estimate(len(second), reason)
         if self.estimate is not None and _allows_for(self.estimate, options):
             found = self.estimate(*arrays, **_accepted(self.estimate, options))
             if (cluster := options["cluster"]) is None:
@@ -126,6 +130,9 @@ class Definition:
         if reason is not None:
             nan = undefined(reason)
             return Null(nan, nan, nan, nan)
+        if reason := too_few_clusters(options["cluster"]):
+            nan = undefined(reason)
+            return Null(value, nan, nan, nan)
         if self.null is not None and _allows_for(self.null, options):
             drawn = self.null(*arrays, **_accepted(self.null, options | {"seed": seed}))
         elif options["cluster"] is not None:

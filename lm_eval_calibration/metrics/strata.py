@@ -49,6 +49,7 @@ def by_stratum(
     n_bins: int = 10,
     level: float = 0.95,
     seed: int = 0,
+    cluster: ArrayLike | None = None,
 ) -> list[StratumMetric]:
     """Compute every metric of each stratum, with an interval, and compare it with the other docs.
 
@@ -59,6 +60,8 @@ def by_stratum(
         n_bins: Number of bins of the binned metrics; that of ``full_ece`` is in its gap sums.
         level: Level of each interval.
         seed: Seed of ``np.random.default_rng``.
+        cluster: [N] name of what each doc was drawn with, within a stratum or across strata (one text in several
+            languages); none where each was drawn by itself.
 
     Returns:
         Metrics of the first stratum in alphabetical order, then those of the next. Numbers are nan, with
@@ -68,29 +71,35 @@ def by_stratum(
         ValueError: Bad input; a metric that is unknown or whose arrays are missing; strata of another length.
     """
     of_doc = np.asarray(strata)
+    names_of_clusters = None if cluster is None else np.asarray(cluster)
+    if names_of_clusters is not None and names_of_clusters.shape != of_doc.shape:
+        raise ValueError(f"cluster has shape {names_of_clusters.shape}, but strata has {of_doc.shape}")
     chosen = list(names) if names is not None else comparable(run, run)
     options: dict[str, Any] = {"n_bins": n_bins, "level": level, "seed": seed}
     found: list[StratumMetric] = []
     for stratum in np.unique(of_doc):
         inside, outside = _take(run, of_doc == stratum), _take(run, of_doc != stratum)
         has_others = bool((of_doc != stratum).any())
-        compared = compare(outside, inside, names=chosen, paired=False, **options) if has_others else {}
+        member = of_doc == stratum
+        pair = None if names_of_clusters is None else (names_of_clusters[~member], names_of_clusters[member])
+        compared = compare(outside, inside, names=chosen, paired=False, **options, cluster=pair) if has_others else {}
         for name in chosen:
-            value, low, high = _with_interval(inside, name, options)
+            value, low, high = _with_interval(inside, name, options, None if pair is None else pair[1])
             difference, p_value = (compared[name].difference, compared[name].p_value) if compared else (np.nan, np.nan)
             row = (str(stratum), int((of_doc == stratum).sum()), name, value, low, high, difference, p_value)
             found.append(StratumMetric(*row, p_adjusted=np.nan, n_tests=0))
     return _adjusted(found)
 
 
-def _with_interval(run: Run, name: str, options: dict[str, Any]) -> tuple[float, float, float]:
+def _with_interval(run: Run, name: str, options: dict[str, Any], cluster: Any) -> tuple[float, float, float]:
     metric = COMPARED[name]
     arrays = [getattr(run, field) for field in RUN_FIELDS[metric.kind]]
     bins = {"n_bins": options["n_bins"]} if metric.takes_n_bins else {}
     with warnings.catch_warnings():
         if np.isnan(value := metric.value(*arrays, **bins)):
             warnings.simplefilter("ignore")  # the reason was given with the value
-        return value, *metric.interval(*arrays, **bins, level=options["level"], seed=options["seed"])
+        how = {"level": options["level"], "seed": options["seed"], "cluster": cluster}
+        return value, *metric.interval(*arrays, **bins, **how)
 
 
 def _adjusted(found: list[StratumMetric]) -> list[StratumMetric]:

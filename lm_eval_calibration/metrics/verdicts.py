@@ -35,9 +35,14 @@ def change_of(higher_is_better: bool | None, difference: Interval, a: Interval, 
     """
     side = side_of_0(difference)
     if higher_is_better is None:
-        side *= side_of_0((a[0] + b[0], a[1] + b[1]))
+        side *= side_of_0(sum_of(a, b))
     good = 1 if higher_is_better else -1
     return "better" if side == good else "worse" if side == -good else ""
+
+
+def sum_of(a: Interval, b: Interval) -> Interval:
+    """Interval of the sum of what two intervals hold, whatever their correlation."""
+    return a[0] + b[0], a[1] + b[1]
 
 
 def tendency(interval: Interval, null: Null | None) -> Tendency:

@@ -1,7 +1,7 @@
 """Every metric before and after recalibration, on the same docs, with an interval of the change."""
 
 from collections.abc import Collection, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -64,7 +64,7 @@ def before_after(
     of the docs' order have no interval.
 
     Args:
-        before: of the docs.
+        before: of the docs, with their clusters.
         after: of the same docs in the same order.
         names: metrics to compare by; all of ``metrics.CATALOG`` if not given.
         n_bins: bins of the binned metrics.
@@ -86,7 +86,8 @@ def before_after(
     if before.equals(after):
         return changes + [_unchanged(metric, before, n_bins) for metric in metrics]
     shared = [metric.name for metric in metrics]
-    found = compare(before.run, after.run, names=shared, n_bins=n_bins, seed=seed, same_answers=True)
+    how: dict[str, Any] = {"n_bins": n_bins, "seed": seed, "cluster": before.cluster, "same_answers": True}
+    found = compare(before.run, after.run, names=shared, **how)
     if refits is not None:
         found = {metric.name: widened(metric, found[metric.name], refits, n_bins) for metric in metrics}
     return changes + [Change.of(name, one) for name, one in found.items()]

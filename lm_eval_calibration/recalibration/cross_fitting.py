@@ -28,7 +28,7 @@ class CrossFit(NamedTuple):
 
 
 def cross_fit(method: str, docs: Docs, *, n_folds: int = 5, seed: int = 0) -> CrossFit:
-    """Recalibrate each fold of docs with a map fitted on the docs of the other folds.
+    """Recalibrate each fold of docs with a map fitted on the docs of the other folds; a cluster is in one fold.
 
     A map is fitted for each group of the docs. Where the other folds hold fewer than 20 docs of a group, the group's
     docs in this fold are left as they are, with a RecalibrationWarning.
@@ -42,7 +42,7 @@ def cross_fit(method: str, docs: Docs, *, n_folds: int = 5, seed: int = 0) -> Cr
         n_folds: folds, see :func:`fold_of`.
         seed: of the folds.
     """
-    fold, groups = fold_of(docs.doc_hashes, n_folds, seed), np.unique(docs.groups)
+    fold, groups = fold_of(docs.drawn_as, n_folds, seed), np.unique(docs.groups)
     maps = {int(k): MapByGroup.fit(method, docs.take(np.flatnonzero(fold != k)), groups) for k in np.unique(fold)}
     rows = {k: np.flatnonzero(fold == k) for k in maps}
     parts = [(rows[k], fold_map.recalibrate(docs.take(rows[k]))) for k, fold_map in maps.items()]

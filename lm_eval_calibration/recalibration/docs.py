@@ -13,6 +13,7 @@ from lm_eval_calibration.metrics import Metric, Run
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray, Probs, check_labels, check_top_label
 from lm_eval_calibration.recalibration.choices import flatten, softmax, stacked, take, unflatten
 from lm_eval_calibration.recalibration.recalibrator import Takes
+from lm_eval_calibration.records.clusters import IntIds, clusters_of, drawn_as
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,25 @@ class Forecasts:
         correct: [N] 1 where the answer is right.
         labels: [N] position of the gold choice; without choices the same as ``correct``.
         probs: [N, K] or N vectors; None where only the answer's confidence is known.
+        cluster_ids: [N] of what each doc was drawn with, 0 for nothing known; None where that is so of all.
     """
 
     confidence: FloatArray
     correct: IntArray
     labels: IntArray
     probs: Any = None
+    cluster_ids: IntIds | None = None
 
     def take(self, which: IntArray) -> Self:
         """Return the forecasts of these docs."""
         probs = None if self.probs is None else take(self.probs, which)
-        return type(self)(self.confidence[which], self.correct[which], self.labels[which], probs)
+        ids = None if self.cluster_ids is None else self.cluster_ids[which]
+        return type(self)(self.confidence[which], self.correct[which], self.labels[which], probs, ids)
+
+    @property
+    def cluster(self) -> IntIds | None:
+        """[N] what metrics take as ``cluster``."""
+        return None if self.cluster_ids is None else clusters_of(self.cluster_ids)
 
     def has(self, metric: Metric) -> bool:
         """Whether the metric can be computed of these forecasts here."""
@@ -72,6 +81,7 @@ class Docs:
         doc_hashes: [N] what a doc is known by in every run: equal docs have equal hashes.
         groups: [N] name of the group (task, subject, site ...) of each doc; "" for all where there are none.
         confidence: [N] of the answers where there are no choices; else None.
+        cluster_ids: [N] of what each doc was drawn with, 0 for nothing known; None where that is so of all.
     """
 
     log_likelihoods: Any
@@ -79,14 +89,25 @@ class Docs:
     doc_hashes: NDArray[np.str_]
     groups: NDArray[np.str_]
     confidence: FloatArray | None = None
+    cluster_ids: IntIds | None = None
 
     @classmethod
     def of(
-        cls, log_likelihoods: Probs, labels: ArrayLike, doc_hashes: Sequence[str], groups: Sequence[str] | None = None
+        cls,
+        log_likelihoods: Probs,
+        labels: ArrayLike,
+        doc_hashes: Sequence[str],
+        groups: Sequence[str] | None = None,
+        cluster_ids: IntIds | None = None,
     ) -> Self:
         """Return docs made of lists; raise ValueError where they differ in length."""
         known_by = _known_by(doc_hashes, groups)
-        docs = cls(stacked(log_likelihoods), check_labels("labels", labels), *known_by)
+        docs = cls(
+            stacked(log_likelihoods),
+            check_labels("labels", labels),
+            *known_by,
+            cluster_ids=_some(cluster_ids, doc_hashes),
+        )
         lengths = len(docs.log_likelihoods), len(docs.labels), *map(len, known_by)
         if len(set(lengths)) != 1:
             raise ValueError(f"log_likelihoods, labels, doc_hashes and groups have {lengths} rows")
@@ -94,7 +115,12 @@ class Docs:
 
     @classmethod
     def of_answers(
-        cls, confidence: ArrayLike, correct: ArrayLike, doc_hashes: Sequence[str], groups: Sequence[str] | None = None
+        cls,
+        confidence: ArrayLike,
+        correct: ArrayLike,
+        doc_hashes: Sequence[str],
+        groups: Sequence[str] | None = None,
+        cluster_ids: IntIds | None = None,
     ) -> Self:
         """Return docs without choices, as generated answers are; raise ValueError as metrics do for such arrays."""
         conf, hit = check_top_label(confidence, correct)
@@ -102,7 +128,7 @@ class Docs:
         lengths = len(conf), *map(len, known_by)
         if len(set(lengths)) != 1:
             raise ValueError(f"confidence, doc_hashes and groups have {lengths} rows")
-        return cls(None, hit.astype(np.int64), *known_by, conf)
+        return cls(None, hit.astype(np.int64), *known_by, conf, _some(cluster_ids, doc_hashes))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -111,11 +137,17 @@ class Docs:
         """Return these docs."""
         rows = None if self.log_likelihoods is None else take(self.log_likelihoods, which)
         confidence = None if self.confidence is None else self.confidence[which]
-        return type(self)(rows, self.labels[which], self.doc_hashes[which], self.groups[which], confidence)
+        ids = None if self.cluster_ids is None else self.cluster_ids[which]
+        return type(self)(rows, self.labels[which], self.doc_hashes[which], self.groups[which], confidence, ids)
 
     def in_one_group(self) -> Self:
         """Return the docs without their groups."""
         return replace(self, groups=np.full(len(self), ""))
+
+    @property
+    def drawn_as(self) -> NDArray[np.str_]:
+        """[N] what folds are made of: a doc's cluster, or the doc itself."""
+        return drawn_as(self.doc_hashes, self.cluster_ids)
 
     @cached_property
     def answers(self) -> IntArray:
@@ -145,11 +177,11 @@ class Docs:
             of_answer = np.array([row[answer] for row, answer in zip(probs, self.answers, strict=True)])
         if not np.array_equal(of_answer, confidence):  # accuracy would change, which no temperature can do
             raise AssertionError(f"doc {np.flatnonzero(of_answer != confidence)[0]}: the answer changed")
-        return Forecasts(confidence, self._correct, self.labels, probs)
+        return Forecasts(confidence, self._correct, self.labels, probs, self.cluster_ids)
 
     def with_confidence(self, confidence: FloatArray) -> Forecasts:
         """Return forecasts of the answers alone."""
-        return Forecasts(confidence, self._correct, self.labels)
+        return Forecasts(confidence, self._correct, self.labels, cluster_ids=self.cluster_ids)
 
     def fit_arguments(self, takes: Takes) -> tuple[Any, Any]:
         """Return what a map of this kind is fitted on; raise ValueError for choices where there are none."""
@@ -173,3 +205,12 @@ def _known_by(doc_hashes: Sequence[str], groups: Sequence[str] | None) -> tuple[
     """Hashes and names of groups as arrays."""
     hashes = np.asarray(doc_hashes, dtype=np.str_)
     return hashes, np.asarray([""] * len(hashes) if groups is None else groups, dtype=np.str_)
+
+
+def _some(cluster_ids: IntIds | None, doc_hashes: Sequence[str]) -> IntIds | None:
+    """Ids of clusters, one for each doc; None where no doc has one."""
+    if cluster_ids is None or not np.any(cluster_ids):
+        return None
+    if len(cluster_ids) != len(doc_hashes):
+        raise ValueError(f"cluster_ids has {len(cluster_ids)} rows, but doc_hashes has {len(doc_hashes)}")
+    return cluster_ids

@@ -1,4 +1,4 @@
-"""Folds of docs by their hashes."""
+"""Folds of docs by their hashes, or by those of their clusters."""
 
 import hashlib
 
@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 from lm_eval_calibration.metrics.validation import IntArray, check_positive_integer
 
 
-def fold_of(doc_hashes: NDArray[np.str_], n_folds: int = 5, seed: int = 0) -> IntArray:
-    """Fold of each doc, from its hash alone: the same doc is in the same fold for every model and every run.
+def fold_of(drawn_as: NDArray[np.str_], n_folds: int = 5, seed: int = 0) -> IntArray:
+    """Fold of each doc, from its hash (or its cluster) alone: the same for every model and every run.
 
     Args:
-        doc_hashes: [N] hashes; equal docs fall in one fold.
+        drawn_as: [N] hashes of docs, or names of their clusters; equal ones fall in one fold.
         n_folds: at least 2.
         seed: another seed shuffles docs otherwise.
 
@@ -20,5 +20,5 @@ def fold_of(doc_hashes: NDArray[np.str_], n_folds: int = 5, seed: int = 0) -> In
         [N] integers in 0..n_folds - 1. Folds are equal in expectation; with few docs one may be empty.
     """
     check_positive_integer("n_folds", n_folds, at_least=2)
-    digests = (hashlib.sha256(f"{seed} {doc_hash}".encode()).digest()[:8] for doc_hash in doc_hashes)
+    digests = (hashlib.sha256(f"{seed} {name}".encode()).digest()[:8] for name in drawn_as)
     return np.array([int.from_bytes(digest) % n_folds for digest in digests], dtype=np.int64)

@@ -17,6 +17,7 @@ from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 from lm_eval_calibration.recalibration.folds import fold_of
 from lm_eval_calibration.recalibration.recalibrator import Recalibrator, Takes, warn
 from lm_eval_calibration.records import ChoicesRecord, Record
+from lm_eval_calibration.records.clusters import IntIds, as_numbers, drawn_as
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class TokenGrid:
         gap_sums: [N, G, n_bins] of the gold choice's tokens.
         n_positions: [N] number of these.
         doc_hashes: [N].
+        cluster_ids: [N] of what each doc was drawn with, 0 for nothing known.
     """
 
     temperatures: FloatArray
@@ -38,6 +40,7 @@ class TokenGrid:
     gap_sums: FloatArray
     n_positions: IntArray
     doc_hashes: NDArray[np.str_]
+    cluster_ids: IntIds
 
     @classmethod
     def of(cls, records: Iterable[Record]) -> Self:
@@ -67,6 +70,7 @@ class TokenGrid:
             np.array([grid.gap_sums for grid in grids], dtype=np.float64),
             np.array([len(doc.log_probs or ()) for doc in kept], dtype=np.int64),
             np.array([doc.doc_hash for doc in kept], dtype=np.str_),
+            as_numbers([doc.cluster for doc in kept]),
         )
 
     def __len__(self) -> int:
@@ -81,6 +85,7 @@ class TokenGrid:
             self.gap_sums[which],
             self.n_positions[which],
             self.doc_hashes[which],
+            self.cluster_ids[which],
         )
 
     @property
@@ -186,7 +191,7 @@ def cross_fit_tokens(docs: TokenGrid, *, n_folds: int = 5, seed: int = 0) -> Tok
         n_folds: folds, see :func:`~lm_eval_calibration.recalibration.fold_of`.
         seed: of the folds.
     """
-    fold = fold_of(docs.doc_hashes, n_folds, seed)
+    fold = fold_of(drawn_as(docs.doc_hashes, docs.cluster_ids), n_folds, seed)
     maps = {int(k): _fit_others(docs, fold != k) for k in np.unique(fold)}
     of_doc, docs_in_order = np.array([maps[int(k)].index(docs) for k in fold]), np.arange(len(docs))
     return TokenCrossFit(

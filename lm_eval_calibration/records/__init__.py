@@ -2,6 +2,7 @@
 
 from lm_eval_calibration.records.answer_options import AnswerOptions
 from lm_eval_calibration.records.choices import ChoicesRecord
+from lm_eval_calibration.records.clusters import DOC, cluster_of, clusters_of, field_of, n_clusters
 from lm_eval_calibration.records.columns import Columns, metric_arrays
 from lm_eval_calibration.records.corpus import Corpus, CorpusRecord
 from lm_eval_calibration.records.final_answer import (
@@ -35,6 +36,7 @@ from lm_eval_calibration.records.temperature_grid import TokenTemperatures
 __all__ = [
     "ANSWERED",
     "DEFINITION_VERSION",
+    "DOC",
     "EMPTY",
     "KEPT_PROB",
     "NOT_FOUND",
@@ -61,7 +63,11 @@ __all__ = [
     "ScoredAnswer",
     "StatedConfidence",
     "TokenTemperatures",
+    "cluster_of",
+    "clusters_of",
+    "field_of",
     "metric_arrays",
+    "n_clusters",
     "ordered",
     "read_columns",
     "read_records",

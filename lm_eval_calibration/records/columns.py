@@ -13,6 +13,7 @@ from scipy.special import softmax
 
 from lm_eval_calibration.metrics.validation import check_n_bins
 from lm_eval_calibration.records.choices import ChoicesRecord
+from lm_eval_calibration.records.clusters import IntIds, as_numbers, clusters_of
 from lm_eval_calibration.records.corpus import CorpusRecord
 from lm_eval_calibration.records.gap_sums import Doc, doc_gap_sums
 from lm_eval_calibration.records.record import AnswerRecord
@@ -27,6 +28,7 @@ class _Chunk(NamedTuple):
     Attributes:
         task: [n] number of the doc's task.
         doc_id: [n] -1 for none.
+        cluster: [n] id of what the doc was drawn with, 0 for none.
         gold: [n] index of the gold choice; where there are no choices, whether the answer is right (2: undefined).
         n_choices: [n] number of choices; 0 for docs of other kinds.
         log_likelihoods: [sum of n_choices] of the choices, doc after doc.
@@ -39,6 +41,7 @@ class _Chunk(NamedTuple):
 
     task: NDArray[np.integer[Any]]
     doc_id: NDArray[np.int64]
+    cluster: IntIds
     gold: NDArray[np.integer[Any]]
     n_choices: NDArray[np.integer[Any]]
     log_likelihoods: NDArray[np.float64]
@@ -117,6 +120,18 @@ class Columns:
             return self._full_vocabulary()
         raise ValueError(f"unknown kind of metric {kind!r}; there are top_label, choices and full_vocabulary")
 
+    def clusters(self, kind: str) -> IntIds | None:
+        """Return the cluster of each doc of :meth:`arrays` of a kind, [N]; None where none of them has one."""
+        return clusters_of(self.cluster_ids(kind))
+
+    def cluster_ids(self, kind: str) -> IntIds:
+        """Return the same as ids, 0 for a doc of none; columns of several tasks are put together by these."""
+        self._compact()
+        ids = self._column("cluster").astype(np.uint64)
+        if kind == "top_label":
+            return ids[self._with_confidence(self._answers()[0])]
+        return ids[self._with_positions() if kind == "full_vocabulary" else self._order()]
+
     def _compact(self) -> None:
         """Turn the pending docs into arrays."""
         docs, self._pending = self._pending, []
@@ -128,6 +143,7 @@ class Columns:
             _Chunk(
                 _small([self._tasks[doc.task] for doc in docs]),
                 np.array([-1 if doc.doc_id is None else doc.doc_id for doc in docs], dtype=np.int64),
+                as_numbers([doc.cluster for doc in docs]),
                 _small([_outcome(doc) for doc in docs]),
                 _small([len(_log_likelihoods(doc)) for doc in docs]),
                 np.fromiter(chain.from_iterable(map(_log_likelihoods, docs)), dtype=np.float64),
@@ -159,15 +175,27 @@ class Columns:
         return np.lexsort((self._column("doc_id"), rank[self._column("task")]))
 
     def _top_label(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        gold, order = self._column("gold"), self._order()
+        confidence, correct = self._answers()
+        rows = self._with_confidence(confidence)
+        return confidence[rows], correct[rows]
+
+    def _with_confidence(self, confidence: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Docs in order, less those without a confidence or an outcome."""
+        undefined = (self._column("n_choices") == 0) & (self._column("gold") == _UNDEFINED)
+        order = self._order()
+        known: NDArray[np.int64] = order[~np.isnan(confidence[order]) & ~undefined[order]]
+        return known
+
+    def _answers(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Confidence of every doc, nan where there is none, and whether its answer is right."""
+        gold = self._column("gold")
         confidence, correct = np.empty(len(gold)), np.empty(len(gold), dtype=np.int64)
         for docs, _, log_likelihoods in self._by_n_choices():
             confidence[docs] = softmax(log_likelihoods, axis=1).max(axis=1)
             correct[docs] = log_likelihoods.argmax(axis=1) == gold[docs]  # the first of equals, as the harness counts
         others = self._column("n_choices") == 0
         confidence[others], correct[others] = self._column("confidence"), gold[others]
-        order = order[~np.isnan(confidence[order]) & ~(others & (gold == _UNDEFINED))[order]]
-        return confidence[order], correct[order]
+        return confidence, correct
 
     def _choices(self) -> tuple[NDArray[np.float64] | list[NDArray[np.float64]], NDArray[np.int64]]:
         order = self._order()
@@ -198,9 +226,13 @@ class Columns:
         row_of[order] = np.arange(len(order))
         gaps[np.repeat(row_of, self._column("n_gaps")), self._column("gap_bin")] = self._column("gap")
         gaps[:, 0] = -gaps[:, 1:].sum(axis=1)
-        n_positions = self._column("n_positions")[order].astype(np.int64)
-        some = (n_positions > 0) | (self._column("n_choices")[order] > 0)
-        return gaps[some], n_positions[some]
+        n_positions, rows = self._column("n_positions").astype(np.int64), self._with_positions()
+        return gaps[row_of[rows]], n_positions[rows]
+
+    def _with_positions(self) -> NDArray[np.int64]:
+        """Docs in order, less those without a token of a reference."""
+        order = self._order()
+        return order[((self._column("n_positions") > 0) | (self._column("n_choices") > 0))[order]]
 
     def _by_n_choices(self) -> Iterable[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
         """Docs with the same number of choices, where their log-likelihoods lie, and these, [n, K]."""

@@ -216,12 +216,12 @@ class GenerationRecord(AnswerRecord):
         """Return the most frequent answer of the samples, its share as its confidence."""
         if self.generation.majority is None:
             raise ValueError(f"{self.label}: it was not answered several times")
-        return ScoredAnswer(self.task, self.doc_id, *self.generation.majority)
+        return self.scored(*self.generation.majority)
 
     def with_confidence(self, confidence: float | None) -> ScoredAnswer:
         """Return the answer with another confidence; with none where the text holds no answer."""
         known = confidence if self.generation.outcome == ANSWERED else None
-        return ScoredAnswer(self.task, self.doc_id, known, self.correct)
+        return self.scored(known, self.correct)
 
     def over_options(self) -> ChoicesRecord:
         """Return the doc as if it were answered by choosing among its options in the place of the answer.
@@ -234,6 +234,7 @@ class GenerationRecord(AnswerRecord):
         return ChoicesRecord(
             task=self.task,
             doc_id=self.doc_id,
+            cluster=self.cluster,
             doc_hash=self.doc_hash,
             prompt_hash=self.prompt_hash,
             log_likelihoods=self.options.log_likelihoods,
@@ -242,7 +243,7 @@ class GenerationRecord(AnswerRecord):
 
     def as_if_answered(self, correct: int) -> ScoredAnswer:
         """Return the text, which holds no answer, as if that were right (1) or wrong (0), at its mean probability."""
-        return ScoredAnswer(self.task, self.doc_id, self.generation.mean_probability, correct)
+        return self.scored(self.generation.mean_probability, correct)
 
     def with_stated_confidence(self, source: str) -> ScoredAnswer:
         """Return the answer with the confidence that the model stated; ValueError where this source has none."""

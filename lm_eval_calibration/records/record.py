@@ -31,7 +31,8 @@ OWN_KEYS = ("p_true", "verbalized")
 """Sources of stated confidences that have a key of their own in JSON; those of all others are in ``stated``."""
 
 _KEYS = (
-    *("version", "definitions", "task", "doc_id", "doc_hash", "prompt_hash", "kind", "log_likelihoods", "gold"),
+    *("version", "definitions", "task", "doc_id", "doc_hash", "prompt_hash", "cluster", "kind", "log_likelihoods"),
+    "gold",
     *("log_probs", "large_probs", "kept_from", "vocab_size", "certificate", "choice_lengths", "rotations"),
     *("rotated_log_likelihoods", "temperatures", *OWN_KEYS, "stated", "generation", "options", "budgets", "corpus"),
     *("confidence", "correct"),
@@ -63,12 +64,14 @@ class ScoredAnswer(NamedTuple):
         doc_id: the doc's number in its split.
         confidence: of the answer, 0 to 1; None where it is undefined.
         correct: 1 if the answer is right, else 0; None where nobody can tell.
+        cluster: id of what the doc was drawn with; None where that is unknown.
     """
 
     task: str
     doc_id: int | None
     confidence: float | None
     correct: int | None
+    cluster: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,7 @@ class Record:
         doc_id: the doc's number in its split.
         doc_hash: the harness's hash of the doc.
         prompt_hash: the harness's hash of the (first) prompt.
+        cluster: id of what the doc was drawn with (passage, program, patient); None where that is unknown.
         vocab_size: entries of each token distribution.
         certificate: how the numbers were obtained.
         extra: optional fields that this version does not know.
@@ -91,6 +95,7 @@ class Record:
     doc_id: int | None
     doc_hash: str
     prompt_hash: str
+    cluster: str | None = None
     vocab_size: int | None = None
     certificate: Mapping[str, Any] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
@@ -116,6 +121,10 @@ class Record:
     def label(self) -> str:
         """Task and doc, as messages name them."""
         return f"{self.task} doc {self.doc_id}"
+
+    def scored(self, confidence: float | None, correct: int | None) -> ScoredAnswer:
+        """Return the doc with one of its confidences."""
+        return ScoredAnswer(self.task, self.doc_id, confidence, correct, self.cluster)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as JSON-ready data; an infinite log-likelihood becomes null."""
@@ -201,7 +210,7 @@ class AnswerRecord(Record):
         """Return the answer with the confidence that the model stated; ValueError where this source has none."""
         if source not in self.stated:
             raise ValueError(f"{self.label}: the model was not asked for {source}")
-        return ScoredAnswer(self.task, self.doc_id, self.stated[source].confidence, self.correct)
+        return self.scored(self.stated[source].confidence, self.correct)
 
     def _to_json(self) -> dict[str, Any]:
         stated = {source: confidence.to_dict() for source, confidence in self.stated.items()}

@@ -5,10 +5,15 @@ from typing import Any
 import numpy as np
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.reports.numbers import percent
+from lm_eval_calibration.reports.numbers import count, percent
 
 APART = ((0.9, "very well"), (0.8, "well"), (0.7, "fairly well"), (0.6, "only weakly"))
 """From which AUROC on confidence is said to tell right answers from wrong ones how well."""
+
+
+def counted(n_docs: int, n_clusters: int | None, what: str = "docs") -> str:
+    """Return how many docs there are and, where they were drawn in clusters, of how many."""
+    return f"{count(n_docs)} {what}" + ("" if n_clusters is None else f" of {count(n_clusters)} clusters")
 
 
 def confidence_sentence(confidence: Any, correct: Any) -> str:

@@ -5,13 +5,15 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.exceptions import UndefinedMetricWarning
 
 from lm_eval_calibration import metrics
+from lm_eval_calibration.metrics.verdicts import sum_of
 from lm_eval_calibration.records import Columns, Record
+from lm_eval_calibration.records.clusters import as_numbers, n_clusters
 from lm_eval_calibration.results.alignment import Alignment, align
 from lm_eval_calibration.results.certificates import certificate_differences, tokenizer
 from lm_eval_calibration.results.differences import METRICS, POOLED, Difference, RunComparison, TaskComparison
@@ -78,8 +80,16 @@ def _aligned(one: dict[str, list[Record]], other: dict[str, list[Record]]) -> di
     return aligned
 
 
-def to_run(records: Sequence[Record], n_bins: int = 10) -> tuple[metrics.Run, dict[str, str]]:
-    """Return a run's arrays, by task and doc id, and why those that are missing are.
+class _Arrays(NamedTuple):
+    """A run's arrays, why those that are missing are, and the clusters of the docs by kind of metric."""
+
+    run: metrics.Run
+    missing: dict[str, str]
+    clusters: dict[str, Any]
+
+
+def to_run(records: Sequence[Record], n_bins: int = 10) -> _Arrays:
+    """Return a run's arrays, by task and doc id.
 
     Args:
         records: with sound gold labels.
@@ -88,19 +98,21 @@ def to_run(records: Sequence[Record], n_bins: int = 10) -> tuple[metrics.Run, di
     columns = Columns.of(records, n_bins)
     arrays: dict[str, Any] = {}
     missing: dict[str, str] = {}
+    clusters: dict[str, Any] = {}
     for kind, fields in metrics.RUN_FIELDS.items():
         if kind == "choices" and any(record.kind != "multiple_choice" for record in records):
             continue
         try:
             arrays |= dict(zip(fields, columns.arrays(kind), strict=True))
+            clusters[kind] = columns.clusters(kind)
         except ValueError as error:
             missing[kind] = str(error)
-    return metrics.Run(**arrays, tokenizer=tokenizer(records)), missing
+    return _Arrays(metrics.Run(**arrays, tokenizer=tokenizer(records)), missing, clusters)
 
 
 def _compare(task: str, docs: Alignment, names: Collection[str], options: dict[str, Any]) -> TaskComparison:
-    a, missing_a = to_run(docs.a, options["n_bins"])
-    b, missing_b = to_run(docs.b, options["n_bins"])
+    a, missing_a, clusters_a = to_run(docs.a, options["n_bins"])
+    b, missing_b, clusters_b = to_run(docs.b, options["n_bins"])
     refusal = _refusal(docs, a, b)
     differences = {}
     for name in (name for name in METRICS if name in names):
@@ -111,7 +123,10 @@ def _compare(task: str, docs: Alignment, names: Collection[str], options: dict[s
             if name == "full_ece" and refusal:
                 differences[name] = _undefined(name, refusal)
             else:
-                differences[name] = _difference(name, a, b, {**options, "paired": docs.paired})
+                of_a, of_b = clusters_a[kind], clusters_b[kind]
+                of_pairs = of_b if of_a is None else of_a  # one of the runs may not know it
+                how = {"paired": docs.paired, "cluster": of_pairs if docs.paired else (of_a, of_b)}
+                differences[name] = _difference(name, a, b, {**options, **how})
     return TaskComparison(
         task=task,
         paired=docs.paired,
@@ -122,6 +137,7 @@ def _compare(task: str, docs: Alignment, names: Collection[str], options: dict[s
         other_prompts=docs.other_prompts,
         other_golds=docs.other_golds,
         differences=differences,
+        n_clusters=n_clusters(as_numbers([record.cluster for record in docs.a])),
     )
 
 
@@ -130,12 +146,23 @@ def _difference(name: str, a: metrics.Run, b: metrics.Run, options: dict[str, An
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UndefinedMetricWarning)
         found = metrics.compare(a, b, names=[name], **options)[name]
+        total = _total(name, a, b, options)
     reasons = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UndefinedMetricWarning))
     for w in caught:
         if not issubclass(w.category, UndefinedMetricWarning):
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
     of_a, of_b, difference, low, high, p_value, verdict = found
-    return Difference(name, of_a, of_b, difference, low, high, p_value, p_value, 1, "; ".join(reasons), verdict)
+    return Difference(name, of_a, of_b, difference, low, high, p_value, p_value, 1, "; ".join(reasons), verdict, total)
+
+
+def _total(name: str, a: metrics.Run, b: metrics.Run, options: dict[str, Any]) -> tuple[float, float] | None:
+    """Interval of the sum of both runs' values, of a metric whose sign matters."""
+    metric = METRICS[name]
+    if metric.higher_is_better is not None:
+        return None
+    own = {"level": options["level"], "seed": options["seed"]}
+    fields = metrics.RUN_FIELDS[metric.kind]
+    return sum_of(*(metric.interval(*(getattr(run, field) for field in fields), **own) for run in (a, b)))
 
 
 def _undefined(name: str, reason: str) -> Difference:

@@ -28,6 +28,8 @@ class Difference(NamedTuple):
         n_tests: number of tasks that this was over.
         reason: why numbers are nan; "" where none is.
         verdict: "better" or "worse" of b, where interval and adjusted p-value say so; else "".
+        total: interval of b + a, of a metric whose sign matters: where b is above 0, |b| - |a| is the smaller of b - a
+            and b + a. None of other metrics.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Difference(NamedTuple):
     n_tests: int
     reason: str
     verdict: str = ""
+    total: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,7 @@ class TaskComparison:
         other_prompts: pairs with different prompts.
         other_golds: pairs with different gold choices.
         differences: by metric; those that don't apply to the records' kind are not there.
+        n_clusters: of how many clusters the docs of a are; None where each was drawn by itself, as far as is known.
     """
 
     task: str
@@ -68,6 +72,7 @@ class TaskComparison:
     other_prompts: int
     other_golds: int
     differences: dict[str, Difference]
+    n_clusters: int | None = None
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,15 @@ from lm_eval_calibration.results.run import Run
 from lm_eval_calibration.results.task_docs import TaskDocs
 
 
-def load_run(*paths: str | Path, n_bins: int | None = None) -> Run:
+def load_run(*paths: str | Path, n_bins: int | None = None, cluster: str | None = None) -> Run:
     """Read what the harness logged of one model, with our record or, for multiple-choice tasks, without.
 
     Args:
         *paths: folders, searched at any depth; results files, each of which brings the samples of its time; or samples
             files.
         n_bins: bins of the binned metrics; those of the run where not given.
+        cluster: field of the docs that says what was drawn together, such as "doc.passage_id"; "" for none. What the
+            run knew where not given.
 
     Returns:
         The run. Its docs are kept as arrays, in some hundred bytes each; their texts stay in the files.
@@ -34,15 +36,15 @@ def load_run(*paths: str | Path, n_bins: int | None = None) -> Run:
     if n_bins is None:
         n_bins = configuration.n_bins_of(task_of(file) for source in sources for file in source.samples)
     left_out: dict[str, str] = {}
-    docs = _read(sources, check_n_bins(n_bins), left_out)
+    docs = _read(sources, check_n_bins(n_bins), left_out, cluster)
     _check_complete(sources, docs, left_out)
     return Run(configuration, docs, n_bins, left_out)
 
 
-def _read(sources: Sequence[Source], n_bins: int, left_out: dict[str, str]) -> dict[str, TaskDocs]:
+def _read(sources: Sequence[Source], n_bins: int, left_out: dict[str, str], cluster: str | None) -> dict[str, TaskDocs]:
     """Return docs by task."""
     docs: dict[str, TaskDocs] = {}
-    for file, sample in read_samples(sources, left_out):
+    for file, sample in read_samples(sources, left_out, cluster):
         task = sample.record.task
         if task not in docs:
             docs[task] = TaskDocs(task, n_bins)

@@ -5,7 +5,9 @@ import warnings
 from collections.abc import Collection
 from typing import Any, NamedTuple
 
-from lm_eval_calibration.metrics import CATALOG, GENERATION_CATALOG, Metric, Null
+import numpy as np
+
+from lm_eval_calibration.metrics import CATALOG, COMPARED, GENERATION_CATALOG, Metric, Null
 from lm_eval_calibration.metrics.uncertainty.shares import share_interval
 from lm_eval_calibration.results.columns import ACC
 
@@ -23,6 +25,7 @@ class Measured(NamedTuple):
         high: upper end.
         n_docs: number of docs.
         reason: why something of it is nan; None where nothing is.
+        n_clusters: of how many clusters these docs are; None where each was drawn by itself, as far as is known.
     """
 
     value: float
@@ -31,15 +34,19 @@ class Measured(NamedTuple):
     high: float
     n_docs: int
     reason: str | None = None
+    n_clusters: int | None = None
 
 
-def measure(metric: Metric, arrays: tuple[Any, Any], n_bins: int, *, with_stderr: bool = True) -> Measured:
+def measure(
+    metric: Metric, arrays: tuple[Any, Any], n_bins: int, *, cluster: Any = None, with_stderr: bool = True
+) -> Measured:
     """Return a metric of the docs of these arrays, which are of the metric's kind.
 
     Args:
         metric: of the catalog.
         arrays: that it takes.
         n_bins: bins of the binned metrics.
+        cluster: [N] what each doc was drawn with; None where each was by itself.
         with_stderr: whether the standard error, which is slow where it is a bootstrap, is wanted; else it is nan.
     """
     n_docs = len(arrays[1])
@@ -50,31 +57,42 @@ def measure(metric: Metric, arrays: tuple[Any, Any], n_bins: int, *, with_stderr
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         value = float(metric.value(*arrays, **options))
-        stderr = float(metric.stderr(*arrays, **options)) if n_docs > 1 and with_stderr else nan
-        low, high = metric.interval(*arrays, **options) if n_docs > 1 else (nan, nan)
+        stderr = float(metric.stderr(*arrays, **options, cluster=cluster)) if n_docs > 1 and with_stderr else nan
+        low, high = metric.interval(*arrays, **options, cluster=cluster) if n_docs > 1 else (nan, nan)
     reasons = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
     if n_docs == 1:
         reasons.append("one doc has no standard error")
     is_whole = not any(map(math.isnan, (value, stderr if with_stderr else 0.0, low, high)))
-    return Measured(value, stderr, low, high, n_docs, None if is_whole else "; ".join(dict.fromkeys(reasons)) or None)
+    reason = None if is_whole else "; ".join(dict.fromkeys(reasons)) or None
+    return Measured(value, stderr, low, high, n_docs, reason, _number_of(cluster))
 
 
-def measure_null(metric: Metric, arrays: tuple[Any, Any], n_bins: int) -> Null | None:
+def measure_null(metric: Metric, arrays: tuple[Any, Any], n_bins: int, *, cluster: Any = None) -> Null | None:
     """Return what a calibrated model would show on these docs; None where the metric has no such thing or no docs."""
     if metric.null is None or len(arrays[1]) == 0:
         return None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # the metric's own value says why it is undefined
-        return metric.null(*arrays, **({"n_bins": n_bins} if metric.takes_n_bins else {}))
+        return metric.null(*arrays, **({"n_bins": n_bins} if metric.takes_n_bins else {}), cluster=cluster)
 
 
-def accuracy(n_right: int, n_docs: int) -> Measured:
-    """Return the share of right answers with the interval of ``metrics.acc``, and the harness's own standard error."""
+def accuracy(correct: Any, cluster: Any = None) -> Measured:
+    """Return the share of right answers, [N] 1 or 0, with the interval of ``metrics.acc``, and the harness's own error.
+
+    Where docs were drawn in clusters, both are those of clustered docs.
+    """
+    n_right, n_docs = int(np.sum(correct)), len(correct)
     if n_docs == 0:
         return undefined("no docs")
+    if cluster is not None:
+        return measure(COMPARED[ACC], (np.ones(n_docs), correct), 0, cluster=cluster)
     share, (low, high) = n_right / n_docs, share_interval(n_right, n_docs, LEVEL)
     stderr = math.sqrt(share * (1 - share) / (n_docs - 1)) if n_docs > 1 else math.nan
     return Measured(share, stderr, low, high, n_docs, None if n_docs > 1 else "one doc has no standard error")
+
+
+def _number_of(cluster: Any) -> int | None:
+    return None if cluster is None else len(np.unique(cluster))
 
 
 def undefined(reason: str, n_docs: int = 0) -> Measured:

@@ -1,12 +1,13 @@
 """Samples line by line: our record, or one made of a stock run's line, with where it stands."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records import RECORD_KEY, Record
+from lm_eval_calibration.records import DOC, RECORD_KEY, Record, cluster_of
 from lm_eval_calibration.records.reading import is_of_other_filter, read_lines, record_of
 from lm_eval_calibration.results import stock
 from lm_eval_calibration.results.files import Source, task_of
@@ -35,10 +36,12 @@ class SamplesFile:
 
     Args:
         path: of the file.
+        cluster: field of the docs that says what was drawn together, in place of what the run knew; "" for none, None
+            for what the run knew.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, cluster: str | None = None) -> None:
+        self.path, self.cluster = path, cluster
         self.task = task_of(path)
 
     @cached_property
@@ -84,11 +87,27 @@ class SamplesFile:
     def _record(self, number: int, line: Mapping[str, Any]) -> Record:
         if self.is_stock:
             reading = self._reading
-            return stock.record(line, self.task, reading)
+            return self._clustered(stock.record(line, self.task, reading), line)
         try:
-            return record_of(line, self.path, number)
+            record = record_of(line, self.path, number)
         except ValueError as error:
             raise UserError(str(error)) from error
+        return self._clustered(record, line)
+
+    def _clustered(self, record: Record, line: Mapping[str, Any]) -> Record:
+        """The record with the cluster that the user's field says."""
+        if self.cluster is None:
+            return record
+        if not self.cluster:
+            return replace(record, cluster=None)
+        if line.get("doc") is None:
+            kept = "" if record.cluster is None else ": without --cluster the clusters of the run itself count"
+            raise UserError(f"--cluster {self.cluster}: {self.path} was redacted, its docs have no fields{kept}")
+        try:
+            return replace(record, cluster=cluster_of(line["doc"], self.cluster))
+        except ValueError as error:
+            location = f"doc {record.doc_id} of {record.task} in {self.path}"
+            raise UserError(f"--cluster {self.cluster}: {location} {error}") from error
 
 
 class Lines(Sequence[T_co]):
@@ -116,13 +135,16 @@ class Lines(Sequence[T_co]):
         return self._view(file.sample_at(start))
 
 
-def read_samples(sources: Sequence[Source], left_out: dict[str, str]) -> Iterator[tuple[SamplesFile, Sample]]:
+def read_samples(
+    sources: Sequence[Source], left_out: dict[str, str], cluster: str | None = None
+) -> Iterator[tuple[SamplesFile, Sample]]:
     """Yield every line of these sources and its file; a bar shows how far, where it takes more than a moment.
 
     Args:
         sources: from :func:`~lm_eval_calibration.results.files.find_sources`.
         left_out: takes the names of the stock tasks that are not read, each with its reason: those that are no
             multiple choice, those that contradict themselves, and those whose calibrated twin is here too.
+        cluster: as of :class:`SamplesFile`.
 
     Raises:
         UserError: naming file and line: no JSON, no record, a record of another version, the same doc twice, or
@@ -130,7 +152,8 @@ def read_samples(sources: Sequence[Source], left_out: dict[str, str]) -> Iterato
     """
     from tqdm import tqdm
 
-    files = [SamplesFile(path) for source in sources for path in source.samples]
+    check_cluster_field(cluster)
+    files = [SamplesFile(path, cluster) for source in sources for path in source.samples]
     names = {file.task for file in files}
     seen: dict[str, dict[tuple[int | None, str], Path]] = {}
     total = sum(file.path.stat().st_size for file in files)
@@ -147,6 +170,12 @@ def read_samples(sources: Sequence[Source], left_out: dict[str, str]) -> Iterato
     if not seen:
         reasons = "; ".join(left_out.values()) or "no lines"
         raise UserError(f"{', '.join(str(file.path) for file in files[:3])}: nothing can be read: {reasons}")
+
+
+def check_cluster_field(cluster: str | None) -> None:
+    """Raise UserError where this names no field of docs."""
+    if cluster and (not cluster.startswith(DOC) or cluster == DOC):
+        raise UserError(f"--cluster {cluster} is no field of the docs such as doc.passage_id")
 
 
 def _refuse_twice(sample: Sample, path: Path, seen: dict[str, dict[tuple[int | None, str], Path]]) -> None:

@@ -14,7 +14,8 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Null
 from lm_eval_calibration.plots import Vocabulary
 from lm_eval_calibration.recalibration import Docs
-from lm_eval_calibration.records import Record
+from lm_eval_calibration.records import Record, clusters_of, n_clusters
+from lm_eval_calibration.records.clusters import IntIds
 from lm_eval_calibration.results.columns import ACC, columns
 from lm_eval_calibration.results.configuration import Configuration
 from lm_eval_calibration.results.measured import (
@@ -108,6 +109,18 @@ class Run:
         parts = [self.docs[task].columns.arrays(kind) for task in self.tasks_of(tasks)]
         return _concatenate([part[0] for part in parts]), np.concatenate([part[1] for part in parts])
 
+    def clusters(self, kind: str, tasks: str | Sequence[str] | None = None) -> IntIds | None:
+        """Return the cluster of each doc of :meth:`arrays`, [N]; None where no doc is known to be drawn with others."""
+        return clusters_of(self._ids(kind, tasks))
+
+    def _ids(self, kind: str, tasks: str | Sequence[str] | None) -> IntIds:
+        return np.concatenate([self.docs[task].columns.cluster_ids(kind) for task in self.tasks_of(tasks)])
+
+    def n_clusters(self, tasks: str | Sequence[str] | None = None) -> int | None:
+        """Return of how many clusters the docs of some tasks are; None where none is known to be drawn with others."""
+        parts = [np.array(self.docs[task].clusters, dtype=np.uint64) for task in self.tasks_of(tasks)]
+        return n_clusters(np.concatenate(parts))
+
     def metrics(
         self,
         tasks: str | Sequence[str] | None = None,
@@ -129,16 +142,24 @@ class Run:
         found = {}
         for name in columns("all") if names is None else names:
             if name == ACC:
-                right = sum(self.docs[task].correct.count(1) for task in self.tasks_of(tasks))
-                texts = sum(list(self.docs[task].kinds).count("corpus") for task in self.tasks_of(tasks))
-                found[name] = accuracy(right, n_docs - texts)  # a corpus has no answers
+                found[name] = self._accuracy(tasks)
                 continue
             metric = metric_of(name, self.kinds(tasks))
             try:
-                found[name] = measure(metric, self.arrays(metric.kind, tasks), self.n_bins, with_stderr=with_stderr)
+                arrays, cluster = self.arrays(metric.kind, tasks), self.clusters(metric.kind, tasks)
+                found[name] = measure(metric, arrays, self.n_bins, cluster=cluster, with_stderr=with_stderr)
             except ValueError as error:
                 found[name] = undefined(str(error), n_docs)
         return found
+
+    def _accuracy(self, tasks: str | Sequence[str] | None) -> Measured:
+        """Share of right answers; a corpus has none."""
+        docs = [self.docs[task] for task in self.tasks_of(tasks) if "corpus" not in self.docs[task].kinds]
+        if not docs:
+            return undefined("no docs")
+        correct = np.concatenate([np.array(task.correct) == 1 for task in docs])
+        ids = np.concatenate([np.array(task.clusters, dtype=np.uint64) for task in docs])
+        return accuracy(correct, clusters_of(ids))
 
     def kinds(self, tasks: str | Sequence[str] | None = None) -> set[str]:
         """Return the kinds of docs there are among some tasks: ``multiple_choice``, ``generation``, ``corpus``."""
@@ -148,7 +169,8 @@ class Run:
         """Return what a calibrated model would show of a metric on the same docs; None where that is undefined."""
         metric = metric_of(name, self.kinds(tasks))
         try:
-            return measure_null(metric, self.arrays(metric.kind, tasks), self.n_bins)
+            arrays, cluster = self.arrays(metric.kind, tasks), self.clusters(metric.kind, tasks)
+            return measure_null(metric, arrays, self.n_bins, cluster=cluster)
         except ValueError:
             return None
 
@@ -166,12 +188,12 @@ class Run:
         of_tasks = [self.docs[task] for task in self.tasks_of(tasks)]
         if self.kinds(tasks) == {"generation"}:
             hashes = [docs.doc_hashes[i] for docs in of_tasks for i in docs.order.tolist() if docs.has_confidence(i)]
-            return Docs.of_answers(*self.arrays("top_label", tasks), hashes)
+            return Docs.of_answers(*self.arrays("top_label", tasks), hashes, cluster_ids=self._ids("top_label", tasks))
         probs, labels = self.arrays("choices", tasks)
         hashes = [docs.doc_hashes[i] for docs in of_tasks for i in docs.order.tolist()]
         with np.errstate(divide="ignore"):  # log-likelihoods that differ by a constant from those that were logged
             log_likelihoods = np.log(probs) if isinstance(probs, np.ndarray) else [np.log(row) for row in probs]
-        return Docs.of(log_likelihoods, labels, hashes)
+        return Docs.of(log_likelihoods, labels, hashes, cluster_ids=self._ids("choices", tasks))
 
     def tasks_of(self, tasks: str | Sequence[str] | None) -> tuple[str, ...]:
         """Return the tasks that are meant by the name of a task or group, by several, or by None, each once."""

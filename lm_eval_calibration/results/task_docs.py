@@ -22,6 +22,7 @@ class TaskDocs:
         doc_ids: [N] number of each doc in its split, -1 for none.
         doc_hashes: [N] the same doc has the same hash in every run.
         prompt_hashes: [N] of the prompt.
+        clusters: [N] id of what each doc was drawn with, 0 for nothing known.
         kinds: [N] kind of the record.
         confidence: [N] nan where it is undefined.
         correct: [N] 1, 0 or, where nobody can tell, -1.
@@ -32,6 +33,7 @@ class TaskDocs:
         self.name = name
         self.columns = Columns(n_bins)
         self.doc_ids, self.confidence, self.correct = array("q"), array("d"), array("b")
+        self.clusters = array("Q")
         self.doc_hashes: list[str] = []
         self.prompt_hashes: list[str] = []
         self.kinds: list[str] = []
@@ -50,6 +52,7 @@ class TaskDocs:
         confidence = None if is_waiting else record.confidence  # those of choices come by the thousand
         self.confidence.append(math.nan if confidence is None else confidence)
         self.correct.append(-1 if record.correct is None else record.correct)
+        self.clusters.append(0 if record.cluster is None else int(record.cluster, 16))
         self.doc_hashes.append(record.doc_hash)
         self.prompt_hashes.append(record.prompt_hash)
         self.kinds.append(record.kind)

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.harness.log import logger, warn_of_tasks
-from lm_eval_calibration.harness.pools import DocPool, Statistic
+from lm_eval_calibration.harness.pools import NO_STDERR, DocPool, Statistic
 from lm_eval_calibration.metrics import Metric
 from lm_eval_calibration.records import (
     EMPTY,
@@ -19,6 +19,7 @@ from lm_eval_calibration.records import (
     GenerationRecord,
     Record,
 )
+from lm_eval_calibration.records.clusters import as_numbers, n_clusters
 from lm_eval_calibration.tasks.confidences.registry import sources
 from lm_eval_calibration.tasks.confidences.table_rows import Part, TableMetric, View
 
@@ -26,6 +27,10 @@ _TOO_FEW = (
     "too few docs to tell the model from a calibrated one by ece, or ece is mostly noise; the larger a group of tasks, "
     "the more its ece says"
 )
+
+
+N_CLUSTERS = "n_clusters"
+"""The row that shows how many clusters a task's docs are of."""
 
 
 @dataclass(frozen=True)
@@ -63,20 +68,26 @@ class MetricStatistic(Statistic):
     def _warn_of_too_few(self, pool: DocPool) -> None:
         """Warn where there are too few docs to tell the model from a calibrated one."""
         n_docs = len(pool.columns(self.view, self.n_bins).arrays(self.metric.kind)[1])
-        null = self._parts(self.metric.null, pool)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the standard error says what is undefined
+            null = self._parts(self.metric.null, pool)
         if sentence := metrics.too_few_to_tell("ece", metrics.Null(*null), n_docs):
             warn_of_tasks(pool.tasks, sentence, summary=_TOO_FEW)
 
     def _parts(self, function: Any, pool: DocPool) -> tuple[float, ...]:
         """Return an interval or a null, of which a table shows several numbers."""
-        options: dict[str, Any] = {"n_bins": self.n_bins} if self.metric.takes_n_bins else {}
-        columns = pool.columns(self.view, self.n_bins)
+        columns, options = pool.columns(self.view, self.n_bins), self._options(pool, of_value=False)
         key = function, self.view, self.n_bins
         parts: tuple[float, ...] = pool.once(key, lambda: function(*columns.arrays(self.metric.kind), **options))
         return parts
 
+    def _options(self, pool: DocPool, *, of_value: bool) -> dict[str, Any]:
+        """Return the options of the metric; those of its error, interval and null have the docs' clusters."""
+        bins = {"n_bins": self.n_bins} if self.metric.takes_n_bins else {}
+        clusters = {} if of_value else {"cluster": pool.columns(self.view, self.n_bins).clusters(self.metric.kind)}
+        return bins | clusters
+
     def _compute(self, function: Callable[..., float], pool: DocPool) -> float:
-        options: dict[str, Any] = {"n_bins": self.n_bins} if self.metric.takes_n_bins else {}
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             arrays = pool.columns(self.view, self.n_bins).arrays(self.metric.kind)
@@ -86,6 +97,7 @@ class MetricStatistic(Statistic):
             if isinstance(function, Part):
                 value = float(self._parts(function.whole, pool)[function.index])
             else:
+                options = self._options(pool, of_value=function is self.metric.value)
                 value = float(function(*arrays, **options))
         for warning in caught:
             if not issubclass(warning.category, UserWarning):  # not a metric's reason but somebody's bug
@@ -105,6 +117,21 @@ class MetricStatistic(Statistic):
         if all(doc.confidence is None for doc in seen):
             return "no doc has a confidence"
         return "no doc has an answer that is right or wrong"
+
+
+@dataclass(frozen=True)
+class NumberOfClusters(Statistic):
+    """How many clusters the docs are of."""
+
+    has_stderr = False
+
+    def value(self, pool: DocPool) -> float:
+        """Return the number, docs of no cluster counted as one each."""
+        return float(n_clusters(as_numbers([record.cluster for record in pool.records])) or len(pool.records))
+
+    def stderr(self, pool: DocPool) -> str:
+        """Return that a count has none."""
+        return NO_STDERR
 
 
 def _has_outcome(outcome: str) -> Callable[[Record], bool]:

@@ -12,11 +12,12 @@ from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.pools import NO_FILTER, Statistic
 from lm_eval_calibration.harness.ranks import tolerate_missing_metrics, with_borrowed_doc
 from lm_eval_calibration.harness.run import current_run
-from lm_eval_calibration.records import KEPT_PROB, RECORD_KEY, Record
+from lm_eval_calibration.records import KEPT_PROB, RECORD_KEY, Record, cluster_of
 from lm_eval_calibration.tasks import registration
-from lm_eval_calibration.tasks.aggregation import MetricStatistic
+from lm_eval_calibration.tasks.aggregation import N_CLUSTERS, MetricStatistic, NumberOfClusters
 from lm_eval_calibration.tasks.bounds import BOUNDS, Bound
 from lm_eval_calibration.tasks.checked_task import CheckedTask
+from lm_eval_calibration.tasks.clusters import check_clusters, hint_at_clusters
 from lm_eval_calibration.tasks.confidences.registry import requested
 from lm_eval_calibration.tasks.confidences.source import Table
 from lm_eval_calibration.tasks.configuration import Configuration
@@ -56,16 +57,21 @@ class BaseTask(CheckedTask):
         self._chat_template: Any = None  # of the run
 
     @property
-    @abstractmethod
     def requested_metrics(self) -> tuple[str, ...]:
         """Names of the metrics that the options add, which a group's file can't know."""
+        return (*self._requested_metrics, *((N_CLUSTERS,) if self.options.cluster else ()))
+
+    @property
+    @abstractmethod
+    def _requested_metrics(self) -> tuple[str, ...]:
+        """Those of this kind of task."""
 
     @property
     def optional_metrics(self) -> tuple[str, ...]:
         """Names of the metrics that a group shows only if all its calibrated tasks have them."""
         if self.table is None:
-            return self.calibration.metrics
-        return (*rows(self.table), *means(self.table), *BOUNDS, UNASSIGNED_MASS)
+            return (*self.calibration.metrics, N_CLUSTERS)
+        return (*rows(self.table), *means(self.table), *BOUNDS, UNASSIGNED_MASS, N_CLUSTERS)
 
     @property
     def requested_means(self) -> dict[str, bool]:
@@ -82,7 +88,8 @@ class BaseTask(CheckedTask):
         available = self._available | dict.fromkeys(self._available_in(records) if self._available else ())
         of_sources = {self.rows[name].source for name in available if name in self.rows}
         shown = [n for n in available if n not in self.rows or self.rows[n].source.beside in (None, *of_sources)]
-        return {name: bounds.get(name) or self._statistic(name) for name in shown}
+        ours: dict[str, Statistic] = {name: bounds.get(name) or self._statistic(name) for name in shown}
+        return ours | ({N_CLUSTERS: NumberOfClusters()} if self.options.cluster else {})
 
     def _available_in(self, records: Sequence[Record]) -> Iterable[str]:
         """Return our metrics that some of these records have, which may be other ranks'."""
@@ -112,9 +119,18 @@ class BaseTask(CheckedTask):
         self._prepare(run.lm)
         super().build_all_requests(**with_borrowed_doc(self, kwargs))
         self._check_cached_requests()
+        self._look_for_clusters()
         for request in self._instances:  # here, since --cache_requests may have kept them for another version
             self._make_ours(request)
             self._attach_options(request)
+
+    def _look_for_clusters(self) -> None:
+        """Raise TaskError where docs lack the field of the option cluster; warn where they look clustered without."""
+        docs = list({request.doc_id: request.doc for request in self._instances}.values())
+        if self.options.cluster:
+            check_clusters(self, docs, self.options.cluster)
+        else:
+            hint_at_clusters(self, docs)
 
     def _prepare(self, lm: Any) -> None:
         """Get ready for a run, whose backend this is (None outside a run): requests are built next."""
@@ -210,7 +226,8 @@ class BaseTask(CheckedTask):
                 f"{self.task_name} doc {doc_id}: the cached requests belong to another doc; run without "
                 "--cache_requests or --samples"
             )
-        return {"task": self.task_name, "doc_id": doc_id, "doc_hash": hash_of_doc}
+        cluster = cluster_of(doc, self.options.cluster) if self.options.cluster else None
+        return {"task": self.task_name, "doc_id": doc_id, "doc_hash": hash_of_doc, "cluster": cluster}
 
     def _true_doc_id(self, doc_id: int) -> int:
         return self._sample_ids[doc_id] if self._sample_ids else doc_id

@@ -42,7 +42,7 @@ class ChoiceTask(BaseTask):
         self._requests_of: dict[int, list[Any]] = {}  # by doc id, in the order of their numbers
 
     @property
-    def requested_metrics(self) -> tuple[str, ...]:
+    def _requested_metrics(self) -> tuple[str, ...]:
         """Names of the metrics that the options add, which a group's file can't know."""
         beside = [name for source in self.sources for name in source.stock_metrics]
         plain = [name for name in self.calibration.metrics if name in self.options.metrics or name not in CATALOG]

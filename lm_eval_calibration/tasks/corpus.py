@@ -22,7 +22,7 @@ class CorpusTask(BaseTask):
     """
 
     @property
-    def requested_metrics(self) -> tuple[str, ...]:
+    def _requested_metrics(self) -> tuple[str, ...]:
         """Names of the metrics that the options add: a corpus has the same always."""
         return ()
 

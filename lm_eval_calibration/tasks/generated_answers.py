@@ -73,7 +73,7 @@ class GeneratedAnswerTask(WrittenAnswers):
         self._sample_answers: dict[int, list[Any]] = {}  # by doc id: what the filter makes of each sample alone
 
     @property
-    def requested_metrics(self) -> tuple[str, ...]:
+    def _requested_metrics(self) -> tuple[str, ...]:
         """Names of the metrics, which a group's file can't know."""
         reference = (TOKEN_ACCURACY,) if self._has_reference else ()
         return ("acc", *self.calibration.metrics, *reference, *self.requested_means, ANSWERED)

@@ -10,7 +10,7 @@ from lm_eval_calibration.backends import MAX_BINS
 from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.records import DEFINITION_VERSION
-from lm_eval_calibration.tasks.confidences.option import Option, flag, pattern, text, whole_number
+from lm_eval_calibration.tasks.confidences.option import Option, field_of_docs, flag, pattern, text, whole_number
 from lm_eval_calibration.tasks.confidences.registry import sources
 
 KEY = "calibration"
@@ -47,6 +47,8 @@ class Options:
             model thinks before it replies.
         refusal: of a generation task, a regular expression that refusals match; "" for none.
         budget_cue: of a generation task with ``budgets``, what leads from a cut thought to the answer.
+        cluster: the field of the docs that says what was drawn together, such as ``doc.passage_id``; "" for none.
+            Folds, standard errors, intervals and nulls go by it.
         shared_prefixes: whether prompts that begin alike may share that computation (all tasks of a run, or none).
         confidences: the options of the confidence sources, by name; ``options[name]`` is one of them.
     """
@@ -62,6 +64,7 @@ class Options:
     question_max_gen_toks: int = 0
     refusal: str = ""
     budget_cue: str = BUDGET_CUE
+    cluster: str = ""
     shared_prefixes: bool = True
     confidences: Mapping[str, Any] = field(default_factory=_of_sources)
 
@@ -107,6 +110,7 @@ _OPTIONS: tuple[Option, ...] = (
     whole_number("question_max_gen_toks", 0, 1_000_000),
     pattern("refusal"),
     text("budget_cue", default=BUDGET_CUE),
+    field_of_docs("cluster"),
     flag("shared_prefixes", default=True),
 )
 """The options that are no confidence source's and no lists."""

@@ -11,6 +11,7 @@ from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.metrics import CORPUS_CATALOG, Metric
 from lm_eval_calibration.records import AnswerRecord, Corpus, CorpusRecord, Record, ordered
+from lm_eval_calibration.records.clusters import as_numbers, clusters_of
 
 TOKEN_ACCURACY = "token_accuracy"
 
@@ -35,18 +36,20 @@ class TokenStatistic(Statistic):
         return self._compute(self.metric.value, pool)
 
     def stderr(self, pool: DocPool) -> float:
-        """Return its standard error, a bootstrap over docs."""
+        """Return its standard error, a bootstrap over docs, or clusters of them."""
         return self._compute(self.metric.stderr, pool)
 
     def _compute(self, function: Callable[..., float], pool: DocPool) -> float:
-        sums = [found for record in ordered(pool.records) if (found := self._sums_of(record)) is not None]
+        docs = [(found, r.cluster) for r in ordered(pool.records) if (found := self._sums_of(r)) is not None]
+        sums, clusters = [found for found, _ in docs], clusters_of(as_numbers([cluster for _, cluster in docs]))
         if not sums:
             which = "no doc has a token of a reference answer" if self.of_references else "no text has a token"
             logger.warning(f"{pool.label}: {self.metric.name} is undefined: {which}")
             return float("nan")
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            value = float(function(*map(np.array, zip(*sums, strict=True))))
+            arrays = map(np.array, zip(*sums, strict=True))
+            value = float(function(*arrays, **({} if function is self.metric.value else {"cluster": clusters})))
         for warning in () if self.of_references else caught:  # few references are no news beside few answers
             logger.warning(f"{pool.label}: {warning.message}")
         return value

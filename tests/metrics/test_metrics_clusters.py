@@ -87,12 +87,49 @@ def test_unequal_clusters_have_fewer_degrees_of_freedom():
     assert 1 <= clusters.degrees_of_freedom(40, unequal) < 1.8
 
 
-@pytest.mark.parametrize(
-    ("cluster", "message"), [([0, 0, 0], "takes two clusters"), ([0, 1], "one name for each of 3 docs")]
-)
+@pytest.mark.parametrize(("cluster", "message"), [([0, 1], "one name for each of 3 docs")])
 def test_bad_clusters_are_named(cluster, message):
     with pytest.raises(ValueError, match=message):
         metrics.ece_interval([0.5, 0.6, 0.7], [1, 0, 1], cluster=cluster)
+
+
+def test_one_cluster_has_a_value_and_a_reason_in_place_of_an_interval():
+    arrays, one = ([0.5, 0.6, 0.7], [1, 0, 1]), [0, 0, 0]
+    with pytest.warns(UserWarning, match="all 3 docs are of one cluster"):
+        assert np.isnan(metrics.ece_interval(*arrays, cluster=one)).all()
+    with pytest.warns(UserWarning, match="takes two clusters"):
+        assert np.isnan(metrics.ece_stderr(*arrays, cluster=one))
+    with pytest.warns(UserWarning, match="takes two clusters"):
+        null = metrics.ece_null(*arrays, cluster=one)
+    assert null.value == metrics.ece(*arrays)
+    assert np.isnan(null.p_value)
+
+
+def test_unpaired_runs_that_share_clusters_are_not_independent():
+    """Half of each cluster's docs against the other half: what moves a cluster moves both."""
+    confidence, correct, cluster = draw(np.random.default_rng(5), 60, 8, shared=0.9)
+    half = np.arange(480) % 2 == 0
+    a, b = Run(confidence[half], correct[half]), Run(confidence[~half], correct[~half])
+    clusters_of = (cluster[half], cluster[~half])
+    shared = compare(a, b, names=["overconfidence"], paired=False, cluster=clusters_of)["overconfidence"]
+    others = (cluster[half], cluster[~half] + 1000)
+    apart = compare(a, b, names=["overconfidence"], paired=False, cluster=others)["overconfidence"]
+    assert shared.high - shared.low < 0.7 * (apart.high - apart.low)
+    assert shared.difference == apart.difference
+
+
+def test_the_standard_error_of_auroc_is_the_jackknife_over_clusters():
+    confidence, correct, cluster = draw(np.random.default_rng(8), 12, 6)
+    confidence = np.round(confidence, 1)  # ties
+    without = [metrics.auroc(confidence[cluster != g], correct[cluster != g]) for g in range(12)]
+    expected = np.sqrt(11 / 12 * np.sum((np.array(without) - np.mean(without)) ** 2))
+    assert metrics.auroc_stderr(confidence, correct, cluster=cluster) == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_null_over_clusters_varies_at_least_as_over_independent_docs():
+    """All of 40 docs are right at 0.95: signs of such small surprises would say that no error can be chance."""
+    arrays, cluster = (np.full(40, 0.95), np.ones(40)), np.arange(40) // 2
+    assert metrics.overconfidence_null(*arrays, cluster=cluster).p_value > 0.1
 
 
 @pytest.mark.slow

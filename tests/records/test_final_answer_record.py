@@ -68,7 +68,7 @@ def test_a_text_without_an_answer_has_no_confidence(outcome: str) -> None:
     assert record.confidence is None
     assert record.with_confidence(0.5).confidence is None
     assert record.generation.mean_probability == pytest.approx(np.mean(PROBS))
-    assert record.as_if_answered(0)[2:] == (pytest.approx(np.mean(PROBS)), 0)
+    assert record.as_if_answered(0)[2:4] == (pytest.approx(np.mean(PROBS)), 0)
     data = json.loads(json.dumps(record.to_dict(), allow_nan=False))
     assert data["confidence"] is None
     assert data["generation"]["undefined"] == f"the text holds no answer: {outcome}"
@@ -129,7 +129,7 @@ def test_self_consistency_is_undefined_where_all_samples_fail() -> None:
     record = make(None, **samples(("x", 0, "truncated"), ("y", 0, "empty")))
     assert record.generation.majority == (None, 0)
     assert record.generation.answer_entropy is None
-    assert record.self_consistent()[2:] == (None, 0)
+    assert record.self_consistent()[2:4] == (None, 0)
 
 
 def test_a_chain_s_windows() -> None:

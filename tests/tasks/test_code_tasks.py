@@ -14,7 +14,7 @@ from tiny import run_tasks
 from lm_eval_calibration import calibrated, metrics
 from lm_eval_calibration.harness import code_eval
 from lm_eval_calibration.harness.code_eval import CODE_EVAL, CodeEval
-from lm_eval_calibration.records import Record, metric_arrays
+from lm_eval_calibration.records import Columns, Record, metric_arrays
 from lm_eval_calibration.tasks import CalibrationTaskManager
 from lm_eval_calibration.tasks.line_completion import edit_similarity, lines
 
@@ -112,7 +112,9 @@ def test_the_group_of_code_tasks_is_pooled(monkeypatch: pytest.MonkeyPatch) -> N
         metric = metrics.GENERATION_CATALOG[name]
         arrays = metric_arrays(docs, metric.kind, 10)
         assert group[f"{name},none"] == pytest.approx(metric.value(*arrays), abs=1e-12)
-        assert group[f"{name}_stderr,none"] == pytest.approx(metric.stderr(*arrays), abs=1e-12)
+        cluster = Columns.of(docs).clusters(metric.kind)  # lines of a program together, other docs alone
+        expected = metric.stderr(*arrays, cluster=cluster)
+        assert group[f"{name}_stderr,none"] == pytest.approx(expected, abs=1e-12)
     assert group["token_accuracy,none"] == 1.0
     # The reference is the solution itself, after the prompt as it is.
     solution = PROBLEMS[0]["canonical_solution"]

@@ -20,17 +20,23 @@ from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 
 
 def check_cluster(cluster: ArrayLike, n_docs: int) -> IntArray | None:
-    """Clusters numbered from 0 in the order of their names, [n_docs]; None where each doc is alone in its own.
+    """Clusters numbered from 0 in the order of their first docs, [n_docs]; None where each doc is alone in its own.
 
-    Raises ValueError: not one name a doc, or fewer than two clusters.
+    Raises ValueError: not one name a doc.
     """
     names = np.asarray(cluster)
     if names.shape != (n_docs,):
         raise ValueError(f"cluster has shape {names.shape}; it must have one name for each of {n_docs} docs")
-    found, number = np.unique(names, return_inverse=True)
-    if len(found) < 2 <= n_docs:
-        raise ValueError(f"cluster is {found[0]!r} for all {n_docs} docs; it takes two clusters at least")
+    found, first, number = np.unique(names, return_index=True, return_inverse=True)
+    number = np.argsort(np.argsort(first))[number]  # so that no bootstrap depends on what clusters are called
     return None if len(found) == n_docs else np.asarray(number, dtype=np.int64)
+
+
+def too_few_clusters(cluster: IntArray | None) -> str | None:
+    """Why docs in these clusters have no standard error, interval or null; None where they have."""
+    if cluster is None or cluster.max() > 0:
+        return None
+    return f"all {len(cluster)} docs are of one cluster; it takes two clusters at least"
 
 
 def cluster_sums(rows: NDArray[Any], cluster: IntArray | None) -> NDArray[Any]:

@@ -19,9 +19,19 @@ from lm_eval_calibration.metrics.validation import FloatArray
 
 
 def difference_of(
-    a: Estimate, b: Estimate, *, paired: bool, level: float, same_answers: bool = False
+    a: Estimate,
+    b: Estimate,
+    *,
+    paired: bool,
+    level: float,
+    same_answers: bool = False,
+    paired_clusters: bool = False,
 ) -> tuple[float, float, float, float]:
-    """Difference b - a, the ends of its interval, and its p-value."""
+    """Difference b - a, the ends of its interval, and its p-value.
+
+    paired: whether influences are of the same docs. paired_clusters: whether they are of the same clusters, though of
+    different docs.
+    """
     if np.isnan([a.low, b.low]).any():
         nan = float("nan")
         return nan, nan, nan, nan
@@ -31,7 +41,7 @@ def difference_of(
         low, high = difference_interval(a.values, b.values, level, same_answers=same_answers)
         below, above = difference - low, high - difference
     else:
-        apart = _one_less_correlation(a.influence, b.influence) if paired else 1.0
+        apart = _one_less_correlation(a.influence, b.influence) if paired or paired_clusters else 1.0
         if 0 in (a.low, b.low):  # what each doc does to an error near 0 is mostly noise: no gain is taken from it
             apart = max(apart, 1.0)
         below, above = _combined(a.high - a.value, b, apart), _combined(b.high - b.value, a, apart)

@@ -143,11 +143,10 @@ def drawn_totals(forecasts: Forecasts, weights: Any, seed: int) -> FloatArray:
     Returns [draws], or [draws, F] where the weights are a matrix, sparse or not.
     """
     matrix = csr_array(weights if weights.ndim == 2 else weights[:, None])
-    if forecasts.together is not None:
-        draw = _clustered_totals
-    else:
-        draw = _normal_totals if forecasts.n_docs > resampling.EXACT_DOCS else _exact_totals
+    draw = _normal_totals if forecasts.n_docs > resampling.EXACT_DOCS else _exact_totals
     totals = draw(forecasts, matrix, seed)
+    if forecasts.together is not None:
+        totals = _clustered_totals(forecasts, matrix, totals, seed)
     return totals if weights.ndim == 2 else totals[:, 0]
 
 
@@ -176,17 +175,21 @@ def _normal_totals(forecasts: Forecasts, weights: csr_array, seed: int) -> Float
     return np.asarray(expected.sum(axis=0) + normal_draws(covariance, seed))
 
 
-def _clustered_totals(forecasts: Forecasts, weights: csr_array, seed: int) -> FloatArray:
+def _clustered_totals(forecasts: Forecasts, weights: csr_array, alone: FloatArray, seed: int) -> FloatArray:
     """What is expected, and each cluster's departure from it with a sign drawn.
 
     Under calibration departures have mean 0, and those of different clusters don't hang together (the wild cluster
-    bootstrap with the null imposed, Cameron, Gelbach & Miller 2008).
+    bootstrap with the null imposed, Cameron, Gelbach & Miller 2008). Where rare outcomes happen not to be there they
+    vary less than those of independent docs, ``alone``, would: then enough of these is added that they don't.
     """
     together = forecasts.together
     assert together is not None
     surprise = weights.multiply((together.outcomes - forecasts.probs)[:, None]).tocsr()
     of_cluster = bins_membership(together.cluster[forecasts.doc], int(together.cluster.max()) + 1).T @ surprise
-    return np.asarray(weights.T @ forecasts.probs + signed_sums(of_cluster.toarray(), seed))
+    sums, expected = of_cluster.toarray(), np.asarray(weights.T @ forecasts.probs)
+    variance = np.maximum(alone.var(axis=0), 1e-300)
+    lacking = np.sqrt(np.maximum(0, 1 - (sums**2).sum(axis=0) / variance))
+    return np.asarray(expected + signed_sums(sums, seed) + lacking * (alone - expected))
 
 
 def signed_sums(rows: FloatArray, seed: int) -> FloatArray:

@@ -20,13 +20,14 @@ def compare(
     metrics: str | None,
     tasks: Sequence[str],
     n_bins: int | None,
+    cluster: str | None,
     form: str | None,
     output: Path | None,
 ) -> None:
     """Print or write the table of some runs; the arguments are the command's."""
     form = choose_format(form, output, FORMATS, default="table", suffixes=SUFFIXES)
     names = parse_metrics(metrics) if metrics is not None else []
-    runs = read_runs(results, n_bins)
+    runs = read_runs(results, n_bins, cluster)
     names = names or _default_metrics(list(runs.values()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is undefined says so in its cell
@@ -35,7 +36,7 @@ def compare(
     print_or_write(content, output, f"{len(runs)} runs, {len(table.scopes)} tables")
 
 
-def read_runs(results: Sequence[str], n_bins: int | None) -> dict[str, Run]:
+def read_runs(results: Sequence[str], n_bins: int | None, cluster: str | None = None) -> dict[str, Run]:
     """Read the runs, by label.
 
     Raises:
@@ -44,7 +45,7 @@ def read_runs(results: Sequence[str], n_bins: int | None) -> dict[str, Run]:
     if len(results) < 2:
         raise UserError("compare needs two runs at least")
     names, paths = zip(*map(name_and_path, results), strict=True)
-    runs = [load_run(path, n_bins=n_bins) for path in paths]
+    runs = [load_run(path, n_bins=n_bins, cluster=cluster) for path in paths]
     known: dict[str, Path] = {}
     for run, path in zip(runs, paths, strict=True):
         if (digest := fingerprint(run)) in known:

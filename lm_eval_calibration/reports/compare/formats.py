@@ -70,7 +70,7 @@ def json(table: Table) -> str:
         "tasks": [
             {
                 "task": scope.task,
-                "runs": {label: {"n_docs": scope.n_docs[label], **row} for label, row in scope.rows.items()},
+                "runs": {label: {**_counts(scope, label), **row} for label, row in scope.rows.items()},
             }
             for scope in table.scopes
         ],
@@ -78,6 +78,11 @@ def json(table: Table) -> str:
         "bibtex": bibtex(table.metrics),
     }
     return json_text(data)
+
+
+def _counts(scope: Scope, label: str) -> dict[str, int]:
+    n_clusters = {"n_clusters": scope.n_clusters[label]} if label in scope.n_clusters else {}
+    return {"n_docs": scope.n_docs[label], **n_clusters}
 
 
 def html(table: Table) -> str:

@@ -14,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.reports.runs import common_tasks, compare_records
+from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run, RunComparison, TaskComparison
 from lm_eval_calibration.results.columns import metric_of
 from lm_eval_calibration.results.differences import POOLED
@@ -71,11 +72,15 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Scope:
-    """A task, a group, or the docs of all tasks ("all"): number of docs by run, cells by run and metric."""
+    """A task, a group, or the docs of all tasks ("all"): number of docs by run, cells by run and metric.
+
+    ``n_clusters``: of how many clusters the docs of each run are; none of those whose docs were drawn by themselves.
+    """
 
     task: str
     n_docs: dict[str, int]
     rows: dict[str, dict[str, Cell]]
+    n_clusters: dict[str, int]
 
 
 @dataclass(frozen=True)
@@ -195,7 +200,9 @@ def _scope(
         rows[label] = {metric: Cell(m.value, m.low, m.high, reason=m.reason or "") for metric, m in measured.items()}
     for metric in metrics_shown:
         _mark(rows, metric, [pair for pair in pairs if pair.task == name and pair.metric == metric])
-    return Scope(name, {label: sum(len(run.docs[t]) for t in tasks) for label, run in runs.items()}, rows)
+    n_docs = {label: sum(len(run.docs[t]) for t in tasks) for label, run in runs.items()}
+    clusters = {label: n for label, run in runs.items() if (n := run.n_clusters(tasks)) is not None}
+    return Scope(name, n_docs, rows, clusters)
 
 
 def _mark(rows: dict[str, dict[str, Cell]], name: str, pairs: Sequence[Pair]) -> None:
@@ -227,6 +234,8 @@ def _badness(name: str, value: float) -> float:
 def _notes(a: str, b: str, found: RunComparison) -> list[str]:
     notes = []
     for scope in found.tasks:
+        if scope.n_clusters is not None:
+            notes.append(f"{scope.task}: {a} and {b} are tested as {counted(scope.n_a, scope.n_clusters)}")
         if not scope.paired:
             notes.append(f"{scope.task}: {a} and {b} have different docs and are compared unpaired")
         elif scope.left_out_a or scope.left_out_b:

@@ -7,7 +7,8 @@ from typing import Any
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots import prepare_reliability
 from lm_eval_calibration.plots.style import Form
-from lm_eval_calibration.reports.confidences.table import Table, make_tables
+from lm_eval_calibration.records import n_clusters
+from lm_eval_calibration.reports.confidences.table import Row, Table, make_tables
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.numbers import estimate, interval, json_text, signed
@@ -18,7 +19,13 @@ from lm_eval_calibration.results.columns import arrow, columns, title
 
 
 def confidences(
-    results: Sequence[str], *, tasks: Sequence[str], n_bins: int | None, form: str | None, output: Path | None
+    results: Sequence[str],
+    *,
+    tasks: Sequence[str],
+    n_bins: int | None,
+    cluster: str | None,
+    form: str | None,
+    output: Path | None,
 ) -> None:
     """Print or write how well each kind of confidence does; the arguments are the command's.
 
@@ -27,7 +34,9 @@ def confidences(
     """
     form = choose_format(form, output, FORMATS, default="md")
     given = list(map(name_and_path, results))
-    runs = by_name([name or path.resolve().name for name, path in given], [load_run(path) for _, path in given])
+    runs = by_name(
+        [name or path.resolve().name for name, path in given], [load_run(path, cluster=cluster) for _, path in given]
+    )
     common = common_tasks(runs)
     if unknown := [task for task in tasks if task not in common]:
         raise UserError(f"no task {unknown[0]!r} in common; there are {', '.join(common)}")
@@ -52,8 +61,14 @@ def _values(table: Table) -> list[str]:
     rows = []
     for row in table.rows:
         without = f" ({row.answers.n_without} without)" if row.answers.n_without else ""
-        rows.append([markdown(row.answers.name), f"{len(row.answers.docs)}{without}", *_estimates(row.measured)])
+        rows.append([markdown(row.answers.name), f"{_docs(row)}{without}", *_estimates(row.measured)])
     return _table("confidence", "confidences", rows)
+
+
+def _docs(row: Row) -> str:
+    """Number of docs, and of their clusters."""
+    n = n_clusters(row.answers.clusters)
+    return f"{len(row.answers.docs)}" + ("" if n is None else f" of {n} clusters")
 
 
 def _changes(table: Table) -> list[str]:
@@ -90,6 +105,7 @@ def _plain(table: Table) -> dict[str, Any]:
                 "run": row.answers.run,
                 "kind": row.answers.kind,
                 "n_docs": len(row.answers.docs),
+                **({} if (n := n_clusters(row.answers.clusters)) is None else {"n_clusters": n}),
                 "n_without": row.answers.n_without,
                 **{name: {"value": m.value, "low": m.low, "high": m.high} for name, m in row.measured.items()},
             }

@@ -13,6 +13,7 @@ from lm_eval_calibration.metrics import Comparison
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 from lm_eval_calibration.recalibration import cross_fit
 from lm_eval_calibration.records import Record, ordered
+from lm_eval_calibration.records.clusters import IntIds, as_numbers, clusters_of
 from lm_eval_calibration.results import Measured, Run
 from lm_eval_calibration.results.columns import ACC, columns, metric_of
 from lm_eval_calibration.results.measured import accuracy, measure
@@ -28,7 +29,8 @@ class Answers(NamedTuple):
     """One run's answers to a task with one kind of confidence.
 
     ``docs`` [N] identify the docs in every run; ``confidence`` [N] is that the answer is right, ``correct`` [N] whether
-    it is; ``n_without`` docs were left out because their confidence is undefined.
+    it is; ``clusters`` [N] are ids of what docs were drawn with, 0 for nothing known; ``n_without`` docs were left out
+    because their confidence is undefined.
     """
 
     run: str
@@ -36,6 +38,7 @@ class Answers(NamedTuple):
     docs: tuple[str, ...]
     confidence: FloatArray
     correct: IntArray
+    clusters: IntIds
     n_without: int
 
     @property
@@ -102,18 +105,18 @@ def kinds_of(label: str, run: Run, task: str, records: Sequence[Record]) -> list
 
     Temperature scaling is cross-fitted: each doc's temperature is fitted on other docs.
     """
-    names = _doc_names(records)
-    found = [_answers(label, PLAIN, names, [(record.confidence, record.correct) for record in records])]
+    names, clusters = _doc_names(records), as_numbers([record.cluster for record in records])
+    found = [_answers(label, PLAIN, names, clusters, [(record.confidence, record.correct) for record in records])]
     if len(records) >= MIN_DOCS and records[0].kind == "multiple_choice":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about docs that don't determine the temperature
             scaled = cross_fit("temperature", run.recalibration_docs(task)).forecasts  # which have the same order
         pairs = list(zip(scaled.confidence.tolist(), scaled.correct.tolist(), strict=True))
-        found.append(_answers(label, SCALED, names, pairs))
+        found.append(_answers(label, SCALED, names, clusters, pairs))
     for source in sources():
         if source.suffix and source.report_name and any(map(source.is_in, records)):
             pairs = [(doc.confidence, doc.correct) for doc in source.view(records)]
-            found.append(_answers(label, source.report_name, names, pairs))
+            found.append(_answers(label, source.report_name, names, clusters, pairs))
     return [one for one in found if len(one.docs)]
 
 
@@ -127,22 +130,21 @@ def _doc_names(records: Sequence[Record]) -> list[str]:
     return names
 
 
-def _answers(label: str, kind: str, names: Sequence[str], pairs: Sequence[tuple[float | None, int | None]]) -> Answers:
-    rows = [
-        (name, confidence, correct)
-        for name, (confidence, correct) in zip(names, pairs, strict=True)
-        if confidence is not None and correct is not None
-    ]
-    docs, confidence, correct = zip(*rows, strict=True) if rows else ((), (), ())
-    return Answers(label, kind, docs, np.array(confidence, float), np.array(correct, np.int64), len(names) - len(rows))
+def _answers(
+    label: str, kind: str, names: Sequence[str], clusters: IntIds, pairs: Sequence[tuple[float | None, int | None]]
+) -> Answers:
+    known = [i for i, pair in enumerate(pairs) if None not in pair]
+    docs = tuple(names[i] for i in known)
+    confidence, correct = np.array([pairs[i] for i in known], dtype=np.float64).reshape(-1, 2).T
+    return Answers(label, kind, docs, confidence, correct.astype(np.int64), clusters[known], len(names) - len(known))
 
 
 def _measured(answers: Answers, n_bins: int) -> dict[str, Measured]:
-    arrays = answers.confidence, answers.correct
+    arrays, cluster = (answers.confidence, answers.correct), clusters_of(answers.clusters)
     return {
-        name: accuracy(int(answers.correct.sum()), len(answers.correct))
+        name: accuracy(answers.correct, cluster)
         if name == ACC
-        else measure(metric_of(name), arrays, n_bins, with_stderr=False)
+        else measure(metric_of(name), arrays, n_bins, cluster=cluster, with_stderr=False)
         for name in columns("confidences")
     }
 
@@ -172,6 +174,7 @@ def compare(a: Answers, b: Answers, n_bins: int) -> Change:
             metrics.Run(b.confidence[other], b.correct[other]),
             names=columns("confidences: changes"),
             n_bins=n_bins,
+            cluster=clusters_of(a.clusters[one]),
             same_answers=a.run == b.run,
         )
     return Change(a.name, b.name, len(both), found)

@@ -14,6 +14,7 @@ from lm_eval_calibration.reports.drift.result import EXIT_CODES, Result
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.numbers import finite
 from lm_eval_calibration.reports.runs import compare_records, has_distributions
+from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run, RunComparison, load_run
 from lm_eval_calibration.results.columns import check_metric, columns, parse_metrics
 from lm_eval_calibration.results.differences import POOLED
@@ -27,6 +28,7 @@ def drift(
     metrics: str | None,
     tolerance: Sequence[str],
     n_bins: int | None,
+    cluster: str | None,
     form: str,
     output: Path | None,
     history: Path | None,
@@ -39,7 +41,7 @@ def drift(
     tolerances = parse_tolerances(metrics, tolerance)
     if history is not None:
         read_history(history)  # a broken one is refused before any work
-    one, other = load_run(base, n_bins=n_bins), load_run(new, n_bins=n_bins)
+    one, other = (load_run(path, n_bins=n_bins, cluster=cluster) for path in (base, new))
     if (known := fingerprint(one)) == fingerprint(other):
         raise UserError(f"{base} and {new} hold the same run")
     result = run_gate(one, other, tolerances, named=metrics is not None)
@@ -102,6 +104,8 @@ def run_gate(base: Run, new: Run, tolerances: dict[str, float], *, named: bool) 
 def _notes(comparison: RunComparison) -> list[str]:
     notes = [f"{task} is in NEW only and not tested" for task in comparison.only_b]
     for task in comparison.tasks:
+        if task.n_clusters is not None:
+            notes.append(f"{task.task}: tested as {counted(task.n_a, task.n_clusters)}")
         if not task.paired:
             notes.append(f"{task.task}: the runs have different docs, so they are compared unpaired")
         elif task.left_out_a or task.left_out_b:

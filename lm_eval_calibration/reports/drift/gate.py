@@ -29,7 +29,7 @@ Verdict = Literal["drifted", "within", "unclear", "undefined"]
 class Test(NamedTuple):
     """One metric of one task ("all" for the docs of all tasks).
 
-    ``worsening`` is the estimate of the change in the bad direction (of a metric whose sign matters, its size), with
+    ``worsening`` is the estimate of the change in the bad direction (of a metric whose sign matters, away from 0), with
     its interval. ``p_value`` is that of a worsening of at most the tolerance. The verdict is "drifted" beyond the
     tolerance; "within" it, as its whole interval is; "unclear" where these docs are too few to tell; "undefined".
     """
@@ -76,7 +76,9 @@ def gate(comparison: RunComparison, tolerances: Mapping[str, float], *, alpha: f
 
 
 def _test(scope: TaskComparison, found: Difference, tolerance: float, level: float) -> Test:
-    worsening, low, high = _worsening(found)
+    changes = _worsenings(found)
+    worsening, low, high = (float(np.min(ends)) + 0.0 for ends in zip(*changes, strict=True))  # + 0.0: no -0.0
+    p_value = float(np.max([_p_value(*change, tolerance, level) for change in changes]))
     return Test(
         task=scope.task,
         metric=found.name,
@@ -86,7 +88,7 @@ def _test(scope: TaskComparison, found: Difference, tolerance: float, level: flo
         low=low,
         high=high,
         tolerance=tolerance,
-        p_value=_p_value(found, worsening, low, tolerance, level),
+        p_value=p_value if metric_of(found.name).higher_is_better is not None else min(1.0, 2 * p_value),
         p_adjusted=float("nan"),
         verdict="undefined",
         paired=scope.paired,
@@ -96,23 +98,32 @@ def _test(scope: TaskComparison, found: Difference, tolerance: float, level: flo
     )
 
 
-def _worsening(found: Difference) -> tuple[float, float, float]:
-    """The change in the bad direction with its interval."""
-    falls = metric_of(found.name).higher_is_better
-    if falls is None:  # either way is a drift
-        falls = found.difference < 0
-    change = (-found.difference, -found.high, -found.low) if falls else (found.difference, found.low, found.high)
-    worsening, low, high = (x + 0.0 for x in change)  # no -0.0
-    return worsening, low, high
+def _worsenings(found: Difference) -> list[tuple[float, float, float]]:
+    """Changes, with their intervals, of which the smallest is that in the bad direction.
+
+    One, of a metric that is better the higher or the lower it is. One whose sign matters is worse farther from 0: where
+    b is above 0, |b| - |a| is the smaller one of b - a and b + a; where it is below, of a - b and -b - a.
+    """
+    change = (found.difference, found.low, found.high)
+    higher_is_better = metric_of(found.name).higher_is_better
+    if higher_is_better is not None:
+        return [_reversed(*change) if higher_is_better else change]
+    if found.total is None:
+        raise ValueError(f"{found.name}: its sign matters, so the difference must bring the interval of the sum")
+    both = [change, (found.a + found.b, *found.total)]
+    return [_reversed(*one) for one in both] if found.b < 0 else both
 
 
-def _p_value(found: Difference, worsening: float, low: float, tolerance: float, level: float) -> float:
-    """Normal, with the standard error that the interval's end towards the tolerance stands for."""
-    if np.isnan(worsening) or np.isnan(low):
+def _reversed(value: float, low: float, high: float) -> tuple[float, float, float]:
+    return -value, -high, -low
+
+
+def _p_value(worsening: float, low: float, high: float, tolerance: float, level: float) -> float:
+    """Normal, one-sided, with the standard error that the interval's end towards the tolerance stands for."""
+    if np.isnan([worsening, low, high]).any():
         return float("nan")
     beyond, spread = worsening - tolerance, (worsening - low) / -ndtri((1 - level) / 2)
-    one_sided = float(ndtr(-beyond / spread)) if spread > 0 else float(beyond <= 0)
-    return one_sided if metric_of(found.name).higher_is_better is not None else min(1.0, 2 * one_sided)
+    return float(ndtr(-beyond / spread)) if spread > 0 else float(beyond <= 0)
 
 
 def _verdict(test: Test, p_adjusted: float, alpha: float) -> Verdict:

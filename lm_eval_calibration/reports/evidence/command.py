@@ -17,11 +17,11 @@ from lm_eval_calibration.results.identity import files_of, sha256
 TEMPLATE = Path(__file__).with_name("statement.html")
 
 
-def make(result: Path, *, output: Path, domain: str | None, n_bins: int | None) -> None:
+def make(result: Path, *, output: Path, domain: str | None, n_bins: int | None, cluster: str | None) -> None:
     """Write the statement as JSON and as a page for print, side by side; the arguments are the command's."""
     if output.suffix not in ("", ".json", ".html"):
         raise UserError(f"{output}: a statement is written as NAME.json and NAME.html")
-    statement = make_statement(load_run(result, n_bins=n_bins), domain)
+    statement = make_statement(load_run(result, n_bins=n_bins, cluster=cluster), domain)
     data, page = output.with_suffix(".json"), output.with_suffix(".html")
     title = f"Quantified uncertainty: {statement['content']['domain']}"
     rendered = render_page(TEMPLATE, title=title, digest=statement["sha256"], data_file=data.name, **statement)

@@ -73,6 +73,7 @@ def _task(run: Run, task: str) -> dict[str, Any]:
         "configuration": name,
         "split": split_of(run, task),
         "docs": len(docs),
+        **({} if (n := run.n_clusters(task)) is None else {"clusters": n}),
         "docs_with_broken_label": _broken(run, task),
         "shots": configuration.num_fewshot.get(task),
         "chat_template_sha256": configuration.chat_template,
@@ -120,6 +121,7 @@ def _values(run: Run) -> Iterator[dict[str, Any]]:
             "interval": None if math.isnan(measured.low) else [measured.low, measured.high],
             "null": None if null is None else {"mean": null.mean, "upper": null.upper, "p_value": null.p_value},
             "docs": measured.n_docs,
+            **({} if measured.n_clusters is None else {"clusters": measured.n_clusters}),
             "undefined_because": measured.reason,
         }
 
@@ -131,7 +133,9 @@ def _limits(run: Run) -> list[str]:
         f"The numbers describe {n_docs} docs of the tasks named, under the prompts whose hashes are given. They say "
         "nothing about other tasks, domains, languages, prompts, decoding or versions of the model.",
         "The docs are taken as independent draws; where they belong together (several questions on one text), "
-        "intervals are too narrow.",
+        "intervals are too narrow."
+        if run.n_clusters() is None
+        else f"The docs are taken as {run.n_clusters()} clusters, each drawn whole, and clusters as independent draws.",
         "Whether the model has seen the docs in training is not known.",
     ]
     ece = run.metrics(names=["ece"])["ece"]

@@ -44,7 +44,14 @@ FORMATS: dict[str, Callable[[Run, list[Value], str], str]] = {
 
 
 def export(
-    result: Path, *, form: str, output: Path | None, merge: Path | None, name: str | None, n_bins: int | None
+    result: Path,
+    *,
+    form: str,
+    output: Path | None,
+    merge: Path | None,
+    name: str | None,
+    n_bins: int | None,
+    cluster: str | None,
 ) -> None:
     """Print or write a run's metrics, or merge them into a model card; the arguments are the command's."""
     choose_format(form, None, FORMATS)
@@ -52,7 +59,7 @@ def export(
         raise UserError("--merge belongs to --format model-card")
     if merge is not None and not merge.is_file():
         raise UserError(f"{merge} is not a file")
-    run = load_run(result, n_bins=n_bins)
+    run = load_run(result, n_bins=n_bins, cluster=cluster)
     found = list(tqdm(values(run, nulls=form == "csv"), desc="Metrics", delay=2, leave=False))
     _note_undefined(found)
     model = name or run.model

@@ -28,6 +28,7 @@ from lm_eval_calibration.recalibration import (
     evaluate_threshold,
 )
 from lm_eval_calibration.recalibration.map_file import SavedMap
+from lm_eval_calibration.records import n_clusters
 from lm_eval_calibration.reports.recalibrate import tokens
 from lm_eval_calibration.reports.recalibrate.reading import read_docs
 from lm_eval_calibration.reports.recalibrate.tables import (
@@ -45,6 +46,7 @@ def fit(
     method: str,
     by: str | None,
     fit_on: str | None,
+    cluster: str | None,
     output: Path | None,
     folds: int,
     n_bins: int,
@@ -61,15 +63,16 @@ def fit(
         if method == TokenTemperature.method:
             if any(option is not None for option in (by, fit_on, error_rate)):
                 raise UserError(f"--method {method} is one temperature: --by, --fit_on and --error_rate are for others")
-            tokens.fit(results, output=output, folds=folds, n_bins=n_bins)
+            tokens.fit(results, cluster=cluster, output=output, folds=folds, n_bins=n_bins)
             return
-        docs = _read(results, by)
+        docs = _read(results, by, cluster)
         _check_fits(method, docs)
         if fit_on is None:
             saved = _fit_map(method, docs, by, error_rate)
             _cross_fit(saved, docs, folds=folds, n_bins=n_bins)
         else:
             here = _split(results, fit_on)
+            _warn_of_split_clusters(docs, here)
             saved = _fit_map(method, docs.take(np.flatnonzero(here)), by, error_rate)
             _print_test(saved, docs.take(np.flatnonzero(~here)), fit_on, n_bins)
     if output is not None:
@@ -78,21 +81,21 @@ def fit(
         say(f"the map, fitted on {n_docs} docs, is in {output}; judge it on others with --apply {output}")
 
 
-def apply(path: Path, results: Sequence[Path], *, n_bins: int) -> None:
+def apply(path: Path, results: Sequence[Path], *, cluster: str | None, n_bins: int) -> None:
     """Judge a saved map on docs that it was not fitted on."""
     saved = SavedMap.read(path)
     with _notes():
         if saved.map.method == TokenTemperature.method:
-            tokens.apply(saved, str(path), results, n_bins=n_bins)
+            tokens.apply(saved, str(path), results, cluster=cluster, n_bins=n_bins)
             return
-        _print_test(saved, _read(results, saved.by), str(path), n_bins)
+        _print_test(saved, _read(results, saved.by, cluster), str(path), n_bins)
 
 
 def _cross_fit(saved: SavedMap, docs: Docs, *, folds: int, n_bins: int) -> None:
     """Print how the method does, each fold mapped by a map of the others."""
     method, for_all = saved.map.method, MapByGroup.fit(saved.map.method, docs.in_one_group())
     crossed = cross_fit(method, docs, n_folds=folds)
-    say(f"{method}: {len(docs)} docs in {len(crossed.maps)} folds, each mapped by a map fitted on the other folds")
+    say(f"{method}: {_counted(docs)} in {len(crossed.maps)} folds, each mapped by a map fitted on the other folds")
     if isinstance(one := for_all.maps[""], Temperature):
         say(f"temperature of all docs: {one.temperature:.4f}")
     changes = cross_fitted_changes(method, docs, crossed, n_bins=n_bins)
@@ -110,7 +113,8 @@ def _print_test(saved: SavedMap, docs: Docs, source: str, n_bins: int) -> None:
         after = saved.map.recalibrate(docs)
     except ValueError as error:
         raise UserError(f"{source}: {error}") from error
-    say(f"{saved.map.method} of {source}, fitted on {len(saved.map.fitted_on)} docs, tested on {len(docs)} others")
+    tested = _counted(docs, "others")
+    say(f"{saved.map.method} of {source}, fitted on {len(saved.map.fitted_on)} docs, tested on {tested}")
     if saved.by is None and isinstance(one := saved.map.maps[""], Temperature):
         say(f"temperature: {one.temperature:.4f}")
     _print_changes("the map held fixed", before_after(docs.forecasts, after, n_bins=n_bins), after)
@@ -119,6 +123,19 @@ def _print_test(saved: SavedMap, docs: Docs, source: str, n_bins: int) -> None:
     if saved.error_rate is not None:
         threshold = np.inf if saved.threshold is None else saved.threshold
         print_operating_point(evaluate_threshold(after.confidence, after.correct, threshold, wanted=saved.error_rate))
+
+
+def _counted(docs: Docs, what: str = "docs") -> str:
+    """The number of docs, and of their clusters."""
+    clusters = "" if docs.cluster_ids is None else f" of {n_clusters(docs.cluster_ids)} clusters"
+    return f"{len(docs)} {what}{clusters}"
+
+
+def _warn_of_split_clusters(docs: Docs, here: NDArray[np.bool_]) -> None:
+    """Warn where a calibration split and the rest have docs of one cluster: the test is no test of new ones."""
+    shared = np.intersect1d(docs.drawn_as[here], docs.drawn_as[~here])
+    if len(shared):
+        warnings.warn(f"{len(shared)} clusters have docs in both splits: these are no new clusters", stacklevel=2)
 
 
 def _fit_map(method: str, docs: Docs, by: str | None, error_rate: float | None) -> SavedMap:
@@ -150,8 +167,8 @@ def _split(results: Sequence[Path], fit_on: str) -> NDArray[np.bool_]:
     return here
 
 
-def _read(results: Sequence[Path], by: str | None) -> Docs:
-    docs, n_broken = read_docs(results, by)
+def _read(results: Sequence[Path], by: str | None, cluster: str | None) -> Docs:
+    docs, n_broken = read_docs(results, by, cluster)
     if n_broken:
         why = "a gold label outside their choices" if docs.confidence is None else "an empty answer"
         typer.echo(f"note: {n_broken} docs have {why} and are left out", err=True)

@@ -10,18 +10,18 @@ import numpy as np
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.recalibration import Docs
-from lm_eval_calibration.records import ChoicesRecord, CorpusRecord, Record
+from lm_eval_calibration.records import DOC, ChoicesRecord, CorpusRecord, Record, field_of
+from lm_eval_calibration.records.clusters import as_numbers
 from lm_eval_calibration.results import find_sources, read_samples
 
-_DOC = "doc."
 
-
-def read_docs(results: Sequence[Path], by: str | None = None) -> tuple[Docs, int]:
+def read_docs(results: Sequence[Path], by: str | None = None, cluster: str | None = None) -> tuple[Docs, int]:
     """Read docs, by task and doc id, and how many were left out: of a broken gold label, or an empty answer.
 
     Args:
         results: samples files, results files, or folders searched for them at any depth; stock runs too.
         by: what their groups are: "task", or a field of the dataset's row, as in "doc.subject" or "doc.meta.site".
+        cluster: field of the docs that says what was drawn together; "" for none. What the run knew where not given.
 
     Raises:
         UserError: no samples, a line without a record, a doc without the field or without probabilities, the same
@@ -29,7 +29,7 @@ def read_docs(results: Sequence[Path], by: str | None = None) -> tuple[Docs, int
     """
     rows: list[tuple[Record, str]] = []
     left_out: dict[str, str] = {}
-    for file, sample in read_samples(find_sources(results), left_out):
+    for file, sample in read_samples(find_sources(results), left_out, cluster):
         record = sample.record
         if isinstance(record, CorpusRecord):
             raise UserError(f"{file.path}: {record.task} is a corpus, which has no answers to recalibrate")
@@ -50,16 +50,16 @@ def read_docs(results: Sequence[Path], by: str | None = None) -> tuple[Docs, int
 
 def _docs(records: Sequence[Record], groups: Sequence[str]) -> Docs:
     """Docs of records that all have an answer and know whether it is right."""
-    hashes = [record.doc_hash for record in records]
+    hashes, ids = [record.doc_hash for record in records], as_numbers([record.cluster for record in records])
     choices = [record for record in records if isinstance(record, ChoicesRecord)]
     if not choices:
         answers = np.array([(record.confidence, record.correct) for record in records], dtype=np.float64)
-        return Docs.of_answers(answers[:, 0], answers[:, 1], hashes, groups)
+        return Docs.of_answers(answers[:, 0], answers[:, 1], hashes, groups, ids)
     for record in choices:
         if max(record.log_likelihoods) == -math.inf:
             raise UserError(f"doc {record.doc_id} of {record.task}: every choice has log-likelihood -inf")
     labels = [record.gold for record in choices if record.gold is not None]
-    return Docs.of([record.log_likelihoods for record in choices], labels, hashes, groups)
+    return Docs.of([record.log_likelihoods for record in choices], labels, hashes, groups, ids)
 
 
 def _is_sound(record: Record) -> bool:
@@ -72,14 +72,10 @@ def _group(record: Record, doc: Any, by: str | None, path: Path) -> str:
         return ""
     if by == "task":
         return record.task
-    if not by.startswith(_DOC):
+    if not by.startswith(DOC):
         raise UserError(f"docs can't be grouped by {by}: name task, or a field of the docs such as doc.subject")
-    value = doc
-    for name in by.removeprefix(_DOC).split("."):
-        if not isinstance(value, dict) or name not in value:
-            fields = ", ".join(map(str, value)) if isinstance(value, dict) else "no fields"
-            raise UserError(
-                f"--by {by}: doc {record.doc_id} of {record.task} in {path} has no {name!r}, it has {fields}"
-            )
-        value = value[name]
+    try:
+        value = field_of(doc, by)
+    except ValueError as error:
+        raise UserError(f"--by {by}: doc {record.doc_id} of {record.task} in {path} {error}") from error
     return "none" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)

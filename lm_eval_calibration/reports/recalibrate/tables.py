@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import typer
@@ -40,10 +41,11 @@ def print_domains(domains: Sequence[Domain], fitted: MapByGroup, for_all: MapByG
 def print_strata(before: Forecasts, after: Forecasts, strata: NDArray[np.str_], n_bins: int) -> None:
     """Print metrics within each group, before and after, and whether the group differs from the other docs."""
     names = columns("recalibrate: each group")
+    how: dict[str, Any] = {"n_bins": n_bins, "cluster": before.cluster}
     shown, mapped = ([ACC, *(name for name in names if docs.has(metric_of(name)))] for docs in (before, after))
-    found = {(m.stratum, m.name): m for m in by_stratum(after.run, strata, names=mapped, n_bins=n_bins)}
+    found = {(m.stratum, m.name): m for m in by_stratum(after.run, strata, names=mapped, **how)}
     rows = []
-    for m in by_stratum(before.run, strata, names=shown, n_bins=n_bins):
+    for m in by_stratum(before.run, strata, names=shown, **how):
         versus = (f"{m.difference:+.4f}", p_value(m.p_adjusted))
         one, other = _with_interval(m), _with_interval(found.get((m.stratum, m.name)))
         rows.append((m.stratum, str(m.n_docs), m.name, one, *versus, other))

@@ -13,14 +13,15 @@ from lm_eval_calibration.recalibration import Change, MapByGroup, TokenGrid, Tok
 from lm_eval_calibration.recalibration.by_group import digest
 from lm_eval_calibration.recalibration.choices import stacked
 from lm_eval_calibration.recalibration.map_file import SavedMap
+from lm_eval_calibration.records import clusters_of
 from lm_eval_calibration.reports.recalibrate.tables import print_changes, say
 from lm_eval_calibration.results import find_sources, read_samples
 from lm_eval_calibration.results.columns import columns
 
 
-def fit(results: Sequence[Path], *, output: Path | None, folds: int, n_bins: int) -> None:
+def fit(results: Sequence[Path], *, cluster: str | None, output: Path | None, folds: int, n_bins: int) -> None:
     """Fit and judge by cross-fitting; save the temperature of all docs."""
-    grid = read_grid(results)
+    grid = read_grid(results, cluster)
     crossed = cross_fit_tokens(grid, n_folds=folds)
     fitted = TokenTemperature().fit(grid)
     say(f"token_temperature: {len(grid)} docs in {len(crossed.maps)} folds, each at the temperature of the others")
@@ -33,9 +34,9 @@ def fit(results: Sequence[Path], *, output: Path | None, folds: int, n_bins: int
         say(f"the map, fitted on {len(grid)} docs, is in {output}; judge it on others with --apply {output}")
 
 
-def apply(saved: SavedMap, source: str, results: Sequence[Path], *, n_bins: int) -> None:
+def apply(saved: SavedMap, source: str, results: Sequence[Path], *, cluster: str | None, n_bins: int) -> None:
     """Judge a saved temperature on docs that it was not fitted on."""
-    grid, fitted = read_grid(results), saved.map.maps[""]
+    grid, fitted = read_grid(results, cluster), saved.map.maps[""]
     if not isinstance(fitted, TokenTemperature):
         raise TypeError(f"{source} holds a map of {saved.map.method}")
     try:
@@ -48,7 +49,7 @@ def apply(saved: SavedMap, source: str, results: Sequence[Path], *, n_bins: int)
     _print(grid, np.full(len(grid), index), n_bins)
 
 
-def read_grid(results: Sequence[Path]) -> TokenGrid:
+def read_grid(results: Sequence[Path], cluster: str | None = None) -> TokenGrid:
     """Read docs whose tokens were scored at several temperatures.
 
     Raises:
@@ -56,7 +57,7 @@ def read_grid(results: Sequence[Path]) -> TokenGrid:
     """
     left_out: dict[str, str] = {}
     try:
-        grid = TokenGrid.of(sample.record for _, sample in read_samples(find_sources(results), left_out))
+        grid = TokenGrid.of(sample.record for _, sample in read_samples(find_sources(results), left_out, cluster))
         TokenTemperature.identity().index(grid)  # what is compared with
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -71,7 +72,8 @@ def _print(grid: TokenGrid, of_doc: IntArray, n_bins: int) -> None:
     before, after = _run(grid, as_it_is), _run(grid, of_doc)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is undefined is shown as such
-        found = metrics.compare(before, after, names=columns("recalibrate: tokens"), n_bins=n_bins)
+        cluster = clusters_of(grid.cluster_ids)
+        found = metrics.compare(before, after, names=columns("recalibrate: tokens"), n_bins=n_bins, cluster=cluster)
     changes = [Change.of(name, one) for name, one in found.items()]
     print_changes("before and after, on the same docs (intervals: of pairs of docs, temperatures held fixed)", changes)
     docs = np.arange(len(grid))

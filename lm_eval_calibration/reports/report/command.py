@@ -18,6 +18,7 @@ def write_report(
     *,
     format_: str | None = None,
     n_bins: int | None = None,
+    cluster: str | None = None,
     redact: bool = False,
 ) -> None:
     """Write the report of a run; the arguments are the command's.
@@ -26,7 +27,7 @@ def write_report(
         UserError: what can't be read or written, or no such format.
     """
     form = choose_format(format_, output, FORMATS)
-    run = load_run(*results, n_bins=n_bins)
+    run = load_run(*results, n_bins=n_bins, cluster=cluster)
     for task, reason in run.left_out.items():
         typer.echo(f"note: {task} is left out: {reason}", err=True)
     write_whole(output, FORMATS[form](make_report(run, redact=redact)))

@@ -159,6 +159,7 @@ def _domain(run: Run, name: str, tasks: Sequence[str]) -> Domain:
     metrics = run.metrics(tasks, names=columns("all"), with_stderr=False)
     nulls = {metric: run.null(metric, tasks) for metric in columns("report: compared with a calibrated model")}
     after = recalibrated(run, tasks)
+    cluster = run.clusters("top_label", tasks)
     return Domain(
         name=name,
         tasks=tuple(tasks),
@@ -168,5 +169,5 @@ def _domain(run: Run, name: str, tasks: Sequence[str]) -> Domain:
         reliability=prepare_reliability(confidence, correct, n_bins=run.n_bins),
         risk_coverage=prepare_risk_coverage(confidence, correct),
         recalibrated=after,
-        answers=answers(metrics, nulls, confidence, correct, after and after.changes),
+        answers=answers(metrics, nulls, confidence, correct, after and after.changes, cluster=cluster),
     )

@@ -25,6 +25,7 @@ def method(run: Run, tasks: Sequence[str]) -> tuple[tuple[str, str], ...]:
     rows = {
         "Definitions": f"version {DEFINITION_VERSION} of lm-eval-calibration {__version__}",
         "Docs": f"{len(run):,} of {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'}",
+        "Clusters": _clusters(run),
         "Kinds": ", ".join(f"{n:,} {kind}" for kind, n in _kinds(run).items()),
         "Bins": f"{run.n_bins} of equal width; the last one holds 1 (ace: as many of equal mass for each choice)",
         "Confidence": CONFIDENCE,
@@ -46,6 +47,13 @@ def method(run: Run, tasks: Sequence[str]) -> tuple[tuple[str, str], ...]:
 
 def _kinds(run: Run) -> Counter[str]:
     return Counter(kind.replace("_", " ") for docs in run.docs.values() for kind in docs.kinds)
+
+
+def _clusters(run: Run) -> str:
+    """Of how many clusters the docs are, task by task where there are a few."""
+    if (n := run.n_clusters()) is None:
+        return ""
+    return f"{n:,}, drawn whole: errors, intervals, nulls and folds go by them, not by docs"
 
 
 def _vocabulary(run: Run) -> str:

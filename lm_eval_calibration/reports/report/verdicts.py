@@ -35,6 +35,8 @@ def answers(
     confidence: Any,
     correct: Any,
     changes: Sequence[Change] | None,
+    *,
+    cluster: Any = None,
 ) -> tuple[Answer, ...]:
     """Return the five answers on a domain.
 
@@ -44,8 +46,9 @@ def answers(
         confidence: [N] of its docs that have one.
         correct: [N] whether these are right.
         changes: what recalibration does; None where there is none.
+        cluster: [N] what these were drawn with; None where each was by itself.
     """
-    acc = accuracy(int(np.sum(correct)), len(correct))  # of the docs that the difference is about, not of all
+    acc = accuracy(correct, cluster)  # of the docs that the difference is about, not of all
     return (
         _gap(acc, metrics["overconfidence"], nulls["overconfidence"], float(np.mean(confidence))),
         _discrimination(metrics["auroc"]),

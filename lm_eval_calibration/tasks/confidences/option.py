@@ -5,6 +5,7 @@ from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 from lm_eval_calibration.errors import nearest
+from lm_eval_calibration.records import DOC
 
 
 class Option(NamedTuple):
@@ -50,6 +51,16 @@ def whole_numbers(name: str) -> Option:
 def text(name: str, *, default: str | None = "") -> Option:
     """Return an option that is any text, or its default."""
     return Option(name, default, lambda value: None if isinstance(value, str) or value == default else ", not a text")
+
+
+def field_of_docs(name: str) -> Option:
+    """Return an option that names a field of the docs, such as doc.passage_id; "" for none."""
+
+    def problem(value: Any) -> str | None:
+        is_field = isinstance(value, str) and (value == "" or (value.startswith(DOC) and value != DOC))
+        return None if is_field else ", not a field of the docs such as doc.passage_id"
+
+    return Option(name, "", problem)
 
 
 def pattern(name: str) -> Option:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from lm_eval_calibration.metrics import CATALOG
+from lm_eval_calibration.records.clusters import as_numbers
 from lm_eval_calibration.tasks.confidences.option import flag
 from lm_eval_calibration.tasks.confidences.source import ConfidenceSource, Table
 from lm_eval_calibration.tasks.confidences.table_rows import TableMetric
@@ -31,8 +32,8 @@ class TemperatureScaled(ConfidenceSource):
     def view(self, records: Sequence[Any]) -> Iterable[Any]:
         """Return the records with log-likelihoods divided by a temperature fitted on the other folds of docs.
 
-        Folds are of docs by their hash, so a doc's fold is the same in a task and in a pooled group; the temperature
-        is the group's own. Docs with a broken gold label stay as they are.
+        Folds are of docs (or clusters) by their hash, so a doc's fold is the same in a task and in a pooled group; the
+        temperature is the group's own. Docs with a broken gold label stay as they are.
         """
         from lm_eval_calibration.recalibration import Docs, cross_fit
 
@@ -43,6 +44,7 @@ class TemperatureScaled(ConfidenceSource):
             [record.log_likelihoods for record in sound],
             [record.gold for record in sound],
             [record.doc_hash for record in sound],
+            cluster_ids=as_numbers([record.cluster for record in sound]),
         )
         crossed = cross_fit("temperature", docs)
         temperatures: Any = {fold: fold_map.maps[""] for fold, fold_map in crossed.maps.items()}

@@ -14,7 +14,8 @@ from lm_eval_calibration.results import Difference
 
 
 def difference(name: str, d: float, half: float, p: float = 0.5, reason: str = "") -> Difference:
-    return Difference(name, 0.1, 0.1 + d, d, d - half, d + half, p, p, 1, reason)
+    total = (0.2 + d - half, 0.2 + d + half) if name == "overconfidence" else None
+    return Difference(name, 0.1, 0.1 + d, d, d - half, d + half, p, p, 1, reason, "", total)
 
 
 def comparison(*tasks: list[Difference], pooled: list[Difference] | None = None) -> Any:
@@ -41,10 +42,9 @@ def test_at_tolerance_0_it_is_half_the_two_sided_p_value() -> None:
     conf = rng.uniform(0.4, 1, 300)
     a = metrics.Run(confidence=conf, correct=(rng.random(300) < conf).astype(int))
     b = metrics.Run(confidence=np.minimum(1, conf + 0.1), correct=a.correct)
-    for name, found in metrics.compare(a, b, names=["ece", "brier_top_label", "overconfidence"]).items():
+    for name, found in metrics.compare(a, b, names=["ece", "brier_top_label"]).items():
         (test,) = gate(comparison([Difference(name, *found, 1, 1, "")]), {name: 0.0})
-        sides = 1 if name == "overconfidence" else 2  # whose sign matters: either way is a drift
-        assert sides * test.p_value == pytest.approx(found.p_value, rel=1e-9)
+        assert 2 * test.p_value == pytest.approx(found.p_value, rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,9 @@ def test_at_tolerance_0_it_is_half_the_two_sided_p_value() -> None:
         ("auroc", -0.1, "drifted"),
         ("acc", -0.1, "drifted"),
         ("overconfidence", 0.1, "drifted"),
-        ("overconfidence", -0.1, "drifted"),
+        ("overconfidence", -0.1, "within"),  # from 0.1 to 0
+        ("overconfidence", -0.2, "within"),  # from 0.1 to -0.1
+        ("overconfidence", -0.3, "drifted"),  # from 0.1 to -0.2
         ("overconfidence", 0.0, "within"),
     ],
 )
@@ -64,6 +66,13 @@ def test_worse_is_up_or_down_as_the_metric_has_it(name: str, change: float, verd
     (test,) = gate(comparison([difference(name, change, 0.01)]), {name: 0.02})
     assert test.verdict == verdict
     assert test.low < test.worsening < test.high
+    if name == "overconfidence":
+        assert test.worsening == pytest.approx(abs(0.1 + change) - 0.1)
+
+
+def test_a_difference_whose_sign_matters_brings_the_interval_of_the_sum() -> None:
+    with pytest.raises(ValueError, match="overconfidence: its sign matters"):
+        gate(comparison([difference("overconfidence", 0.1, 0.01)._replace(total=None)]), {"overconfidence": 0.0})
 
 
 def test_few_docs_are_unclear_not_within() -> None:
