@@ -22,6 +22,7 @@ from torch.distributed.fsdp import fully_shard
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import generation_tasks
 import tiny
 from scripted import TextsOnly
 
@@ -109,6 +110,8 @@ def evaluate(few: list[dict[str, Any]], many: list[dict[str, Any]], kind: str) -
             for part in ("results", "samples"):
                 results[part] |= verbalized[part]
         return results
+    if kind == "final_answers":
+        return tiny.run_tasks(lm, [final_answers({"few": few, "many": many}[name], name) for name in ("few", "many")])
     if kind == "sharded":
         for block in lm.model.transformer.h:
             fully_shard(block)
@@ -120,6 +123,20 @@ def evaluate(few: list[dict[str, Any]], many: list[dict[str, Any]], kind: str) -
     group.add(CalibratedTask(tiny.make_config(few, metadata=alone)))
     group.add(CalibratedTask(tiny.make_config(many, task="digits_calibration", metadata=alone)))
     return tiny.run_tasks(lm, [group], bootstrap_iters=10)
+
+
+def final_answers(rows: list[dict[str, Any]], name: str) -> CalibratedTask:
+    """A task in whose random texts the first digit is the answer; some have none."""
+    says = {"name": "none", "filter": [{"function": "regex", "regex_pattern": "([0-4])"}, {"function": "take_first"}]}
+    chosen = {"answer_options": list("01234"), "budgets": [0, 4], "chain": 4, "tail": 4, "shared_prefixes": False}
+    config = generation_tasks.make_config(
+        [{"question": row["question"], "answer": str(i % 5)} for i, row in enumerate(rows)],
+        f"{name}_final_answers",
+        filter_list=[says],
+        generation_kwargs={"until": ["\n"], "max_gen_toks": 12, "do_sample": False},
+        **generation_tasks.options(**chosen),
+    )
+    return CalibratedTask(config)
 
 
 def free_port() -> int:

@@ -10,8 +10,8 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "lm_eval_calibration"
 
 ROOMS = (
-    *("__main__", "cli", "demo", "tuning", "reports", "tasks", "results", "harness", "plots", "recalibration"),
-    *("backends", "records", "code_judge", "metrics", "errors", "__init__"),
+    *("__main__", "cli", "demo", "tuning", "reports", "tasks", "results", "harness", "plots", "decisions"),
+    *("recalibration", "backends", "records", "code_judge", "metrics", "errors", "__init__"),
 )
 """From the top down. The package's own ``__init__`` gives its version to all, and imports rooms only when used."""
 

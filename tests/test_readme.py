@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import re
 import subprocess
@@ -9,13 +10,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.special import softmax
 from tiny import run_tasks
 
 from lm_eval_calibration import demo
 from lm_eval_calibration.cli import app
+from lm_eval_calibration.decisions import SavedDecision, Wanted, decide
+from lm_eval_calibration.decisions.prediction_sets import prediction_sets
 from lm_eval_calibration.harness.task_configs import task_names
 from lm_eval_calibration.metrics import CATALOG, CORE, CORPUS_CATALOG
+from lm_eval_calibration.recalibration import Docs
 from lm_eval_calibration.tasks import CalibrationTaskManager, Options
 
 REPOSITORY = Path(__file__).parents[1]
@@ -148,6 +154,20 @@ def test_options_are_those_we_read() -> None:
     assert dict(rows) == defaults | {"permute": "0"}
 
 
+def run_shell(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run commands in a folder, with this environment's programs first."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    return subprocess.run(
+        ["bash", "-e"],
+        input=code,
+        cwd=folder,
+        env={**os.environ, "PATH": path, "HF_HOME": str(folder / "hf")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def run_python(code: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(folder)
     with contextlib.redirect_stdout(io.StringIO()) as said:
@@ -165,8 +185,6 @@ def test_python_of_the_metrics_says_what_it_says(tmp_path: Path, monkeypatch: py
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:the best token temperature")  # of a model of random weights
 def test_python_of_the_records_runs(gpt2_lm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import json
-
     from lm_eval.utils import handle_non_serializable
     from tiny import make_config, make_rows
 
@@ -246,18 +264,46 @@ def test_metrics_of_a_corpus_are_those_we_have() -> None:
     assert re.findall(r"^\| `(\w+)` \|", section("Corpora: every token"), re.MULTILINE) == list(CORPUS_CATALOG)
 
 
+def test_python_of_decisions_says_what_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code = block("python: decide")
+    assert run_python(code, tmp_path, monkeypatch) == re.findall(r"^# (.*)$", code, re.MULTILINE)
+
+
+def test_the_serving_snippet_does_what_the_decision_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 4, (4000, 3))
+    labels = np.array([rng.choice(3, p=row) for row in softmax(logits, axis=1)])
+    docs = Docs.of(logits, labels, [f"doc {i}" for i in range(4000)])
+    decision = decide(docs, Wanted(0.1))
+    SavedDecision.of(decision, "m", ("t",)).write(tmp_path / "decision.json")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    exec(compile(block("python: serving"), "README", "exec"), names)
+    sets = prediction_sets("lac", docs.forecasts.probs, decision.sets["lac"].q[""])
+    confidence, threshold = docs.forecasts.confidence, decision.thresholds[""]
+    assert threshold is not None
+    for i in range(200):
+        answer, left = names["act"](dict(zip("ABC", docs.log_likelihoods[i], strict=True)))
+        assert (answer is not None) == (confidence[i] >= threshold)
+        assert left == [option for option, is_left in zip("ABC", sets[i], strict=True) if is_left]
+        assert answer in (None, "ABC"[docs.answers[i]])
+
+
+@pytest.mark.slow
+def test_a_csv_becomes_a_decision_as_written(tmp_path: Path) -> None:
+    rows = [f"Question {i}?,yes|no|maybe,{('yes', 'no')[i % 2]},{('icu', 'er')[i % 3 == 0]}" for i in range(90)]
+    (tmp_path / "data.csv").write_text("\n".join(["question,options,answer,ward", *rows]) + "\n", encoding="utf-8")
+    done = run_shell(block("csv to decision"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "It may answer alone in 0 of 2 groups (doc.ward)" in done.stdout
+    assert "holds: nothing speaks against the promise" in done.stdout
+    assert json.loads((tmp_path / "decision.json").read_text())["thresholds"] == {"er": None, "icu": None}
+    assert (tmp_path / "decision.svg").read_text().startswith("<?xml")
+
+
 @pytest.mark.slow
 def test_your_own_task_works_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-e"],
-        input=block("your own task"),
-        cwd=tmp_path,
-        env={**os.environ, "PATH": path, "HF_HOME": str(tmp_path / "hf")},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run_shell(block("your own task"), tmp_path)
     assert done.returncode == 0, done.stderr
     assert "|ward_calibration|" in done.stdout
     assert "|ece " in done.stdout

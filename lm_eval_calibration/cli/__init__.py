@@ -12,6 +12,7 @@ from lm_eval_calibration import __version__
 from lm_eval_calibration.cli.check import check
 from lm_eval_calibration.cli.compare import compare
 from lm_eval_calibration.cli.confidences import confidences
+from lm_eval_calibration.cli.decide import decide
 from lm_eval_calibration.cli.demo import demo
 from lm_eval_calibration.cli.drift import drift
 from lm_eval_calibration.cli.evidence import evidence
@@ -32,7 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-COMMANDS = (tasks, run, recalibrate, report, check, compare, drift, export, evidence, confidences, tune, demo)
+COMMANDS = (tasks, run, recalibrate, report, decide, check, compare, drift, export, evidence, confidences, tune, demo)
 """In the order of the help page."""
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}

@@ -47,7 +47,8 @@ def complete_tasks(rows: Rows) -> dict[Location, TaskDocs]:
         for key, (task, items) in logged.items():
             metric, _, filter_name = key.partition(",")
             if metric == RECORD_KEY and isinstance(items[0], Mapping):
-                found = TaskDocs(task, DocPool(map(Record.from_dict, items)), task.statistics())
+                pool = DocPool(map(Record.from_dict, items))
+                found = TaskDocs(task, pool, task.statistics(pool.records))
                 docs[name, filter_name] = found
                 _complete_row(row, filter_name, found)
         for key in logged:

@@ -93,5 +93,5 @@ class CalibratedTask(Protocol):
     def optional_metrics(self) -> Iterable[str]:
         """Names of the metrics that a group shows only if all its calibrated tasks have them."""
 
-    def statistics(self) -> dict[str, Statistic]:
-        """Return what can be computed from the run's records, by name."""
+    def statistics(self, records: Sequence[Record]) -> dict[str, Statistic]:
+        """Return what can be computed from the run's records, those of all ranks, by name."""

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
+from lm_eval_calibration.decisions import GuaranteeCurve
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.plots.decision import describe_decision
 from lm_eval_calibration.plots.history import MetricHistory, describe_history
 from lm_eval_calibration.plots.reliability import Reliability
 from lm_eval_calibration.plots.style import COLOURS, MARKERS, Form, save, shortened, styled_figure
@@ -93,6 +95,27 @@ def draw_trade_off(points: Sequence[TradeOffPoint], form: Form, *, error: str = 
         ax.grid(alpha=0.25)
         figure.legend(loc="outside lower left", ncols=1, fontsize=9)
         return save(figure, form, label=describe_trade_off(points, error))
+
+
+def draw_decision(curve: GuaranteeCurve, error_rate: float, title: str, form: Form) -> bytes:
+    """Return how many questions it answers by the share of wrong answers that is allowed: promised, and possible.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    with styled_figure(7.0, 4.4) as (figure, (ax,)):
+        at = curve.error_rate.index(error_rate)
+        ax.plot(curve.error_rate, curve.possible, color=COLOURS[1], linestyle="--", label="possible, known afterwards")
+        ax.plot(curve.error_rate, curve.guaranteed, color=COLOURS[0], linewidth=2, label="with a guarantee")
+        ax.axvline(error_rate, color=LINE, linewidth=0.8, linestyle=":")
+        ax.plot([error_rate], [curve.guaranteed[at]], "o", color=COLOURS[0], markersize=8)
+        for axis in (ax.xaxis, ax.yaxis):
+            axis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
+        ax.set(xlim=(0, max(curve.error_rate)), ylim=(0, 1.02), title=title)
+        ax.set(xlabel="wrong answers allowed, of those given", ylabel="questions answered")
+        ax.legend(loc="best")
+        ax.grid(alpha=0.25)
+        return save(figure, form, label=describe_decision(curve, error_rate))
 
 
 def draw_history(panels: Sequence[MetricHistory], form: Form) -> bytes:

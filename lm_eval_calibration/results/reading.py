@@ -68,6 +68,11 @@ class SamplesFile:
             last = start
         progress(self.path.stat().st_size - last)
 
+    def lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the lines as they stand in the file, each with its first byte."""
+        for _, start, line in self._lines():
+            yield start, line
+
     def sample_at(self, start: int) -> Sample:
         """Return the line that begins at this byte."""
         _, _, line = next(self._lines(start))

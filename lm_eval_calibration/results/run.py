@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from lm_eval_calibration.decisions import Decision, Wanted, decide
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Null
 from lm_eval_calibration.plots import Vocabulary
@@ -18,6 +19,7 @@ from lm_eval_calibration.records import Record, clusters_of, n_clusters
 from lm_eval_calibration.records.clusters import IntIds
 from lm_eval_calibration.results.columns import ACC, columns
 from lm_eval_calibration.results.configuration import Configuration
+from lm_eval_calibration.results.grouping import groups_of, split_field
 from lm_eval_calibration.results.measured import (
     Measured,
     accuracy,
@@ -179,21 +181,59 @@ class Run:
         parts = [self.docs[task].vocabulary for task in self.tasks_of(tasks)]
         return Vocabulary.together([part for part in parts if part]) if all(parts) else None
 
-    def recalibration_docs(self, tasks: str | Sequence[str] | None = None) -> Docs:
-        """Return docs as recalibration takes them, in one group.
+    def recalibration_docs(self, tasks: str | Sequence[str] | None = None, *, by: str | None = None) -> Docs:
+        """Return docs as recalibration and decisions take them.
+
+        Args:
+            tasks: as in :meth:`arrays`.
+            by: what their groups are: "task", or a field of the dataset's row such as "doc.ward"; one group for all
+                where not given.
 
         Raises:
             ValueError: docs with choices and without together, or texts of a corpus.
+            UserError: a doc without the field.
         """
         of_tasks = [self.docs[task] for task in self.tasks_of(tasks)]
-        if self.kinds(tasks) == {"generation"}:
-            hashes = [docs.doc_hashes[i] for docs in of_tasks for i in docs.order.tolist() if docs.has_confidence(i)]
-            return Docs.of_answers(*self.arrays("top_label", tasks), hashes, cluster_ids=self._ids("top_label", tasks))
+        is_generated = self.kinds(tasks) == {"generation"}
+        rows = [[i for i in d.order.tolist() if not is_generated or d.has_confidence(i)] for d in of_tasks]
+        hashes = [docs.doc_hashes[i] for docs, which in zip(of_tasks, rows, strict=True) for i in which]
+        groups = None
+        if by is not None:
+            groups = [name for docs, which in zip(of_tasks, rows, strict=True) for name in groups_of(docs, which, by)]
+        if is_generated:
+            ids = self._ids("top_label", tasks)
+            return Docs.of_answers(*self.arrays("top_label", tasks), hashes, groups, cluster_ids=ids)
         probs, labels = self.arrays("choices", tasks)
-        hashes = [docs.doc_hashes[i] for docs in of_tasks for i in docs.order.tolist()]
         with np.errstate(divide="ignore"):  # log-likelihoods that differ by a constant from those that were logged
             log_likelihoods = np.log(probs) if isinstance(probs, np.ndarray) else [np.log(row) for row in probs]
-        return Docs.of(log_likelihoods, labels, hashes, cluster_ids=self._ids("choices", tasks))
+        return Docs.of(log_likelihoods, labels, hashes, groups, cluster_ids=self._ids("choices", tasks))
+
+    def decide(
+        self,
+        tasks: str | Sequence[str] | None = None,
+        *,
+        wanted: Wanted | None = None,
+        by: str | None = None,
+        fit_on: str | None = None,
+    ) -> Decision:
+        """Decide from which confidence on the model may answer alone, with a guarantee, on some docs of the run.
+
+        Args:
+            tasks: as in :meth:`arrays`.
+            wanted: error rate of the answers, level of the guarantee, costs; 0.05 and 0.95 where not given.
+            by: a threshold for each "task", or each value of a field such as "doc.ward".
+            fit_on: decide on the docs of a split, "doc.split=validation"; on 60% of the docs where not given.
+
+        Raises:
+            ValueError: bad input; docs with choices and without together; splits that are empty or share docs.
+            UserError: a doc without the field.
+        """
+        docs = self.recalibration_docs(tasks, by=by)
+        calibration = None
+        if fit_on is not None:
+            field, value = split_field(fit_on)
+            calibration = self.recalibration_docs(tasks, by=field).groups == value
+        return decide(docs, wanted or Wanted(), by=by, calibration=calibration)
 
     def tasks_of(self, tasks: str | Sequence[str] | None) -> tuple[str, ...]:
         """Return the tasks that are meant by the name of a task or group, by several, or by None, each once."""

@@ -144,7 +144,8 @@ _LEFT_OUT: dict[str, Callable[[Record], bool]] = {
     "{n} of {total} docs have a gold label outside their choices ({docs}); they count in acc and in no calibration "
     "metric": lambda record: isinstance(record, ChoicesRecord) and record.gold is None,
     f"{{n}} of {{total}} generated answers are empty {_NOT_COUNTED}": _has_outcome(EMPTY),
-    f"{{n}} of {{total}} generated texts are cut off before an answer {_NOT_COUNTED}": _has_outcome(TRUNCATED),
+    f"{{n}} of {{total}} generated texts are cut off before an answer {_NOT_COUNTED}; a larger "
+    "max_gen_toks lets them end": _has_outcome(TRUNCATED),
     f"{{n}} of {{total}} generated texts hold no answer that the filter finds {_NOT_COUNTED}": _has_outcome(NOT_FOUND),
     f"{{n}} of {{total}} generated texts are refusals {_NOT_COUNTED}": _has_outcome(REFUSED),
 }

@@ -1,7 +1,7 @@
 """What all kinds of calibrated tasks share: the harness's hooks, the run's settings, and which doc an answer is to."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -82,13 +82,18 @@ class BaseTask(CheckedTask):
         """Return one of our metrics, with this task's n_bins."""
         return MetricStatistic.of(self.rows[name], self.options.n_bins)
 
-    def statistics(self) -> dict[str, Statistic]:
-        """Return what can be computed from the run's records, by name."""
+    def statistics(self, records: Sequence[Record]) -> dict[str, Statistic]:
+        """Return what can be computed from the run's records, those of all ranks, by name."""
         bounds = {name: Bound(end, self.options.n_bins) for name, end in BOUNDS.items()}
-        of_sources = {self.rows[name].source for name in self._available if name in self.rows}
-        shown = [n for n in self._available if n not in self.rows or self.rows[n].source.beside in (None, *of_sources)]
+        available = self._available | dict.fromkeys(self._available_in(records) if self._available else ())
+        of_sources = {self.rows[name].source for name in available if name in self.rows}
+        shown = [n for n in available if n not in self.rows or self.rows[n].source.beside in (None, *of_sources)]
         ours: dict[str, Statistic] = {name: bounds.get(name) or self._statistic(name) for name in shown}
         return ours | ({N_CLUSTERS: NumberOfClusters()} if self.options.cluster else {})
+
+    def _available_in(self, records: Sequence[Record]) -> Iterable[str]:
+        """Return our metrics that some of these records have, which may be other ranks'."""
+        return ()
 
     def aggregation(self) -> dict[str, Any]:
         """Return the harness's aggregations, and for keys that hold no number what keeps them for ours."""

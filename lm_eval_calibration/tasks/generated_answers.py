@@ -214,6 +214,10 @@ class GeneratedAnswerTask(WrittenAnswers):
         result = self._result(record, means, [*ours, *outcomes], [TOKEN_ACCURACY])
         return result | self._only_logged(logged)
 
+    def _available_in(self, records: Sequence[Any]) -> list[str]:
+        rows = [name for name, row in self.rows.items() if any(self._is_available(row, r) for r in records)]
+        return [*rows, *dict.fromkeys(record.generation.outcome for record in records)]
+
     def _answered_by(self, text: Any) -> list[tuple[Any, Sequence[Any]]]:
         """Return the sources whose questions were answered, and the replies to those about a text."""
         replies = self.replies_to(text)

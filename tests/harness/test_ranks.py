@@ -22,6 +22,8 @@ RUNS = {
     "three few": (3, 4, 2, "whole"),  # the third rank has no doc of either task: a stock run breaks
     "one follow-ups": (1, 22, 2, "follow_ups"),
     "three follow-ups": (3, 22, 2, "follow_ups"),  # the third rank has none of the two docs
+    "one final answers": (1, 22, 2, "final_answers"),
+    "three final answers": (3, 22, 2, "final_answers"),
 }
 
 Numbers = dict[str, dict[str, float]]
@@ -81,3 +83,14 @@ def test_stock_still_breaks_on_a_rank_without_docs() -> None:
     task = ConfigurableTask(config=config)
     with pytest.raises(ValueError, match="did not find any docs"):
         task.build_all_requests(rank=2, world_size=3)
+
+
+@pytest.mark.slow
+def test_final_answers_are_those_of_one_rank(numbers: dict[str, Numbers]) -> None:
+    """Outcomes that only other ranks' docs have are counted, and options and budgets are those of one rank."""
+    one, several = numbers["one final answers"], numbers["three final answers"]
+    assert {"ece_answer,none", "brier_score_answer,none", "ece_tail,none", "auroc_chain,none", "answered,none"} <= set(
+        one["many_final_answers"]
+    )
+    for task, row in one.items():
+        assert several[task] == pytest.approx(row, abs=1e-12, rel=0, nan_ok=True)

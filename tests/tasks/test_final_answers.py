@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from generation_tasks import SAYS, chain, make_config, make_sums, options, probability, run
 from scripted import Scripted, TextsOnly
+from tiny import run_tasks
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.records import Record
+from lm_eval_calibration.tasks import CalibratedTask
 
 FLEXIBLE = {
     "name": "flexible",
@@ -135,6 +137,18 @@ def test_each_sample_has_its_answer_s_place() -> None:
             assert str(text)[slice(*sample.span)] == line["filtered_resps"][0]
         assert record.generation.samples[3].span is None
         assert Record.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+def test_rows_that_only_other_ranks_docs_have() -> None:
+    """Rank 0 holds an answered doc, others the rest."""
+    task = CalibratedTask(make_config(filter_list=[SAYS]))
+    lines = run_tasks(Scripted(ends_early, probability), [task])["samples"]["sums_calibration"]
+    records = [Record.from_dict(line["calibration"]) for line in lines]
+    expected = set(task.statistics(records))
+    assert {"not_found", "ece_missing_wrong", "ece_answer_missing_wrong"} <= expected
+    run_tasks(Scripted(ends_early, probability), [task], limit=1)
+    assert "not_found" not in task.statistics(records[:1])
+    assert set(task.statistics(records)) == expected
 
 
 def test_the_range_of_the_final_answer_s_confidence() -> None:

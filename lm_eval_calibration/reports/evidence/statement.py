@@ -9,6 +9,7 @@ from typing import Any
 
 from lm_eval_calibration import __version__
 from lm_eval_calibration.records import DEFINITION_VERSION
+from lm_eval_calibration.reports.decide.formats import as_data
 from lm_eval_calibration.reports.numbers import finite
 from lm_eval_calibration.reports.values import values
 from lm_eval_calibration.results import Run
@@ -45,6 +46,7 @@ def make_statement(run: Run, domain: str | None = None, made: datetime | None = 
         "measured_on": [_task(run, task) for task in run.tasks],
         "method": _method(run),
         "values": list(_values(run)),
+        "decision": _decision(run),
         "limits": _limits(run),
         "files": [{"name": p.name, "bytes": p.stat().st_size, "sha256": sha256(p)} for p in files_of(run)],
     }
@@ -124,6 +126,14 @@ def _values(run: Run) -> Iterator[dict[str, Any]]:
             **({} if measured.n_clusters is None else {"clusters": measured.n_clusters}),
             "undefined_because": measured.reason,
         }
+
+
+def _decision(run: Run) -> Any:
+    """When the model may answer alone; None where the docs are too few or of different kinds."""
+    try:
+        return finite(as_data(run.decide()))
+    except ValueError:
+        return None
 
 
 def _limits(run: Run) -> list[str]:

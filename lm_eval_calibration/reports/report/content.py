@@ -2,8 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
+from lm_eval_calibration.decisions import Decision
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Null
 from lm_eval_calibration.plots import (
@@ -76,6 +78,7 @@ class Report:
     vocabulary: Vocabulary | None
     temperatures: tuple[AtTemperature, ...]
     budgets: tuple[AtBudget, ...]
+    decisions: dict[str, Decision]
     examples: tuple[Example, ...]
     method: tuple[tuple[str, str], ...]
     left_out: dict[str, str]
@@ -116,10 +119,20 @@ def make_report(run: Run, *, redact: bool = False) -> Report:
         vocabulary=None if math.isnan(domains[0].metrics["full_ece"].value) else run.vocabulary(),
         temperatures=at_temperatures(run),
         budgets=by_budget(run),
+        decisions=_decisions(run, domains),
         examples=worst_errors(run, redact=redact),
         method=method(run, domains[0].tasks),
         left_out=run.left_out,
     )
+
+
+def _decisions(run: Run, domains: Sequence[Domain]) -> dict[str, Decision]:
+    """When the model may answer alone in each domain; nothing of one where that can't be decided."""
+    found = {}
+    for domain in domains:
+        with suppress(ValueError):  # docs with choices and docs without, or too few of them
+            found[domain.name] = run.decide(domain.tasks)
+    return found
 
 
 def _with_answers(run: Run) -> Run:

@@ -8,6 +8,8 @@ from typing import Any
 from lm_eval_calibration.plots import RiskCoveragePoint
 from lm_eval_calibration.plots.drawing import draw_reliability
 from lm_eval_calibration.plots.style import Form
+from lm_eval_calibration.reports.decide.formats import as_data as decision_data
+from lm_eval_calibration.reports.decide.sentences import may_answer_all, share, what_it_means
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.names import model_name, task_name
 from lm_eval_calibration.reports.numbers import NOTHING, bounds, count, estimate, json_text, number, p_value, percent
@@ -25,7 +27,12 @@ def to_html(report: Report) -> str:
     overconfidence = [(name, found["overconfidence"]) for name, found in report.by_overconfidence]
     return render_page(
         Path(__file__).with_name("report.html"),
-        filters={"point_at": _point_at},
+        filters={
+            "point_at": _point_at,
+            "share": share,
+            "may_answer_all": may_answer_all,
+            "what_it_means": what_it_means,
+        },
         title=f"Calibration of {model_name(report.model)}",
         report=report,
         forest=overconfidence,
@@ -39,6 +46,7 @@ def to_markdown(report: Report) -> str:
         [f"# Can the confidence of {markdown(model_name(report.model))} be trusted?"],
         ["Numbers in brackets are 95% intervals."],
         *(part for domain in report.domains for part in _markdown_domain(domain)),
+        *_markdown_decisions(report),
         *_markdown_tasks(report),
         *_markdown_budgets(report),
         ["## The worst confident errors"],
@@ -62,6 +70,14 @@ def _markdown_domain(domain: Domain) -> Iterator[list[str]]:
         calibrated = [number(null.mean), number(null.upper), p_value(null.p_value)] if null else [NOTHING] * 3
         rows.append([f"`{name}`", number(found.value), bounds(found.low, found.high), *calibrated])
     yield markdown_table(["metric", "value", "95% interval", "calibrated: mean", "95% below", "p"], rows)
+
+
+def _markdown_decisions(report: Report) -> list[list[str]]:
+    if not report.decisions:
+        return []
+    first = next(iter(report.decisions.values()))
+    said = [f"- {markdown(task_name(name))}: {may_answer_all(found)}" for name, found in report.decisions.items()]
+    return [["## When may it answer alone?"], said, [what_it_means(first)]]
 
 
 def _markdown_tasks(report: Report) -> list[list[str]]:
@@ -106,6 +122,7 @@ def to_json(report: Report) -> str:
         "domains": [_domain(domain) for domain in report.domains],
         "tasks": report.tasks,
         "full_ece": report.vocabulary,
+        "decisions": {name: decision_data(found) for name, found in report.decisions.items()},
         "budgets": [{**at._asdict(), "acc": at.acc} for at in report.budgets],
         "worst_confident_errors": [vars(example) for example in report.examples],
         "method": dict(report.method),

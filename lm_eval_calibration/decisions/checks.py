@@ -1,0 +1,131 @@
+"""Does a decision still hold on new docs? An exact test of the promised error rate, and one of exchangeable docs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+from scipy.stats import chi2_contingency
+
+from lm_eval_calibration.decisions.decide import answers_of, count_in_bins, threshold_of_docs
+from lm_eval_calibration.decisions.decision_file import SavedDecision
+from lm_eval_calibration.decisions.error_tests import cluster_p_value, error_p_value
+from lm_eval_calibration.decisions.parts import one_per_cluster
+from lm_eval_calibration.decisions.prediction_sets import prediction_sets
+from lm_eval_calibration.decisions.sets_of_docs import SetsShown, show_sets
+from lm_eval_calibration.decisions.shown import AnswersShown, show_answers
+from lm_eval_calibration.decisions.thresholds import Answers
+from lm_eval_calibration.metrics import holm
+from lm_eval_calibration.metrics.verdicts import ALPHA
+from lm_eval_calibration.recalibration import Docs
+from lm_eval_calibration.recalibration.by_group import digest
+
+Verdict = Literal["holds", "broken", "other docs"]
+
+
+class Check(NamedTuple):
+    """One test: of a group's error rate, or (name None) of exchangeable docs. ``p_adjusted`` is Holm's over all."""
+
+    name: str | None
+    p_value: float
+    p_adjusted: float
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A decision on docs that it was not made on.
+
+    Attributes:
+        n_docs: new docs.
+        n_left_out: docs of the run that the decision was made on.
+        groups: group to how its threshold does.
+        all_shown: the same of all docs.
+        sets: nonconformity score to how its sets do.
+        checks: the tests.
+        unknown_groups: groups of the docs that were not decided on, which are never answered.
+    """
+
+    n_docs: int
+    n_left_out: int
+    groups: Mapping[str, AnswersShown]
+    all_shown: AnswersShown
+    sets: Mapping[str, SetsShown]
+    checks: tuple[Check, ...]
+    unknown_groups: tuple[str, ...]
+
+    @property
+    def broken(self) -> tuple[str, ...]:
+        """Groups whose answers are wrong more often than promised."""
+        return tuple(c.name for c in self.checks if c.name is not None and c.p_adjusted <= ALPHA)
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the tests say together; wrong with probability 5% at most where the decision holds."""
+        if self.broken:
+            return "broken"
+        return "other docs" if any(c.name is None and c.p_adjusted <= ALPHA for c in self.checks) else "holds"
+
+
+def check(saved: SavedDecision, docs: Docs) -> Checked:
+    """Test a decision on the docs of a run that it was not made on.
+
+    Args:
+        saved: the decision.
+        docs: of the new run, with groups as the decision has them.
+
+    Raises:
+        ValueError: it was made on all of them.
+    """
+    is_new = np.array([digest(doc_hash) not in saved.calibrated_on for doc_hash in docs.doc_hashes])
+    if not is_new.any():
+        raise ValueError(f"the decision was made on all of these {len(docs)} docs; it can be checked on others only")
+    fresh = docs.take(np.flatnonzero(is_new))
+    answers, names = answers_of(fresh), np.unique(fresh.groups).tolist()
+    thresholds = {name: saved.thresholds.get(name) for name in names}
+    of_doc = threshold_of_docs(fresh.groups, thresholds)
+    rows = {name: np.flatnonzero(fresh.groups == name) for name in names}
+    tests = {
+        name: _error_test(answers.take(rows[name]), value, saved)
+        for name, value in thresholds.items()
+        if value is not None
+    }
+    p_values = [_exchangeability(saved, fresh), *tests.values()]
+    adjusted = holm(p_values).tolist()
+    return Checked(
+        len(fresh),
+        int((~is_new).sum()),
+        {name: show_answers(answers.take(which), of_doc[which]) for name, which in rows.items()},
+        show_answers(answers, of_doc),
+        _sets(saved, fresh),
+        tuple(map(Check, [None, *tests], p_values, adjusted)),
+        tuple(name for name in names if name not in saved.thresholds),
+    )
+
+
+def _error_test(answers: Answers, threshold: float, saved: SavedDecision) -> float:
+    """Exact p-value of an error rate among the answers that is at most the promised one."""
+    answered, error_rate = answers.confidence >= threshold, saved.wanted.error_rate
+    if answers.cluster is None:
+        return error_p_value(int(answers.wrong[answered].sum()), int(answered.sum()), error_rate, is_lower=False)
+    largest = max(saved.largest_cluster, int(np.bincount(answers.cluster).max()))
+    weights = answered.astype(np.float64)
+    return cluster_p_value(answers.wrong, weights, answers.cluster, error_rate, largest, is_lower=False)
+
+
+def _exchangeability(saved: SavedDecision, docs: Docs) -> float:
+    """Chi-squared p-value of confidences distributed as those of the calibration docs, one doc a cluster."""
+    confidence = docs.forecasts.confidence[one_per_cluster(docs, np.arange(len(docs)))]
+    counts = np.stack([np.array(saved.confidences.counts), count_in_bins(confidence, saved.confidences.edges)])
+    counts = counts[:, counts.sum(axis=0) > 0]
+    return float(chi2_contingency(counts).pvalue) if counts.shape[1] > 1 else 1.0
+
+
+def _sets(saved: SavedDecision, docs: Docs) -> dict[str, SetsShown]:
+    probs = docs.forecasts.probs
+    if probs is None:
+        return {}
+    found = {}
+    for name, q in saved.q.items():
+        limits = np.array([np.inf if q.get(group) is None else q[group] for group in docs.groups.tolist()])
+        found[name] = show_sets(prediction_sets(name, probs, limits), docs)
+    return found

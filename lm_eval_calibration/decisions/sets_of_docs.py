@@ -1,0 +1,118 @@
+"""Prediction sets of a run's docs: calibrated on some of them, shown on others."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lm_eval_calibration.decisions.parts import Parts, one_per_cluster
+from lm_eval_calibration.decisions.prediction_sets import (
+    SCORES,
+    cross_conformal_quantiles,
+    nonconformity,
+    prediction_sets,
+    quantile,
+)
+from lm_eval_calibration.decisions.shown import Share, share_of
+from lm_eval_calibration.metrics.validation import FloatArray, IntArray
+from lm_eval_calibration.recalibration import Docs
+from lm_eval_calibration.recalibration.choices import take
+from lm_eval_calibration.recalibration.folds import fold_of
+
+FEW_DOCS = 200
+"""With fewer docs to show sets on, all docs show them: each fold by the q of the docs of the other folds."""
+
+
+class SetsShown(NamedTuple):
+    """Prediction sets of docs that they were not calibrated on.
+
+    Attributes:
+        set_size: mean number of options in a set.
+        coverage: share of the sets that hold the right option.
+        single: share of the sets of one option.
+        single_right: share of these whose option is right.
+        empty: share of the sets that hold nothing: every option looks less likely than right options do.
+        by_class: position of the right option to the coverage of its docs.
+        by_group: group to the coverage of its docs; empty where there is one.
+        is_cross_conformal: whether each fold was shown by the docs of the others.
+    """
+
+    set_size: float
+    coverage: Share
+    single: Share
+    single_right: Share
+    empty: Share
+    by_class: Mapping[int, Share]
+    by_group: Mapping[str, Share]
+    is_cross_conformal: bool
+
+
+class SetsOfDocs(NamedTuple):
+    """q of each group (inf where its calibration docs are too few: nothing is ruled out), and how sets do."""
+
+    q: Mapping[str, float]
+    n_calibration: int
+    shown: SetsShown
+
+
+def decide_sets(docs: Docs, parts: Parts, *, alpha: float) -> dict[str, SetsOfDocs]:
+    """Calibrate sets by every score; nothing where docs have no options."""
+    probs = docs.forecasts.probs
+    return {} if probs is None else {name: _sets(name, docs, parts, alpha) for name in SCORES}
+
+
+def _sets(name: str, docs: Docs, parts: Parts, alpha: float) -> SetsOfDocs:
+    probs = docs.forecasts.probs
+    scores = nonconformity(name, probs, docs.labels)
+    calibration = one_per_cluster(docs, parts.calibration)
+    q = {group: _quantile_of(group, scores, docs, calibration, alpha) for group in np.unique(docs.groups).tolist()}
+    is_crossed = len(parts.others) < FEW_DOCS
+    rows = np.arange(len(docs)) if is_crossed else parts.others
+    limits = _crossed(scores, docs, alpha) if is_crossed else np.array([q[group] for group in docs.groups[rows]])
+    members = prediction_sets(name, take(probs, rows), limits)
+    return SetsOfDocs(q, len(calibration), show_sets(members, docs.take(rows), is_crossed))
+
+
+def _quantile_of(group: str, scores: FloatArray, docs: Docs, rows: IntArray, alpha: float) -> float:
+    return quantile(scores[rows[docs.groups[rows] == group]], alpha)
+
+
+def _crossed(scores: FloatArray, docs: Docs, alpha: float) -> FloatArray:
+    """[N] q of each doc from the docs of the other folds of its group."""
+    fold, found = fold_of(docs.drawn_as), np.empty(len(docs))
+    kept = np.zeros(len(docs), dtype=np.bool_)
+    kept[one_per_cluster(docs, np.arange(len(docs)))] = True
+    for group in np.unique(docs.groups):
+        rows = np.flatnonzero(docs.groups == group)
+        found[rows] = cross_conformal_quantiles(scores[rows], fold[rows], kept[rows], alpha)
+    return found
+
+
+def _sizes_and_hits(members: Any, labels: IntArray) -> tuple[FloatArray, FloatArray]:
+    """[N] options in each set, and 1 where the right one is among them."""
+    if isinstance(members, np.ndarray):
+        return members.sum(axis=1, dtype=np.float64), members[np.arange(len(labels)), labels].astype(np.float64)
+    rows = [(row.sum(), row[label]) for row, label in zip(members, labels, strict=True)]
+    return tuple(np.array(rows, dtype=np.float64).T)
+
+
+def show_sets(members: Any, docs: Docs, is_crossed: bool = False) -> SetsShown:
+    """Judge sets ([N, K] of members, or N vectors) on docs that they were not calibrated on."""
+    cluster = None if docs.cluster_ids is None else np.unique(docs.drawn_as, return_inverse=True)[1]
+    sizes, holds = _sizes_and_hits(members, docs.labels)
+
+    def share(event: FloatArray, among: IntArray | None = None) -> Share:
+        which = np.arange(len(docs)) if among is None else among
+        return share_of(event[which], None if cluster is None else np.unique(cluster[which], return_inverse=True)[1])
+
+    single, names = np.flatnonzero(sizes == 1), np.unique(docs.groups).tolist()
+    return SetsShown(
+        float(sizes.mean()),
+        share(holds),
+        share((sizes == 1).astype(np.float64)),
+        share(holds, single),
+        share((sizes == 0).astype(np.float64)),
+        {int(label): share(holds, np.flatnonzero(docs.labels == label)) for label in np.unique(docs.labels)},
+        {name: share(holds, np.flatnonzero(docs.groups == name)) for name in names} if len(names) > 1 else {},
+        is_crossed,
+    )

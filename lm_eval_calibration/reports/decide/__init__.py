@@ -1,0 +1,1 @@
+"""``lm-eval-calibration decide``: when may the model answer alone?"""

@@ -1,0 +1,84 @@
+"""``lm-eval-calibration decide``: decide on some docs of RESULTS, or check a decision on others."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import typer
+
+from lm_eval_calibration.decisions import Costs, Decision, SavedDecision, Wanted, check
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.plots.drawing import draw_decision
+from lm_eval_calibration.plots.style import Form
+from lm_eval_calibration.records.files import write_whole
+from lm_eval_calibration.reports.decide.formats import CHECKS, TEXTS, summary
+from lm_eval_calibration.reports.decide.sentences import percent_of
+from lm_eval_calibration.reports.formats import choose_format, print_or_write
+from lm_eval_calibration.results import Run, load_run
+
+EXIT_CODES = {"holds": 0, "broken": 1, "other docs": 1}
+"""Exit codes of a check, as those of ``drift``."""
+
+
+def decide(
+    results: Sequence[Path],
+    *,
+    error_rate: float,
+    confidence_level: float,
+    costs: tuple[float | None, float | None],
+    by: str | None,
+    cluster: str | None,
+    fit_on: str | None,
+    output: Path | None,
+    form: str,
+    picture: Path | None,
+) -> None:
+    """Print the decision, and write its file and its picture; arguments are the command's."""
+    choose_format(form, None, TEXTS)
+    if picture is not None and picture.suffix not in (".svg", ".png"):
+        raise UserError(f"{picture}: a picture is a file .svg or .png")
+    try:
+        wanted = Wanted(error_rate, confidence_level, _costs(*costs)).check()  # before the run is read
+        run = _load(results, cluster)
+        decision = run.decide(wanted=wanted, by=by, fit_on=fit_on)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if output is not None:
+        SavedDecision.of(decision, run.model, run.tasks).write(output)
+    if picture is not None:
+        draw(picture, decision)
+    print_or_write(TEXTS[form](decision), None, "")
+
+
+def apply(path: Path, results: Sequence[Path], *, cluster: str | None, form: str) -> int:
+    """Print whether a decision holds on the docs of a run, and return the exit code."""
+    choose_format(form, None, CHECKS)
+    saved = SavedDecision.read(path)
+    run = _load(results, cluster)
+    try:
+        checked = check(saved, run.recalibration_docs(by=saved.by))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
+    print_or_write(CHECKS[form](checked), None, summary(checked))
+    return EXIT_CODES[checked.verdict]
+
+
+def draw(path: Path, decision: Decision) -> None:
+    """Write the picture: the share answered by the error rate that is allowed."""
+    wanted = decision.wanted
+    title = f"At most {percent_of(wanted.error_rate)} wrong (confidence level {percent_of(wanted.confidence_level)})"
+    form = cast(Form, path.suffix.removeprefix("."))
+    write_whole(path, draw_decision(decision.curve, wanted.error_rate, title, form))
+
+
+def _load(results: Sequence[Path], cluster: str | None) -> Run:
+    run = load_run(*results, cluster=cluster)
+    for task, reason in run.left_out.items():
+        typer.echo(f"note: {task} is left out: {reason}", err=True)
+    return run
+
+
+def _costs(wrong: float | None, abstain: float | None) -> Costs | None:
+    if (wrong is None) != (abstain is None):
+        raise UserError("--cost_wrong and --cost_abstain belong together: give both")
+    return None if wrong is None or abstain is None else Costs(wrong, abstain)

@@ -1,0 +1,175 @@
+"""A decision, and a check of one, as text and as JSON."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lm_eval_calibration.decisions import Checked, Decision, SetsShown
+from lm_eval_calibration.decisions.shown import AnswersShown
+from lm_eval_calibration.reports.decide.sentences import (
+    may_answer,
+    percent_of,
+    share,
+    what_it_costs,
+    what_it_means,
+    why_not,
+)
+from lm_eval_calibration.reports.numbers import count, json_text, number, p_value
+from lm_eval_calibration.reports.tables import plain_table
+
+ALL = "all"
+
+
+def text(decision: Decision) -> str:
+    """Return the answer first, then tables."""
+    wanted = decision.wanted
+    rate = percent_of(wanted.error_rate)
+    if decision.by is None:
+        lines = [may_answer(decision.groups[""], wanted.error_rate)]
+    else:
+        n_found = sum(value is not None for value in decision.thresholds.values())
+        lines = [f"It may answer alone in {n_found} of {len(decision.groups)} groups ({decision.by}):"]
+        lines += plain_table(*_groups(decision))
+        lines += [
+            f"{name}: {why_not(group, wanted.error_rate)}"
+            for name, group in decision.groups.items()
+            if group.threshold.value is None
+        ]
+    lines += [what_it_means(decision), _counts(decision)]
+    if wanted.costs is not None and decision.cost is not None:
+        lines.append(what_it_costs(decision.cost, *wanted.costs))
+    if decision.sets:
+        sets = {name: found.shown for name, found in decision.sets.items()}
+        lines += ["", f"Options that are not ruled out: sets that hold the right option for {_rest(rate)} of questions"]
+        lines += _sets(sets)
+    return "\n".join(lines) + "\n"
+
+
+def json(decision: Decision) -> str:
+    """Return one object."""
+    return json_text(as_data(decision))
+
+
+def as_data(decision: Decision) -> dict[str, Any]:
+    """Return all of a decision that people may want to read; digests of docs are in its file only."""
+    return {
+        "error_rate": decision.wanted.error_rate,
+        "confidence_level": decision.wanted.confidence_level,
+        "by": decision.by,
+        "meaning": what_it_means(decision),
+        "groups": {
+            name: {**group.threshold._asdict(), "docs_needed": group.docs_needed, "shown": group.shown}
+            for name, group in decision.groups.items()
+        },
+        "all_shown": decision.all_shown,
+        "prediction_sets": {name: found._asdict() for name, found in decision.sets.items()},
+        "costs": None if decision.wanted.costs is None else {**decision.wanted.costs._asdict(), "found": decision.cost},
+        "curve": decision.curve,
+        "docs": dict(zip(("ordering", "testing", "others"), decision.n_docs, strict=True)),
+        "clusters": decision.n_clusters,
+    }
+
+
+def check_text(checked: Checked) -> str:
+    """Return the verdict first, then how each group does."""
+    heads = ("group", "docs", "answered [95%]", "wrong [95%]", "p of at most the promised rate (Holm)")
+    tests = {check.name: p_value(check.p_adjusted, ".4f") for check in checked.checks}
+    rows = [_shown_row(name or ALL, found, tests.get(name, "never answers")) for name, found in checked.groups.items()]
+    if len(checked.groups) > 1:
+        rows.append(_shown_row(ALL, checked.all_shown, ""))
+    lines = [summary(checked), *plain_table(heads, rows)]
+    lines.append(f"confidences distributed as those of the calibration docs: p {tests[None]} (Holm)")
+    if checked.n_left_out:
+        lines.append(f"{count(checked.n_left_out)} docs that the decision was made on are left out")
+    lines += [f"{name} was not decided on and is never answered" for name in checked.unknown_groups]
+    if checked.sets:
+        lines += _sets(checked.sets)
+    return "\n".join(lines) + "\n"
+
+
+def check_json(checked: Checked) -> str:
+    """Return one object."""
+    return json_text({"verdict": checked.verdict, "summary": summary(checked), **vars(checked)})
+
+
+def summary(checked: Checked) -> str:
+    """Return the verdict in a line."""
+    docs = f"{count(checked.n_docs)} new docs"
+    if checked.verdict == "broken":
+        where = "" if checked.broken == ("",) else f" in {', '.join(checked.broken)}"
+        return f"broken: answers{where} are wrong more often than promised ({docs})"
+    if checked.verdict == "other docs":
+        return f"docs or model have changed: confidences are distributed otherwise, so nothing is promised ({docs})"
+    return f"holds: nothing speaks against the promise ({docs})"
+
+
+TEXTS = {"text": text, "json": json}
+CHECKS = {"text": check_text, "json": check_json}
+"""Functions by the name of their format."""
+
+
+def _groups(decision: Decision) -> tuple[Sequence[str], Sequence[Sequence[str]]]:
+    heads = ("group", "from confidence", "tested: wrong of answered", "others: answered [95%]", "wrong [95%]")
+    rows = [
+        (
+            name,
+            "never" if group.threshold.value is None else number(group.threshold.value),
+            f"{count(group.threshold.n_wrong)} of {count(group.threshold.n_answered)}",
+            share(group.shown.coverage),
+            share(group.shown.errors),
+        )
+        for name, group in decision.groups.items()
+    ]
+    rows.append((ALL, "", "", share(decision.all_shown.coverage), share(decision.all_shown.errors)))
+    return heads, rows
+
+
+def _counts(decision: Decision) -> str:
+    ordering, testing, others = map(count, decision.n_docs)
+    everything = share(decision.all_shown.all_errors)
+    return (
+        f"Decided on {ordering} docs that order thresholds and {testing} that test them, shown on {others} others, of "
+        f"which {everything} are answered wrongly if it always answers."
+    )
+
+
+def _shown_row(name: str, found: AnswersShown, last: str) -> tuple[str, ...]:
+    return name, count(found.coverage.total), share(found.coverage), share(found.errors), last
+
+
+def _sets(sets: Mapping[str, SetsShown]) -> Iterator[str]:
+    heads = (
+        "score",
+        "options",
+        "hold the right one [95%]",
+        "one option",
+        "of these right [95%]",
+        "none",
+        "worst class",
+    )
+    rows = []
+    for name, found in sets.items():
+        worst = min(found.by_class.values(), key=lambda one: one.value)
+        singles, empty = share_alone(found.single.value), share_alone(found.empty.value)
+        rows.append(
+            (
+                name,
+                number(found.set_size, 2),
+                share(found.coverage),
+                singles,
+                share(found.single_right),
+                empty,
+                share(worst),
+            )
+        )
+    yield from plain_table(heads, rows)
+    if any(found.is_cross_conformal for found in sets.values()):
+        yield "few docs: each fold is shown by the docs of the other folds (cross-conformal)"
+
+
+def share_alone(value: float) -> str:
+    """Return a share without its interval."""
+    return f"{value:.1%}"
+
+
+def _rest(rate: str) -> str:
+    return f"at least {100 - float(rate.rstrip('%')):.4g}%"

@@ -1,0 +1,81 @@
+"""What a decision means, in the words of those who act on it."""
+
+import math
+
+from lm_eval_calibration.decisions import CostDecision, Decision, Share
+from lm_eval_calibration.decisions.decide import GroupDecision
+from lm_eval_calibration.reports.numbers import count, interval, number, percent
+
+GUARANTEE = """a guarantee for questions that are drawn like these (exchangeable docs) and for this model, prompt and \
+settings; it says nothing about other questions"""
+
+
+def may_answer(group: GroupDecision, wanted_rate: float) -> str:
+    """Return from which confidence on it may answer, or why nowhere."""
+    threshold, shown = group.threshold, group.shown
+    if threshold.value is None:
+        return f"It may not answer alone: {why_not(group, wanted_rate)}."
+    answered = f"it then answers {share(shown.coverage)} of other questions"
+    errors = f", and {share(shown.errors)} of these answers are wrong" if shown.errors.total else ""
+    return f"It may answer from a confidence of {number(threshold.value)} on: {answered}{errors}."
+
+
+def may_answer_all(decision: Decision) -> str:
+    """Return the same of a decision for all docs in one group."""
+    return may_answer(decision.groups[""], decision.wanted.error_rate)
+
+
+def why_not(group: GroupDecision, wanted_rate: float) -> str:
+    """Return why no threshold holds, and what would help."""
+    threshold, rate = group.threshold, percent_of(wanted_rate)
+    found = f"no confidence is shown to keep wrong answers to {rate}"
+    if group.docs_needed is None:
+        return f"{found}; even where it is surest it seems to be wrong more often, so more questions would not help"
+    tested, needed = count(threshold.n_tested), _rounded(group.docs_needed)
+    return f"{found} with {tested} test questions; that takes about {needed} in all"
+
+
+def what_it_means(decision: Decision) -> str:
+    """Return what is promised and what the promise rests on."""
+    wanted = decision.wanted
+    rate, level = percent_of(wanted.error_rate), percent_of(wanted.confidence_level)
+    where = "among its answers" if decision.by is None else f"among its answers in every group ({decision.by}) at once"
+    if decision.n_clusters is not None:
+        where += f", {count(decision.n_clusters)} clusters drawn whole"
+    return (
+        f"At most {rate} wrong {where}, right for {level} of the samples of questions that could have been drawn to "
+        f"decide on: {GUARANTEE}."
+    )
+
+
+def what_it_costs(cost: CostDecision, wrong: float, abstain: float) -> str:
+    """Return the cheapest way to answer and what it saves."""
+    how = {0.0: "always to answer", float("inf"): "never to answer"}
+    chosen = how.get(cost.threshold, f"to answer from a confidence of {number(cost.threshold)} on")
+    mean = f"{number(cost.cost.value)} {interval(cost.cost.low, cost.cost.high)}"
+    saved = f"{number(cost.saved.value)} {interval(cost.saved.low, cost.saved.high)}"
+    simple = {"always": "always answering", "never": "never answering"}[cost.compared_with]
+    beside = f"always {number(cost.always.value)}, never {number(cost.never)}"
+    less = "" if cost.coverage in {0, 1} else f" It saves {saved} against {simple}."
+    return (
+        f"If a wrong answer costs {wrong:g} and an abstention {abstain:g}, the cheapest is {chosen}: {mean} a question "
+        f"({beside}).{less}"
+    )
+
+
+def share(found: Share, digits: int = 1) -> str:
+    """Return a share as "42.0% [39.1%, 45.2%]"."""
+    if not found.total:
+        return "none"
+    return f"{percent(found.value, digits)} [{percent(found.low, digits)}, {percent(found.high, digits)}]"
+
+
+def percent_of(rate: float) -> str:
+    """Return a rate without needless digits: 5%, 0.5%."""
+    return f"{100 * rate:.4g}%"
+
+
+def _rounded(n: int) -> str:
+    """An extrapolated number of docs, to two digits, upward."""
+    unit = 10 ** max(0, len(str(n)) - 2)
+    return count(math.ceil(n / unit) * unit)
