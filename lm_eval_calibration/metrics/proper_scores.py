@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from lm_eval_calibration.metrics.binning import bin_sums
 from lm_eval_calibration.metrics.registry import metric
 from lm_eval_calibration.metrics.uncertainty import intervals
-from lm_eval_calibration.metrics.uncertainty.clusters import influence_stderr, t_quantile
+from lm_eval_calibration.metrics.uncertainty.clusters import influence_stderr
 from lm_eval_calibration.metrics.uncertainty.gap_vectors import calibrated_variance
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
 from lm_eval_calibration.metrics.uncertainty.nulls import drawn_totals, forecasts_of_choices, forecasts_of_docs
@@ -151,13 +151,13 @@ def _no_skill(hit: FloatArray) -> str | None:
 
 def _skill_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster: IntArray | None = None) -> Estimate:
     """Delta method on the means of (c - h)^2 and h, with a t quantile."""
-    if reason := _no_skill(hit):
+    if reason := _no_skill(hit) or intervals.too_few_of_a_class(hit):
         return intervals.undefined_estimate(len(conf), reason)
     accuracy, square = hit.mean(), _squares(conf, hit)
     spread = accuracy * (1 - accuracy)
     value = 1 - square.mean() / spread
     influence = -(square - square.mean()) / spread + square.mean() * (1 - 2 * accuracy) * (hit - accuracy) / spread**2
-    half = t_quantile(level, len(conf), cluster) * influence_stderr(influence, cluster)
+    half = intervals.rare_class_quantile(hit, level, cluster) * influence_stderr(influence, cluster)
     return Estimate(float(value), float(value - half), float(min(1, value + half)), influence)
 
 

@@ -193,7 +193,7 @@ def _aurc_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster: 
     at_or_below = np.cumsum(by_b[::-1])[::-1]
     below = np.cumsum(by_a[::-1])[::-1] - by_a
     influence = wrong * mean_log[group] + (at_or_below + below)[group]
-    return intervals.area_estimate(aurc(conf, hit), influence, level=level, largest=1, cluster=cluster)
+    return intervals.area_estimate(aurc(conf, hit), influence, hit, level=level, largest=1, cluster=cluster)
 
 
 @metric("top_label", higher_is_better=False, order=16, by_order=True, has_null=False, estimate=_aurc_estimate)
@@ -224,7 +224,7 @@ def _augrc_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster:
     """E[wrong_i (1 - u_i)], u_i the share of docs above doc i (ties half)."""
     wrong = 1 - hit
     influence = wrong * _mean_below(conf, np.ones(len(conf))) + _mean_above(conf, wrong)
-    return intervals.area_estimate(augrc(conf, hit), influence, level=level, largest=0.5, cluster=cluster)
+    return intervals.area_estimate(augrc(conf, hit), influence, hit, level=level, largest=0.5, cluster=cluster)
 
 
 @metric("top_label", higher_is_better=False, order=17, by_order=True, has_null=False, estimate=_augrc_estimate)
@@ -258,7 +258,7 @@ def _auprc_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster:
         - _mean_below(conf, hit * right / above**2)
         - value * hit
     ) / hit.mean()
-    return intervals.area_estimate(value, influence, level=level, largest=1, cluster=cluster)
+    return intervals.area_estimate(value, influence, hit, level=level, largest=1, cluster=cluster)
 
 
 @metric("top_label", higher_is_better=True, order=18, by_order=True, has_null=False, estimate=_auprc_estimate)

@@ -136,6 +136,20 @@ def _few_draws(metric):
     return {"draws": 40} if "draws" in signature(metric.stderr).parameters else {}
 
 
+@pytest.mark.parametrize("name", ["aurc", "augrc", "auprc", "skill_score"])
+def test_few_docs_of_a_class_are_too_few_to_tell(name):
+    confidence = np.linspace(0.3, 0.99, 200)
+    correct = np.ones(200)
+    correct[:45:5] = 0
+    assert (correct == 0).sum() == 9
+    with pytest.warns(UndefinedMetricWarning, match="needs 10 right and 10 wrong docs, and there are 191 and 9"):
+        assert np.isnan(CATALOG[name].interval(confidence, correct)).all()
+    assert np.isfinite(CATALOG[name].value(confidence, correct))
+    correct[45] = 0
+    low, high = CATALOG[name].interval(confidence, correct)
+    assert low < CATALOG[name].value(confidence, correct) < high
+
+
 @pytest.mark.parametrize("name", [name for name in CATALOG if name != "confident_error_rate"])
 def test_one_doc_has_no_interval(make_sample, name):
     sample, metric = make_sample(1), CATALOG[name]

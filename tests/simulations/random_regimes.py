@@ -6,7 +6,8 @@ Prints a row for each metric: median coverage over the regimes, the share of reg
 least 90%, the lowest coverage, the median width, and how often an interval is not shown. Then the ten regimes in
 which any interval holds the truth least often. Intervals that are not shown (nan) count neither way; a regime counts
 for a metric where at least 20 draws have one. Names with " b-a" are paired differences of two runs; "null of" is how
-often calibrated regimes pass their null at 5%. ``--save FILE`` keeps every row, for a comparison of two versions.
+often calibrated regimes pass their null at 5%. ``--save FILE`` keeps every row, for a comparison of two versions;
+``--picture FILE`` draws coverage and width of each metric, a point a regime.
 """
 
 import argparse
@@ -127,6 +128,27 @@ def print_worst(rows: Sequence[Row], n: int = 10) -> None:
         print(f"  {100 * row.coverage:5.1f}%  {row.metric}: {row.regime} (width {row.width:.4f})")
 
 
+def draw_picture(rows: Sequence[Row], path: Path) -> None:
+    """A row of points for each metric: coverage of each regime on the left, width on the right."""
+    from matplotlib.figure import Figure
+
+    names = list(dict.fromkeys(row.metric for row in rows if not row.metric.startswith("null of")))
+    figure = Figure(figsize=(11, 1 + 0.35 * len(names)), layout="constrained")
+    left, right = figure.subplots(1, 2, sharey=True)
+    for y, name in enumerate(names):
+        mine = [row for row in rows if row.metric == name and not np.isnan(row.coverage)]
+        heights = y + np.linspace(-0.25, 0.25, len(mine))
+        left.scatter([100 * row.coverage for row in mine], heights, s=9, alpha=0.6)
+        right.scatter([row.width for row in mine], heights, s=9, alpha=0.6)
+    for level, style in ((95, "-"), (93, "--"), (90, ":")):
+        left.axvline(level, color="grey", linestyle=style, linewidth=0.8)
+    left.set(
+        yticks=range(len(names)), yticklabels=names, xlabel="coverage, %: one point a regime", ylim=(len(names), -1)
+    )
+    right.set(xscale="log", xlabel="median width of the interval")
+    figure.savefig(path)
+
+
 def main() -> None:
     """Draw the regimes and print what comes of them."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -138,6 +160,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=(), metavar="METRIC")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--save", type=Path)
+    parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     rows: list[Row] = []
     for i in range(options.regimes):
@@ -148,6 +171,8 @@ def main() -> None:
             options.save.write_text(json.dumps(rows))
     print_table(rows)
     print_worst(rows)
+    if options.picture:
+        draw_picture(rows, options.picture)
 
 
 if __name__ == "__main__":

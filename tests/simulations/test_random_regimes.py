@@ -57,6 +57,16 @@ def test_intervals_hold_the_truth_where_docs_come_in_clusters():
     assert min(shown.values()) >= 53 / DRAWS, shown
 
 
+def test_the_picture_has_every_metric(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [random_regimes.Row("words", name, 0.9, 0.1, 1.0) for name in ("ece", "acc", "null of ece")]
+    random_regimes.draw_picture(rows, tmp_path / "coverage.svg")
+    text = (tmp_path / "coverage.svg").read_text(encoding="utf-8")
+    assert "ece -->" in text
+    assert "acc -->" in text
+    assert "null" not in text
+
+
 def test_the_command_prints_a_table_and_the_worst(capsys):
     rows = [random_regimes.Row("words", "ece", 0.9, 0.1, 1.0), random_regimes.Row("votes", "ece", 1.0, 0.3, 0.5)]
     random_regimes.print_table(rows)

@@ -14,6 +14,9 @@ from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_p
 
 DRAWS = 1000
 
+FEWEST_OF_A_CLASS = 10
+"""Right docs, and wrong ones, from which areas and the skill score have an interval."""
+
 
 class Estimate(NamedTuple):
     """An estimate with its interval.
@@ -45,6 +48,26 @@ def undefined_estimate(n_docs: int, reason: str) -> Estimate:
 def too_few_docs(n_docs: int) -> str | None:
     """Why there is no interval of so few docs."""
     return "an interval needs at least two docs" if n_docs < 2 else None
+
+
+def too_few_of_a_class(hit: FloatArray) -> str | None:
+    """Why there is no interval of what ranks right docs against wrong ones, or divides by their numbers.
+
+    With few of either a normal approximation fails, on whatever scale: the docs that matter are those that happen not
+    to be there.
+    """
+    n_right = int(hit.sum())
+    n_wrong = len(hit) - n_right
+    if min(n_right, n_wrong) >= FEWEST_OF_A_CLASS:
+        return None
+    needed = f"{FEWEST_OF_A_CLASS} right and {FEWEST_OF_A_CLASS} wrong docs"
+    return f"too few to tell: an interval needs {needed}, and there are {n_right} and {n_wrong}"
+
+
+def rare_class_quantile(hit: FloatArray, level: float, cluster: IntArray | None) -> float:
+    """Student's t of as many docs as the rarer class has, right or wrong: these make most of the variance."""
+    rarer = int(min(hit.sum(), len(hit) - hit.sum()))
+    return max(t_quantile(level, rarer), t_quantile(level, len(hit), cluster))
 
 
 def check_level(level: float) -> float:
@@ -89,16 +112,22 @@ def mean_estimate(values: Values, *, level: float, limits: tuple[float, float] =
 
 
 def area_estimate(
-    value: float, influence: FloatArray, *, level: float, largest: float, cluster: IntArray | None = None
+    value: float,
+    influence: FloatArray,
+    hit: FloatArray,
+    *,
+    level: float,
+    largest: float,
+    cluster: IntArray | None = None,
 ) -> Estimate:
-    """Normal on the logit scale of value / largest, from the influence of each doc."""
+    """Student's t on the logit scale of value / largest, from the influence of each doc."""
     n_docs, influence = len(influence), influence - influence.mean()
-    if reason := too_few_docs(n_docs):
+    if reason := too_few_docs(n_docs) or too_few_of_a_class(hit):
         return undefined_estimate(n_docs, reason)
     stderr = influence_stderr(influence, cluster)
     if not 0 < value < largest or stderr == 0:
         return undefined_estimate(n_docs, "no interval: every doc is correct or none is, or the value is at its limit")
-    low, high = logit_interval(value / largest, stderr / largest, t_quantile(level, n_docs, cluster))
+    low, high = logit_interval(value / largest, stderr / largest, rare_class_quantile(hit, level, cluster))
     return Estimate(value, low * largest, high * largest, influence)
 
 
