@@ -32,7 +32,8 @@ def why_not(group: GroupDecision, wanted_rate: float) -> str:
     if group.docs_needed is None:
         return f"{found}; its answers seem to be wrong more often at every confidence, so more questions would not help"
     tested, needed = count(threshold.n_tested), _rounded(group.docs_needed)
-    return f"{found} with {tested} test questions; if its error rates are what they seem, it takes about {needed} in all"
+    found += f" with {tested} test questions"
+    return f"{found}; if its error rates are what they seem, it takes about {needed} in all"
 
 
 def what_it_means(decision: Decision) -> str:
