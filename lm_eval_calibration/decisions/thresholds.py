@@ -73,7 +73,7 @@ class Threshold(NamedTuple):
         n_wrong: wrong answers among them.
         p_value: of the hypothesis that the error rate is higher than wanted.
         docs_needed: where there is no threshold, about how many docs to test on would show one with probability 0.8,
-            if error rates are what they seem; None where the surest answers seem to be wrong too often.
+            if error rates are what they seem; None where answers seem to be wrong too often at every confidence.
     """
 
     value: float | None
@@ -155,17 +155,15 @@ def _docs_needed(answers: Answers, error_rate: float, alpha: float) -> int | Non
     """Docs to test on with which some threshold would be found; None where answers seem to be wrong too often.
 
     From the error rate (k + 1/2) / (n + 1) of each threshold and the share of docs that it answers. Where all of these
-    are too high, from the surest answers without an error, if there are any.
+    are too high because there are fewer docs than could ever do, as many as that.
     """
+    fewest = fewest_answers(error_rate, alpha)
     if not len(answers):
-        return fewest_answers(error_rate, alpha)
+        return fewest
     _, n_answered, n_wrong = by_threshold(answers)
     rates = (n_wrong + 0.5) / (n_answered + 1)
     best = int(np.argmin(rates))
     if rates[best] < error_rate:
         n_answers = answers_needed(float(rates[best]), error_rate, alpha, POWER)
-    elif n_wrong[0] == 0:
-        n_answers, best = fewest_answers(error_rate, alpha), int(np.flatnonzero(n_wrong == 0)[-1])
-    else:
-        return None
-    return math.ceil(n_answers * len(answers) / float(n_answered[best]))
+        return math.ceil(n_answers * len(answers) / float(n_answered[best]))
+    return fewest if len(answers) < fewest else None
