@@ -282,7 +282,7 @@ def run(source: str, path: list[str], token: str) -> str:
     sys.argv, sys.path = [""], path
     module = sys.modules["program"] = type(sys)("program")
     try:
-        exec(compile(source, "<program>", "exec"), module.__dict__)
+        exec(compile(source, "<program>", "exec", dont_inherit=True), module.__dict__)  # not our __future__
     except BaseException as error:
         kind = next((name for name in NAMED if issubclass(type(error), name)), type(error)).__name__
         try:

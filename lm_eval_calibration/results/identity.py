@@ -30,6 +30,16 @@ def fingerprint(run: Run) -> str:
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
+def are_same_files(one: Run, other: Run) -> bool:
+    """Whether two runs were read from the same files, by whatever names."""
+    return {path.resolve() for path in files_of(one)} == {path.resolve() for path in files_of(other)}
+
+
+def unchanged(one: str, other: str) -> str:
+    """Return what is said of two runs whose samples are equal, as those of a deterministic model are."""
+    return f"nothing changed, bit for bit: the samples of {one} and {other} are equal"
+
+
 def date_of(run: Run) -> str:
     """When the run ended, as ISO 8601; when its first file was written, where no file's name says it."""
     dates = run.configuration.dates

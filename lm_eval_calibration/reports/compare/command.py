@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 
 from lm_eval_calibration.errors import UserError
@@ -11,7 +12,7 @@ from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.runs import by_name, has_distributions, name_and_path
 from lm_eval_calibration.results import Run, load_run
 from lm_eval_calibration.results.columns import columns, parse_metrics
-from lm_eval_calibration.results.identity import fingerprint, labels
+from lm_eval_calibration.results.identity import are_same_files, labels
 
 
 def compare(
@@ -46,11 +47,9 @@ def read_runs(results: Sequence[str], n_bins: int | None, cluster: str | None = 
         raise UserError("compare needs two runs at least")
     names, paths = zip(*map(name_and_path, results), strict=True)
     runs = [load_run(path, n_bins=n_bins, cluster=cluster) for path in paths]
-    known: dict[str, Path] = {}
-    for run, path in zip(runs, paths, strict=True):
-        if (digest := fingerprint(run)) in known:
-            raise UserError(f"{known[digest]} and {path} hold the same run")
-        known[digest] = path
+    for (run, path), (other, other_path) in combinations(zip(runs, paths, strict=True), 2):
+        if are_same_files(run, other):
+            raise UserError(f"{path} and {other_path} are the same files")
     if len({run.n_bins for run in runs}) > 1:
         listed = ", ".join(f"{run.n_bins} in {path}" for run, path in zip(runs, paths, strict=True))
         raise UserError(f"the runs have different numbers of bins ({listed}): --n_bins computes all alike")

@@ -18,6 +18,7 @@ from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run, RunComparison, TaskComparison
 from lm_eval_calibration.results.columns import metric_of
 from lm_eval_calibration.results.differences import POOLED
+from lm_eval_calibration.results.identity import fingerprint, unchanged
 
 ALPHA = 0.05
 
@@ -143,6 +144,8 @@ def make_table(
     pairs = _adjusted(pairs)
     filled = tuple(_scope(name, scopes[name], runs, names, pairs) for name in shown)
     notes = tuple(dict.fromkeys(note for labels, found in compared.items() for note in _notes(*labels, found)))
+    digests = {label: fingerprint(run) for label, run in runs.items()}
+    notes += tuple(unchanged(a, b) for a, b in combinations(runs, 2) if digests[a] == digests[b])
     notes += tuple(f"{label}: {suspicion}" for label, run in runs.items() for suspicion in run.suspicions)
     return Table(tuple(runs), tuple(names), next(iter(runs.values())).n_bins, filled, tuple(pairs), notes)
 

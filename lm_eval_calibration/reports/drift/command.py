@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lm_eval_calibration.errors import UserError
@@ -18,7 +19,7 @@ from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run, RunComparison, load_run
 from lm_eval_calibration.results.columns import check_metric, columns, parse_metrics
 from lm_eval_calibration.results.differences import POOLED
-from lm_eval_calibration.results.identity import date_of, fingerprint, labels
+from lm_eval_calibration.results.identity import are_same_files, date_of, fingerprint, labels, unchanged
 
 
 def drift(
@@ -42,9 +43,12 @@ def drift(
     if history is not None:
         read_history(history)  # a broken one is refused before any work
     one, other = (load_run(path, n_bins=n_bins, cluster=cluster) for path in (base, new))
-    if (known := fingerprint(one)) == fingerprint(other):
-        raise UserError(f"{base} and {new} hold the same run")
+    if are_same_files(one, other):
+        raise UserError(f"{base} and {new} are the same files")
+    known = fingerprint(one)
     result = run_gate(one, other, tolerances, named=metrics is not None)
+    if known == fingerprint(other):
+        result = replace(result, notes=(unchanged("BASE", "NEW"), *result.notes))
     print_or_write(FORMATS[form](result), output, result.summary())
     if history is not None and not result.reasons:
         names = list(dict.fromkeys(test.metric for test in result.tests))

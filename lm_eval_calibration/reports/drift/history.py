@@ -57,7 +57,8 @@ def append(path: Path, entries: Sequence[Entry]) -> list[Entry]:
         UserError: the file is broken, or can't be written.
     """
     known = read_history(path)
-    new = [entry for entry in entries if entry.run not in {old.run for old in known}]
+    seen = {(old.run, old.date) for old in known}  # an unchanged model gives equal samples on another day
+    new = [entry for entry in entries if (entry.run, entry.date) not in seen]
     lines = [json.dumps({"version": VERSION, **asdict(entry)}, allow_nan=False) + "\n" for entry in new]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

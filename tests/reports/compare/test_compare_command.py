@@ -186,12 +186,18 @@ def test_names_can_be_given_and_settings_tell_runs_of_a_model_apart(tmp_path: Pa
     assert "\nfew\t" in compare(zero, f"few={five}", "--metrics", "acc").stdout
 
 
+def test_runs_with_equal_samples_are_said_to_be_unchanged(tmp_path: Path) -> None:
+    january, march = (write_run(tmp_path / day, time=f"{day}T00-00-00.1") for day in ("2026-01-01", "2026-03-01"))
+    done = compare(january, march, "--metrics", "acc")
+    assert done.exit_code == 0
+    assert "nothing changed, bit for bit" in done.stdout
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["a"], "error: compare needs two runs at least"),
-        (["a", "a"], "error: a and a hold the same run"),
-        (["a", "copy"], "error: a and copy hold the same run"),
+        (["a", "a"], "error: a and a are the same files"),
         (["a", "nowhere"], "error: nowhere does not exist"),
         (["a", "other"], "error: the runs have no task in common"),
         (["a", "b", "--task", "c"], "error: no task or group 'c' in common; there are anatomy_calibration"),

@@ -151,6 +151,19 @@ def test_text_from_data_is_no_workflow_command_nor_markup(tmp_path: Path) -> Non
     assert "<script>" not in page.read_text(encoding="utf-8")
 
 
+def test_an_unchanged_model_is_green_and_stands_in_the_history(base: Path) -> None:
+    again = write_run(Path("again"), tasks=TASKS, time="2026-02-28T10-00-00.1")
+    for form in ("text", "github"):
+        done = drift(base, again, "--metrics", "acc,ece", "--history", "runs.jsonl", "--format", form)
+        assert done.exit_code == 0, done.output
+        assert "nothing changed, bit for bit: the samples of BASE and NEW are equal" in done.stdout
+    lines = [json.loads(line) for line in Path("runs.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(line["date"], line["verdict"]) for line in lines] == [
+        ("2026-01-31T10:00:00", ""),
+        ("2026-02-28T10:00:00", "ok"),
+    ]
+
+
 @pytest.mark.slow
 def test_the_history_grows_by_a_line_a_run(base: Path) -> None:
     may = write_run(Path("may"), tasks=TASKS, seed=1, time="2026-05-31T10-00-00.1")
@@ -176,7 +189,7 @@ def test_the_history_grows_by_a_line_a_run(base: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["base", "base"], "error: base and base hold the same run"),
+        (["base", "base"], "error: base and base are the same files"),
         (["base", "nowhere"], "error: nowhere does not exist"),
         (["base", "new", "--format", "yaml"], "error: no format 'yaml'; there are text, json, junit, github"),
         (["base", "new", "--metrics", "eec"], "error: no metric 'eec'; there are acc, brier_score"),
