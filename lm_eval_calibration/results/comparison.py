@@ -161,8 +161,9 @@ def _total(name: str, a: metrics.Run, b: metrics.Run, options: dict[str, Any]) -
     if metric.higher_is_better is not None:
         return None
     own = {"level": options["level"], "seed": options["seed"]}
-    fields = metrics.RUN_FIELDS[metric.kind]
-    return sum_of(*(metric.interval(*(getattr(run, field) for field in fields), **own) for run in (a, b)))
+    clusters = (options["cluster"],) * 2 if options["paired"] else options["cluster"]
+    arrays = [[getattr(run, field) for field in metrics.RUN_FIELDS[metric.kind]] for run in (a, b)]
+    return sum_of(*(metric.interval(*of_run, cluster=of, **own) for of_run, of in zip(arrays, clusters, strict=True)))
 
 
 def _undefined(name: str, reason: str) -> Difference:

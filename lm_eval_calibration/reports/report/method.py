@@ -12,7 +12,7 @@ CONFIDENCE = """of multiple choice the largest choice probability (softmax of th
 generated text the mean probability of its tokens"""
 INTERVALS = """95%, of the population's value: inverted tests for binned errors, DeLong for auroc, mid-P for \
 shares, Student's t and mid-P together for means"""
-NULLS = "1,000 simulated sets of labels drawn from the model's own probabilities, seed 0"
+NULLS = "1,000 simulated sets of labels (5,000 where few are as bad) drawn from the model's own probabilities, seed 0"
 RECALIBRATION = """one temperature (of generated answers: Platt scaling), 5 folds of docs by their hash, each \
 evaluated with a map of the others, seed 0"""
 
