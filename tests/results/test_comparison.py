@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from lm_eval_calibration import metrics
+from lm_eval_calibration.metrics.verdicts import sum_of
 from lm_eval_calibration.records import ChoicesRecord
 from lm_eval_calibration.records.gap_sums import doc_gap_sums
 from lm_eval_calibration.results import align, certificate_differences, compare_runs
@@ -94,6 +95,22 @@ def test_differences_are_those_of_metrics_compare_on_the_aligned_arrays(runs):
     assert found.pooled.paired
     for name, one in found.pooled.differences.items():
         np.testing.assert_allclose(one[1:7], pooled[name][:6], rtol=0, atol=1e-9, err_msg=name)
+
+
+def test_the_sum_of_both_runs_overconfidence_is_taken_by_clusters(questions):
+    """Whether overconfidence moved towards 0 depends on the sum; docs of a cluster that say one thing make it wider."""
+    one, other = (answered("one", questions["one"], sharpness=s, seed=s) for s in (1, 3))
+    ids = [f"{i // 5 + 1:016x}" for i in range(len(one))]
+    clustered = [[replace(r, cluster=c) for r, c in zip(run, ids, strict=True)] for run in (one, other)]
+    alone, together = (
+        compare_runs(*runs, names=["overconfidence"]).tasks[0].differences["overconfidence"].total
+        for runs in ((one, other), clustered)
+    )
+    own = [metrics.overconfidence_interval(*arrays(run)[:2], cluster=ids) for run in (one, other)]
+    single = [metrics.overconfidence_interval(*arrays(run)[:2]) for run in (one, other)]
+    assert together != alone
+    for total, parts in ((together, own), (alone, single)):
+        assert total == pytest.approx(sum_of(*parts), abs=1e-12)
 
 
 def test_p_values_are_adjusted_over_the_tasks_of_each_metric(runs):
