@@ -52,7 +52,7 @@ class CalibratedLike(Task):
     def task_name(self) -> str:
         return self._name
 
-    def statistics(self) -> dict[str, Statistic]:
+    def statistics(self, records: Any) -> dict[str, Statistic]:
         return self._statistics
 
     def row(self, *doc_ids: int) -> dict[str, Any]:

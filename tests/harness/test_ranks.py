@@ -93,4 +93,8 @@ def test_final_answers_are_those_of_one_rank(numbers: dict[str, Numbers]) -> Non
         one["many_final_answers"]
     )
     for task, row in one.items():
-        assert several[task] == pytest.approx(row, abs=1e-12, rel=0, nan_ok=True)
+        undefined = {name: value for name, value in row.items() if value == "N/A"}  # as the harness says it
+        assert {name: value for name, value in several[task].items() if value == "N/A"} == undefined
+        defined = {name: value for name, value in row.items() if name not in undefined}
+        found = {name: value for name, value in several[task].items() if name not in undefined}
+        assert found == pytest.approx(defined, abs=1e-12, rel=0, nan_ok=True)

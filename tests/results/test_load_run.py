@@ -265,5 +265,5 @@ def test_names_that_are_none_are_refused(folder: Path) -> None:
 @pytest.mark.parametrize(("n_right", "n_docs"), [(0, 12), (7, 20), (30, 30)])
 def test_accuracy_has_one_interval_on_every_page(n_right, n_docs):
     correct = np.arange(n_docs) < n_right
-    found = accuracy(n_right, n_docs)
+    found = accuracy(correct)
     assert (found.low, found.high) == pytest.approx(metrics.acc_interval(np.full(n_docs, 0.7), correct), abs=1e-12)

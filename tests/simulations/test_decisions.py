@@ -11,4 +11,4 @@ DRAWS = 300
 def test_promise_is_kept(regime: Regime) -> None:
     kept = keeps(regime, DRAWS, seed=99)
     assert kept.broken <= allowed(DRAWS)
-    assert kept.coverage <= kept.possible + 0.02
+    assert kept.coverage <= kept.possible + kept.broken + 0.02

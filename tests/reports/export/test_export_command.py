@@ -120,7 +120,10 @@ def test_every_eval_ever_has_what_its_schema_requires(exported: dict[str, str]) 
         config, score = result["metric_config"], result["score_details"]["score"]
         low, high = (float(config[end]) for end in ("min_score", "max_score"))
         assert low <= score <= high
-        interval = result["score_details"]["uncertainty"]["confidence_interval"]
+        interval = result["score_details"]["uncertainty"].get("confidence_interval")
+        if interval is None:  # too few right or wrong docs
+            assert config["metric_name"] in {"aurc", "augrc", "auprc", "skill_score"}
+            continue
         assert interval["lower"] <= score <= interval["upper"] or config["metric_name"] == "ece_debiased"
     assert all(isinstance(x, str) for r in data["evaluation_results"] for x in r["generation_config"].values() if not x)
 
