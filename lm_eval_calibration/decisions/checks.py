@@ -60,7 +60,7 @@ class Checked:
 
     @property
     def verdict(self) -> Verdict:
-        """What the tests say together; wrong with probability 5% at most where the decision holds."""
+        """What the tests say together; a false alarm in about 5% at most: that of exchangeable docs is asymptotic."""
         if self.broken:
             return "broken"
         return "other docs" if any(c.name is None and c.p_adjusted <= ALPHA for c in self.checks) else "holds"

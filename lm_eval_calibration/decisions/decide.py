@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lm_eval_calibration.decisions.costs import CostDecision, decide_by_cost
 from lm_eval_calibration.decisions.curve import GuaranteeCurve, guarantee_curve
-from lm_eval_calibration.decisions.parts import Parts, one_per_cluster, parts_of
+from lm_eval_calibration.decisions.parts import Parts, cluster_numbers, one_per_cluster, parts_of
 from lm_eval_calibration.decisions.sets_of_docs import SetsOfDocs, decide_sets
 from lm_eval_calibration.decisions.shown import AnswersShown, show_answers
 from lm_eval_calibration.decisions.thresholds import Answers, Guarantee, Threshold, choose_threshold
@@ -105,7 +105,7 @@ def decide(
         seed: of the division.
 
     Raises:
-        ValueError: bad input; splits that share docs or clusters or are empty; a group without calibration docs.
+        ValueError: bad input; splits that share docs or clusters or are empty.
     """
     wanted, docs = wanted.check(), docs if by is not None else docs.in_one_group()
     parts = parts_of(docs, calibration, seed)
@@ -146,8 +146,7 @@ def choose_thresholds(docs: Docs, parts: Parts, wanted: Wanted) -> dict[str, Thr
 def answers_of(docs: Docs) -> Answers:
     """Return the answers of docs with their confidence and cluster."""
     seen = docs.forecasts
-    cluster = None if docs.cluster_ids is None else np.unique(docs.drawn_as, return_inverse=True)[1]
-    return Answers(seen.confidence, np.asarray(1.0 - seen.correct, dtype=np.float64), cluster)
+    return Answers(seen.confidence, np.asarray(1.0 - seen.correct, dtype=np.float64), cluster_numbers(docs))
 
 
 def threshold_of_docs(groups: NDArray[np.str_], thresholds: Mapping[str, float | None]) -> NDArray[np.float64]:

@@ -52,6 +52,11 @@ def parts_of(docs: Docs, calibration: NDArray[np.bool_] | None = None, seed: int
     return Parts(np.flatnonzero(inside & (fold == 0)), np.flatnonzero(inside & (fold > 0)), np.flatnonzero(~inside))
 
 
+def cluster_numbers(docs: Docs) -> IntArray | None:
+    """[N] 0..G - 1 cluster of each doc; None where docs were drawn one by one."""
+    return None if docs.cluster_ids is None else np.unique(docs.drawn_as, return_inverse=True)[1]
+
+
 def one_per_cluster(docs: Docs, rows: IntArray) -> IntArray:
     """Of these rows one of each cluster, the one whose hash comes first: docs that are exchangeable again."""
     if docs.cluster_ids is None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lm_eval_calibration.decisions.parts import Parts, one_per_cluster
+from lm_eval_calibration.decisions.parts import Parts, cluster_numbers, one_per_cluster
 from lm_eval_calibration.decisions.prediction_sets import (
     SCORES,
     cross_conformal_quantiles,
@@ -98,7 +98,7 @@ def _sizes_and_hits(members: Any, labels: IntArray) -> tuple[FloatArray, FloatAr
 
 def show_sets(members: Any, docs: Docs, is_crossed: bool = False) -> SetsShown:
     """Judge sets ([N, K] of members, or N vectors) on docs that they were not calibrated on."""
-    cluster = None if docs.cluster_ids is None else np.unique(docs.drawn_as, return_inverse=True)[1]
+    cluster = cluster_numbers(docs)
     sizes, holds = _sizes_and_hits(members, docs.labels)
 
     def share(event: FloatArray, among: IntArray | None = None) -> Share:

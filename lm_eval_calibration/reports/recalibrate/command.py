@@ -38,6 +38,7 @@ from lm_eval_calibration.reports.recalibrate.tables import (
     print_strata,
     say,
 )
+from lm_eval_calibration.results.grouping import split_field
 
 
 def fit(
@@ -156,9 +157,7 @@ def _check_fits(method: str, docs: Docs) -> None:
 
 def _split(results: Sequence[Path], fit_on: str) -> NDArray[np.bool_]:
     """[N] True for the docs of the calibration split ``FIELD=VALUE``."""
-    field, equals, value = fit_on.partition("=")
-    if not equals:
-        raise UserError(f"--fit_on {fit_on}: it is FIELD=VALUE, such as task=NAME or doc.split=validation")
+    field, value = split_field(fit_on)
     groups = read_docs(results, field)[0].groups
     here = np.asarray(groups == value, dtype=np.bool_)
     if here.all() or not here.any():

@@ -10,9 +10,10 @@ import numpy as np
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.recalibration import Docs
-from lm_eval_calibration.records import DOC, ChoicesRecord, CorpusRecord, Record, field_of
+from lm_eval_calibration.records import ChoicesRecord, CorpusRecord, Record
 from lm_eval_calibration.records.clusters import as_numbers
 from lm_eval_calibration.results import find_sources, read_samples
+from lm_eval_calibration.results.grouping import TASK, check_grouping, group_of
 
 
 def read_docs(results: Sequence[Path], by: str | None = None, cluster: str | None = None) -> tuple[Docs, int]:
@@ -70,12 +71,5 @@ def _is_sound(record: Record) -> bool:
 def _group(record: Record, doc: Any, by: str | None, path: Path) -> str:
     if by is None:
         return ""
-    if by == "task":
-        return record.task
-    if not by.startswith(DOC):
-        raise UserError(f"docs can't be grouped by {by}: name task, or a field of the docs such as doc.subject")
-    try:
-        value = field_of(doc, by)
-    except ValueError as error:
-        raise UserError(f"--by {by}: doc {record.doc_id} of {record.task} in {path} {error}") from error
-    return "none" if value is None or (isinstance(value, float) and math.isnan(value)) else str(value)
+    check_grouping(by)
+    return record.task if by == TASK else group_of(doc, by, f"doc {record.doc_id} of {record.task} in {path}")
