@@ -57,12 +57,12 @@ def _app(
 
 @contextmanager
 def _errors_in_one_line() -> Iterator[None]:
-    """End with the error's own words and exit code 2 where the user can mend what is wrong."""
+    """End with the error's own words and exit code where the user can mend what is wrong."""
     try:
         yield
     except UserError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
-        raise typer.Exit(2) from None
+        raise typer.Exit(error.exit_code) from None
 
 
 for _command in COMMANDS:

@@ -10,7 +10,6 @@ import yaml
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.harness.command import run_command
-from lm_eval_calibration.harness.redaction import KEEP_TEXTS, without_quotes
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 
 SAMPLES_DIRECTORY = "lm_eval_results"
@@ -41,21 +40,14 @@ def run(arguments: Sequence[str], *, log_samples: bool = True, redact: bool = Fa
 
     Raises:
         UserError: no task is named, or with ``redact`` an option that keeps texts.
+        OutputError: naming what can't be written.
     """
     config = _config(arguments)
     if not any(argument.startswith(_TASKS) for argument in arguments) and "tasks" not in config:
         raise UserError("name what to run: --tasks NAME,... (lm-eval-calibration tasks --list has the names)")
-    if redact:
-        for option in KEEP_TEXTS:
-            if any(argument.split("=")[0] == option for argument in arguments) or config.get(option.lstrip("-")):
-                raise UserError(f"{option} prints or keeps texts of docs, which --redact leaves out: run without it")
     gc.disable()  # of the many objects of the modules and the model, which are loaded first, none is garbage
     try:
         run_command(with_samples(arguments) if log_samples else arguments, _TaskManager, redact=redact)
-    except UserError as error:
-        if not redact:
-            raise
-        raise UserError(without_quotes(str(error))) from None
     finally:
         gc.enable()
 

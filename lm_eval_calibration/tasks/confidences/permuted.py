@@ -81,7 +81,8 @@ class Orders(Elicitation):
         n_choices = len(choices)
         if len(self.slots.texts(doc) or ()) != n_choices:
             raise TaskError(
-                f"{self.task.location_of(doc)}: permute finds other texts in {self.slots} than the {n_choices} choices"
+                f"{self.task.location_of(doc)}: permute finds other texts in {self.slots} than the {n_choices} choices",
+                ids=self.task.ids_of(doc),
             )
         text = self.task.doc_to_text(doc)
         found: list[tuple[Any, Any]] = []
@@ -89,7 +90,10 @@ class Orders(Elicitation):
             rotated = self.slots.rotated(doc, rotation)
             context = replace_last(prompt, text, self.task.doc_to_text(rotated))
             if context is None:
-                raise TaskError(f"{self.task.location_of(doc)}: permute needs the prompt to hold doc_to_text as it is")
+                raise TaskError(
+                    f"{self.task.location_of(doc)}: permute needs the prompt to hold doc_to_text as it is",
+                    ids=self.task.ids_of(doc),
+                )
             for request in self.task.stock_requests(rotated, context, **options)[:n_choices]:
                 request.doc = doc
                 found.append((rotation, request))
