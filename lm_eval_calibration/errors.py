@@ -27,9 +27,7 @@ class TaskError(UserError, ValueError):
 
 
 class OutputError(UserError):
-    """What was computed can't be written: nothing is wrong with what the user asked for."""
-
-    exit_code = 1
+    """A file can't be written; the message names it."""
 
 
 def nearest(word: object, words: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from lm_eval_calibration.cli.demo import demo
 from lm_eval_calibration.cli.drift import drift
 from lm_eval_calibration.cli.evidence import evidence
 from lm_eval_calibration.cli.export import export
+from lm_eval_calibration.cli.overwriting import refusing_to_overwrite_inputs
 from lm_eval_calibration.cli.recalibrate import recalibrate
 from lm_eval_calibration.cli.report import report
 from lm_eval_calibration.cli.run import run
@@ -66,7 +67,9 @@ def _errors_in_one_line() -> Iterator[None]:
 
 
 for _command in COMMANDS:
-    app.command(context_settings=PASS_THROUGH if _command is run else None)(_errors_in_one_line()(_command))
+    app.command(context_settings=PASS_THROUGH if _command is run else None)(
+        _errors_in_one_line()(refusing_to_overwrite_inputs(_command))
+    )
 
 
 def main() -> None:

@@ -20,10 +20,19 @@ COULD_NOT_SAVE = "Could not save"
 """Begins what the harness logs where it has caught an error in saving a file."""
 
 
+class NotSavedError(OutputError):
+    """What a run computes can't be saved: nothing is wrong with what the user asked for."""
+
+    exit_code = 1
+
+
 def check_writable(output_path: str) -> None:
-    """Raise OutputError if nothing can be written where the harness's ``--output_path`` says."""
+    """Raise NotSavedError if nothing can be written where the harness's ``--output_path`` says."""
     path = Path(output_path)
-    files.check_writable(path.parent if path.suffix == ".json" else path)
+    try:
+        files.check_writable(path.parent if path.suffix == ".json" else path)
+    except OutputError as error:
+        raise NotSavedError(str(error)) from error
 
 
 @contextmanager
@@ -31,7 +40,7 @@ def whole_files() -> Iterator[None]:
     """Let the harness write its files whole or not at all.
 
     Raises:
-        OutputError: at the end, naming the files that could not be written.
+        NotSavedError: at the end, naming the files that could not be written.
     """
     failures: list[str] = []
 
@@ -48,7 +57,7 @@ def whole_files() -> Iterator[None]:
             _set(changes, name, value)
         yield
     if failures:
-        raise OutputError(f"not everything was saved: {'; '.join(dict.fromkeys(failures))}")
+        raise NotSavedError(f"not everything was saved: {'; '.join(dict.fromkeys(failures))}")
 
 
 def _set(changes: ExitStack, name: str, value: Any) -> None:

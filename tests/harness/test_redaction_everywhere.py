@@ -183,7 +183,7 @@ def test_a_run_that_prints_and_logs_all_it_knows(
         {"doc_to_choice": "question"},
         {"doc_to_target": "{{[0, 1]}}"},
         {"metadata": {"version": 1, "calibration": {"cluster": "doc.nothing"}}},
-        {"fewshot_config": {"sampler": "first_n", "samples": [{"question": WORDS[0]}]}},
+        {"fewshot_split": None, "fewshot_config": {"sampler": "first_n", "samples": [{"question": WORDS[0]}]}},
         {"output_type": "generate_until", "doc_to_choice": None, "process_results": "!utils.failing_results"},
         {"dataset_kwargs": {"data_files": {"test": f"{WORDS[0]}.jsonl"}}},
     ],
