@@ -44,7 +44,11 @@ def _check(name: str, output: Path, inputs: list[Path]) -> None:
             try:
                 is_input = path.is_file() and (
                     (given.is_file() and path.samefile(given))
-                    or (given.is_dir() and any(map(path.match, LOGGED)) and given.resolve() in path.resolve().parents)
+                    or (
+                        given.is_dir()
+                        and any(map(path.resolve().match, LOGGED))
+                        and given.resolve() in path.resolve().parents
+                    )
                 )
             except (OSError, ValueError):  # no path: the value of another option
                 is_input = False

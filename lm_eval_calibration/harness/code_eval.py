@@ -37,7 +37,7 @@ class CodeEval:
             k: how many candidates of a problem may be tried.
         """
         programs = [
-            [f"{candidate}\n{check}" for candidate in candidates]
+            [(candidate, check) for candidate in candidates]
             for candidates, check in zip(predictions, references, strict=True)
         ]
         passed = self._verdicts([program for of_problem in programs for program in of_problem])

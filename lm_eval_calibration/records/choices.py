@@ -20,7 +20,8 @@ class ChoicesRecord(AnswerRecord):
 
     Attributes:
         log_likelihoods: of the choices, in nats, summed over each choice's tokens.
-        gold: index of the right choice, or None where the doc's label is broken.
+        gold: index of the right choice, or None where the doc's label is broken or no choice has a finite
+            log-likelihood: such a doc is in no calibration metric.
         choice_lengths: of the choices, in characters, as ``acc_norm`` counts them.
         rotations: how far the choices were rotated in each order in which they were presented; 0 first.
         rotated_log_likelihoods: of the choices under each of these orders, in the doc's own order of choices.
@@ -46,6 +47,8 @@ class ChoicesRecord(AnswerRecord):
         k = len(self.log_likelihoods)
         if k == 0 or not sum(self.log_likelihoods) < math.inf:  # any nan or infinity makes the sum one
             raise ValueError(f"log_likelihoods are {list(self.log_likelihoods)}")
+        if not self.is_answered:
+            object.__setattr__(self, "gold", None)
         if self.gold is not None and not 0 <= self.gold < k:
             raise ValueError(f"gold is {self.gold}, but there are {k} choices")
         if self.choice_lengths is not None and (len(self.choice_lengths) != k or min(self.choice_lengths) < 0):
@@ -55,9 +58,16 @@ class ChoicesRecord(AnswerRecord):
         ):
             raise ValueError("rotations and rotated_log_likelihoods differ in their numbers of orders or choices")
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether some choice has a finite log-likelihood."""
+        return max(self.log_likelihoods) > -math.inf
+
     @cached_property
     def probs(self) -> NDArray[np.float64]:
-        """[n_choices] softmax of the log-likelihoods."""
+        """[n_choices] softmax of the log-likelihoods; nan where none is finite."""
+        if not self.is_answered:
+            return np.full(len(self.log_likelihoods), math.nan)
         return np.asarray(softmax(np.asarray(self.log_likelihoods, dtype=np.float64)))
 
     @property
@@ -80,7 +90,9 @@ class ChoicesRecord(AnswerRecord):
         """[n_orders, n_choices] choice probabilities under each order, in the doc's own order of choices."""
         if not self.rotated_log_likelihoods:
             raise ValueError(f"{self.label}: its choices were presented in one order only")
-        return np.asarray(softmax(np.array(self.rotated_log_likelihoods, dtype=np.float64), axis=1))
+        rotated = np.array(self.rotated_log_likelihoods, dtype=np.float64)
+        rotated[~np.isfinite(rotated).any(axis=1)] = math.nan  # no choice of that order has a probability
+        return np.asarray(softmax(rotated, axis=1))
 
     def length_normalized(self) -> Self:
         """Return the record as ``acc_norm`` sees it: each choice's log-likelihood divided by its characters."""
@@ -94,4 +106,5 @@ class ChoicesRecord(AnswerRecord):
         """Return the record with the choice probabilities averaged over the orders of the choices."""
         with np.errstate(divide="ignore"):
             averaged = np.log(self.rotated_probs.mean(axis=0))
+        averaged[np.isnan(averaged)] = -math.inf
         return replace(self, log_likelihoods=tuple(averaged.tolist()))

@@ -101,12 +101,11 @@ class Orders(Elicitation):
 
     def fields(self, scored: ScoredChoices, replies: Mapping[Any, Sequence[Any]]) -> dict[str, Any]:
         """Return the log-likelihoods of the choices under each order, in the doc's own order of choices."""
-        from lm_eval_calibration.tasks.docs import checked_log_likelihoods
+        from lm_eval_calibration.tasks.docs import usable_log_likelihoods
 
         orders = {0: scored.log_likelihoods}
         for rotation, answers in sorted(replies.items()):
-            shown = checked_log_likelihoods([float(answer[0]) for answer in answers], scored.location)
-            orders[rotation] = in_own_order(shown, rotation)
+            orders[rotation] = in_own_order(usable_log_likelihoods(answers), rotation)
         return {"rotations": tuple(orders), "rotated_log_likelihoods": tuple(orders.values())}
 
 
