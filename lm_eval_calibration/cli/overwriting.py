@@ -40,17 +40,18 @@ def _paths(value: Any) -> Iterator[Path]:
 
 def _check(name: str, output: Path, inputs: list[Path]) -> None:
     for path in (output, *(output.with_suffix(suffix) for suffix in WRITTEN_AS[1:] if output.name)):
-        for given in inputs:
-            try:
-                is_input = path.is_file() and (
-                    (given.is_file() and path.samefile(given))
-                    or (
-                        given.is_dir()
-                        and any(map(path.resolve().match, LOGGED))
-                        and given.resolve() in path.resolve().parents
-                    )
-                )
-            except (OSError, ValueError):  # no path: the value of another option
-                is_input = False
-            if is_input:
-                raise UserError(f"--{name} {output} would overwrite {path}, which is read: name another file")
+        if any(_is_of(path, given) for given in inputs):
+            raise UserError(f"--{name} {output} would overwrite {path}, which is read: name another file")
+
+
+def _is_of(path: Path, given: Path) -> bool:
+    """Return whether a file is an input, or is logged in a folder that is one."""
+    try:
+        if not path.is_file():
+            return False
+        if given.is_file():
+            return path.samefile(given)
+        real = path.resolve()
+        return given.is_dir() and any(map(real.match, LOGGED)) and given.resolve() in real.parents
+    except (OSError, ValueError):  # no path: the value of another option
+        return False

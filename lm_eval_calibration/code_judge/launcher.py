@@ -62,6 +62,7 @@ def main() -> None:
     outcomes, status = os.pipe()
     if LINUX:
         call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    proc = os.open("/proc", os.O_RDONLY) if LINUX and os.path.isdir("/proc/self") else -1
     deadline = time.monotonic() + job["wall_seconds"]
     if job["namespaces"]:
         unshare()
@@ -71,7 +72,7 @@ def main() -> None:
         be_init(job, channel, status, token)
     os.close(channel)
     os.close(status)
-    ready, too_large = wait([outcomes, lifeline], deadline, job["memory"])
+    ready, too_large = wait([outcomes, lifeline], deadline, job["memory"], proc)
     data = os.read(outcomes, 4096) if outcomes in ready else b""
     outcome: dict[str, Any] = marshal.loads(data) if data else {}  # nothing from an init that was killed
     kill_all(init, job["namespaces"])
@@ -82,47 +83,54 @@ def main() -> None:
     os.write(1, marshal.dumps(outcome))
 
 
-def wait(descriptors: list[int], deadline: float, memory: int) -> tuple[list[int], bool]:
+def wait(descriptors: list[int], deadline: float, memory: int, proc: int) -> tuple[list[int], bool]:
     """Return the descriptors that can be read, none after the deadline; and whether there was too little memory."""
     while (left := deadline - time.monotonic()) > 0:
         ready, _, _ = select.select(descriptors, [], [], min(left, LOOK))
         if ready:
             return ready, False
-        if LINUX and resident(memory) > memory:
+        if proc >= 0 and resident(memory, proc) > memory:
             return [], True
     return [], False
 
 
-def resident(enough: int) -> int:
-    """Return the bytes of memory of this process's descendants; what they share once, where it makes a difference."""
-    page, found = os.sysconf("SC_PAGESIZE"), descendants()
-    total = sum(page * int((read(f"/proc/{pid}/statm").split() or ["0", "0"])[1]) for pid in found)
+def resident(enough: int, proc: int) -> int:
+    """Return the bytes of memory of this process's descendants; what they share once, where it makes a difference.
+
+    Args:
+        enough: below so many, no closer look is needed.
+        proc: /proc as this process saw it at first; its root becomes the program's.
+    """
+    page, found = os.sysconf("SC_PAGESIZE"), descendants(proc)
+    total = sum(page * int((read(f"{pid}/statm", proc).split() or ["0", "0"])[1]) for pid in found)
     if total <= enough:
         return total
-    shares = [read(f"/proc/{pid}/smaps_rollup").partition("\nPss:")[2].split() for pid in found]
+    shares = [read(f"{pid}/smaps_rollup", proc).partition("\nPss:")[2].split() for pid in found]
     return sum(1024 * int(share[0]) for share in shares if share) or total
 
 
-def descendants() -> list[str]:
+def descendants(proc: int) -> list[str]:
     """Return the ids of all processes below this one."""
     found: list[str] = []
     waiting = [str(os.getpid())]
     while waiting:
         process = waiting.pop()
         try:
-            threads = os.listdir(f"/proc/{process}/task")
+            folder = os.open(f"{process}/task", os.O_RDONLY, dir_fd=proc)
         except OSError:
             continue
-        of_process = [child for thread in threads for child in read(f"/proc/{process}/task/{thread}/children").split()]
+        lists = [read(f"{process}/task/{thread}/children", proc) for thread in os.listdir(folder)]
+        os.close(folder)
+        of_process = [child for children in lists for child in children.split()]
         found += of_process
         waiting += of_process
     return found
 
 
-def read(path: str) -> str:
-    """Return what a file holds; nothing where it is gone."""
+def read(path: str, folder: int) -> str:
+    """Return what a file of a folder holds; nothing where it is gone."""
     try:
-        with open(path, encoding="ascii") as file:
+        with open(os.open(path, os.O_RDONLY, dir_fd=folder), encoding="ascii") as file:
             return file.read()
     except OSError:
         return ""
