@@ -172,7 +172,7 @@ def _isolations(is_root: bool) -> Iterator[Isolation]:
 def _missing(isolation: Isolation, is_root: bool) -> str:
     apart = isolation.namespaces
     missing = {
-        "process numbers of their own: they can see your processes": not apart,
+        "process numbers of their own: before Linux 6.12 they can end your processes": not apart,
         "files of their own: they can read what you can, and end your processes": not (apart or isolation.files),
         "a limit on their network: they can send what they know": not (apart or isolation.filter),
         "a filter of system calls: they can get around the limit on memory": not isolation.filter,
