@@ -60,8 +60,8 @@ def decide(
     """From which confidence on may the model answer alone, with a guarantee, and which options can be ruled out?
 
     The threshold is chosen on some docs and shown on others. With `--apply`: does a saved decision still hold? Exit
-    code 0: nothing speaks against it; 1: it is broken, or the docs have changed; 2: bad input, another model or task,
-    or a decision without a threshold.
+    code 0: nothing speaks against it, or nothing was promised; 1: it is broken, or the docs have changed; 2: bad input,
+    another model or another task.
 
     Example: `lm-eval-calibration decide lm_eval_results --error_rate 0.05 --output decision.json`, then
     `lm-eval-calibration decide --apply decision.json NEW_RESULTS`.

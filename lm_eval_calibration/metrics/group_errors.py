@@ -132,7 +132,8 @@ Cells = dict[tuple[Key, tuple[float, float] | None], IntArray]
 
 def _bins(groups: Mapping[Key, IntArray], conf: FloatArray, n_bins: int) -> Cells:
     """The rows of each bin of each group that has 20 docs at least; a bin that is the whole group is none."""
-    index, found = bin_index(conf, n_bins), {}
+    index = bin_index(conf, n_bins)
+    found: Cells = {}
     for key, rows in groups.items():
         for b in np.flatnonzero(np.bincount(index[rows]) >= FEWEST_DOCS).tolist():
             inside = rows[index[rows] == b]

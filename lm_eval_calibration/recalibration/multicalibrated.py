@@ -66,7 +66,7 @@ class Multicalibrated(Recalibrator):
         """Fit patches to ((confidence, fields), correct)."""
         conf, hit = check_top_label(inputs.confidence, targets)
         groups: dict[Key, IntArray] = {(): np.arange(len(conf)), **groups_of(inputs.fields)}
-        patches = []
+        patches: list[list[Any]] = []
         while len(patches) < MOST_PATCHES and (cell := _least_likely(groups, conf, hit)) is not None:
             shift = _shift(conf[cell.rows], hit[cell.rows])
             conf[cell.rows] = expit(logit_of(conf[cell.rows]) + shift)
