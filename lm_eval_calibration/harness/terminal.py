@@ -9,7 +9,7 @@ import shutil
 import sys
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from functools import wraps
 from typing import Any
@@ -90,7 +90,7 @@ def for_people(is_wanted: bool = True) -> Iterator[Warnings]:
     try:
         for logger in loggers:
             logger.handlers = [kept]
-        warnings.showwarning = lambda message, *_, **__: kept.keep("python", str(message))  # type: ignore[assignment]
+        warnings.showwarning = lambda message, *_, **__: kept.keep("python", str(message))
         tqdm.__init__ = _vanishing(init)
         lm_eval.utils.make_table = _fitting(make_table)
         yield kept
@@ -123,7 +123,7 @@ def _vanishing(init: Callable[..., None]) -> Callable[..., None]:
         call = signature.bind(*args, **kwargs)
         given = call.arguments
         total, iterable = given.get("total"), given.get("iterable")
-        if total == 0 or (total is None and hasattr(iterable, "__len__") and len(iterable) == 0):
+        if total == 0 or (total is None and isinstance(iterable, Sized) and len(iterable) == 0):
             given["disable"] = True
         given["leave"] = False
         if not (given.get("file") or sys.stderr).isatty():
