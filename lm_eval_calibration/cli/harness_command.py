@@ -1,21 +1,28 @@
 """The harness's own command with our tasks known to it: what ``lm-eval-calibration run`` runs."""
 
 import gc
+import os
+import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import typer
 import yaml
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.harness.command import run_command
+from lm_eval_calibration.harness.terminal import for_people
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 
 SAMPLES_DIRECTORY = "lm_eval_results"
 """Where samples go when no ``--output_path`` says otherwise."""
 
 _TASKS = ("--tasks", "-t")
+
+_VERBOSITY = ("--verb", "-v")
+"""How the harness's option for it begins: whoever names a level wants to see what the harness logs."""
 
 
 class _TaskManager(CalibrationTaskManager):
@@ -45,11 +52,15 @@ def run(arguments: Sequence[str], *, log_samples: bool = True, redact: bool = Fa
     config = _config(arguments)
     if not any(argument.startswith(_TASKS) for argument in arguments) and "tasks" not in config:
         raise UserError("name what to run: --tasks NAME,... (lm-eval-calibration tasks --list has the names)")
+    names_level = any(a.startswith(_VERBOSITY) for a in arguments) or "LMEVAL_LOG_LEVEL" in os.environ
     gc.disable()  # of the many objects of the modules and the model, which are loaded first, none is garbage
     try:
-        run_command(with_samples(arguments) if log_samples else arguments, _TaskManager, redact=redact)
+        with for_people(not names_level and "verbosity" not in config):
+            file = run_command(with_samples(arguments) if log_samples else arguments, _TaskManager, redact=redact)
     finally:
         gc.enable()
+    if file is not None and log_samples:
+        typer.echo(f"Next: lm-eval-calibration report {shlex.quote(str(file))} --output report.html", err=True)
 
 
 def with_samples(arguments: Sequence[str]) -> list[str]:
@@ -65,6 +76,8 @@ def _config(arguments: Sequence[str]) -> dict[str, object]:
     """Return what a ``--config FILE`` sets; the harness itself complains about a bad one."""
     for flag, value in pairwise([*arguments, ""]):
         name, _, inline = flag.partition("=")
+        if flag.startswith("-C"):
+            name, inline = flag[:2], flag[2:].removeprefix("=")
         if name in ("--config", "-C") and (path := Path(inline or value)).is_file():
             data = yaml.safe_load(path.read_text(encoding="utf-8"))
             return data if isinstance(data, dict) else {}

@@ -21,7 +21,7 @@ from lm_eval_calibration.harness.redacted_errors import LEFT_OUT, description, r
 OURS = "lm_eval.calibration"
 """The logger whose lines hold no texts of docs."""
 
-_TABLES, _LINES = ("lm_eval._cli.run",), ("tqdm", "logging")
+_TABLES, _LINES = ("lm_eval._cli.run",), ("tqdm", "logging", "lm_eval_calibration.harness.terminal")
 """Modules that may write to standard output, and to standard error."""
 
 
