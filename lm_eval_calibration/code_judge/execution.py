@@ -23,7 +23,7 @@ FUTURE = 0x1FE0000  # flags of code objects that stand for its `from __future__`
 SAME, AS_BEFORE = "<same>", "<as before>"
 """Names of our functions in a program's module: none that a program can write."""
 
-BUILT_IN = type(int.__eq__)
+BUILT_IN: "Any" = type(int.__eq__)
 CONTAINERS = (list, tuple, set, frozenset, dict)
 LARGE, DEEP = 10_000, 20
 """Values in a container, and containers in each other, up to which these are looked through."""

@@ -87,10 +87,10 @@ class _Noting(logging.LoggerAdapter):  # type: ignore[type-arg]
         super().__init__(logger, {})
         self._failures = failures
 
-    def warning(self, message: Any, *args: Any, **options: Any) -> None:
+    def warning(self, msg: object, *args: object, **options: Any) -> None:
         """Warn."""
         error = sys.exc_info()[1]
-        if str(message).startswith(COULD_NOT_SAVE) and error is not None and not self._failures:
-            what = str(message).removeprefix(COULD_NOT_SAVE).strip()
+        if str(msg).startswith(COULD_NOT_SAVE) and error is not None and not self._failures:
+            what = str(msg).removeprefix(COULD_NOT_SAVE).strip()
             self._failures.append(f"{what}: {getattr(error, 'strerror', None) or type(error).__name__}")
-        super().warning(message, *args, **options)
+        super().warning(msg, *args, **options)

@@ -70,7 +70,7 @@ def redacted_output() -> Iterator[None]:
         _log_templates(changes)
         for stream, modules in ((redirect_stdout, _TABLES), (redirect_stderr, _LINES)):
             original = sys.stdout if stream is redirect_stdout else sys.stderr
-            changes.enter_context(stream(_Stream(original, modules)))  # type: ignore[type-var]
+            changes.enter_context(stream(_Stream(original, modules)))
         for task in (Task, ConfigurableTask):
             _set(changes, task, "download", docs.reading(task.download))
         _set(changes, warnings, "showwarning", _show_warning)

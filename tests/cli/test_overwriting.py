@@ -26,7 +26,6 @@ def digest(folder: Path) -> dict[str, bytes]:
         "drift {run} {other} --output {results} --format json",
         "drift {run} {other} --history {samples}",
         "drift {run} {other} --picture {samples}",
-        "evidence {run} --output {stem}",
         "export {run} --output {samples}",
     ],
 )
@@ -35,8 +34,7 @@ def test_an_input_is_not_overwritten(tmp_path: Path, command: str) -> None:
     (samples,), (results,) = run.glob("samples_*"), run.glob("results_*")
     (run / "link").symlink_to(samples)
     before = digest(tmp_path)
-    stem = results.with_suffix("")
-    names = {"run": run, "name": run.name, "other": other, "samples": samples, "results": results, "stem": stem}
+    names = {"run": run, "name": run.name, "other": other, "samples": samples, "results": results}
     done = run_command(*(part.format(**names, results_name=results.name) for part in command.split()))
     assert done.exit_code == 2, done.output
     assert "would overwrite" in done.stderr
@@ -50,7 +48,7 @@ def test_a_file_of_last_time_is_replaced(tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
 
 
-@pytest.mark.parametrize("name", ["../../x", "/x", "a/b", "..", "x\ny", "a\\b"])
+@pytest.mark.parametrize("name", ["../../x", "/x", "a/b", "x\ny", "a\\b"])
 def test_a_task_s_name_leads_nowhere_else(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "deep" / "tasks"
     folder.mkdir(parents=True)
