@@ -129,7 +129,7 @@ def _confident_errors(rate: Measured, n_confident: int) -> Answer:
     n_wrong = round(rate.value * n_confident)
     short = f"{percent(rate.value)} of the time" if n_confident >= FEW else f"{n_wrong} of {n_confident} answers"
     if not tone:
-        short += ": too few to tell whether that is too often"
+        short += ": too few to tell"
     between = "" if math.isnan(rate.low) else f"{interval(rate.low, rate.high, '.0%')}: "
     figures = (
         f"{between}{count(n_confident)} of {count(rate.n_docs)} answers {'has' if n_confident == 1 else 'have'} a "
@@ -167,8 +167,8 @@ def _enough(null: Null | None, n_docs: int) -> Answer:
         nothing = f"What a calibrated model would show on these {count(n_docs)} docs is undefined."
         return Answer(question, UNKNOWN, nothing, "")
     noise = (
-        f"The calibration error is {number(null.value, 3)}; a perfectly calibrated model would show "
-        f"{number(null.mean, 3)} on average and up to {number(null.upper, 3)} on these {count(n_docs)} docs "
+        f"The calibration error is {number(null.value, 3)}; on these {count(n_docs)} docs a perfectly calibrated model "
+        f"would show {number(null.mean, 3)} on average, and 95% of the time at most {number(null.upper, 3)} "
         f"(p = {p_value(null.p_value)})."
     )
     if too_few_to_tell("ece", null, n_docs) is None:
