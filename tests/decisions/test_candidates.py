@@ -136,6 +136,10 @@ def test_the_command_shows_both(tmp_path: Path) -> None:
     assert [row[0] for row in rows if row[0] in ("lac", "aps", "raps", "lofree")] == ["lac", "aps", "raps", "lofree"]
     assert "lofree: no sampled answer is right in " in result.stdout
     assert set(json.loads(saved.read_text())["prediction_sets"]) == {"lac", "aps", "raps", "lofree"}
+    page = tmp_path / "report.html"
+    made = CliRunner().invoke(app, ["report", str(file), "--output", str(page)])
+    assert made.exit_code == 0, made.output
+    assert "When may it answer alone?" in page.read_text()
     data = CliRunner().invoke(app, ["decide", str(file), "--error_rate", "0.3", "--format", "json"]).stdout
     shown = json.loads(data)["prediction_sets"]["lac"]["shown"]
     assert shown["coverage"]["value"] == pytest.approx(0.7, abs=0.1)
