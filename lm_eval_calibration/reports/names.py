@@ -20,7 +20,7 @@ _WRITTEN = {
 
 def task_name(name: str) -> str:
     """Return the name of a task or group in words."""
-    if name == EVERYTHING:
+    if name in (EVERYTHING, "all"):
         return "All tasks"
     text = " ".join(_WRITTEN.get(word, word) for word in name.removesuffix("_calibration").split("_"))
     return text[:1].upper() + text[1:]
