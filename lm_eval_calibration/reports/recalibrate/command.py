@@ -17,6 +17,7 @@ from lm_eval_calibration.recalibration import (
     Docs,
     Forecasts,
     MapByGroup,
+    Multicalibrated,
     Temperature,
     TokenTemperature,
     before_after,
@@ -29,15 +30,19 @@ from lm_eval_calibration.recalibration import (
 )
 from lm_eval_calibration.recalibration.map_file import SavedMap
 from lm_eval_calibration.records import n_clusters
+from lm_eval_calibration.reports.groups import left_out as reasons
 from lm_eval_calibration.reports.recalibrate import tokens
 from lm_eval_calibration.reports.recalibrate.reading import read_docs
 from lm_eval_calibration.reports.recalibrate.tables import (
     print_changes,
     print_domains,
+    print_groups,
     print_operating_point,
     print_strata,
     say,
 )
+from lm_eval_calibration.results import load_run
+from lm_eval_calibration.results.doc_fields import ALL
 from lm_eval_calibration.results.grouping import split_field
 
 
@@ -46,6 +51,7 @@ def fit(
     *,
     method: str,
     by: str | None,
+    groups: str | None,
     fit_on: str | None,
     cluster: str | None,
     output: Path | None,
@@ -62,11 +68,14 @@ def fit(
         raise UserError(f"no method {method!r}; there are {', '.join(METHODS)} and {TokenTemperature.method}")
     with _notes():
         if method == TokenTemperature.method:
-            if any(option is not None for option in (by, fit_on, error_rate)):
-                raise UserError(f"--method {method} is one temperature: --by, --fit_on and --error_rate are for others")
+            if any(option is not None for option in (by, groups, fit_on, error_rate)):
+                raise UserError(
+                    f"--method {method} is one temperature: --by, --groups, --fit_on and --error_rate are for others"
+                )
             tokens.fit(results, cluster=cluster, output=output, folds=folds, n_bins=n_bins)
             return
-        docs = _read(results, by, cluster)
+        _check_groups(method, by, groups)
+        docs = _read(results, by, cluster, groups or (ALL if method == Multicalibrated.method else None))
         _check_fits(method, docs)
         if fit_on is None:
             saved = _fit_map(method, docs, by, error_rate)
@@ -89,7 +98,7 @@ def apply(path: Path, results: Sequence[Path], *, cluster: str | None, n_bins: i
         if saved.map.method == TokenTemperature.method:
             tokens.apply(saved, str(path), results, cluster=cluster, n_bins=n_bins)
             return
-        _print_test(saved, _read(results, saved.by, cluster), str(path), n_bins)
+        _print_test(saved, _read(results, saved.by, cluster, _groups_of(saved)), str(path), n_bins)
 
 
 def _cross_fit(saved: SavedMap, docs: Docs, *, folds: int, n_bins: int) -> None:
@@ -101,6 +110,8 @@ def _cross_fit(saved: SavedMap, docs: Docs, *, folds: int, n_bins: int) -> None:
         say(f"temperature of all docs: {one.temperature:.4f}")
     changes = cross_fitted_changes(method, docs, crossed, n_bins=n_bins)
     _print_changes("the fit of the maps is in them", changes, crossed.forecasts)
+    if docs.fields:
+        print_groups(docs.forecasts, crossed.forecasts, docs.fields, n_bins)
     if saved.by is not None:
         print_domains(compare_domains(method, docs, n_folds=folds, n_bins=n_bins), saved.map, for_all)
         print_strata(docs.forecasts, crossed.forecasts, docs.groups, n_bins)
@@ -119,6 +130,8 @@ def _print_test(saved: SavedMap, docs: Docs, source: str, n_bins: int) -> None:
     if saved.by is None and isinstance(one := saved.map.maps[""], Temperature):
         say(f"temperature: {one.temperature:.4f}")
     _print_changes("the map held fixed", before_after(docs.forecasts, after, n_bins=n_bins), after)
+    if docs.fields:
+        print_groups(docs.forecasts, after, docs.fields, n_bins)
     if saved.by is not None:
         print_strata(docs.forecasts, after, docs.groups, n_bins)
     if saved.error_rate is not None:
@@ -148,6 +161,19 @@ def _fit_map(method: str, docs: Docs, by: str | None, error_rate: float | None) 
     return SavedMap(fitted, by, error_rate, threshold)
 
 
+def _check_groups(method: str, by: str | None, groups: str | None) -> None:
+    if groups is not None and method != Multicalibrated.method:
+        raise UserError(f"--groups is for --method {Multicalibrated.method}; --method {method} has --by")
+    if by is not None and method == Multicalibrated.method:
+        raise UserError(f"--method {method} is one map for all groups: name them by --groups, not --by")
+
+
+def _groups_of(saved: SavedMap) -> str | None:
+    """Fields that a map needs of the docs, as ``--groups`` names them."""
+    needed = [name for one in saved.map.maps.values() if isinstance(one, Multicalibrated) for name in one.fields or ()]
+    return ",".join(needed) or None
+
+
 def _check_fits(method: str, docs: Docs) -> None:
     try:
         docs.fit_arguments(METHODS[method].takes)
@@ -166,8 +192,13 @@ def _split(results: Sequence[Path], fit_on: str) -> NDArray[np.bool_]:
     return here
 
 
-def _read(results: Sequence[Path], by: str | None, cluster: str | None) -> Docs:
+def _read(results: Sequence[Path], by: str | None, cluster: str | None, groups: str | None = None) -> Docs:
     docs, n_broken = read_docs(results, by, cluster)
+    if groups is not None:
+        fields, left_out = load_run(*results, cluster=cluster).fields(groups=groups)
+        if not fields:
+            raise UserError(f"no field of the docs makes groups: {reasons(left_out)}")
+        docs = docs.with_fields(fields)
     if n_broken:
         why = "a gold label outside their choices" if docs.confidence is None else "an empty answer"
         typer.echo(f"note: {n_broken} docs have {why} and are left out", err=True)
