@@ -110,9 +110,8 @@ def test_commands_exist_with_their_flags() -> None:
 
 
 def test_flags_are_the_harness_s_own() -> None:
-    from lm_eval._cli import HarnessCLI
-
     import typer
+    from lm_eval._cli import HarnessCLI
 
     ours = {flag for option in typer.main.get_command(app).commands["run"].params for flag in option.opts}
     known = {*ours, *HarnessCLI()._subparsers.choices["run"]._option_string_actions}
