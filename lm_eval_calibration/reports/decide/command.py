@@ -59,7 +59,7 @@ def apply(path: Path, results: Sequence[Path], *, cluster: str | None, form: str
     run = _load(results, cluster)
     try:
         missing = saved.check_made_for(run.model, run.tasks)
-        checked = replace(check(saved, run.recalibration_docs(by=saved.by)), missing_tasks=missing)
+        checked = replace(check(saved, run.recalibration_docs(by=saved.by), run.candidates()), missing_tasks=missing)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
     print_or_write(CHECKS[form](checked), None, summary(checked))

@@ -35,6 +35,6 @@ def write_report(
         run = load_run(*results, n_bins=n_bins, cluster=cluster)
         for task, reason in run.left_out.items():
             typer.echo(f"note: {task} is left out: {reason}", err=True)
-        report = FORMATS[form](make_report(run, redact=redact))
+        report = FORMATS[form](make_report(run, redact=redact, explorable=form == "html"))
     write_whole(output, report)
     typer.echo(f"{len(run):,} docs of {len(run.tasks)} tasks; the report is in {output}")
