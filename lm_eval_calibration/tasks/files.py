@@ -10,7 +10,7 @@ from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.index import Index, entry_of, kind_of, read_index
 from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.task_configs import task_configs
-from lm_eval_calibration.records.files import write_all_whole
+from lm_eval_calibration.records.files import write_all_whole, write_whole
 from lm_eval_calibration.tasks.any_task import SUFFIX, calibrated
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
 from lm_eval_calibration.tasks.configuration import CLASS, reason_unsupported
