@@ -71,9 +71,9 @@ class ChoicesRecord(AnswerRecord):
         return np.asarray(softmax(np.asarray(self.log_likelihoods, dtype=np.float64)))
 
     @property
-    def confidence(self) -> float:
-        """Probability of the most probable choice."""
-        return float(self.probs.max())
+    def confidence(self) -> float | None:
+        """Probability of the most probable choice; None where no choice has a finite log-likelihood."""
+        return float(self.probs.max()) if self.is_answered else None
 
     @property
     def answer(self) -> int:

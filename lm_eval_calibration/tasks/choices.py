@@ -138,7 +138,8 @@ class ChoiceTask(BaseTask):
         record = self._record(doc, answers, replies)
         if self._predicts_only:
             return self._predicted(record, {})
-        stock = ConfigurableTask.process_results(self, doc, answers)
+        with np.errstate(invalid="ignore"):  # of log-likelihoods that are not finite, which the record leaves out
+            stock = ConfigurableTask.process_results(self, doc, answers)
         names = self.calibration.metrics
         means = {name: value for name, value in stock.items() if name not in names} | self._means_of(record)
         if self._is_of_first_token:

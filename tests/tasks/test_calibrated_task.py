@@ -495,8 +495,8 @@ def test_no_possible_choice_anywhere_is_undefined(harness_log: pytest.LogCapture
 
 
 def test_a_log_with_no_log_likelihood_is_read_as_a_doc_left_out() -> None:
-    data = {**records(run_tasks(FixedLM(by_length), [calibrated()]))[0].to_dict(), "log_likelihoods": [None] * 4}
-    record = Record.from_dict(data)
+    data = records(run_tasks(FixedLM(by_length), [calibrated()]))[0].to_dict()
+    record = Record.from_dict({**data, "log_likelihoods": [None] * len(data["log_likelihoods"])})
     assert (record.gold, record.correct) == (None, None)
     assert np.isnan(record.probs).all()
 
