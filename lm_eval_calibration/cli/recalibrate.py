@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Cluster, n_bins_option
+from lm_eval_calibration.cli.options import Cluster, Latest, ModelPattern, TaskPattern, n_bins_option, selection
 
 
 def recalibrate(
@@ -28,6 +28,9 @@ def recalibrate(
         typer.Option("--fit_on", metavar="FIELD=VALUE", help="Fit on these docs (task=NAME, doc.FIELD=VALUE) alone."),
     ] = None,
     cluster: Cluster = None,
+    latest: Latest = False,
+    model: ModelPattern = None,
+    task: TaskPattern = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the map.")] = None,
     apply: Annotated[
         Path | None,
@@ -57,6 +60,7 @@ def recalibrate(
     if apply is None:
         command.fit(
             results,
+            selection(latest, model, task),
             method=method,
             by=by,
             fit_on=fit_on,
@@ -69,4 +73,4 @@ def recalibrate(
     elif any(option is not None for option in (by, fit_on, output, error_rate)):
         raise typer.BadParameter("--by, --fit_on, --output and --error_rate belong to fitting, not to --apply")
     else:
-        command.apply(apply, results, cluster=cluster, n_bins=n_bins)
+        command.apply(apply, results, selection(latest, model, task), cluster=cluster, n_bins=n_bins)
