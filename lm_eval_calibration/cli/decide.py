@@ -39,6 +39,14 @@ def decide(
             "60% of the docs.",
         ),
     ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELDS",
+            help="Also show whether confidence is as right in every group of docs: all, or doc.ward,doc.language; by "
+            "each field and each pair of fields, with intervals that hold for all groups at once.",
+        ),
+    ] = None,
     cost_wrong: Annotated[float | None, typer.Option("--cost_wrong", help="What a wrong answer costs.")] = None,
     cost_abstain: Annotated[float | None, typer.Option("--cost_abstain", help="What an abstention costs.")] = None,
     output: Annotated[
@@ -55,7 +63,8 @@ def decide(
     """From which confidence on may the model answer alone, with a guarantee, and which options can be ruled out?
 
     The threshold is chosen on some docs and shown on others. With `--apply`: does a saved decision still hold? Exit
-    code 0: nothing speaks against it; 1: it is broken, or the docs have changed; 2: bad input.
+    code 0: nothing speaks against it, or nothing was promised; 1: it is broken, or the docs have changed; 2: bad input,
+    another model or another task.
 
     Example: `lm-eval-calibration decide lm_eval_results --error_rate 0.05 --output decision.json`, then
     `lm-eval-calibration decide --apply decision.json NEW_RESULTS`.
@@ -63,7 +72,8 @@ def decide(
     from lm_eval_calibration.reports.decide import command
 
     if apply is not None:
-        if any(given is not None for given in (error_rate, confidence_level, by, fit_on, cost_wrong, output, picture)):
+        of_deciding = (error_rate, confidence_level, by, fit_on, groups, cost_wrong, cost_abstain, output, picture)
+        if any(given is not None for given in of_deciding):
             raise typer.BadParameter("--apply takes what it needs from its file; beside it go --cluster and --format")
         raise typer.Exit(command.apply(apply, results, selection(latest, model, task), cluster=cluster, form=form))
     command.decide(
@@ -75,6 +85,7 @@ def decide(
         by=by,
         cluster=cluster,
         fit_on=fit_on,
+        groups=groups,
         output=output,
         form=form,
         picture=picture,

@@ -1,22 +1,29 @@
 """The harness's own command with our tasks known to it: what ``lm-eval-calibration run`` runs."""
 
 import gc
+import os
+import shlex
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import typer
 import yaml
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.harness.command import run_command
 from lm_eval_calibration.harness.redaction import KEEP_TEXTS, without_quotes
+from lm_eval_calibration.harness.terminal import for_people
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 
 SAMPLES_DIRECTORY = "lm_eval_results"
 """Where samples go when no ``--output_path`` says otherwise."""
 
 _TASKS = ("--tasks", "-t")
+
+_VERBOSITY = ("--verb", "-v")
+"""How the harness's option for it begins: whoever names a level wants to see what the harness logs."""
 
 
 class _TaskManager(CalibrationTaskManager):
@@ -49,15 +56,19 @@ def run(arguments: Sequence[str], *, log_samples: bool = True, redact: bool = Fa
         for option in KEEP_TEXTS:
             if any(argument.split("=")[0] == option for argument in arguments) or config.get(option.lstrip("-")):
                 raise UserError(f"{option} prints or keeps texts of docs, which --redact leaves out: run without it")
+    names_level = any(a.startswith(_VERBOSITY) for a in arguments) or "LMEVAL_LOG_LEVEL" in os.environ
     gc.disable()  # of the many objects of the modules and the model, which are loaded first, none is garbage
     try:
-        run_command(with_samples(arguments) if log_samples else arguments, _TaskManager, redact=redact)
+        with for_people(not names_level and "verbosity" not in config):
+            file = run_command(with_samples(arguments) if log_samples else arguments, _TaskManager, redact=redact)
     except UserError as error:
         if not redact:
             raise
         raise UserError(without_quotes(str(error))) from None
     finally:
         gc.enable()
+    if file is not None and log_samples:
+        typer.echo(f"Next: lm-eval-calibration report {shlex.quote(str(file))} --output report.html", err=True)
 
 
 def with_samples(arguments: Sequence[str]) -> list[str]:

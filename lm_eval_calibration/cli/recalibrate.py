@@ -16,12 +16,18 @@ def recalibrate(
     method: Annotated[
         str,
         typer.Option(
-            help="temperature, platt, isotonic, beta (needs `pip install betacal`), histogram, or token_temperature "
-            "(for runs with the option temperatures)."
+            help="temperature, platt, isotonic, beta (needs `pip install betacal`), histogram, multicalibrated (right "
+            "in every group of docs), or token_temperature (for runs with the option temperatures)."
         ),
     ] = "temperature",
     by: Annotated[
         str | None, typer.Option(metavar="FIELD", help="One map for each task, or for each doc.FIELD (doc.subject).")
+    ] = None,
+    groups: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FIELDS", help="For multicalibrated: whose groups, as doc.ward,doc.language; by default all."
+        ),
     ] = None,
     fit_on: Annotated[
         str | None,
@@ -63,6 +69,7 @@ def recalibrate(
             selection(latest, model, task),
             method=method,
             by=by,
+            groups=groups,
             fit_on=fit_on,
             cluster=cluster,
             output=output,
@@ -70,7 +77,7 @@ def recalibrate(
             n_bins=n_bins,
             error_rate=error_rate,
         )
-    elif any(option is not None for option in (by, fit_on, output, error_rate)):
-        raise typer.BadParameter("--by, --fit_on, --output and --error_rate belong to fitting, not to --apply")
+    elif any(option is not None for option in (by, groups, fit_on, output, error_rate)):
+        raise typer.BadParameter("--by, --groups, --fit_on, --output, --error_rate are for fitting, not for --apply")
     else:
         command.apply(apply, results, selection(latest, model, task), cluster=cluster, n_bins=n_bins)

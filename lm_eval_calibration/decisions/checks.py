@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import chi2_contingency
 
 from lm_eval_calibration.decisions.decide import answers_of, count_in_bins, threshold_of_docs
@@ -20,7 +21,7 @@ from lm_eval_calibration.metrics.verdicts import ALPHA
 from lm_eval_calibration.recalibration import Docs
 from lm_eval_calibration.recalibration.by_group import digest
 
-Verdict = Literal["holds", "broken", "other docs"]
+Verdict = Literal["holds", "broken", "other docs", "nothing promised"]
 
 
 class Check(NamedTuple):
@@ -37,12 +38,14 @@ class Checked:
 
     Attributes:
         n_docs: new docs.
-        n_left_out: docs of the run that the decision was made on.
+        n_left_out: docs of the run that the decision was made on, or that are of the same clusters.
         groups: group to how its threshold does.
         all_shown: the same of all docs.
         sets: nonconformity score to how its sets do.
         checks: the tests.
         unknown_groups: groups of the docs that were not decided on, which are never answered.
+        is_promised: whether the decision has a threshold, of any group.
+        missing_tasks: tasks that were decided on, of which the run has no docs.
     """
 
     n_docs: int
@@ -52,6 +55,8 @@ class Checked:
     sets: Mapping[str, SetsShown]
     checks: tuple[Check, ...]
     unknown_groups: tuple[str, ...]
+    is_promised: bool
+    missing_tasks: tuple[str, ...] = ()
 
     @property
     def broken(self) -> tuple[str, ...]:
@@ -61,6 +66,8 @@ class Checked:
     @property
     def verdict(self) -> Verdict:
         """What the tests say together; a false alarm in about 5% at most: that of exchangeable docs is asymptotic."""
+        if not self.is_promised:
+            return "nothing promised"
         if self.broken:
             return "broken"
         return "other docs" if any(c.name is None and c.p_adjusted <= ALPHA for c in self.checks) else "holds"
@@ -76,9 +83,12 @@ def check(saved: SavedDecision, docs: Docs) -> Checked:
     Raises:
         ValueError: it was made on all of them.
     """
-    is_new = np.array([digest(doc_hash) not in saved.calibrated_on for doc_hash in docs.doc_hashes])
+    is_new = _is_new(saved, docs)
     if not is_new.any():
-        raise ValueError(f"the decision was made on all of these {len(docs)} docs; it can be checked on others only")
+        raise ValueError(
+            f"the decision was made on all of these {len(docs)} docs (or their clusters); "
+            "it can be checked on others only"
+        )
     fresh = docs.take(np.flatnonzero(is_new))
     answers, names = answers_of(fresh), np.unique(fresh.groups).tolist()
     thresholds = {name: saved.thresholds.get(name) for name in names}
@@ -99,7 +109,15 @@ def check(saved: SavedDecision, docs: Docs) -> Checked:
         _sets(saved, fresh),
         tuple(map(Check, [None, *tests], p_values, adjusted)),
         tuple(name for name in names if name not in saved.thresholds),
+        any(value is not None for value in saved.thresholds.values()),
     )
+
+
+def _is_new(saved: SavedDecision, docs: Docs) -> NDArray[np.bool_]:
+    """[N] False for docs that were decided on, and for those drawn with one of these."""
+    known = saved.calibrated_on | saved.calibrated_clusters
+    pairs = zip(docs.doc_hashes.tolist(), docs.drawn_as.tolist(), strict=True)
+    return np.array([known.isdisjoint(map(digest, pair)) for pair in pairs])
 
 
 def _error_test(answers: Answers, threshold: float, saved: SavedDecision) -> float:

@@ -15,6 +15,7 @@ from lm_eval_calibration.decisions.sets_of_docs import SetsOfDocs, decide_sets
 from lm_eval_calibration.decisions.shown import AnswersShown, show_answers
 from lm_eval_calibration.decisions.thresholds import Answers, Guarantee, Threshold, choose_threshold
 from lm_eval_calibration.decisions.wanted import Wanted
+from lm_eval_calibration.metrics.group_errors import GroupErrors
 from lm_eval_calibration.metrics.validation import IntArray
 from lm_eval_calibration.recalibration import Docs
 from lm_eval_calibration.recalibration.by_group import digest
@@ -59,10 +60,12 @@ class Decision:
         cost: the cheapest threshold; None where no costs were given.
         confidences: of the calibration docs.
         calibrated_on: digests of the calibration docs.
+        calibrated_clusters: digests of their clusters.
         n_clusters: clusters among the docs; None where docs were drawn one by one.
         largest_cluster: most docs of a cluster; 1 where docs were drawn one by one.
         curve: what other error rates would give, with one threshold for all docs.
         n_docs: number of docs that order candidates, test them, and show.
+        group_errors: confidence less accuracy of every group of docs; None where that was not wanted.
     """
 
     wanted: Wanted
@@ -73,10 +76,12 @@ class Decision:
     cost: CostDecision | None
     confidences: ConfidenceCounts
     calibrated_on: frozenset[str]
+    calibrated_clusters: frozenset[str]
     n_clusters: int | None
     largest_cluster: int
     curve: GuaranteeCurve
     n_docs: tuple[int, int, int]
+    group_errors: GroupErrors | None = None
 
     @property
     def thresholds(self) -> dict[str, float | None]:
@@ -122,7 +127,10 @@ def decide(
         decide_sets(docs, parts, alpha=wanted.error_rate),
         None if wanted.costs is None else decide_by_cost(answers.take(parts.calibration), others, wanted.costs),
         _count_confidences(answers.confidence[one_per_cluster(docs, parts.calibration)]),
-        frozenset(digest(doc_hash) for doc_hash in docs.doc_hashes[parts.calibration]),
+        frozenset(map(digest, docs.doc_hashes[parts.calibration])),
+        frozenset()
+        if docs.cluster_ids is None
+        else frozenset(map(digest, np.unique(docs.drawn_as[parts.calibration]))),
         None if docs.cluster_ids is None else len(sizes),
         largest,
         guarantee_curve(answers, parts, wanted, largest_cluster=largest),

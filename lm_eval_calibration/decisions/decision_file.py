@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ class SavedDecision:
         confidences: of the calibration docs.
         calibrated_on: digests of the calibration docs.
         largest_cluster: most docs of a cluster; 1 where docs were drawn one by one.
+        calibrated_clusters: digests of the calibration docs' clusters.
     """
 
     model: str
@@ -45,6 +46,7 @@ class SavedDecision:
     confidences: ConfidenceCounts
     calibrated_on: frozenset[str]
     largest_cluster: int
+    calibrated_clusters: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, decision: Decision, model: str, tasks: tuple[str, ...]) -> "SavedDecision":
@@ -62,6 +64,7 @@ class SavedDecision:
             decision.confidences,
             decision.calibrated_on,
             decision.largest_cluster,
+            decision.calibrated_clusters,
         )
 
     def write(self, path: Path) -> None:
@@ -81,6 +84,7 @@ class SavedDecision:
             "confidence_bins": self.confidences._asdict(),
             "largest_cluster": self.largest_cluster,
             "calibrated_on": sorted(self.calibrated_on),
+            "calibrated_clusters": sorted(self.calibrated_clusters),
         }
         write_whole(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -118,7 +122,26 @@ class SavedDecision:
             ConfidenceCounts(tuple(map(float, bins["edges"])), tuple(map(int, bins["counts"]))),
             frozenset(map(str, data["calibrated_on"])),
             int(data["largest_cluster"]),
+            frozenset(map(str, data.get("calibrated_clusters", ()))),
         )
+
+    def check_made_for(self, model: str, tasks: Sequence[str]) -> tuple[str, ...]:
+        """Return the tasks that were decided on and are not among these.
+
+        Raises:
+            ValueError: another model, or a task that was not decided on.
+        """
+        if model != self.model:
+            raise ValueError(
+                f"the decision was made for {self.model}, these results are of {model}: what was promised of one model "
+                'says nothing of another; if both are the same model, change "model" in the file'
+            )
+        if others := [task for task in tasks if task not in self.tasks]:
+            raise ValueError(
+                f"the decision was made on {', '.join(self.tasks)}, not on {', '.join(others)}: "
+                "leave these results out, or decide anew"
+            )
+        return tuple(task for task in self.tasks if task not in tasks)
 
 
 def _finite(value: float) -> float | None:

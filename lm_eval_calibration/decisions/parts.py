@@ -48,8 +48,17 @@ def parts_of(docs: Docs, calibration: NDArray[np.bool_] | None = None, seed: int
         )
     for rows, name in ((inside, "calibration split"), (~inside, "rest of the docs")):
         if not rows.any():
-            raise ValueError(f"the {name} is empty: {len(docs)} docs are too few to decide on some and judge on others")
+            raise ValueError(f"the {name} is empty: {_what(docs)} to decide on some and judge on others")
     return Parts(np.flatnonzero(inside & (fold == 0)), np.flatnonzero(inside & (fold > 0)), np.flatnonzero(~inside))
+
+
+def _what(docs: Docs) -> str:
+    """What there are too few of: docs, or clusters, which are never divided."""
+    if docs.cluster_ids is None:
+        return f"{len(docs)} docs are too few"
+    n_clusters = len(np.unique(docs.drawn_as))
+    which = "1 cluster, which is" if n_clusters == 1 else f"{n_clusters} clusters, which are"
+    return f"the {len(docs)} docs are of {which} never divided: too few"
 
 
 def cluster_numbers(docs: Docs) -> IntArray | None:

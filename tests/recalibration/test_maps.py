@@ -13,6 +13,7 @@ from lm_eval_calibration import metrics
 from lm_eval_calibration.recalibration import (
     METHODS,
     Beta,
+    Grouped,
     HistogramBinning,
     Isotonic,
     MapByGroup,
@@ -227,9 +228,10 @@ def test_the_identity_changes_nothing_and_unfitted_maps_say_so(method, golden_do
         np.testing.assert_array_equal(method.identity().predict_proba(golden_docs.log_likelihoods), probs)
     else:
         asked = np.linspace(0, 1, 101)
-        np.testing.assert_allclose(method.identity().predict_proba(asked), asked, atol=1e-15)
+        inputs = Grouped(asked, {}) if method.takes == "groups" else asked
+        np.testing.assert_allclose(method.identity().predict_proba(inputs), asked, atol=1e-15)
     with pytest.raises(NotFittedError, match="call fit first"):
-        method().predict_proba([0.5])
+        method().predict_proba(Grouped([0.5], {}) if method.takes == "groups" else [0.5])
     with pytest.raises(NotFittedError):
         method().to_dict()
 

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lm_eval_calibration.metrics.uncertainty import clusters
-from lm_eval_calibration.metrics.uncertainty.shares import Interval, discordant_interval
+from lm_eval_calibration.metrics.uncertainty.shares import Interval, discordant_interval, share_intervals
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 
 PRIOR_EVENTS = 4
@@ -53,8 +53,19 @@ def values_of(
 
 def mean_interval(values: Values, level: float) -> Interval:
     """Interval of the mean."""
-    wrong = _Part(values.wrong, values.per_wrong, clusters.event_interval(values.wrong, values.cluster, level))
-    return _put_together(values.value, [wrong], values.cluster, level)
+    return mean_intervals([values], level)[0]
+
+
+def mean_intervals(several: Sequence[Values], level: float) -> list[Interval]:
+    """Intervals of the means of several samples, each at the level; the shares of all are found together."""
+    n_docs = np.array([clusters.effective_docs(one.wrong, one.cluster, level) for one in several])
+    n_wrong = np.array([one.wrong.mean() for one in several]) * n_docs
+    shares = zip(*share_intervals(n_wrong, n_docs, level), strict=True)
+    parts = [
+        _Part(one.wrong, one.per_wrong, (float(low), float(high)))
+        for one, (low, high) in zip(several, shares, strict=True)
+    ]
+    return [_put_together(one.value, [part], one.cluster, level) for one, part in zip(several, parts, strict=True)]
 
 
 def difference_interval(a: Values, b: Values, level: float, *, same_answers: bool) -> Interval:

@@ -1,6 +1,7 @@
 """``lm-eval-calibration decide``: decide on some docs of RESULTS, or check a decision on others."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -16,8 +17,8 @@ from lm_eval_calibration.reports.runs import print_notes
 from lm_eval_calibration.results import Run, Selection, load_run
 from lm_eval_calibration.results.selection import ALL
 
-EXIT_CODES = {"holds": 0, "broken": 1, "other docs": 1}
-"""Exit codes of a check, as those of ``drift``."""
+EXIT_CODES = {"holds": 0, "broken": 1, "other docs": 1, "nothing promised": 0}
+"""Exit codes of a check, as those of ``drift``; 2 for another model or task."""
 
 
 def decide(
@@ -30,6 +31,7 @@ def decide(
     by: str | None,
     cluster: str | None,
     fit_on: str | None,
+    groups: str | None,
     output: Path | None,
     form: str,
     picture: Path | None,
@@ -41,7 +43,7 @@ def decide(
     try:
         wanted = Wanted(error_rate, confidence_level, _costs(*costs)).check()  # before the run is read
         run = _load(results, cluster, select)
-        decision = run.decide(wanted=wanted, by=by, fit_on=fit_on)
+        decision = run.decide(wanted=wanted, by=by, fit_on=fit_on, groups=groups)
     except ValueError as error:
         raise UserError(str(error)) from error
     if output is not None:
@@ -57,7 +59,8 @@ def apply(path: Path, results: Sequence[Path], select: Selection = ALL, *, clust
     saved = SavedDecision.read(path)
     run = _load(results, cluster, select)
     try:
-        checked = check(saved, run.recalibration_docs(by=saved.by))
+        missing = saved.check_made_for(run.model, run.tasks)
+        checked = replace(check(saved, run.recalibration_docs(by=saved.by)), missing_tasks=missing)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
     print_or_write(CHECKS[form](checked), None, summary(checked))

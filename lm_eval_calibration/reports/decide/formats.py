@@ -5,6 +5,7 @@ from typing import Any
 
 from lm_eval_calibration.decisions import Checked, Decision, SetsShown
 from lm_eval_calibration.decisions.shown import AnswersShown
+from lm_eval_calibration.metrics.group_errors import GroupErrors
 from lm_eval_calibration.reports.decide.sentences import (
     may_answer,
     percent_of,
@@ -13,6 +14,7 @@ from lm_eval_calibration.reports.decide.sentences import (
     what_it_means,
     why_not,
 )
+from lm_eval_calibration.reports.groups import HEADS, left_out, rows_of_groups, what_groups_say
 from lm_eval_calibration.reports.numbers import count, json_text, number, p_value
 from lm_eval_calibration.reports.tables import plain_table
 
@@ -41,7 +43,21 @@ def text(decision: Decision) -> str:
         sets = {name: found.shown for name, found in decision.sets.items()}
         lines += ["", f"Options that are not ruled out: sets that hold the right option for {_rest(rate)} of questions"]
         lines += _sets(sets)
+    if decision.group_errors is not None:
+        lines += ["", *group_lines(decision.group_errors)]
     return "\n".join(lines) + "\n"
+
+
+def group_lines(found: GroupErrors) -> Iterator[str]:
+    """Yield what there is to say of groups: a sentence, the groups with the largest errors, fields that make none."""
+    yield f"Is its confidence as right in every group? {what_groups_say(found)}"
+    if found.groups:
+        yield from plain_table(HEADS, rows_of_groups(found.groups))
+    if off := [one for one in found.bins if one.tendency]:
+        yield "ranges of confidence within groups that are off:"
+        yield from plain_table(HEADS, rows_of_groups(off))
+    if found.left_out:
+        yield f"fields that make no groups: {left_out(found.left_out)}"
 
 
 def json(decision: Decision) -> str:
@@ -64,6 +80,7 @@ def as_data(decision: Decision) -> dict[str, Any]:
         "prediction_sets": {name: found._asdict() for name, found in decision.sets.items()},
         "costs": None if decision.wanted.costs is None else {**decision.wanted.costs._asdict(), "found": decision.cost},
         "curve": decision.curve,
+        "group_errors": decision.group_errors,
         "docs": dict(zip(("ordering", "testing", "others"), decision.n_docs, strict=True)),
         "clusters": decision.n_clusters,
     }
@@ -79,7 +96,9 @@ def check_text(checked: Checked) -> str:
     lines = [summary(checked), *plain_table(heads, rows)]
     lines.append(f"confidences distributed as those of the calibration docs: p {tests[None]} (Holm)")
     if checked.n_left_out:
-        lines.append(f"{count(checked.n_left_out)} docs that the decision was made on are left out")
+        n_out = count(checked.n_left_out)
+        lines.append(f"{n_out} docs are left out: the decision was made on them, or on others of their clusters")
+    lines += [f"no docs of {task}, which the decision was made on" for task in checked.missing_tasks]
     lines += [f"{name} was not decided on and is never answered" for name in checked.unknown_groups]
     if checked.sets:
         lines += _sets(checked.sets)
@@ -94,6 +113,8 @@ def check_json(checked: Checked) -> str:
 def summary(checked: Checked) -> str:
     """Return the verdict in a line."""
     docs = f"{count(checked.n_docs)} new docs"
+    if checked.verdict == "nothing promised":
+        return f"nothing promised: the decision has no threshold, so there is nothing that could hold ({docs})"
     if checked.verdict == "broken":
         where = "" if checked.broken == ("",) else f" in {', '.join(checked.broken)}"
         return f"broken: answers{where} are wrong more often than promised ({docs})"

@@ -6,8 +6,8 @@ from lm_eval_calibration.decisions import CostDecision, Decision, Share
 from lm_eval_calibration.decisions.decide import GroupDecision
 from lm_eval_calibration.reports.numbers import count, interval, number, percent
 
-GUARANTEE = """a guarantee for questions that are drawn like these (exchangeable docs) and for this model, prompt and \
-settings; it says nothing about other questions"""
+RESTS_ON = """It holds for questions that are drawn like these (exchangeable docs), with this model, prompt and \
+settings; of other questions it says nothing"""
 
 
 def may_answer(group: GroupDecision, wanted_rate: float) -> str:
@@ -37,15 +37,16 @@ def why_not(group: GroupDecision, wanted_rate: float) -> str:
 
 
 def what_it_means(decision: Decision) -> str:
-    """Return what is promised and what the promise rests on."""
+    """Return what is promised, how firmly, and what the promise rests on."""
     wanted = decision.wanted
     rate, level = percent_of(wanted.error_rate), percent_of(wanted.confidence_level)
-    where = "among its answers" if decision.by is None else f"among its answers in every group ({decision.by}) at once"
-    if decision.n_clusters is not None:
-        where += f", {count(decision.n_clusters)} clusters drawn whole"
+    where = "of its answers" if decision.by is None else f"of its answers in every group ({decision.by}) at once"
+    drawn = "questions" if decision.n_clusters is None else f"{count(decision.n_clusters)} clusters of questions"
+    if all(value is None for value in decision.thresholds.values()):
+        return f"Nothing is promised. A threshold would promise that at most {rate} {where} are wrong."
     return (
-        f"At most {rate} wrong {where}, right for {level} of the samples of questions that could have been drawn to "
-        f"decide on: {GUARANTEE}."
+        f"The promise: at most {rate} {where} are wrong. Decided anew on other samples of {drawn} like this one, it "
+        f"would be kept at least {level} of the time. {RESTS_ON}."
     )
 
 

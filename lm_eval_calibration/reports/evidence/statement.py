@@ -14,6 +14,7 @@ from lm_eval_calibration.reports.numbers import finite
 from lm_eval_calibration.reports.values import values
 from lm_eval_calibration.results import Run
 from lm_eval_calibration.results.columns import metric_of
+from lm_eval_calibration.results.doc_fields import ALL
 from lm_eval_calibration.results.identity import date_of, files_of, sha256
 from lm_eval_calibration.results.scopes import dataset_of, split_of
 
@@ -131,7 +132,7 @@ def _values(run: Run) -> Iterator[dict[str, Any]]:
 def _decision(run: Run) -> Any:
     """When the model may answer alone; None where the docs are too few or of different kinds."""
     try:
-        return finite(as_data(run.decide()))
+        return finite(as_data(run.decide(groups=ALL)))
     except ValueError:
         return None
 

@@ -17,6 +17,7 @@ from lm_eval_calibration.recalibration import (
     Docs,
     Forecasts,
     MapByGroup,
+    Multicalibrated,
     Temperature,
     TokenTemperature,
     before_after,
@@ -29,25 +30,29 @@ from lm_eval_calibration.recalibration import (
 )
 from lm_eval_calibration.recalibration.map_file import SavedMap
 from lm_eval_calibration.records import n_clusters
+from lm_eval_calibration.reports.groups import left_out as reasons
 from lm_eval_calibration.reports.recalibrate import tokens
 from lm_eval_calibration.reports.recalibrate.tables import (
     print_changes,
     print_domains,
+    print_groups,
     print_operating_point,
     print_strata,
     say,
 )
 from lm_eval_calibration.results import Run, Selection, load_run
+from lm_eval_calibration.results.doc_fields import ALL
 from lm_eval_calibration.results.grouping import split_field
-from lm_eval_calibration.results.selection import ALL
+from lm_eval_calibration.results.selection import ALL as ALL_RUNS
 
 
 def fit(
     results: Sequence[Path],
-    select: Selection = ALL,
+    select: Selection = ALL_RUNS,
     *,
     method: str,
     by: str | None,
+    groups: str | None,
     fit_on: str | None,
     cluster: str | None,
     output: Path | None,
@@ -64,12 +69,15 @@ def fit(
         raise UserError(f"no method {method!r}; there are {', '.join(METHODS)} and {TokenTemperature.method}")
     with _notes():
         if method == TokenTemperature.method:
-            if any(option is not None for option in (by, fit_on, error_rate)):
-                raise UserError(f"--method {method} is one temperature: --by, --fit_on and --error_rate are for others")
+            if any(option is not None for option in (by, groups, fit_on, error_rate)):
+                raise UserError(
+                    f"--method {method} is one temperature: --by, --groups, --fit_on and --error_rate are for others"
+                )
             tokens.fit(_load(results, cluster, select), output=output, folds=folds, n_bins=n_bins)
             return
+        _check_groups(method, by, groups)
         run = _load(results, cluster, select)
-        docs = _docs(run, by)
+        docs = _docs(run, by, groups or (ALL if method == Multicalibrated.method else None))
         _check_fits(method, docs)
         if fit_on is None:
             saved = _fit_map(method, docs, by, error_rate)
@@ -85,14 +93,17 @@ def fit(
         say(f"the map, fitted on {n_docs} docs, is in {output}; judge it on others with --apply {output}")
 
 
-def apply(path: Path, results: Sequence[Path], select: Selection = ALL, *, cluster: str | None, n_bins: int) -> None:
+def apply(
+    path: Path, results: Sequence[Path], select: Selection = ALL_RUNS, *, cluster: str | None, n_bins: int
+) -> None:
     """Judge a saved map on docs that it was not fitted on."""
     saved = SavedMap.read(path)
     with _notes():
         if saved.map.method == TokenTemperature.method:
             tokens.apply(saved, str(path), _load(results, cluster, select), n_bins=n_bins)
             return
-        _print_test(saved, _docs(_load(results, cluster, select), saved.by), str(path), n_bins)
+        docs = _docs(_load(results, cluster, select), saved.by, _groups_of(saved))
+        _print_test(saved, docs, str(path), n_bins)
 
 
 def _cross_fit(saved: SavedMap, docs: Docs, *, folds: int, n_bins: int) -> None:
@@ -104,6 +115,8 @@ def _cross_fit(saved: SavedMap, docs: Docs, *, folds: int, n_bins: int) -> None:
         say(f"temperature of all docs: {one.temperature:.4f}")
     changes = cross_fitted_changes(method, docs, crossed, n_bins=n_bins)
     _print_changes("the fit of the maps is in them", changes, crossed.forecasts)
+    if docs.fields:
+        print_groups(docs.forecasts, crossed.forecasts, docs.fields, n_bins)
     if saved.by is not None:
         print_domains(compare_domains(method, docs, n_folds=folds, n_bins=n_bins), saved.map, for_all)
         print_strata(docs.forecasts, crossed.forecasts, docs.groups, n_bins)
@@ -122,6 +135,8 @@ def _print_test(saved: SavedMap, docs: Docs, source: str, n_bins: int) -> None:
     if saved.by is None and isinstance(one := saved.map.maps[""], Temperature):
         say(f"temperature: {one.temperature:.4f}")
     _print_changes("the map held fixed", before_after(docs.forecasts, after, n_bins=n_bins), after)
+    if docs.fields:
+        print_groups(docs.forecasts, after, docs.fields, n_bins)
     if saved.by is not None:
         print_strata(docs.forecasts, after, docs.groups, n_bins)
     if saved.error_rate is not None:
@@ -151,6 +166,19 @@ def _fit_map(method: str, docs: Docs, by: str | None, error_rate: float | None) 
     return SavedMap(fitted, by, error_rate, threshold)
 
 
+def _check_groups(method: str, by: str | None, groups: str | None) -> None:
+    if groups is not None and method != Multicalibrated.method:
+        raise UserError(f"--groups is for --method {Multicalibrated.method}; --method {method} has --by")
+    if by is not None and method == Multicalibrated.method:
+        raise UserError(f"--method {method} is one map for all groups: name them by --groups, not --by")
+
+
+def _groups_of(saved: SavedMap) -> str | None:
+    """Fields that a map needs of the docs, as ``--groups`` names them."""
+    needed = [name for one in saved.map.maps.values() if isinstance(one, Multicalibrated) for name in one.fields or ()]
+    return ",".join(needed) or None
+
+
 def _check_fits(method: str, docs: Docs) -> None:
     try:
         docs.fit_arguments(METHODS[method].takes)
@@ -176,7 +204,7 @@ def _load(results: Sequence[Path], cluster: str | None, select: Selection) -> Ru
     return run
 
 
-def _docs(run: Run, by: str | None) -> Docs:
+def _docs(run: Run, by: str | None, groups: str | None = None) -> Docs:
     """Docs of a run; raise UserError where there is nothing to recalibrate."""
     try:
         docs = run.recalibration_docs(by=by)
@@ -184,6 +212,11 @@ def _docs(run: Run, by: str | None) -> Docs:
         raise UserError(str(error)) from error
     if not len(docs):
         raise UserError(f"{run.model}: no doc has a sound gold label and a confidence")
+    if groups is not None:
+        fields, left_out = run.fields(groups=groups)
+        if not fields:
+            raise UserError(f"no field of the docs makes groups: {reasons(left_out)}")
+        docs = docs.with_fields(fields)
     if n_broken := len(run) - len(docs):
         why = "a gold label outside their choices" if docs.confidence is None else "an empty answer"
         typer.echo(f"note: {n_broken} docs have {why} and are left out", err=True)

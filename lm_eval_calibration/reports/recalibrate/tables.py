@@ -9,8 +9,11 @@ import typer
 from numpy.typing import NDArray
 
 from lm_eval_calibration.metrics import StratumMetric, by_stratum
+from lm_eval_calibration.metrics.fields import Fields
+from lm_eval_calibration.metrics.group_errors import GroupError, group_errors
 from lm_eval_calibration.recalibration import Change, Domain, Forecasts, MapByGroup, OperatingPoint, Temperature
-from lm_eval_calibration.reports.numbers import interval, number, p_value
+from lm_eval_calibration.reports.groups import MOST_ROWS
+from lm_eval_calibration.reports.numbers import estimate, interval, number, p_value, signed
 from lm_eval_calibration.reports.tables import plain_table
 from lm_eval_calibration.results.columns import ACC, ARROWS, columns, metric_of
 
@@ -52,6 +55,25 @@ def print_strata(before: Forecasts, after: Forecasts, strata: NDArray[np.str_], 
     heads = ("group", "docs", "metric", "before [95%]", "less the other docs'", "p (Holm)", "after [95%]")
     n_groups = len(np.unique(strata))
     _print(f"within each group, pooled; p before the map, adjusted over {n_groups} groups", heads, rows)
+
+
+def print_groups(before: Forecasts, after: Forecasts, fields: Fields, n_bins: int) -> None:
+    """Print confidence less accuracy of the groups with the largest errors, before and after, and the largest."""
+    one, other = (
+        group_errors(docs.confidence, docs.correct, fields, n_bins=n_bins, cluster=docs.cluster)
+        for docs in (before, after)
+    )
+    mapped = {found.group: found for found in other.groups}
+    rows = [(found.name, str(found.n_docs), *_error(found), *_error(mapped[found.group])) for found in one.groups]
+    heads = ("group", "docs", "before [95%, all at once]", "", "after [95%, all at once]", "")
+    _print("confidence less accuracy in groups, the largest errors first (maps held fixed)", heads, rows[:MOST_ROWS])
+    say(f"largest error of {len(one.groups)} groups: {estimate(one.largest)} before, {estimate(other.largest)} after")
+    n_off = (sum(bool(found.tendency) for found in (*docs.groups, *docs.bins)) for docs in (one, other))
+    say("groups and ranges of confidence within groups that are shown to be off: {} before, {} after".format(*n_off))
+
+
+def _error(found: GroupError) -> tuple[str, str]:
+    return f"{signed(found.gap)} {interval(found.low, found.high, '+.4f')}", found.tendency
 
 
 def print_operating_point(point: OperatingPoint) -> None:

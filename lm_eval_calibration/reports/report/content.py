@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from lm_eval_calibration.decisions import Decision
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Null
+from lm_eval_calibration.metrics.group_errors import GroupErrors
 from lm_eval_calibration.plots import (
     Reliability,
     RiskCoveragePoint,
@@ -28,6 +29,8 @@ from lm_eval_calibration.reports.report.recalibration import (
 from lm_eval_calibration.reports.report.verdicts import Answer, answers
 from lm_eval_calibration.results import Measured, Run
 from lm_eval_calibration.results.columns import columns
+from lm_eval_calibration.results.doc_fields import ALL
+from lm_eval_calibration.results.grouping import TASK
 from lm_eval_calibration.results.task_docs import TaskDocs
 
 NO_ANSWERS = "no answers that could be right or wrong; results_*.json and `export` have its full_ece"
@@ -68,7 +71,8 @@ class Report:
     """A report.
 
     Of several domains the first is everything. ``tasks`` are each task's metrics, empty where there is one task.
-    ``vocabulary`` is None without token distributions. ``method`` is what a reader needs to believe the numbers or to
+    ``vocabulary`` is None without token distributions,
+    ``group_errors`` without groups of docs. ``method`` is what a reader needs to believe the numbers or to
     get them again, heading and text. ``left_out`` are the tasks that could not be read, and why.
     """
 
@@ -79,6 +83,7 @@ class Report:
     temperatures: tuple[AtTemperature, ...]
     budgets: tuple[AtBudget, ...]
     decisions: dict[str, Decision]
+    group_errors: GroupErrors | None
     examples: tuple[Example, ...]
     method: tuple[tuple[str, str], ...]
     left_out: dict[str, str]
@@ -120,6 +125,7 @@ def make_report(run: Run, *, redact: bool = False) -> Report:
         temperatures=at_temperatures(run),
         budgets=by_budget(run),
         decisions=_decisions(run, domains),
+        group_errors=_group_errors(run, redact),
         examples=worst_errors(run, redact=redact),
         method=method(run, domains[0].tasks),
         left_out=run.left_out,
@@ -133,6 +139,14 @@ def _decisions(run: Run, domains: Sequence[Domain]) -> dict[str, Decision]:
         with suppress(ValueError):  # docs with choices and docs without, or too few of them
             found[domain.name] = run.decide(domain.tasks)
     return found
+
+
+def _group_errors(run: Run, redact: bool) -> GroupErrors | None:
+    """Errors of every group of the docs; of tasks alone where values of fields must not be shown, None without any."""
+    with suppress(ValueError, UserError):  # docs with choices and docs without; one task
+        found = run.group_errors(groups=TASK if redact else ALL)
+        return found if found.groups else None
+    return None
 
 
 def _with_answers(run: Run) -> Run:

@@ -11,6 +11,7 @@ from lm_eval_calibration.plots.style import Form
 from lm_eval_calibration.reports.decide.formats import as_data as decision_data
 from lm_eval_calibration.reports.decide.sentences import may_answer_all, share, what_it_means
 from lm_eval_calibration.reports.escaping import markdown
+from lm_eval_calibration.reports.groups import HEADS, left_out, rows_of_groups, what_groups_say
 from lm_eval_calibration.reports.names import model_name, task_name
 from lm_eval_calibration.reports.numbers import NOTHING, bounds, count, estimate, json_text, number, p_value, percent
 from lm_eval_calibration.reports.page import render_page
@@ -32,6 +33,9 @@ def to_html(report: Report) -> str:
             "share": share,
             "may_answer_all": may_answer_all,
             "what_it_means": what_it_means,
+            "what_groups_say": what_groups_say,
+            "rows_of_groups": rows_of_groups,
+            "left_out": left_out,
         },
         title=f"Calibration of {model_name(report.model)}",
         report=report,
@@ -47,6 +51,7 @@ def to_markdown(report: Report) -> str:
         ["Numbers in brackets are 95% intervals."],
         *(part for domain in report.domains for part in _markdown_domain(domain)),
         *_markdown_decisions(report),
+        *_markdown_groups(report),
         *_markdown_tasks(report),
         *_markdown_budgets(report),
         ["## The worst confident errors"],
@@ -78,6 +83,14 @@ def _markdown_decisions(report: Report) -> list[list[str]]:
     first = next(iter(report.decisions.values()))
     said = [f"- {markdown(task_name(name))}: {may_answer_all(found)}" for name, found in report.decisions.items()]
     return [["## When may it answer alone?"], said, [what_it_means(first)]]
+
+
+def _markdown_groups(report: Report) -> list[list[str]]:
+    if report.group_errors is None:
+        return []
+    rows = [[markdown(cell) for cell in row] for row in rows_of_groups(report.group_errors.groups)]
+    said = markdown(what_groups_say(report.group_errors))
+    return [["## Is its confidence as right in every group?"], [said], markdown_table(HEADS, rows)]
 
 
 def _markdown_tasks(report: Report) -> list[list[str]]:
@@ -123,6 +136,7 @@ def to_json(report: Report) -> str:
         "tasks": report.tasks,
         "full_ece": report.vocabulary,
         "decisions": {name: decision_data(found) for name, found in report.decisions.items()},
+        "group_errors": report.group_errors,
         "budgets": [{**at._asdict(), "acc": at.acc} for at in report.budgets],
         "worst_confident_errors": [vars(example) for example in report.examples],
         "method": dict(report.method),
