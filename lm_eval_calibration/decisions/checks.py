@@ -8,11 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import chi2_contingency
 
+from lm_eval_calibration.decisions.candidates import Known, of_choices
 from lm_eval_calibration.decisions.decide import answers_of, count_in_bins, threshold_of_docs
 from lm_eval_calibration.decisions.decision_file import SavedDecision
 from lm_eval_calibration.decisions.error_tests import cluster_p_value, error_p_value
 from lm_eval_calibration.decisions.parts import one_per_cluster
-from lm_eval_calibration.decisions.prediction_sets import prediction_sets
 from lm_eval_calibration.decisions.sets_of_docs import SetsShown, show_sets
 from lm_eval_calibration.decisions.shown import AnswersShown, show_answers
 from lm_eval_calibration.decisions.thresholds import Answers
@@ -73,12 +73,13 @@ class Checked:
         return "other docs" if any(c.name is None and c.p_adjusted <= ALPHA for c in self.checks) else "holds"
 
 
-def check(saved: SavedDecision, docs: Docs) -> Checked:
+def check(saved: SavedDecision, docs: Docs, known: Known | None = None) -> Checked:
     """Test a decision on the docs of a run that it was not made on.
 
     Args:
         saved: the decision.
         docs: of the new run, with groups as the decision has them.
+        known: candidates of the prediction sets; the docs' choices where not given.
 
     Raises:
         ValueError: it was made on all of them.
@@ -89,7 +90,8 @@ def check(saved: SavedDecision, docs: Docs) -> Checked:
             f"the decision was made on all of these {len(docs)} docs (or their clusters); "
             "it can be checked on others only"
         )
-    fresh = docs.take(np.flatnonzero(is_new))
+    new = np.flatnonzero(is_new)
+    fresh, known = docs.take(new), of_choices(docs) if known is None else known
     answers, names = answers_of(fresh), np.unique(fresh.groups).tolist()
     thresholds = {name: saved.thresholds.get(name) for name in names}
     of_doc = threshold_of_docs(fresh.groups, thresholds)
@@ -106,7 +108,7 @@ def check(saved: SavedDecision, docs: Docs) -> Checked:
         int((~is_new).sum()),
         {name: show_answers(answers.take(which), of_doc[which]) for name, which in rows.items()},
         show_answers(answers, of_doc),
-        _sets(saved, fresh),
+        _sets(saved, {name: candidates.take(new) for name, candidates in known.items()}, fresh),
         tuple(map(Check, [None, *tests], p_values, adjusted)),
         tuple(name for name in names if name not in saved.thresholds),
         any(value is not None for value in saved.thresholds.values()),
@@ -138,12 +140,10 @@ def _exchangeability(saved: SavedDecision, docs: Docs) -> float:
     return float(chi2_contingency(counts).pvalue) if counts.shape[1] > 1 else 1.0
 
 
-def _sets(saved: SavedDecision, docs: Docs) -> dict[str, SetsShown]:
-    probs = docs.forecasts.probs
-    if probs is None:
-        return {}
+def _sets(saved: SavedDecision, known: Known, docs: Docs) -> dict[str, SetsShown]:
     found = {}
-    for name, q in saved.q.items():
+    for name in (name for name in saved.q if name in known):
+        q = saved.q[name]
         limits = np.array([np.inf if q.get(group) is None else q[group] for group in docs.groups.tolist()])
-        found[name] = show_sets(prediction_sets(name, probs, limits), docs)
+        found[name] = show_sets(known[name], limits, docs)
     return found

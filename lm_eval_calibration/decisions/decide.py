@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from lm_eval_calibration.decisions.candidates import Known, of_choices
 from lm_eval_calibration.decisions.costs import CostDecision, decide_by_cost
 from lm_eval_calibration.decisions.curve import GuaranteeCurve, guarantee_curve
 from lm_eval_calibration.decisions.parts import Parts, cluster_numbers, one_per_cluster, parts_of
@@ -94,6 +95,7 @@ def decide(
     wanted: Wanted,
     *,
     by: str | None = None,
+    known: Known | None = None,
     calibration: NDArray[np.bool_] | None = None,
     seed: int = 0,
 ) -> Decision:
@@ -106,6 +108,7 @@ def decide(
         docs: with their groups and clusters.
         wanted: what is wanted.
         by: what the groups are, to be remembered; with None all docs are one group.
+        known: candidates of the prediction sets; the docs' choices where not given.
         calibration: [N] True for the docs to decide on; 60% of them by their hashes where not given.
         seed: of the division.
 
@@ -124,7 +127,7 @@ def decide(
         by,
         groups,
         show_answers(others, threshold_of_docs(docs.groups[parts.others], thresholds)),
-        decide_sets(docs, parts, alpha=wanted.error_rate),
+        decide_sets(docs, of_choices(docs) if known is None else known, parts, alpha=wanted.error_rate),
         None if wanted.costs is None else decide_by_cost(answers.take(parts.calibration), others, wanted.costs),
         _count_confidences(answers.confidence[one_per_cluster(docs, parts.calibration)]),
         frozenset(map(digest, docs.doc_hashes[parts.calibration])),

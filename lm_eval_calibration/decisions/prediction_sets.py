@@ -123,6 +123,19 @@ def cross_conformal_quantiles(
     return found
 
 
+def uacc(accuracy: float, set_size: float, n_options: int) -> float:
+    """Uncertainty-aware accuracy: accuracy / set_size * sqrt(n_options), 0 to sqrt(n_options); nan of empty sets.
+
+    Args:
+        accuracy: share of right answers.
+        set_size: mean size of the sets.
+        n_options: options of each question.
+
+    Source: Ye et al. 2024, arXiv:2401.12794.
+    """
+    return accuracy / set_size * math.sqrt(n_options) if set_size else math.nan
+
+
 def _unsorted(ranked: FloatArray, order: IntArray) -> FloatArray:
     """Values by rank back in the order of the options."""
     back = np.empty(ranked.shape)

@@ -5,18 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lm_eval_calibration.decisions.candidates import Candidates, Known
 from lm_eval_calibration.decisions.parts import Parts, cluster_numbers, one_per_cluster
-from lm_eval_calibration.decisions.prediction_sets import (
-    SCORES,
-    cross_conformal_quantiles,
-    nonconformity,
-    prediction_sets,
-    quantile,
-)
+from lm_eval_calibration.decisions.prediction_sets import cross_conformal_quantiles, quantile, uacc
 from lm_eval_calibration.decisions.shown import Share, share_of
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 from lm_eval_calibration.recalibration import Docs
-from lm_eval_calibration.recalibration.choices import take
 from lm_eval_calibration.recalibration.folds import fold_of
 
 FEW_DOCS = 200
@@ -32,9 +26,12 @@ class SetsShown(NamedTuple):
         single: share of the sets of one option.
         single_right: share of these whose option is right.
         empty: share of the sets that hold nothing: every option looks less likely than right options do.
-        by_class: position of the right option to the coverage of its docs.
+        by_class: position of the right option to the coverage of its docs; empty of samples.
         by_group: group to the coverage of its docs; empty where there is one.
         is_cross_conformal: whether each fold was shown by the docs of the others.
+        without_right: share of docs none of whose candidates is right, so that no set can hold the right one.
+        unlimited: share of docs where nothing is ruled out: too few calibration docs, or too many without a right one.
+        uacc: accuracy / set_size * sqrt(number of options); nan where docs differ in that, and of samples.
     """
 
     set_size: float
@@ -45,6 +42,9 @@ class SetsShown(NamedTuple):
     by_class: Mapping[int, Share]
     by_group: Mapping[str, Share]
     is_cross_conformal: bool
+    without_right: Share
+    unlimited: float
+    uacc: float
 
 
 class SetsOfDocs(NamedTuple):
@@ -55,22 +55,19 @@ class SetsOfDocs(NamedTuple):
     shown: SetsShown
 
 
-def decide_sets(docs: Docs, parts: Parts, *, alpha: float) -> dict[str, SetsOfDocs]:
-    """Calibrate sets by every score; nothing where docs have no options."""
-    probs = docs.forecasts.probs
-    return {} if probs is None else {name: _sets(name, docs, parts, alpha) for name in SCORES}
+def decide_sets(docs: Docs, known: Known, parts: Parts, *, alpha: float) -> dict[str, SetsOfDocs]:
+    """Calibrate sets by every score; nothing where docs have no candidates."""
+    return {name: _sets(candidates, docs, parts, alpha) for name, candidates in known.items()}
 
 
-def _sets(name: str, docs: Docs, parts: Parts, alpha: float) -> SetsOfDocs:
-    probs = docs.forecasts.probs
-    scores = nonconformity(name, probs, docs.labels)
+def _sets(candidates: Candidates, docs: Docs, parts: Parts, alpha: float) -> SetsOfDocs:
+    scores = candidates.of_right
     calibration = one_per_cluster(docs, parts.calibration)
     q = {group: _quantile_of(group, scores, docs, calibration, alpha) for group in np.unique(docs.groups).tolist()}
     is_crossed = len(parts.others) < FEW_DOCS
     rows = np.arange(len(docs)) if is_crossed else parts.others
     limits = _crossed(scores, docs, alpha) if is_crossed else np.array([q[group] for group in docs.groups[rows]])
-    members = prediction_sets(name, take(probs, rows), limits)
-    return SetsOfDocs(q, len(calibration), show_sets(members, docs.take(rows), is_crossed))
+    return SetsOfDocs(q, len(calibration), show_sets(candidates.take(rows), limits, docs.take(rows), is_crossed))
 
 
 def _quantile_of(group: str, scores: FloatArray, docs: Docs, rows: IntArray, alpha: float) -> float:
@@ -88,18 +85,19 @@ def _crossed(scores: FloatArray, docs: Docs, alpha: float) -> FloatArray:
     return found
 
 
-def _sizes_and_hits(members: Any, labels: IntArray) -> tuple[FloatArray, FloatArray]:
-    """[N] options in each set, and 1 where the right one is among them."""
+def _sizes_and_hits(members: Any, right: IntArray) -> tuple[FloatArray, FloatArray]:
+    """[N] candidates in each set, and 1 where the right one is among them."""
     if isinstance(members, np.ndarray):
-        return members.sum(axis=1, dtype=np.float64), members[np.arange(len(labels)), labels].astype(np.float64)
-    rows = [(row.sum(), row[label]) for row, label in zip(members, labels, strict=True)]
+        holds = members[np.arange(len(right)), np.maximum(right, 0)] & (right >= 0)
+        return members.sum(axis=1, dtype=np.float64), holds.astype(np.float64)
+    rows = [(row.sum(), k >= 0 and row[k]) for row, k in zip(members, right, strict=True)]
     return tuple(np.array(rows, dtype=np.float64).T)
 
 
-def show_sets(members: Any, docs: Docs, is_crossed: bool = False) -> SetsShown:
-    """Judge sets ([N, K] of members, or N vectors) on docs that they were not calibrated on."""
-    cluster = cluster_numbers(docs)
-    sizes, holds = _sizes_and_hits(members, docs.labels)
+def show_sets(candidates: Candidates, limits: FloatArray, docs: Docs, is_crossed: bool = False) -> SetsShown:
+    """Judge sets, {k : score <= limit of the doc}, on docs that they were not calibrated on."""
+    cluster, right = cluster_numbers(docs), candidates.right
+    sizes, holds = _sizes_and_hits(candidates.sets(limits), right)
 
     def share(event: FloatArray, among: IntArray | None = None) -> Share:
         which = np.arange(len(docs)) if among is None else among
@@ -112,7 +110,21 @@ def show_sets(members: Any, docs: Docs, is_crossed: bool = False) -> SetsShown:
         share((sizes == 1).astype(np.float64)),
         share(holds, single),
         share((sizes == 0).astype(np.float64)),
-        {int(label): share(holds, np.flatnonzero(docs.labels == label)) for label in np.unique(docs.labels)},
+        {} if candidates.are_samples else {k: share(holds, np.flatnonzero(right == k)) for k in _classes(right)},
         {name: share(holds, np.flatnonzero(docs.groups == name)) for name in names} if len(names) > 1 else {},
         is_crossed,
+        share((right < 0).astype(np.float64)),
+        float(np.mean(np.isinf(limits))),
+        _uacc(candidates, docs, float(sizes.mean())),
     )
+
+
+def _uacc(candidates: Candidates, docs: Docs, set_size: float) -> float:
+    n_options = {len(scores) for scores in candidates.scores}
+    if candidates.are_samples or len(n_options) > 1:
+        return float("nan")
+    return uacc(float(docs.forecasts.correct.mean()), set_size, n_options.pop())
+
+
+def _classes(right: IntArray) -> list[int]:
+    return [k for k in np.unique(right).tolist() if k >= 0]

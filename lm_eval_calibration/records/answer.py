@@ -17,8 +17,8 @@ class ScoredRecord(AnswerRecord):
 
     kind: ClassVar[str] = "answer"
 
-    answer_confidence: float | None
-    answer_correct: int | None
+    answer_confidence: float | None = None
+    answer_correct: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is no probability and no outcome."""

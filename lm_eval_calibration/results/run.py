@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lm_eval_calibration.decisions import Decision, Wanted, decide
+from lm_eval_calibration.decisions.candidates import Candidates
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Null
 from lm_eval_calibration.metrics.fields import Fields
@@ -20,6 +21,7 @@ from lm_eval_calibration.plots import Vocabulary
 from lm_eval_calibration.recalibration import Docs
 from lm_eval_calibration.records import Record, clusters_of, n_clusters
 from lm_eval_calibration.records.clusters import IntIds
+from lm_eval_calibration.results.candidates import candidates_of
 from lm_eval_calibration.results.columns import ACC, columns
 from lm_eval_calibration.results.configuration import Configuration
 from lm_eval_calibration.results.doc_fields import fields_of
@@ -281,8 +283,13 @@ class Run:
         if fit_on is not None:
             field, value = split_field(fit_on)
             calibration = self.recalibration_docs(tasks, by=field).groups == value
-        decision = decide(docs, wanted or Wanted(), by=by, calibration=calibration)
+        how: dict[str, Any] = {"by": by, "known": self.candidates(tasks), "calibration": calibration}
+        decision = decide(docs, wanted or Wanted(), **how)
         return decision if groups is None else replace(decision, group_errors=self.group_errors(tasks, groups=groups))
+
+    def candidates(self, tasks: str | Sequence[str] | None = None) -> dict[str, Candidates] | None:
+        """Return other answers that generated docs could have: their options, and sampled answers; None of choices."""
+        return candidates_of(*self._rows(tasks)) if self.kinds(tasks) == {"generation"} else None
 
     def group_errors(self, tasks: str | Sequence[str] | None = None, *, groups: str = "all") -> GroupErrors:
         """Return confidence less accuracy of every group of docs, with intervals that hold for all groups at once.

@@ -60,7 +60,7 @@ def apply(path: Path, results: Sequence[Path], select: Selection = ALL, *, clust
     run = _load(results, cluster, select)
     try:
         missing = saved.check_made_for(run.model, run.tasks)
-        checked = replace(check(saved, run.recalibration_docs(by=saved.by)), missing_tasks=missing)
+        checked = replace(check(saved, run.recalibration_docs(by=saved.by), run.candidates()), missing_tasks=missing)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error
     print_or_write(CHECKS[form](checked), None, summary(checked))

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lm_eval_calibration.decisions import Checked, Decision, SetsShown
+from lm_eval_calibration.decisions.candidates import LOFREE
 from lm_eval_calibration.decisions.shown import AnswersShown
 from lm_eval_calibration.metrics.group_errors import GroupErrors
 from lm_eval_calibration.reports.decide.sentences import (
@@ -41,7 +42,10 @@ def text(decision: Decision) -> str:
         lines.append(what_it_costs(decision.cost, *wanted.costs))
     if decision.sets:
         sets = {name: found.shown for name, found in decision.sets.items()}
-        lines += ["", f"Options that are not ruled out: sets that hold the right option for {_rest(rate)} of questions"]
+        lines += [
+            "",
+            f"Options that are not ruled out: sets that should hold the right one for {_rest(rate)} of questions",
+        ]
         lines += _sets(sets)
     if decision.group_errors is not None:
         lines += ["", *group_lines(decision.group_errors)]
@@ -167,24 +171,31 @@ def _sets(sets: Mapping[str, SetsShown]) -> Iterator[str]:
         "none",
         "worst class",
     )
-    rows = []
-    for name, found in sets.items():
-        worst = min(found.by_class.values(), key=lambda one: one.value)
-        singles, empty = share_alone(found.single.value), share_alone(found.empty.value)
-        rows.append(
-            (
-                name,
-                number(found.set_size, 2),
-                share(found.coverage),
-                singles,
-                share(found.single_right),
-                empty,
-                share(worst),
-            )
-        )
-    yield from plain_table(heads, rows)
+    yield from plain_table(heads, [_row_of_sets(name, found) for name, found in sets.items()])
     if any(found.is_cross_conformal for found in sets.values()):
         yield "few docs: each fold is shown by the docs of the other folds (cross-conformal)"
+    for name, found in sets.items():
+        yield from why_incomplete(name, found)
+
+
+def _row_of_sets(name: str, found: SetsShown) -> tuple[str, ...]:
+    worst = min(found.by_class.values(), key=lambda one: one.value, default=None)
+    singles, empty = share_alone(found.single.value), share_alone(found.empty.value)
+    shares = share(found.coverage), singles, share(found.single_right), empty
+    return name, number(found.set_size, 2), *shares, "–" if worst is None else share(worst)
+
+
+def why_incomplete(name: str, found: SetsShown) -> Iterator[str]:
+    """Yield what keeps sets from ruling answers out, or from holding the right one; nothing where nothing does."""
+    if found.without_right.n:
+        what = "sampled answer" if name == LOFREE else "option"
+        rest = share(found.without_right)
+        yield f"{name}: no {what} is right in {rest} of the questions, where no set can hold the right one"
+    if found.unlimited:
+        few = "calibration docs are too few" if not found.without_right.n else "too many questions have no right one"
+        yield f"{name}: nothing can be ruled out in {share_alone(found.unlimited)} of the questions: {few}"
+        if found.without_right.n:
+            yield f"{name}: the wanted coverage is impossible there, and not promised"
 
 
 def share_alone(value: float) -> str:

@@ -32,5 +32,5 @@ def write_report(
     form = choose_format(format_, output, FORMATS)
     run = load_run(*results, n_bins=n_bins, cluster=cluster, select=select)
     print_notes(run)
-    write_whole(output, FORMATS[form](make_report(run, redact=redact)))
+    write_whole(output, FORMATS[form](make_report(run, redact=redact, explorable=form == "html")))
     typer.echo(f"{len(run):,} docs of {len(run.tasks)} tasks; the report is in {output}")
