@@ -110,14 +110,16 @@ def test_commands_exist_with_their_flags() -> None:
 
 
 def test_flags_are_the_harness_s_own() -> None:
+    import typer
     from lm_eval._cli import HarnessCLI
 
-    known = HarnessCLI()._subparsers.choices["run"]._option_string_actions
+    ours = {flag for option in typer.main.get_command(app).commands["run"].params for flag in option.opts}
+    known = {*ours, *HarnessCLI()._subparsers.choices["run"]._option_string_actions}
     prose = re.sub(r"```sh\n.*?```", "", section("Models"), flags=re.DOTALL)
     runs = [c for c in shell_commands() if c.startswith(("lm-eval-calibration run ", "lm_eval run "))]
     used = set(re.findall(r"(?<![\w-])--\w+", "\n".join(runs) + prose))
     assert len(used) > 8
-    assert used <= set(known)
+    assert used <= known
 
 
 def test_set_up_is_the_two_documented_commands() -> None:
@@ -299,6 +301,14 @@ def test_a_csv_becomes_a_decision_as_written(tmp_path: Path) -> None:
     assert "nothing promised: the decision has no threshold" in done.stdout
     assert json.loads((tmp_path / "decision.json").read_text())["thresholds"] == {"er": None, "icu": None}
     assert (tmp_path / "decision.svg").read_text().startswith("<?xml")
+
+
+@pytest.mark.slow
+def test_your_own_questions_work_as_written(tmp_path: Path) -> None:
+    done = run_shell(block("your own questions"), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "|ward_calibration|" in done.stdout
+    assert (tmp_path / "lm_eval_results" / "tasks" / "ward_calibration.yaml").is_file()
 
 
 @pytest.mark.slow

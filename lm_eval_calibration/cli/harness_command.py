@@ -4,6 +4,7 @@ import gc
 import os
 import shlex
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import typer
 import yaml
 
+from lm_eval_calibration.cli.own_questions import Questions, by_group, write_task
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.harness.command import run_command
 from lm_eval_calibration.harness.redaction import KEEP_TEXTS, without_quotes
@@ -27,7 +29,16 @@ _VERBOSITY = ("--verb", "-v")
 
 
 class _TaskManager(CalibrationTaskManager):
-    """Loads tasks once the model is loaded, from when on garbage is worth collecting."""
+    """Finds tasks in a folder of ours, too; loads them after the model, from when on garbage is worth collecting.
+
+    Args:
+        folder: of task files beside the user's ``include_path``.
+        include_path: the user's.
+        **options: the task manager's.
+    """
+
+    def __init__(self, folder: Path | None, include_path: Any = None, **options: Any) -> None:
+        super().__init__([path for path in (folder, include_path) if path is not None], **options)
 
     def load(self, task_list: Any) -> Any:
         """Load tasks, groups and tags."""
@@ -35,7 +46,14 @@ class _TaskManager(CalibrationTaskManager):
         return super().load(task_list)
 
 
-def run(arguments: Sequence[str], *, log_samples: bool = True, redact: bool = False) -> None:
+def run(
+    arguments: Sequence[str],
+    *,
+    log_samples: bool = True,
+    redact: bool = False,
+    keep: Sequence[str] = (),
+    questions: Questions | None = None,
+) -> None:
     """Run ``lm_eval run`` with these arguments.
 
     Our task directory needs no ``--include_path`` (one given is used beside it), and the stock index is read only when
@@ -45,12 +63,19 @@ def run(arguments: Sequence[str], *, log_samples: bool = True, redact: bool = Fa
         arguments: of the command.
         log_samples: add the arguments that log samples.
         redact: keep ids, hashes and numbers, and no text of docs, prompts or answers, in files, loggers and errors.
+        keep: fields of docs that are logged all the same.
+        questions: people's own questions, which are then the task.
 
     Raises:
-        UserError: no task is named, or with ``redact`` an option that keeps texts.
+        UserError: no task is named, or two; with ``redact`` an option that keeps texts; questions that can't be used.
     """
-    config = _config(arguments)
-    if not any(argument.startswith(_TASKS) for argument in arguments) and "tasks" not in config:
+    config, file_of_task = _config(arguments), None
+    if questions is not None:
+        if any(argument.startswith(_TASKS) for argument in arguments) or "tasks" in config:
+            raise UserError("--csv and --tasks each name what to run: give one of them")
+        file_of_task = write_task(questions, _folder_of_results(arguments), redact=redact, keep=keep)
+        arguments = ["--tasks", file_of_task.stem, *arguments]
+    elif not any(argument.startswith(_TASKS) for argument in arguments) and "tasks" not in config:
         raise UserError("name what to run: --tasks NAME,... (lm-eval-calibration tasks --list has the names)")
     if redact:
         for option in KEEP_TEXTS:
@@ -60,7 +85,12 @@ def run(arguments: Sequence[str], *, log_samples: bool = True, redact: bool = Fa
     gc.disable()  # of the many objects of the modules and the model, which are loaded first, none is garbage
     try:
         with for_people(not names_level and "verbosity" not in config):
-            file = run_command(with_samples(arguments) if log_samples else arguments, _TaskManager, redact=redact)
+            file = run_command(
+                with_samples(arguments) if log_samples else arguments,
+                partial(_TaskManager, file_of_task and file_of_task.parent),
+                redact=redact,
+                keep=keep,
+            )
     except UserError as error:
         if not redact:
             raise
@@ -68,7 +98,32 @@ def run(arguments: Sequence[str], *, log_samples: bool = True, redact: bool = Fa
     finally:
         gc.enable()
     if file is not None and log_samples:
-        typer.echo(f"Next: lm-eval-calibration report {shlex.quote(str(file))} --output report.html", err=True)
+        typer.echo(
+            f"Next: {_what_next(file, questions, is_grouped=not redact or _group_of(questions) in keep)}", err=True
+        )
+
+
+def _group_of(questions: Questions | None) -> str | None:
+    return None if questions is None else questions.group
+
+
+def _what_next(file: Path, questions: Questions | None, *, is_grouped: bool) -> str:
+    if is_grouped and (group := _group_of(questions)) is not None:
+        return by_group(file, group)
+    return f"lm-eval-calibration report {shlex.quote(str(file))} --output report.html"
+
+
+def _folder_of_results(arguments: Sequence[str]) -> Path:
+    """Return the folder in which the harness writes: its ``--output_path``, or what that is in a ``--config``."""
+    named = _config(arguments).get("output_path")
+    for flag, value in pairwise([*arguments, ""]):
+        name, equals, inline = flag.partition("=")
+        if name in ("--output_path", "-o"):
+            named = inline if equals else value
+        elif flag.startswith("-o") and not flag.startswith("--"):
+            named = flag[2:]
+    path = Path(str(named)) if named else Path(SAMPLES_DIRECTORY)
+    return path.parent if path.suffix == ".json" else path
 
 
 def with_samples(arguments: Sequence[str]) -> list[str]:

@@ -18,14 +18,17 @@ Its ``simple_evaluate`` alone takes "cuda", which a torch without CUDA can't.
 """
 
 
-def run_command(arguments: Sequence[str], task_manager: type[Any], *, redact: bool) -> Path | None:
+def run_command(
+    arguments: Sequence[str], task_manager: Callable[..., Any], *, redact: bool, keep: Sequence[str] = ()
+) -> Path | None:
     """Run ``lm_eval run`` with these arguments; the harness is afterwards as it was before.
 
     Args:
         arguments: of the command.
-        task_manager: the class by which the command finds tasks (it has no flag for several include paths, or for
+        task_manager: makes what the command finds tasks by (it has no flag for several include paths, or for
             leaving out the stock index).
         redact: keep no texts in what the evaluation returns, before any file or logger sees it.
+        keep: fields of docs that stay all the same.
 
     Returns:
         The file of results that the run has written; None where it has written none.
@@ -37,7 +40,7 @@ def run_command(arguments: Sequence[str], task_manager: type[Any], *, redact: bo
     try:
         sys.argv = ["lm_eval", "run", *arguments]
         lm_eval.tasks.TaskManager = task_manager  # looked up when the command runs
-        evaluate = redacting(simple_evaluate) if redact else simple_evaluate
+        evaluate = redacting(simple_evaluate, keep) if redact else simple_evaluate
         lm_eval.evaluator.simple_evaluate = _noting_tracker(evaluate, trackers)
         cli_evaluate()
     finally:

@@ -5,7 +5,7 @@ text, but who has a doc can tell by its hash that it was asked, and can guess a 
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import wraps
 from typing import Any
 
@@ -25,24 +25,29 @@ KEEP_TEXTS = ("--write_out", "-w", "--use_cache", "-c", "--cache_requests", "--s
 """Options of the harness that print or keep texts."""
 
 
-def redacting(simple_evaluate: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the harness's ``simple_evaluate`` with results that hold no text of docs, prompts or answers."""
+def redacting(simple_evaluate: Callable[..., Any], keep: Collection[str] = ()) -> Callable[..., Any]:
+    """Return the harness's ``simple_evaluate`` with results that hold no text of docs, prompts or answers.
+
+    Fields of docs that are named in ``keep`` stay.
+    """
 
     @wraps(simple_evaluate)
     def evaluate(*args: Any, **kwargs: Any) -> Any:
         results = simple_evaluate(*args, **kwargs)
         if (tracker := kwargs.get("evaluation_tracker")) is not None:
             tracker.general_config_tracker.system_instruction = None  # its hash stays
-        return results if results is None else redacted_results(results)
+        return results if results is None else redacted_results(results, keep)
 
     return evaluate
 
 
-def redacted_results(results: Mapping[str, Any]) -> dict[str, Any]:
+def redacted_results(results: Mapping[str, Any], keep: Collection[str] = ()) -> dict[str, Any]:
     """Return the results with redacted samples, and with what names a task of its configuration."""
     redacted = dict(results)
     if "samples" in results:
-        redacted["samples"] = {task: [redacted_sample(s) for s in some] for task, some in results["samples"].items()}
+        redacted["samples"] = {
+            task: [redacted_sample(s, keep) for s in some] for task, some in results["samples"].items()
+        }
     redacted["configs"] = {
         task: {key: config[key] for key in _CONFIG if key in config} for task, config in results["configs"].items()
     }
@@ -51,13 +56,18 @@ def redacted_results(results: Mapping[str, Any]) -> dict[str, Any]:
     return redacted
 
 
-def redacted_sample(sample: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a line of the samples with ids, hashes, the record, and the numbers under the metrics' names."""
+def redacted_sample(sample: Mapping[str, Any], keep: Collection[str] = ()) -> dict[str, Any]:
+    """Return a line of the samples with ids, hashes, the record, and the numbers under the metrics' names.
+
+    Of the doc its fields that are to be kept, as far as it has them; None where there are none.
+    """
     kept = {key: sample[key] for key in _IDS if key in sample}
     numbers = {key: numbers_of(value) for key, value in sample.items() if key not in (*_IDS, *HARNESS_FIELDS)}
     numbers = {key: value for key, value in numbers.items() if value is not None}
     responses = {key: numbers_of(list(sample.get(key, ()))) for key in ("resps", "filtered_resps")}
-    return {**kept, "doc": None, "target": "", "arguments": [], **responses, **numbers}
+    doc = sample.get("doc")
+    fields = {key: doc[key] for key in keep if key in doc} if isinstance(doc, Mapping) else {}
+    return {**kept, "doc": fields or None, "target": "", "arguments": [], **responses, **numbers}
 
 
 def numbers_of(value: Any) -> Any:

@@ -32,7 +32,11 @@ def group_of(doc: Any, by: str, where: str) -> str:
         UserError: no such field; ``where`` says in which doc.
     """
     if doc is None:
-        raise UserError(f"--by {by}: {where} was logged without its fields (redacted): --by task is possible")
+        name = by.removeprefix(DOC)
+        raise UserError(
+            f"--by {by}: {where}: the run was redacted (--redact) and kept no field {name}: run it again with "
+            f"--redact --keep {name}, or group by task (--by task)"
+        )
     try:
         value = field_of(doc, by)
     except ValueError as error:

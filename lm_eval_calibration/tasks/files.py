@@ -10,6 +10,7 @@ from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.index import Index, entry_of, kind_of, read_index
 from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.task_configs import task_configs
+from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.tasks.any_task import SUFFIX, calibrated
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
 from lm_eval_calibration.tasks.configuration import CLASS, reason_unsupported
@@ -83,11 +84,18 @@ class _Dumper(yaml.SafeDumper):  # type: ignore[misc]
     """Writes the harness's ``!function`` tags."""
 
 
-class _Function(str):
+class Function(str):
     """The name of a function in a YAML."""
 
 
-_Dumper.add_representer(_Function, lambda dumper, name: dumper.represent_scalar("!function", str(name)))
+def write_task(config: Mapping[str, Any], directory: Path, comment: str) -> Path:
+    """Write a calibrated task's YAML, with a comment at its head, and return its path."""
+    path = directory / f"{config['task']}.yaml"
+    write_whole(path, "".join(f"# {line}\n" for line in comment.splitlines()) + _text(config["task"], config))
+    return path
+
+
+_Dumper.add_representer(Function, lambda dumper, name: dumper.represent_scalar("!function", str(name)))
 
 
 def _text(name: str, config: Mapping[str, Any]) -> str:
@@ -95,7 +103,7 @@ def _text(name: str, config: Mapping[str, Any]) -> str:
     if options := config.get(NAMED_OPTIONS):
         data["metadata"] = merged(data.get("metadata"), {KEY: options})
     if "task" in data and "group" not in data:
-        data["class"] = _Function(CLASS)
+        data["class"] = Function(CLASS)
     try:
         text: str = yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=120)
     except yaml.YAMLError as error:
