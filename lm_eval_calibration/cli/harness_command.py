@@ -3,9 +3,9 @@
 import gc
 import os
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.harness.command import run_command
 from lm_eval_calibration.harness.redaction import KEEP_TEXTS, without_quotes
 from lm_eval_calibration.harness.terminal import for_people
+from lm_eval_calibration.tasks.any_task import SUFFIX
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 
 SAMPLES_DIRECTORY = "lm_eval_results"
@@ -81,6 +82,7 @@ def run(
         for option in KEEP_TEXTS:
             if any(argument.split("=")[0] == option for argument in arguments) or config.get(option.lstrip("-")):
                 raise UserError(f"{option} prints or keeps texts of docs, which --redact leaves out: run without it")
+    _hint_at_names(_names_of_tasks(arguments, config), arguments)
     names_level = any(a.startswith(_VERBOSITY) for a in arguments) or "LMEVAL_LOG_LEVEL" in os.environ
     gc.disable()  # of the many objects of the modules and the model, which are loaded first, none is garbage
     try:
@@ -101,6 +103,36 @@ def run(
         typer.echo(
             f"Next: {_what_next(file, questions, is_grouped=not redact or _group_of(questions) in keep)}", err=True
         )
+
+
+def _names_of_tasks(arguments: Sequence[str], config: Mapping[str, object]) -> list[str]:
+    """Return what is named after ``--tasks``, in one argument or several, or in a ``--config``."""
+    given: list[str] = []
+    for i, argument in enumerate(arguments):
+        flag, equals, inline = argument.partition("=")
+        if flag in _TASKS:
+            given = [inline] if equals else list(takewhile(lambda text: not text.startswith("-"), arguments[i + 1 :]))
+    listed = given or config.get("tasks")
+    texts = [listed] if isinstance(listed, str) else listed if isinstance(listed, list) else []
+    return [name.strip() for text in texts for name in str(text).split(",") if name.strip()]
+
+
+def _hint_at_names(names: Sequence[str], arguments: Sequence[str]) -> None:
+    """Say, before anything is loaded, where a name lacks what makes it calibrated.
+
+    Raises:
+        UserError: a name is that of a table of questions.
+    """
+    for name in names:
+        if Path(name).suffix.lower() in (".csv", ".tsv", ".parquet", ".jsonl", ".xlsx"):
+            raise UserError(
+                f"{name} is a table, not a task: lm-eval-calibration run --csv {name} --model ... makes one of it"
+            )
+    if "--include_path" not in " ".join(arguments):  # where a user's own file may be calibrated under any name
+        plain = [name for name in names if name.isidentifier() and not name.endswith(SUFFIX)]
+        if forgotten := [name for name in plain if name + SUFFIX not in names]:
+            calibrated = ",".join(name + SUFFIX for name in forgotten)
+            typer.echo(f"{', '.join(forgotten)}: run without calibration; with it: --tasks {calibrated}", err=True)
 
 
 def _group_of(questions: Questions | None) -> str | None:

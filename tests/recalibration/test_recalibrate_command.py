@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import cells
 from logged_runs import make_generated_lines, make_lines, write_run
 from typer.testing import CliRunner
 
@@ -58,7 +59,7 @@ def recalibrate(*arguments: object) -> Any:
 
 def rows(output: str) -> dict[str, list[str]]:
     """The lines of the tables by their first cells."""
-    return {line.split("\t")[0]: line.split("\t") for line in output.splitlines() if "\t" in line}
+    return {cells(line)[0]: cells(line) for line in output.splitlines() if "\t" in line}
 
 
 def test_fit_save_and_apply(write_samples) -> None:
@@ -68,7 +69,7 @@ def test_fit_save_and_apply(write_samples) -> None:
     assert table["acc"][1] == table["acc"][2]
     assert table["nll"][5] == "better"
     assert "400 docs in 5 folds, each mapped by a map fitted on the other folds" in done.stdout
-    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    lines = [cells(line) for line in done.stdout.splitlines()]
     assert [line[:2] for line in lines if line[3:4] == ["nll"]] == [["all", "400"], ["law", "200"], ["medicine", "200"]]
     (law,) = [line for line in lines if line[:3] == ["law", "200", "overconfidence"]]
     assert float(law[4]) > 0.1  # more than medicine's
