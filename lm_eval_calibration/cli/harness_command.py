@@ -4,7 +4,6 @@ import gc
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from functools import partial
 from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ import yaml
 from lm_eval_calibration.cli.own_questions import Questions, by_group, write_task
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.harness.command import run_command
+from lm_eval_calibration.harness.loggers import logging_more
 from lm_eval_calibration.harness.redaction import KEEP_TEXTS, without_quotes
 from lm_eval_calibration.harness.terminal import for_people
+from lm_eval_calibration.reports.tracked import tracked
 from lm_eval_calibration.tasks.any_task import SUFFIX
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 
@@ -32,14 +33,14 @@ _VERBOSITY = ("--verb", "-v")
 class _TaskManager(CalibrationTaskManager):
     """Finds tasks in a folder of ours, too; loads them after the model, from when on garbage is worth collecting.
 
-    Args:
+    Attributes:
         folder: of task files beside the user's ``include_path``.
-        include_path: the user's.
-        **options: the task manager's.
     """
 
-    def __init__(self, folder: Path | None, include_path: Any = None, **options: Any) -> None:
-        super().__init__([path for path in (folder, include_path) if path is not None], **options)
+    folder: Path | None = None
+
+    def __init__(self, include_path: Any = None, **options: Any) -> None:
+        super().__init__([path for path in (self.folder, include_path) if path is not None], **options)
 
     def load(self, task_list: Any) -> Any:
         """Load tasks, groups and tags."""
@@ -86,10 +87,10 @@ def run(
     names_level = any(a.startswith(_VERBOSITY) for a in arguments) or "LMEVAL_LOG_LEVEL" in os.environ
     gc.disable()  # of the many objects of the modules and the model, which are loaded first, none is garbage
     try:
-        with for_people(not names_level and "verbosity" not in config):
+        with for_people(not names_level and "verbosity" not in config), logging_more(tracked):
             file = run_command(
                 with_samples(arguments) if log_samples else arguments,
-                partial(_TaskManager, file_of_task and file_of_task.parent),
+                type("TaskManager", (_TaskManager,), {"folder": file_of_task and file_of_task.parent}),
                 redact=redact,
                 keep=keep,
             )
