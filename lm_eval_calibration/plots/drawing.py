@@ -56,7 +56,7 @@ def plot_calibration_curve(data: Reliability, ax: "Axes | None" = None, *, name:
         ax.plot([0, 1], [0, 1], color=LINE, linewidth=0.8, linestyle=":", label="calibrated")
         ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
     bins = [b for b in data.bins if b.n_docs]
-    style = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+    style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
     label = f"{shortened(name, 40)} (ECE {data.ece:.3f})".strip()
     ax.plot([b.confidence for b in bins], [b.accuracy for b in bins], **style, label=label)
     ax.legend(loc="upper left", fontsize=8)

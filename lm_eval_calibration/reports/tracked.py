@@ -64,5 +64,5 @@ def _n_bins(results: Mapping[str, Any]) -> int:
     options = [
         (config.get("metadata") or {}).get("calibration") or {} for config in results.get("configs", {}).values()
     ]
-    numbers = {option.get("n_bins") for option in options if isinstance(option, Mapping)} - {None}
-    return int(numbers.pop()) if len(numbers) == 1 else DEFAULT_BINS
+    numbers = {int(option["n_bins"]) for option in options if isinstance(option, Mapping) and option.get("n_bins")}
+    return numbers.pop() if len(numbers) == 1 else DEFAULT_BINS

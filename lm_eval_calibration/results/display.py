@@ -9,7 +9,7 @@ from lm_eval_calibration.results.run import Run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+    from matplotlib.figure import Figure, SubFigure
 
 
 class CalibrationDisplay:
@@ -27,7 +27,7 @@ class CalibrationDisplay:
     """
 
     ax_: "Axes"
-    figure_: "Figure"
+    figure_: "Figure | SubFigure"
 
     def __init__(self, data: Reliability, *, name: str = "") -> None:
         self.data, self.name = data, name
