@@ -20,6 +20,8 @@ def signed(value: float, digits: int = 4) -> str:
 
 def bounds(low: float, high: float, digits: int = 4) -> str:
     """Return "0.1000 to 0.2000", as in a column of intervals."""
+    if math.isnan(low) and math.isnan(high):
+        return NOTHING
     return f"{number(low, digits)} to {number(high, digits)}"
 
 
@@ -42,12 +44,19 @@ def estimate(found: Any, digits: int = 4, interval_digits: int | None = None) ->
 
 def p_value(p: float, spec: str = ".2g") -> str:
     """Return a p-value; with a fixed number of digits, one below 0.0001 says no more than that."""
+    if math.isnan(p):
+        return NOTHING
     return "< 0.0001" if spec.endswith("f") and p < 1e-4 else f"{p:{spec}}"
 
 
 def percent(share: float, digits: int = 0) -> str:
-    """Return a share as "12%"."""
-    return f"{share:.{digits}%}"
+    """Return a share as "12%"; only what is 0 or 1 is 0% or 100%: 0.997 is 99.7%, 0.99997 is > 99.9%."""
+    text = f"{share:.{digits}%}"
+    if share in (0, 1) or text not in (f"{0:.{digits}%}", f"{1:.{digits}%}"):
+        return text
+    if 0.0005 <= share < 0.9995:
+        return f"{share:.{max(1, digits)}%}"
+    return "< 0.1%" if share < 0.5 else "> 99.9%"
 
 
 def count(n: int) -> str:

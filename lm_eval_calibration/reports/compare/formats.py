@@ -7,7 +7,7 @@ from pathlib import Path
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots.drawing import draw_trade_off
 from lm_eval_calibration.plots.style import Form
-from lm_eval_calibration.plots.trade_off import prepare_trade_off
+from lm_eval_calibration.plots.trade_off import TradeOffPoint, prepare_trade_off
 from lm_eval_calibration.reports.compare.references import bibtex
 from lm_eval_calibration.reports.compare.table import Cell, Scope, Table
 from lm_eval_calibration.reports.compare.tex import latex_table
@@ -55,9 +55,9 @@ def md(table: Table) -> str:
 
 def csv(table: Table) -> str:
     """One line for each task, run and metric."""
-    heads = ["task", "model", "metric", "value", "low", "high", "mark", "docs", "n_bins", "note"]
+    heads = ["task", "model", "metric", "value", "low", "high", "mark", "p_best", "docs", "n_bins", "note"]
     rows = (
-        (scope.task, label, name, *cell[:3], cell.mark, scope.n_docs[label], table.n_bins, cell.reason)
+        (scope.task, label, name, *cell[:3], cell.mark, cell.p_best, scope.n_docs[label], table.n_bins, cell.reason)
         for scope in table.scopes
         for label, row in scope.rows.items()
         for name, cell in row.items()
@@ -102,6 +102,7 @@ def html(table: Table) -> str:
         title=f"{len(table.labels)} runs compared",
         table=table,
         picture=Markup(picture(table, "inline").decode()) if has_picture else "",
+        n_front=sum(point.on_front for point in _trade_off(table)) if has_picture else 0,
         legend=table.legend(best="Bold", tied="underlined"),
         bibtex=bibtex(table.metrics),
         heads=[f"{short_title(name)} {arrow(name)}" for name in table.metrics],
@@ -117,8 +118,11 @@ def picture(table: Table, form: Form) -> bytes:
     for name in (ACCURACY, ERROR):
         if name not in table.metrics:
             raise UserError(f"the picture shows {ACCURACY} against {ERROR}: {name} is not among the metrics")
-    models = {label: (row[ACCURACY], row[ERROR]) for label, row in table.scopes[0].rows.items()}
-    return draw_trade_off(prepare_trade_off(models), form, error=ERROR)
+    return draw_trade_off(_trade_off(table), form, error=ERROR)
+
+
+def _trade_off(table: Table) -> list[TradeOffPoint]:
+    return prepare_trade_off({label: (row[ACCURACY], row[ERROR]) for label, row in table.scopes[0].rows.items()})
 
 
 FORMATS: dict[str, Callable[[Table], str | bytes]] = {

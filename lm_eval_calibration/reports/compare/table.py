@@ -34,8 +34,9 @@ Mark = Literal["best", "tied", ""]
 class Cell(NamedTuple):
     """A metric of a run: nan where it is undefined, with the 95% interval.
 
-    ``mark`` is "best" of the comparable runs, "tied" with it within noise, or "". ``reason`` says why the value is
-    undefined, or not comparable with the other runs'.
+    ``mark`` is "best" of the comparable runs (each of them, where several are equal), "tied" with it within noise, or
+    "". ``reason`` says why the value is undefined, or not comparable with the other runs'. ``p_best`` is the p-value
+    against the best run after Holm's procedure over the table; nan where there is no such test.
     """
 
     value: float
@@ -43,6 +44,7 @@ class Cell(NamedTuple):
     high: float
     mark: Mark = ""
     reason: str = ""
+    p_best: float = math.nan
 
     @property
     def is_apart(self) -> bool:
@@ -222,11 +224,11 @@ def _mark(rows: dict[str, dict[str, Cell]], name: str, pairs: Sequence[Pair]) ->
     if len(defined) < 2:
         return
     best = min(defined, key=lambda label: _badness(name, rows[label][name].value))
+    least = _badness(name, rows[best][name].value)
     for label in defined:
-        if label == best:
-            rows[label][name] = rows[label][name]._replace(mark="best")
-        elif not between[frozenset((label, best))].p_adjusted <= ALPHA:
-            rows[label][name] = rows[label][name]._replace(mark="tied")
+        p = math.nan if label == best else between[frozenset((label, best))].p_adjusted
+        mark: Mark = "" if p <= ALPHA else "best" if _badness(name, rows[label][name].value) == least else "tied"
+        rows[label][name] = rows[label][name]._replace(mark=mark, p_best=p)
 
 
 def _badness(name: str, value: float) -> float:

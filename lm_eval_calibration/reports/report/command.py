@@ -30,5 +30,5 @@ def write_report(
     run = load_run(*results, n_bins=n_bins, cluster=cluster)
     for task, reason in run.left_out.items():
         typer.echo(f"note: {task} is left out: {reason}", err=True)
-    write_whole(output, FORMATS[form](make_report(run, redact=redact)))
+    write_whole(output, FORMATS[form](make_report(run, redact=redact, explorable=form == "html")))
     typer.echo(f"{len(run):,} docs of {len(run.tasks)} tasks; the report is in {output}")

@@ -4,6 +4,9 @@ import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from lm_eval_calibration.decisions import Decision
 from lm_eval_calibration.errors import UserError
@@ -19,6 +22,7 @@ from lm_eval_calibration.plots import (
 from lm_eval_calibration.reports.names import EVERYTHING
 from lm_eval_calibration.reports.report.budgets import AtBudget, by_budget
 from lm_eval_calibration.reports.report.examples import Example, worst_errors
+from lm_eval_calibration.reports.report.explorer.docs import ExplorableDocs, explorable_docs
 from lm_eval_calibration.reports.report.method import method
 from lm_eval_calibration.reports.report.recalibration import (
     AtTemperature,
@@ -26,7 +30,7 @@ from lm_eval_calibration.reports.report.recalibration import (
     at_temperatures,
     recalibrated,
 )
-from lm_eval_calibration.reports.report.verdicts import Answer, answers
+from lm_eval_calibration.reports.report.verdicts import Answer, answers, spread
 from lm_eval_calibration.results import Measured, Run
 from lm_eval_calibration.results.columns import columns
 from lm_eval_calibration.results.doc_fields import ALL
@@ -71,9 +75,10 @@ class Report:
     """A report.
 
     Of several domains the first is everything. ``tasks`` are each task's metrics, empty where there is one task.
-    ``vocabulary`` is None without token distributions,
-    ``group_errors`` without groups of docs. ``method`` is what a reader needs to believe the numbers or to
-    get them again, heading and text. ``left_out`` are the tasks that could not be read, and why.
+    ``vocabulary`` is None without token distributions, ``group_errors`` without groups of docs. ``method`` is what a
+    reader needs to believe the numbers or to get them again, heading and text. ``left_out`` are the tasks that could
+    not be read, and why. ``explorable`` are the docs for those who want to look at single questions; None where the
+    form of the report can't show them.
     """
 
     model: str
@@ -87,6 +92,7 @@ class Report:
     examples: tuple[Example, ...]
     method: tuple[tuple[str, str], ...]
     left_out: dict[str, str]
+    explorable: ExplorableDocs | None = None
 
     @property
     def n_docs(self) -> int:
@@ -104,8 +110,13 @@ class Report:
         return sorted(self.tasks.items(), key=key)
 
 
-def make_report(run: Run, *, redact: bool = False) -> Report:
-    """Work out all that a report of a run shows; without texts of docs, prompts and answers, if redacted.
+def make_report(run: Run, *, redact: bool = False, explorable: bool = False) -> Report:
+    """Work out all that a report of a run shows.
+
+    Args:
+        run: with answers.
+        redact: without texts of docs, prompts and answers.
+        explorable: with every single doc, for a page.
 
     Raises:
         UserError: no task has answers that could be right or wrong.
@@ -129,6 +140,7 @@ def make_report(run: Run, *, redact: bool = False) -> Report:
         examples=worst_errors(run, redact=redact),
         method=method(run, domains[0].tasks),
         left_out=run.left_out,
+        explorable=explorable_docs(run, redact=redact) if explorable else None,
     )
 
 
@@ -186,7 +198,7 @@ def _domain(run: Run, name: str, tasks: Sequence[str]) -> Domain:
     metrics = run.metrics(tasks, names=columns("all"), with_stderr=False)
     nulls = {metric: run.null(metric, tasks) for metric in columns("report: compared with a calibrated model")}
     after = recalibrated(run, tasks)
-    cluster = run.clusters("top_label", tasks)
+    cluster, guessing = run.clusters("top_label", tasks), chance(run, tasks)
     return Domain(
         name=name,
         tasks=tuple(tasks),
@@ -196,5 +208,22 @@ def _domain(run: Run, name: str, tasks: Sequence[str]) -> Domain:
         reliability=prepare_reliability(confidence, correct, n_bins=run.n_bins),
         risk_coverage=prepare_risk_coverage(confidence, correct),
         recalibrated=after,
-        answers=answers(metrics, nulls, confidence, correct, after and after.changes, cluster=cluster),
+        answers=answers(
+            metrics,
+            nulls,
+            confidence,
+            correct,
+            after and after.changes,
+            cluster=cluster,
+            chance=guessing,
+            spread_after=spread(after.confidence, guessing) if after else 1.0,
+        ),
     )
+
+
+def chance(run: Run, tasks: Sequence[str]) -> Any:
+    """Return how often guessing among each doc's choices would be right, [N]; 0 where not all docs have choices."""
+    if run.kinds(tasks) != {"multiple_choice"}:
+        return 0.0
+    probs, _ = run.arrays("choices", tasks)
+    return np.array([1 / len(row) for row in probs])

@@ -1,12 +1,10 @@
 """The worst confident errors of a run: what the model was surest of, and wrong."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from lm_eval_calibration.records import ChoicesRecord
+from lm_eval_calibration.reports.report.explorer.texts import Texts, shortened, texts_of
 from lm_eval_calibration.results import Run, Sample
 
 HOW_MANY = 10
@@ -36,45 +34,13 @@ def worst_errors(run: Run, *, redact: bool = False, how_many: int = HOW_MANY) ->
 
 
 def _example(sample: Sample, confidence: float, *, redact: bool) -> Example:
-    record = sample.record
-    texts = (None, None, None) if redact else _texts(sample)
-    return Example(record.task, record.doc_id, record.doc_hash, confidence, *texts)
-
-
-def _texts(sample: Sample) -> tuple[str | None, str | None, str | None]:
-    """Prompt, answer and right answer, cut to what fits; None where a redacted run logged none."""
-    record, requests = sample.record, _requests(sample.line)
-    if not requests:
-        return None, None, None
-    if not isinstance(record, ChoicesRecord):
-        prompt, answer, right = requests[0][0], _first(sample.line.get("resps")), sample.line.get("target")
-    else:
-        best = record.answer
-        are_inputs = len({text for _, text in requests}) == 1  # the choices are in the prompts
-        prompt = requests[best][0]
-        answer, right = (requests[i][0 if are_inputs else 1] if i is not None else None for i in (best, record.gold))
-    return _end(prompt), _start(answer), _start(right)
-
-
-def _requests(line: Mapping[str, Any]) -> list[tuple[Any, Any]]:
-    arguments = line.get("arguments")
-    rows = [list(row.values()) for row in arguments.values()] if isinstance(arguments, Mapping) else arguments or []
-    return [(row[0], row[1]) for row in rows if isinstance(row, Sequence) and len(row) > 1]
-
-
-def _first(responses: Any) -> Any:
-    while isinstance(responses, list | tuple) and responses:
-        responses = responses[0]
-    return responses
-
-
-def _end(text: Any) -> str:
-    plain = str(text).strip()
-    return plain if len(plain) <= PROMPT_LENGTH else "…" + plain[-PROMPT_LENGTH:]
-
-
-def _start(text: Any) -> str | None:
-    if text is None:
-        return None
-    plain = str(text).strip()
-    return plain if len(plain) <= ANSWER_LENGTH else plain[:ANSWER_LENGTH] + "…"
+    record, texts = sample.record, Texts() if redact else texts_of(sample)
+    return Example(
+        record.task,
+        record.doc_id,
+        record.doc_hash,
+        confidence,
+        shortened(texts.question, PROMPT_LENGTH, keep="end"),
+        shortened(texts.answer, ANSWER_LENGTH, keep="start"),
+        shortened(texts.right, ANSWER_LENGTH, keep="start"),
+    )

@@ -1,6 +1,7 @@
 """A report as HTML, Markdown, JSON or a picture."""
 
 import math
+import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,20 @@ from lm_eval_calibration.reports.decide.sentences import may_answer_all, share, 
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.groups import HEADS, left_out, rows_of_groups, what_groups_say
 from lm_eval_calibration.reports.names import model_name, task_name
-from lm_eval_calibration.reports.numbers import NOTHING, bounds, count, estimate, json_text, number, p_value, percent
+from lm_eval_calibration.reports.numbers import (
+    NOTHING,
+    bounds,
+    count,
+    estimate,
+    interval,
+    json_text,
+    number,
+    p_value,
+    percent,
+)
 from lm_eval_calibration.reports.page import render_page
 from lm_eval_calibration.reports.report.content import Domain, Report
+from lm_eval_calibration.reports.report.explorer.scopes import scopes
 from lm_eval_calibration.reports.tables import markdown_table
 from lm_eval_calibration.results import Measured
 from lm_eval_calibration.results.columns import columns
@@ -30,6 +42,8 @@ def to_html(report: Report) -> str:
         Path(__file__).with_name("report.html"),
         filters={
             "point_at": _point_at,
+            "points_data": lambda points: [list(point) for point in points],
+            "overconfidence_points": _overconfidence_points,
             "share": share,
             "may_answer_all": may_answer_all,
             "what_it_means": what_it_means,
@@ -39,6 +53,8 @@ def to_html(report: Report) -> str:
         },
         title=f"Calibration of {model_name(report.model)}",
         report=report,
+        facts={heading: _short_time(text) for heading, text in report.method},
+        scopes=scopes({d.name: d.tasks for d in report.domains}, report.domains[0].tasks, report.decisions),
         forest=overconfidence,
         reach=_reach([found for _, found in overconfidence]),
     )
@@ -149,7 +165,8 @@ def _domain(domain: Domain) -> dict[str, Any]:
     data = {**vars(domain), "reliability": domain.reliability.bins}
     if domain.recalibrated:
         data["recalibrated"] = {**domain.recalibrated._asdict(), "reliability": domain.recalibrated.reliability.bins}
-        del data["recalibrated"]["notes"]
+        for name in ("notes", "confidence"):
+            del data["recalibrated"][name]
     return data
 
 
@@ -182,3 +199,15 @@ def _reach(of_tasks: Sequence[Measured]) -> float:
     """How far the axis of the forest plot goes to either side, in quarters."""
     ends = [abs(end) for found in of_tasks for end in (found.value, found.low, found.high) if not math.isnan(end)]
     return max(1, math.ceil(4 * max(ends, default=0))) / 4
+
+
+def _overconfidence_points(found: Measured) -> str:
+    """Over- or underconfidence of a task as a point of the forest plot says it."""
+    if math.isnan(found.value):
+        return f"undefined: {found.reason}"
+    return f"{100 * found.value:+.1f} points {interval(100 * found.low, 100 * found.high, '+.1f')}"
+
+
+def _short_time(text: str) -> str:
+    """Times as the harness writes them into names of files, to the minute: 2026-01-31 10:05."""
+    return re.sub(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-\d\d\.\d+", r"\1 \2:\3", text)

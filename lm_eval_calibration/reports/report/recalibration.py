@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lm_eval_calibration.metrics.validation import FloatArray
 from lm_eval_calibration.plots import Reliability, prepare_reliability
 from lm_eval_calibration.recalibration import (
     Change,
@@ -32,6 +33,7 @@ class Recalibrated(NamedTuple):
     temperature: float
     changes: tuple[Change, ...]
     reliability: Reliability
+    confidence: FloatArray
     notes: tuple[str, ...] = ()
 
     def change(self, name: str) -> Change:
@@ -73,7 +75,7 @@ def recalibrated(run: Run, tasks: Sequence[str]) -> Recalibrated | None:
     temperatures = [one.temperature or math.nan for one in maps if isinstance(one, Temperature)]
     temperature = float(np.mean(temperatures)) if temperatures else math.nan
     after = prepare_reliability(crossed.forecasts.confidence, crossed.forecasts.correct, n_bins=run.n_bins)
-    return Recalibrated(method, temperature, tuple(changes), after, notes)
+    return Recalibrated(method, temperature, tuple(changes), after, crossed.forecasts.confidence, notes)
 
 
 def at_temperatures(run: Run) -> tuple[AtTemperature, ...]:

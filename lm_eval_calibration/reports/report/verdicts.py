@@ -19,6 +19,12 @@ UNKNOWN = "Can't tell"
 
 Tone = Literal["good", "bad", ""]
 
+FEW = 30
+"""Of fewer answers a share is given as a count: 1 of 1, not 100%."""
+
+NARROW = 0.1
+"""Confidences of which nine of ten lie this close together say about the same of every answer."""
+
 
 class Answer(NamedTuple):
     """A question as a decision-maker asks it, the answer in a few words, and the numbers that it rests on."""
@@ -29,6 +35,17 @@ class Answer(NamedTuple):
     tone: Tone
 
 
+def spread(confidence: Any, chance: Any) -> float:
+    """Return how far apart nine of ten confidences lie, less what guessing would have; with 3 choices 1/3 says nothing.
+
+    Args:
+        confidence: [N].
+        chance: [N] how often guessing among each doc's choices would be right; 0 for written answers.
+    """
+    low, high = np.quantile(np.asarray(confidence) - np.asarray(chance), [0.05, 0.95])
+    return float(high - low)
+
+
 def answers(
     metrics: dict[str, Measured],
     nulls: dict[str, Null | None],
@@ -37,8 +54,10 @@ def answers(
     changes: Sequence[Change] | None,
     *,
     cluster: Any = None,
+    chance: Any = 0.0,
+    spread_after: float = 1.0,
 ) -> tuple[Answer, ...]:
-    """Return the five answers on a domain.
+    """Return the answers on a domain, five or, where it is known how often guessing is right, six.
 
     Args:
         metrics: of the domain, by name.
@@ -47,13 +66,16 @@ def answers(
         correct: [N] whether these are right.
         changes: what recalibration does; None where there is none.
         cluster: [N] what these were drawn with; None where each was by itself.
+        chance: [N] how often guessing among the choices would be right; 0 for written answers.
+        spread_after: of the recalibrated confidences.
     """
     acc = accuracy(correct, cluster)  # of the docs that the difference is about, not of all
     return (
         _gap(acc, metrics["overconfidence"], nulls["overconfidence"], float(np.mean(confidence))),
+        *([_guessing(acc, float(np.mean(chance)))] if np.all(np.asarray(chance) > 0) else []),
         _discrimination(metrics["auroc"]),
         _confident_errors(metrics["confident_error_rate"], int(np.count_nonzero(np.asarray(confidence) >= CONFIDENT))),
-        _recalibration(changes),
+        _recalibration(changes, is_erased=spread_after < NARROW <= spread(confidence, chance)),
         _enough(nulls["ece"], len(confidence)),
     )
 
@@ -76,6 +98,16 @@ def _gap(acc: Measured, gap: Measured, null: Null | None, confidence: float) -> 
     return Answer(question, f"{kind.capitalize()} by {points(gap.value)} points", figures, "bad")
 
 
+def _guessing(acc: Measured, chance: float) -> Answer:
+    question = "Is it right more often than by guessing?"
+    figures = f"Right {_percent(acc, ' of the time')}; guessing would be right {percent(chance)} of the time."
+    if acc.low > chance:
+        return Answer(question, "Yes", figures, "")
+    if acc.high < chance:
+        return Answer(question, "No, less often", figures, "bad")
+    return Answer(question, UNKNOWN if math.isnan(acc.low) else "No clear difference from guessing", figures, "")
+
+
 def _discrimination(auroc: Measured) -> Answer:
     question = "Can it tell its right answers from its wrong ones?"
     if math.isnan(auroc.value):
@@ -93,16 +125,20 @@ def _confident_errors(rate: Measured, n_confident: int) -> Answer:
     if math.isnan(rate.value):
         none = f"None of the {count(rate.n_docs)} answers has a confidence of at least 90%."
         return Answer(question, "It is never that sure", none, "")
+    tone: Tone = "bad" if rate.low > 0.1 else "good" if rate.high <= 0.1 else ""
+    n_wrong = round(rate.value * n_confident)
+    short = f"{percent(rate.value)} of the time" if n_confident >= FEW else f"{n_wrong} of {n_confident} answers"
+    if not tone:
+        short += ": too few to tell"
     between = "" if math.isnan(rate.low) else f"{interval(rate.low, rate.high, '.0%')}: "
     figures = (
         f"{between}{count(n_confident)} of {count(rate.n_docs)} answers {'has' if n_confident == 1 else 'have'} a "
         "confidence of at least 90%; of these, a calibrated model would get at most 10% wrong."
     )
-    tone: Tone = "bad" if rate.low > 0.1 else "good" if rate.high <= 0.1 else ""
-    return Answer(question, f"{percent(rate.value)} of the time", figures, tone)
+    return Answer(question, short, figures, tone)
 
 
-def _recalibration(changes: Sequence[Change] | None) -> Answer:
+def _recalibration(changes: Sequence[Change] | None, *, is_erased: bool) -> Answer:
     question = "Would it be better after recalibration?"
     if changes is None:
         reason = "That needs enough questions to fit on others, all with choices or all without."
@@ -118,25 +154,28 @@ def _recalibration(changes: Sequence[Change] | None) -> Answer:
     if "worse" in (ece.verdict, proper.verdict):
         return Answer(question, "No, it would be worse", figures, "bad")
     if "better" in (ece.verdict, proper.verdict):
+        if is_erased:
+            figures += " Afterwards its confidence says hardly more than guessing would."
+            return Answer(question, "Only by giving nearly all answers the same confidence", figures, "")
         return Answer(question, "Yes", figures, "good")
     return Answer(question, "No clear improvement", figures, "")
 
 
 def _enough(null: Null | None, n_docs: int) -> Answer:
-    question = "Are there enough questions to say so?"
+    question = "Are there enough questions to measure its calibration?"
     if null is None or math.isnan(null.p_value):
         nothing = f"What a calibrated model would show on these {count(n_docs)} docs is undefined."
         return Answer(question, UNKNOWN, nothing, "")
     noise = (
-        f"The calibration error is {number(null.value, 3)}; a perfectly calibrated model would show "
-        f"{number(null.mean, 3)} on average and up to {number(null.upper, 3)} on these {count(n_docs)} docs "
+        f"The calibration error is {number(null.value, 3)}; on these {count(n_docs)} docs a perfectly calibrated model "
+        f"would show {number(null.mean, 3)} on average, and 95% of the time at most {number(null.upper, 3)} "
         f"(p = {p_value(null.p_value)})."
     )
     if too_few_to_tell("ece", null, n_docs) is None:
         return Answer(question, "Yes", noise, "good")
     if null.p_value < 0.05:
-        return Answer(question, "Enough to say that it is miscalibrated, but not by how much", noise, "")
-    return Answer(question, "No: this could be chance", noise, "bad")
+        return Answer(question, "Enough to see that it is miscalibrated, not by how much", noise, "")
+    return Answer(question, "No: its calibration error could be chance", noise, "bad")
 
 
 def _percent(found: Measured, unit: str) -> str:

@@ -133,7 +133,7 @@ def measured(value: float, low: float, high: float, n_docs: int = 100, reason: s
     return Measured(value, math.nan, low, high, n_docs, reason)
 
 
-def said(**changed: Measured) -> dict[str, Any]:
+def said(sure: int = 0, chance: float = 0.0, **changed: Measured) -> dict[str, Any]:
     nan = math.nan
     found = {
         "acc": measured(0.6, 0.5, 0.7),
@@ -143,7 +143,8 @@ def said(**changed: Measured) -> dict[str, Any]:
     } | changed
     null = metrics.Null(0.2, 0.05, 0.09, 0.001)
     correct = np.arange(100) < 60
-    rows = answers(found, {"ece": null, "overconfidence": null}, np.full(100, 0.8), correct, None)
+    confidence = np.where(np.arange(100) < sure, 0.95, 0.8 - 0.15 * sure / max(1, 100 - sure))
+    rows = answers(found, {"ece": null, "overconfidence": null}, confidence, correct, None, chance=np.full(100, chance))
     return {row.question: row for row in rows}
 
 
@@ -161,9 +162,16 @@ def test_words_follow_the_figures() -> None:
     assert said()[wrong].short == "It is never that sure"
     assert said(confident_error_rate=measured(0.2, 0.15, 0.3))[wrong].tone == "bad"
     assert said(confident_error_rate=measured(0.02, 0.01, 0.05))[wrong].tone == "good"
-    assert said(confident_error_rate=measured(0.1, 0.05, 0.2))[wrong].short == "10% of the time"
+    unclear = said(sure=40, confident_error_rate=measured(0.1, 0.05, 0.2))[wrong]
+    assert unclear.short == "10% of the time: too few to tell"
+    few = said(sure=1, confident_error_rate=measured(1.0, 0.05, 1.0))[wrong]
+    assert (few.short, few.tone) == ("1 of 1 answers: too few to tell", "")
+    guessing = "Is it right more often than by guessing?"
+    assert guessing not in said()
+    shorts = [said(chance=chance)[guessing].short for chance in (0.25, 0.6, 0.9)]
+    assert shorts == ["Yes", "No clear difference from guessing", "No, less often"]
     assert said()["Would it be better after recalibration?"].short == "Not tried"
-    assert said()["Are there enough questions to say so?"].short == "Yes"
+    assert said()["Are there enough questions to measure its calibration?"].short == "Yes"
     apart = "Can it tell its right answers from its wrong ones?"
     nan = math.nan
     assert said(auroc=measured(nan, nan, nan, reason="every doc is correct"))[apart].figures == "every doc is correct."
@@ -179,7 +187,7 @@ def test_words_follow_the_figures() -> None:
 
 
 @pytest.mark.parametrize(
-    ("p_value", "mean", "short"), [(0.3, 0.15, "No: this"), (0.01, 0.15, "Enough to say that it is miscal")]
+    ("p_value", "mean", "short"), [(0.3, 0.15, "No: its"), (0.01, 0.15, "Enough to see that it is miscal")]
 )
 def test_too_few_docs_are_said_to_be_too_few(p_value: float, mean: float, short: str) -> None:
     null = metrics.Null(0.2, mean, 0.3, p_value)
@@ -192,7 +200,7 @@ def test_recalibration_is_judged_on_other_docs(report: Report) -> None:
     again = report.domains[0].recalibrated
     assert again.temperature == pytest.approx(2, rel=0.3)
     assert again.change("acc").change == 0
-    row = report.domains[0].answers[3]
+    row = report.domains[0].answers[4]
     assert (row.question, row.short) == ("Would it be better after recalibration?", "Yes")
 
 

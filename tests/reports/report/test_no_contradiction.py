@@ -1,0 +1,138 @@
+"""No sentence of a report contradicts the numbers beside it, whatever the run: runs are drawn at random."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from logged_runs import stock_line, write_run
+
+from lm_eval_calibration import load_run
+from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord
+from lm_eval_calibration.reports.report.content import Domain, Report, make_report
+from lm_eval_calibration.reports.report.formats import to_markdown
+
+pytest.importorskip("jinja2", reason="reports need jinja2 (extra `report`)")
+
+NUMBER = r"[-+]?\d[\d,]*\.?\d*"
+
+
+def numbers(text: str) -> list[float]:
+    return [float(found.replace(",", "")) for found in re.findall(NUMBER, text)]
+
+
+def random_lines(seed: int) -> list[dict[str, Any]]:
+    """A model of random sharpness and skill on a random number of docs with choices of random number."""
+    rng = np.random.default_rng([20, seed])
+    n, k = int(rng.choice([2, 5, 12, 40, 150, 400])), int(rng.integers(2, 6))
+    skill, sharpness = rng.choice([0.0, 0.5, 2.0, 8.0]), rng.choice([0.05, 0.5, 1.0, 2.0, 10.0])
+    lines = []
+    for i in range(n):
+        gold = int(rng.integers(k))
+        z = rng.normal(0, 1, k) + (skill if rng.random() < 0.9 else -skill) * (np.arange(k) == gold)
+        log_likelihoods = (sharpness * z - 4).tolist()
+        record = ChoicesRecord(
+            task="t", doc_id=i, doc_hash=f"{seed}-{i}", prompt_hash=str(i), gold=gold, log_likelihoods=log_likelihoods
+        )
+        line = stock_line(i, f"Which {i}?", log_likelihoods, gold)
+        lines.append({**line, "doc_hash": record.doc_hash, RECORD_KEY: record.to_dict()})
+    return lines
+
+
+def check_gap(domain: Domain, short: str, figures: str, tone: str) -> None:
+    gap = domain.metrics["overconfidence"]
+    if math.isnan(gap.low):
+        assert (short, tone) == ("Can't tell", "")
+        return
+    confidence, accuracy, low, high, difference, start, end = numbers(figures)
+    assert low <= accuracy <= high
+    assert start - 0.051 <= difference <= end + 0.051
+    assert difference == pytest.approx(confidence - accuracy, abs=1.05)
+    kind = short.split(maxsplit=1)[0]
+    assert kind in ("Overconfident", "Underconfident", "No")
+    if kind != "No":
+        assert (start >= 0) == (kind == "Overconfident")
+        assert (end <= 0) == (kind == "Underconfident")
+        assert numbers(short)[0] == pytest.approx(abs(difference), abs=0.55)
+    assert tone == ("" if kind == "No" else "bad")
+
+
+def check_guessing(domain: Domain, short: str, figures: str, tone: str) -> None:
+    share, low, high, chance = numbers(figures)
+    assert low <= share <= high
+    assert short != "Yes" or low + 0.5 >= chance - 0.5
+    assert short != "No, less often" or high - 0.5 <= chance + 0.5
+    assert (tone == "bad") == (short == "No, less often")
+
+
+def check_confident(domain: Domain, short: str, figures: str, tone: str) -> None:
+    rate = domain.metrics["confident_error_rate"]
+    if math.isnan(rate.value):
+        assert short == "It is never that sure"
+        return
+    n_sure = numbers(figures)[-5 if math.isnan(rate.low) else -4]
+    assert n_sure >= 1
+    if "% of the time" in short:
+        assert n_sure >= 30
+    else:
+        n_wrong, n = numbers(short)[:2]
+        assert n == n_sure
+        assert n_wrong / n == pytest.approx(rate.value, abs=1e-9)
+    assert ("too few to tell" in short) == (tone == "")
+    assert tone != "bad" or rate.low > 0.1
+    assert tone != "good" or rate.high <= 0.1
+
+
+def check_enough(domain: Domain, short: str, figures: str, tone: str) -> None:
+    if short == "Can't tell":
+        return
+    value, _, mean, _, upper, p = numbers(figures)
+    assert mean <= 1
+    assert not short.startswith("No") or p >= 0.049
+    assert not short.startswith("Enough") or p <= 0.051
+    if short.startswith("No") and p > 0.06:  # nearer to 5% the quantile and p are a matter of ties
+        assert value <= upper + 0.0011
+
+
+def check_recalibration(domain: Domain, short: str, figures: str, tone: str) -> None:
+    if short == "Not tried":
+        return
+    changes = [numbers(part) for part in re.findall(r"change (\[.*?\])", figures)]
+    better, worse = any(part and part[1] < 0 for part in changes), any(part and part[0] > 0 for part in changes)
+    assert short != "Yes" or better
+    assert short != "No, it would be worse" or worse
+    assert short != "No clear improvement" or not better
+    assert (tone == "good") == (short == "Yes")
+
+
+CHECKS = {
+    "Is it right as often": check_gap,
+    "Is it right more often": check_guessing,
+    "How often is it wrong": check_confident,
+    "Would it be better": check_recalibration,
+    "Are there enough": check_enough,
+}
+
+
+def check_report(report: Report) -> None:
+    text = to_markdown(report)
+    assert not re.search(r"\b(nan|inf)\b|\bNone\b(?! of the)", text), text
+    for domain in report.domains:
+        for answer in domain.answers:
+            check = next((one for start, one in CHECKS.items() if answer.question.startswith(start)), None)
+            if check is not None:
+                check(domain, answer.short, answer.figures, answer.tone)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_sentences_agree_with_their_numbers(seed: int, tmp_path: Path) -> None:
+    check_report(make_report(load_run(write_run(tmp_path, {"t": random_lines(seed)}))))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(8, 200, 24))
+def test_sentences_of_many_reports_agree_with_their_numbers(seed: int, tmp_path: Path) -> None:
+    for one in range(seed, seed + 24):
+        check_report(make_report(load_run(write_run(tmp_path / str(one), {"t": random_lines(one)}))))
