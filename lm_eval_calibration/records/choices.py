@@ -25,6 +25,7 @@ class ChoicesRecord(AnswerRecord):
         rotations: how far the choices were rotated in each order in which they were presented; 0 first.
         rotated_log_likelihoods: of the choices under each of these orders, in the doc's own order of choices.
         temperatures: the doc's tokens at a grid of temperatures, where the run scored them so.
+        abstention: index of the choice by which the model says that it does not know; None where there is none.
     """
 
     kind: ClassVar[str] = "multiple_choice"
@@ -39,6 +40,7 @@ class ChoicesRecord(AnswerRecord):
     temperatures: TokenTemperatures | None = json_field(
         TokenTemperatures.from_dict, TokenTemperatures.to_dict, default=None
     )
+    abstention: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no metric could be computed from."""
@@ -48,6 +50,8 @@ class ChoicesRecord(AnswerRecord):
             raise ValueError(f"log_likelihoods are {list(self.log_likelihoods)}")
         if self.gold is not None and not 0 <= self.gold < k:
             raise ValueError(f"gold is {self.gold}, but there are {k} choices")
+        if self.abstention is not None and not 0 <= self.abstention < k:
+            raise ValueError(f"abstention is {self.abstention}, but there are {k} choices")
         if self.choice_lengths is not None and (len(self.choice_lengths) != k or min(self.choice_lengths) < 0):
             raise ValueError(f"choice_lengths are {list(self.choice_lengths)}, but there are {k} choices")
         if len(self.rotations or ()) != len(self.rotated_log_likelihoods or ()) or any(
