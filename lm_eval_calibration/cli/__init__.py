@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -23,6 +24,7 @@ from lm_eval_calibration.cli.run import run
 from lm_eval_calibration.cli.runs import runs
 from lm_eval_calibration.cli.tasks import tasks
 from lm_eval_calibration.cli.tune import tune
+from lm_eval_calibration.cli.ways_out import way_out
 from lm_eval_calibration.errors import UserError
 
 app = typer.Typer(
@@ -78,6 +80,11 @@ def _errors_in_one_line() -> Iterator[None]:
         yield
     except UserError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
+        raise typer.Exit(2) from None
+    except Exception as error:
+        if (line := way_out(error, sys.argv)) is None:
+            raise
+        typer.secho(f"error: {line}", err=True, fg=typer.colors.RED)
         raise typer.Exit(2) from None
 
 

@@ -375,6 +375,16 @@ class Run:
 
         return plot_reliability(prepare_reliability(*self.arrays("top_label", tasks), n_bins=self.n_bins), ax)
 
+    def plot_risk_coverage(self, ax: "Axes | None" = None, tasks: str | Sequence[str] | None = None) -> "Axes":
+        """Draw how often the model is wrong when it answers only what it is surest of, and return the axes.
+
+        Arguments as in :meth:`plot_reliability`.
+        """
+        from lm_eval_calibration.plots import prepare_risk_coverage
+        from lm_eval_calibration.plots.drawing import plot_risk_coverage
+
+        return plot_risk_coverage(prepare_risk_coverage(*self.arrays("top_label", tasks)), ax, name=self.model)
+
     def _repr_html_(self) -> str:
         """A table of the core metrics, a row for each group and task, for a notebook."""
         names = columns("notebook")
