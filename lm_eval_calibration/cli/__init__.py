@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -21,8 +22,10 @@ from lm_eval_calibration.cli.overwriting import refusing_to_overwrite_inputs
 from lm_eval_calibration.cli.recalibrate import recalibrate
 from lm_eval_calibration.cli.report import report
 from lm_eval_calibration.cli.run import run
+from lm_eval_calibration.cli.runs import runs
 from lm_eval_calibration.cli.tasks import tasks
 from lm_eval_calibration.cli.tune import tune
+from lm_eval_calibration.cli.ways_out import way_out
 from lm_eval_calibration.errors import UserError
 
 app = typer.Typer(
@@ -34,7 +37,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-COMMANDS = (tasks, run, recalibrate, report, decide, check, compare, drift, export, evidence, confidences, tune, demo)
+COMMANDS = (
+    tasks,
+    run,
+    runs,
+    recalibrate,
+    report,
+    decide,
+    check,
+    compare,
+    drift,
+    export,
+    evidence,
+    confidences,
+    tune,
+    demo,
+)
 """In the order of the help page."""
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -64,6 +82,11 @@ def _errors_in_one_line() -> Iterator[None]:
     except UserError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
         raise typer.Exit(error.exit_code) from None
+    except Exception as error:
+        if (line := way_out(error, sys.argv)) is None:
+            raise
+        typer.secho(f"error: {line}", err=True, fg=typer.colors.RED)
+        raise typer.Exit(2) from None
 
 
 for _command in COMMANDS:

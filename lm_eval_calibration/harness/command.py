@@ -22,13 +22,13 @@ Its ``simple_evaluate`` alone takes "cuda", which a torch without CUDA can't.
 
 
 def run_command(
-    arguments: Sequence[str], task_manager: Callable[..., Any], *, redact: bool, keep: Sequence[str] = ()
+    arguments: Sequence[str], task_manager: type[Any], *, redact: bool, keep: Sequence[str] = ()
 ) -> Path | None:
     """Run ``lm_eval run`` with these arguments; the harness is afterwards as it was before.
 
     Args:
         arguments: of the command.
-        task_manager: makes what the command finds tasks by (it has no flag for several include paths, or for
+        task_manager: the class by which the command finds tasks (it has no flag for several include paths, or for
             leaving out the stock index).
         redact: keep no texts in what the evaluation returns, before any file or logger sees it, and say none.
         keep: fields of docs that stay all the same.

@@ -464,10 +464,10 @@ def test_a_doc_without_finite_log_likelihoods_is_left_out_and_all_is_logged(
 
     results = run_tasks(FixedLM(score), [calibrated()])
     found, lines = records(results), results["samples"][NAME]
-    broken = [i for i, record in enumerate(found) if not record.is_answered]
+    broken = [i for i, record in enumerate(found) if not record.has_likelihood]
     assert len(found) == len(make_rows())
     assert 0 < len(broken) < len(found)
-    assert all(found[i].gold is None for i in broken)
+    assert all(found[i].correct is None for i in broken)
     listed = ", ".join(map(str, broken[:10])) + (", ..." if broken[10:] else "")
     message = f"{len(broken)} of {len(found)} docs have no finite log-likelihoods of their choices (docs {listed})"
     assert message in harness_log.text
@@ -497,7 +497,7 @@ def test_no_possible_choice_anywhere_is_undefined(harness_log: pytest.LogCapture
 def test_a_log_with_no_log_likelihood_is_read_as_a_doc_left_out() -> None:
     data = records(run_tasks(FixedLM(by_length), [calibrated()]))[0].to_dict()
     record = Record.from_dict({**data, "log_likelihoods": [None] * len(data["log_likelihoods"])})
-    assert (record.gold, record.correct) == (None, None)
+    assert (record.confidence, record.correct) == (None, None)
     assert np.isnan(record.probs).all()
 
 
