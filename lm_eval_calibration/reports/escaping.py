@@ -41,7 +41,7 @@ def markdown(text: str) -> str:
 
 def csv_cell(text: str) -> str:
     """Return text for a CSV cell, after a ' where a spreadsheet would take it for a formula."""
-    shown = visible(text)
+    shown = "\n".join(map(visible, text.split("\n")))  # quoted, lines of a cell are no rows
     return f"'{shown}" if text.lstrip()[:1] in ("=", "+", "-", "@") or text[:1] in ("\t", "\r", "\n") else shown
 
 
