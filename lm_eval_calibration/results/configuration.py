@@ -8,6 +8,7 @@ from typing import Any
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.results.files import Source
+from lm_eval_calibration.results.shown import without_folders
 
 _SETTINGS = (
     *("model", "model_args", "batch_size", "device", "limit", "gen_kwargs"),
@@ -44,9 +45,13 @@ class Configuration:
 
     @property
     def settings(self) -> list[dict[str, Any]]:
-        """Model arguments, limit, seeds and so on of each call, different ones once."""
+        """Model arguments, limit, seeds and so on of each call, different ones once; of folders their names."""
         return _unique(
-            {key: source.results["config"][key] for key in _SETTINGS if key in source.results["config"]}
+            {
+                key: without_folders(source.results["config"][key])
+                for key in _SETTINGS
+                if key in source.results["config"]
+            }
             for source in self.sources
             if isinstance(source.results.get("config"), Mapping)
         )
