@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Cluster, Output, n_bins_option
+from lm_eval_calibration.cli.options import Cluster, Latest, ModelPattern, Output, TaskPattern, n_bins_option, selection
 
 
 def drift(
@@ -29,6 +29,9 @@ def drift(
         ),
     ] = False,
     cluster: Cluster = None,
+    latest: Latest = False,
+    model: ModelPattern = None,
+    task: TaskPattern = None,
     output: Output = None,
     history: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append the runs to this JSONL file, one line each.")
@@ -51,6 +54,7 @@ def drift(
         tolerance=tolerance or [],
         n_bins=n_bins,
         cluster=cluster,
+        select=selection(latest, model, task),
         form=form,
         output=output,
         history=history,

@@ -65,9 +65,14 @@ class ChoicesRecord(AnswerRecord):
         return np.asarray(softmax(np.asarray(self.log_likelihoods, dtype=np.float64)))
 
     @property
-    def confidence(self) -> float:
-        """Probability of the most probable choice."""
-        return float(self.probs.max())
+    def has_likelihood(self) -> bool:
+        """Whether some choice has a finite log-likelihood; without one, none is the answer."""
+        return max(self.log_likelihoods) > -math.inf
+
+    @property
+    def confidence(self) -> float | None:
+        """Probability of the most probable choice; None where no choice has a finite log-likelihood."""
+        return float(self.probs.max()) if self.has_likelihood else None
 
     @property
     def answer(self) -> int:
@@ -76,8 +81,8 @@ class ChoicesRecord(AnswerRecord):
 
     @property
     def correct(self) -> int | None:
-        """1 if the most probable choice is the right one, else 0; None where the label is broken."""
-        return None if self.gold is None else int(self.answer == self.gold)
+        """1 if the most probable choice is the right one, else 0; None where the label is broken or there is none."""
+        return None if self.gold is None or not self.has_likelihood else int(self.answer == self.gold)
 
     @property
     def rotated_probs(self) -> NDArray[np.float64]:

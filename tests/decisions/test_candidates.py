@@ -118,7 +118,7 @@ def record(i: int, rng: np.random.Generator, task: str) -> GenerationRecord:
         prompt_hash="p",
         certificate={"backend": "x", "versions": {}},
         generation=Generation("t", "exact_match", "none", int(given == gold), (-0.1, -0.5), samples),
-        options=AnswerOptions(tuple(logits.tolist()), given, gold),
+        options=AnswerOptions(tuple((logits - logits.max()).tolist()), given, gold),
     )
 
 
