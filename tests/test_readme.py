@@ -207,6 +207,18 @@ def test_python_of_the_records_runs(gpt2_lm: Any, tmp_path: Path, monkeypatch: p
     assert 0 < full_ece < 2
 
 
+def test_python_of_parquet_files_is_a_query_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("duckdb", reason="needs duckdb")
+    from commands import run_command
+    from logged_runs import make_lines, write_run
+
+    write_run(tmp_path / "lm_eval_results", {"law": make_lines("law", 30)})
+    assert run_command("export", tmp_path / "lm_eval_results", "--format", "parquet").exit_code == 0
+    printed = "\n".join(run_python(block("python: parquet"), tmp_path, monkeypatch))
+    assert "law" in printed
+    assert "30" in printed
+
+
 def test_python_of_the_runs_says_what_the_metrics_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib", reason="diagrams need matplotlib (extra `report`)").use("Agg")
     import matplotlib.pyplot as plt
@@ -301,6 +313,17 @@ def test_a_csv_becomes_a_decision_as_written(tmp_path: Path) -> None:
     assert "nothing promised: the decision has no threshold" in done.stdout
     assert json.loads((tmp_path / "decision.json").read_text())["thresholds"] == {"er": None, "icu": None}
     assert (tmp_path / "decision.svg").read_text().startswith("<?xml")
+
+
+def test_runs_are_overlaid_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib as mpl
+    from made_runs import write_run
+
+    mpl.use("agg")
+    for name in ("a", "b"):
+        write_run(tmp_path / "results" / name, tasks={"anatomy_calibration": 40})
+    run_python(block("python: display"), tmp_path, monkeypatch)
+    assert (tmp_path / "overlaid.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Cluster, Output, n_bins_option
+from lm_eval_calibration.cli.options import Cluster, Latest, ModelPattern, Output, TaskPattern, n_bins_option, selection
 
 
 def drift(
@@ -20,8 +20,18 @@ def drift(
         typer.Option(metavar="[METRIC=]NUMBER", help="How much worse a metric may be; by default 0.02. Repeatable."),
     ] = None,
     n_bins: Annotated[int | None, n_bins_option("those of the runs")] = None,
-    form: Annotated[str, typer.Option("--format", help="text, json, junit or github.")] = "text",
+    form: Annotated[str, typer.Option("--format", help="text, json, junit, github or md (for a job page).")] = "text",
+    fail_on_unclear: Annotated[
+        bool,
+        typer.Option(
+            "--fail_on_unclear",
+            help="Exit code 1 also where the docs are too few to tell, and how many would settle it.",
+        ),
+    ] = False,
     cluster: Cluster = None,
+    latest: Latest = False,
+    model: ModelPattern = None,
+    task: TaskPattern = None,
     output: Output = None,
     history: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append the runs to this JSONL file, one line each.")
@@ -44,9 +54,11 @@ def drift(
         tolerance=tolerance or [],
         n_bins=n_bins,
         cluster=cluster,
+        select=selection(latest, model, task),
         form=form,
         output=output,
         history=history,
         picture=picture,
+        fail_on_unclear=fail_on_unclear,
     )
     raise typer.Exit(code)

@@ -61,13 +61,20 @@ class ChoicesRecord(AnswerRecord):
 
     @cached_property
     def probs(self) -> NDArray[np.float64]:
-        """[n_choices] softmax of the log-likelihoods."""
+        """[n_choices] softmax of the log-likelihoods; nan where none is finite."""
+        if not self.has_likelihood:
+            return np.full(len(self.log_likelihoods), math.nan)
         return np.asarray(softmax(np.asarray(self.log_likelihoods, dtype=np.float64)))
 
     @property
-    def confidence(self) -> float:
-        """Probability of the most probable choice."""
-        return float(self.probs.max())
+    def has_likelihood(self) -> bool:
+        """Whether some choice has a finite log-likelihood; without one, none is the answer."""
+        return max(self.log_likelihoods) > -math.inf
+
+    @property
+    def confidence(self) -> float | None:
+        """Probability of the most probable choice; None where no choice has a finite log-likelihood."""
+        return float(self.probs.max()) if self.has_likelihood else None
 
     @property
     def answer(self) -> int:
@@ -76,15 +83,17 @@ class ChoicesRecord(AnswerRecord):
 
     @property
     def correct(self) -> int | None:
-        """1 if the most probable choice is the right one, else 0; None where the label is broken."""
-        return None if self.gold is None else int(self.answer == self.gold)
+        """1 if the most probable choice is the right one, else 0; None where the label is broken or there is none."""
+        return None if self.gold is None or not self.has_likelihood else int(self.answer == self.gold)
 
     @property
     def rotated_probs(self) -> NDArray[np.float64]:
         """[n_orders, n_choices] choice probabilities under each order, in the doc's own order of choices."""
         if not self.rotated_log_likelihoods:
             raise ValueError(f"{self.label}: its choices were presented in one order only")
-        return np.asarray(softmax(np.array(self.rotated_log_likelihoods, dtype=np.float64), axis=1))
+        rotated = np.array(self.rotated_log_likelihoods, dtype=np.float64)
+        rotated[~np.isfinite(rotated).any(axis=1)] = math.nan  # no choice of that order has a probability
+        return np.asarray(softmax(rotated, axis=1))
 
     def length_normalized(self) -> Self:
         """Return the record as ``acc_norm`` sees it: each choice's log-likelihood divided by its characters."""
@@ -98,4 +107,5 @@ class ChoicesRecord(AnswerRecord):
         """Return the record with the choice probabilities averaged over the orders of the choices."""
         with np.errstate(divide="ignore"):
             averaged = np.log(self.rotated_probs.mean(axis=0))
+        averaged[np.isnan(averaged)] = -math.inf
         return replace(self, log_likelihoods=tuple(averaged.tolist()))

@@ -77,7 +77,7 @@ def _csv(path: Path) -> Iterator[tuple[str, Row]]:
 
 def _jsonl(path: Path) -> Iterator[tuple[str, Row]]:
     try:
-        for line, _, value in jsonl.read_from(path):
+        for line, value in enumerate(jsonl.read(path), 1):
             yield from _objects(path, [value], line)
     except ValueError as error:
         raise TaskError(str(error)) from error

@@ -14,12 +14,13 @@ from lm_eval_calibration.reports.drift.picture import write_picture
 from lm_eval_calibration.reports.drift.result import EXIT_CODES, Result
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.numbers import finite
-from lm_eval_calibration.reports.runs import compare_records, has_distributions
+from lm_eval_calibration.reports.runs import compare_records, has_distributions, print_notes
 from lm_eval_calibration.reports.sentences import counted
-from lm_eval_calibration.results import Run, RunComparison, load_run
+from lm_eval_calibration.results import Run, RunComparison, Selection, load_run
 from lm_eval_calibration.results.columns import check_metric, columns, parse_metrics
 from lm_eval_calibration.results.differences import POOLED
 from lm_eval_calibration.results.identity import are_same_files, date_of, fingerprint, labels, unchanged
+from lm_eval_calibration.results.selection import ALL
 
 
 def drift(
@@ -30,10 +31,12 @@ def drift(
     tolerance: Sequence[str],
     n_bins: int | None,
     cluster: str | None,
+    select: Selection = ALL,
     form: str,
     output: Path | None,
     history: Path | None,
     picture: Path | None,
+    fail_on_unclear: bool = False,
 ) -> int:
     """Print or write what the gate says, append to the history, return the exit code. Arguments: the command's."""
     choose_format(form, None, FORMATS)
@@ -42,11 +45,13 @@ def drift(
     tolerances = parse_tolerances(metrics, tolerance)
     if history is not None:
         read_history(history)  # a broken one is refused before any work
-    one, other = (load_run(path, n_bins=n_bins, cluster=cluster) for path in (base, new))
+    one, other = (load_run(path, n_bins=n_bins, cluster=cluster, select=select, is_strict=True) for path in (base, new))
+    for run in (one, other):
+        print_notes(run)
     if are_same_files(one, other):
         raise UserError(f"{base} and {new} are the same files")
     known = fingerprint(one)
-    result = run_gate(one, other, tolerances, named=metrics is not None)
+    result = replace(run_gate(one, other, tolerances, named=metrics is not None), fails_on_unclear=fail_on_unclear)
     if known == fingerprint(other):
         result = replace(result, notes=(unchanged("BASE", "NEW"), *result.notes))
     print_or_write(FORMATS[form](result), output, result.summary())
