@@ -19,7 +19,7 @@ def make_lines(task: str, n: int = 40, *, seed: int = 0, k: int = 4, text: str =
     for i in range(n):
         z = rng.normal(0, 1.5, k)
         gold = int(rng.choice(k, p=np.exp(z) / np.exp(z).sum()))
-        log_likelihoods = (2 * z - 4).tolist()
+        log_likelihoods = (2 * z - max(4, 2 * z.max())).tolist()  # none is positive
         reference = float(min(-0.01, log_likelihoods[gold]))
         record = ChoicesRecord(
             task=task,

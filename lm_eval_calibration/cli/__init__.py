@@ -20,6 +20,7 @@ from lm_eval_calibration.cli.export import export
 from lm_eval_calibration.cli.recalibrate import recalibrate
 from lm_eval_calibration.cli.report import report
 from lm_eval_calibration.cli.run import run
+from lm_eval_calibration.cli.runs import runs
 from lm_eval_calibration.cli.tasks import tasks
 from lm_eval_calibration.cli.tune import tune
 from lm_eval_calibration.errors import UserError
@@ -33,7 +34,22 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-COMMANDS = (tasks, run, recalibrate, report, decide, check, compare, drift, export, evidence, confidences, tune, demo)
+COMMANDS = (
+    tasks,
+    run,
+    runs,
+    recalibrate,
+    report,
+    decide,
+    check,
+    compare,
+    drift,
+    export,
+    evidence,
+    confidences,
+    tune,
+    demo,
+)
 """In the order of the help page."""
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Cluster, Output, Runs, n_bins_option
+from lm_eval_calibration.cli.options import Cluster, Latest, ModelPattern, Output, Runs, n_bins_option, selection
 
 
 def compare(
@@ -26,6 +26,8 @@ def compare(
         ),
     ] = None,
     cluster: Cluster = None,
+    latest: Latest = False,
+    model: ModelPattern = None,
     output: Output = None,
 ) -> None:
     """Put runs side by side: every metric with its interval; the best is marked, as are those tied within noise.
@@ -37,4 +39,13 @@ def compare(
     """
     from lm_eval_calibration.reports.compare.command import compare as compare_runs
 
-    compare_runs(results, metrics=metrics, tasks=task or [], n_bins=n_bins, cluster=cluster, form=form, output=output)
+    compare_runs(
+        results,
+        select=selection(latest, model),
+        metrics=metrics,
+        tasks=task or [],
+        n_bins=n_bins,
+        cluster=cluster,
+        form=form,
+        output=output,
+    )

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Cluster, Output, Runs, n_bins_option
+from lm_eval_calibration.cli.options import Cluster, Latest, ModelPattern, Output, Runs, n_bins_option, selection
 
 
 def confidences(
@@ -12,6 +12,8 @@ def confidences(
     *,
     task: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Show this task. Repeatable.")] = None,
     cluster: Cluster = None,
+    latest: Latest = False,
+    model: ModelPattern = None,
     n_bins: Annotated[int | None, n_bins_option("those of the first run", "ECE")] = None,
     form: Annotated[
         str | None,
@@ -30,4 +32,12 @@ def confidences(
     """
     from lm_eval_calibration.reports.confidences.command import confidences as show
 
-    show(results, tasks=task or [], n_bins=n_bins, cluster=cluster, form=form, output=output)
+    show(
+        results,
+        select=selection(latest, model),
+        tasks=task or [],
+        n_bins=n_bins,
+        cluster=cluster,
+        form=form,
+        output=output,
+    )

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Cluster, Output, n_bins_option
+from lm_eval_calibration.cli.options import Cluster, Latest, ModelPattern, Output, TaskPattern, n_bins_option, selection
 
 
 def drift(
@@ -22,6 +22,9 @@ def drift(
     n_bins: Annotated[int | None, n_bins_option("those of the runs")] = None,
     form: Annotated[str, typer.Option("--format", help="text, json, junit or github.")] = "text",
     cluster: Cluster = None,
+    latest: Latest = False,
+    model: ModelPattern = None,
+    task: TaskPattern = None,
     output: Output = None,
     history: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append the runs to this JSONL file, one line each.")
@@ -44,6 +47,7 @@ def drift(
         tolerance=tolerance or [],
         n_bins=n_bins,
         cluster=cluster,
+        select=selection(latest, model, task),
         form=form,
         output=output,
         history=history,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Cluster, n_bins_option
+from lm_eval_calibration.cli.options import Cluster, Latest, ModelPattern, TaskPattern, n_bins_option, selection
 
 
 def evidence(
@@ -20,6 +20,9 @@ def evidence(
     ] = None,
     n_bins: Annotated[int | None, n_bins_option("those of the run")] = None,
     cluster: Cluster = None,
+    latest: Latest = False,
+    model: ModelPattern = None,
+    task: TaskPattern = None,
     verify: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Check instead that this statement is unaltered and made from RUN's files."),
@@ -34,8 +37,9 @@ def evidence(
     from lm_eval_calibration.reports.evidence import command
 
     if verify is not None:
-        command.verify(verify, result)
+        command.verify(verify, result, selection(latest, model, task))
     elif result is None:
         raise typer.BadParameter("name the RUN, or a statement to --verify")
     else:
-        command.make(result, output=output, domain=domain, n_bins=n_bins, cluster=cluster)
+        select = selection(latest, model, task)
+        command.make(result, output=output, domain=domain, n_bins=n_bins, cluster=cluster, select=select)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Cluster, Output, n_bins_option
+from lm_eval_calibration.cli.options import Cluster, Latest, ModelPattern, Output, TaskPattern, n_bins_option, selection
 
 
 def export(
@@ -18,6 +18,9 @@ def export(
     ] = None,
     name: Annotated[str | None, typer.Option(help="The model's name; by default that of the run.")] = None,
     cluster: Cluster = None,
+    latest: Latest = False,
+    model: ModelPattern = None,
+    task: TaskPattern = None,
     n_bins: Annotated[int | None, n_bins_option("those of the run")] = None,
 ) -> None:
     """Write a run's metrics in other tools' formats: a model card, a spreadsheet, Every Eval Ever's schema.
@@ -28,4 +31,13 @@ def export(
     """
     from lm_eval_calibration.reports.export.command import export as export_run
 
-    export_run(result, form=form, output=output, merge=merge, name=name, n_bins=n_bins, cluster=cluster)
+    export_run(
+        result,
+        form=form,
+        output=output,
+        merge=merge,
+        name=name,
+        n_bins=n_bins,
+        cluster=cluster,
+        select=selection(latest, model, task),
+    )

@@ -8,6 +8,15 @@ import typer
 Runs = Annotated[
     list[str], typer.Argument(metavar="RUN...", help="Folder or file of each run, or NAME=PATH to name it.")
 ]
+Latest = Annotated[bool, typer.Option("--latest", help="Of several runs the one that ended last.")]
+ModelPattern = Annotated[
+    str | None,
+    typer.Option("--model", metavar="PATTERN", help="Runs of this model: a glob, or a part of its name."),
+]
+TaskPattern = Annotated[
+    str | None,
+    typer.Option("--task", metavar="PATTERN", help="These tasks and groups alone: a glob, or a part of the name."),
+]
 Output = Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of printing.")]
 IncludePath = Annotated[
     Path | None,
@@ -24,6 +33,13 @@ Cluster = Annotated[
         "run knew; '' for none.",
     ),
 ]
+
+
+def selection(latest: bool = False, model: str | None = None, task: str | None = None) -> Any:
+    """Return which of several runs is meant."""
+    from lm_eval_calibration.results import Selection
+
+    return Selection(latest, model, task)
 
 
 def n_bins_option(default: str = "", binned: str = "the binned metrics") -> Any:

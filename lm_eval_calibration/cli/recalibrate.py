@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Cluster, n_bins_option
+from lm_eval_calibration.cli.options import Cluster, Latest, ModelPattern, TaskPattern, n_bins_option, selection
 
 
 def recalibrate(
@@ -34,6 +34,9 @@ def recalibrate(
         typer.Option("--fit_on", metavar="FIELD=VALUE", help="Fit on these docs (task=NAME, doc.FIELD=VALUE) alone."),
     ] = None,
     cluster: Cluster = None,
+    latest: Latest = False,
+    model: ModelPattern = None,
+    task: TaskPattern = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE", help="Save the map.")] = None,
     apply: Annotated[
         Path | None,
@@ -63,6 +66,7 @@ def recalibrate(
     if apply is None:
         command.fit(
             results,
+            selection(latest, model, task),
             method=method,
             by=by,
             groups=groups,
@@ -76,4 +80,4 @@ def recalibrate(
     elif any(option is not None for option in (by, groups, fit_on, output, error_rate)):
         raise typer.BadParameter("--by, --groups, --fit_on, --output, --error_rate are for fitting, not for --apply")
     else:
-        command.apply(apply, results, cluster=cluster, n_bins=n_bins)
+        command.apply(apply, results, selection(latest, model, task), cluster=cluster, n_bins=n_bins)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Cluster, n_bins_option
+from lm_eval_calibration.cli.options import Cluster, Latest, ModelPattern, TaskPattern, n_bins_option, selection
 
 
 def report(
@@ -22,6 +22,9 @@ def report(
     ] = None,
     n_bins: Annotated[int | None, n_bins_option("the run's own")] = None,
     cluster: Cluster = None,
+    latest: Latest = False,
+    model: ModelPattern = None,
+    task: TaskPattern = None,
     redact: Annotated[
         bool, typer.Option("--redact", help="Keep ids, hashes and numbers, and no text of docs, prompts or answers.")
     ] = False,
@@ -34,4 +37,12 @@ def report(
     """
     from lm_eval_calibration.reports.report.command import write_report
 
-    write_report(results, output, format_=format_, n_bins=n_bins, cluster=cluster, redact=redact)
+    write_report(
+        results,
+        output,
+        format_=format_,
+        n_bins=n_bins,
+        cluster=cluster,
+        select=selection(latest, model, task),
+        redact=redact,
+    )

@@ -1,9 +1,10 @@
 """Where Full-ECE comes from: in each bin, the probability given to vocabulary entries and how often they occurred."""
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, Self
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from lm_eval_calibration.metrics.binning import bin_edges, bin_index, bin_sums
 
@@ -60,31 +61,26 @@ class VocabularyCounter:
         self._n_bins = n_bins
         self._mass, self._hits = np.zeros(n_bins), np.zeros(n_bins)
         self._n_positions = 0
-        self._large: list[float] = []
-        self._log_probs: list[float] = []
 
-    def add(self, log_probs: Sequence[float], large_probs: Iterable[Sequence[float]]) -> None:
-        """Take positions: the reference token's log-probability, and all large probabilities, of each."""
-        self._log_probs.extend(log_probs)
-        for large in large_probs:
-            self._large.extend(large)
-        if len(self._log_probs) > 4096:
-            self._count()
+    def add(self, log_probs: ArrayLike, large_probs: ArrayLike) -> None:
+        """Take positions: the reference tokens' log-probabilities, and all their large probabilities together."""
+        large = np.minimum(np.asarray(large_probs, dtype=np.float64), 1.0)
+        target = np.minimum(np.exp(np.asarray(log_probs, dtype=np.float64)), 1.0)
+        self._mass += bin_sums(bin_index(large, self._n_bins), large, self._n_bins)
+        self._hits += bin_sums(bin_index(target, self._n_bins), np.ones(len(target)), self._n_bins)
+        self._n_positions += len(target)
+
+    def extend(self, other: Self) -> None:
+        """Take another's positions."""
+        self._mass += other._mass
+        self._hits += other._hits
+        self._n_positions += other._n_positions
 
     def result(self) -> Vocabulary | None:
         """Return the bins; None where there were no positions."""
-        self._count()
         if not self._n_positions:
             return None
         mass, edges = self._mass.copy(), bin_edges(self._n_bins).tolist()
         mass[0] = self._n_positions - mass[1:].sum()  # all probabilities of a position add up to 1
         rows = zip(edges[:-1], edges[1:], mass.tolist(), self._hits.tolist(), strict=True)
         return Vocabulary(tuple(VocabularyBin(*row) for row in rows), self._n_positions)
-
-    def _count(self) -> None:
-        large = np.minimum(np.asarray(self._large), 1.0)
-        target = np.minimum(np.exp(np.asarray(self._log_probs)), 1.0)
-        self._mass += bin_sums(bin_index(large, self._n_bins), large, self._n_bins)
-        self._hits += bin_sums(bin_index(target, self._n_bins), np.ones(len(target)), self._n_bins)
-        self._n_positions += len(target)
-        self._large, self._log_probs = [], []

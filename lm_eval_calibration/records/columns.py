@@ -3,8 +3,7 @@
 Docs are taken one by one and are not kept: a million of them fit where some ten thousand records would.
 """
 
-from collections.abc import Iterable, Sequence
-from itertools import chain
+from collections.abc import Iterable
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -12,11 +11,9 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from lm_eval_calibration.metrics.validation import check_n_bins
-from lm_eval_calibration.records.choices import ChoicesRecord
-from lm_eval_calibration.records.clusters import IntIds, as_numbers, clusters_of
-from lm_eval_calibration.records.corpus import CorpusRecord
-from lm_eval_calibration.records.gap_sums import Doc, doc_gap_sums
-from lm_eval_calibration.records.record import AnswerRecord
+from lm_eval_calibration.records.batch import UNKNOWN, Batch
+from lm_eval_calibration.records.clusters import IntIds, clusters_of
+from lm_eval_calibration.records.gap_sums import Doc, batch_gap_sums
 
 CHUNK = 1024
 """Docs that are turned into arrays at a time."""
@@ -83,14 +80,27 @@ class Columns:
         return columns
 
     def add(self, doc: Doc) -> None:
-        """Take a doc; one with choices whose gold label is broken is left out."""
-        if not isinstance(doc, ChoicesRecord) or doc.gold is not None:
-            self._pending.append(doc)
-            if len(self._pending) == CHUNK:
-                self._compact()
+        """Take a doc; one with choices but without a sound gold label or a finite log-likelihood is left out."""
+        self._pending.append(doc)
+        if len(self._pending) == CHUNK:
+            self._compact()
+
+    def add_batch(self, docs: Batch) -> None:
+        """Take some docs, as :meth:`add` takes each."""
+        self._compact()
+        self._take(docs)
+
+    def extend(self, other: Self) -> None:
+        """Take another's docs, of the same tasks."""
+        self._compact()
+        other._compact()
+        code = np.array([self._tasks.setdefault(task, len(self._tasks)) for task in other._tasks], dtype=np.int64)
+        self._chunks += [chunk._replace(task=_small(code[chunk.task])) for chunk in other._chunks]
+        self._no_gaps = self._no_gaps or other._no_gaps
 
     def __len__(self) -> int:
-        return len(self._pending) + sum(len(chunk.doc_id) for chunk in self._chunks)
+        self._compact()
+        return sum(len(chunk.doc_id) for chunk in self._chunks)
 
     @property
     def nbytes(self) -> int:
@@ -135,31 +145,37 @@ class Columns:
     def _compact(self) -> None:
         """Turn the pending docs into arrays."""
         docs, self._pending = self._pending, []
-        if not docs:
+        if docs:
+            self._take(Batch.of(docs))
+
+    def _take(self, docs: Batch) -> None:
+        docs = docs.take(docs.is_sound)
+        if not len(docs):
             return
-        for task in {doc.task for doc in docs} - self._tasks.keys():
-            self._tasks[task] = len(self._tasks)
+        code = {task: self._tasks.setdefault(task, len(self._tasks)) for task in sorted(set(docs.task))}
+        has_choices = docs.n_choices > 0
+        outcome = np.where(has_choices, docs.gold, np.where(docs.correct == UNKNOWN, _UNDEFINED, docs.correct))
         self._chunks.append(
             _Chunk(
-                _small([self._tasks[doc.task] for doc in docs]),
-                np.array([-1 if doc.doc_id is None else doc.doc_id for doc in docs], dtype=np.int64),
-                as_numbers([doc.cluster for doc in docs]),
-                _small([_outcome(doc) for doc in docs]),
-                _small([len(_log_likelihoods(doc)) for doc in docs]),
-                np.fromiter(chain.from_iterable(map(_log_likelihoods, docs)), dtype=np.float64),
-                np.array([doc.confidence for doc in docs if not isinstance(doc, ChoicesRecord)], dtype=np.float64),
-                _small([_n_positions(doc) for doc in docs]),
+                _small([code[task] for task in docs.task]),
+                docs.doc_id,
+                docs.cluster,
+                _small(outcome),
+                _small(docs.n_choices),
+                docs.log_likelihoods,
+                docs.confidence[~has_choices],
+                _small(np.maximum(docs.n_positions, 0)),
                 *self._gaps(docs),
             )
         )
 
-    def _gaps(self, docs: list[Doc]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    def _gaps(self, docs: Batch) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
         """Columns n_gaps, gap_bin and gap of the docs; zeros from the first docs on that have no sound ones."""
         sums = np.zeros((len(docs), self.n_bins))
         if not self._no_gaps:
             try:
-                sums = doc_gap_sums(docs, self.n_bins)
-            except (ValueError, TypeError) as error:
+                sums = batch_gap_sums(docs, self.n_bins)
+            except ValueError as error:
                 self._no_gaps = str(error)  # of no concern to metrics of another kind
         rows, bins = np.nonzero(sums[:, 1:])
         n_gaps = np.bincount(rows, minlength=len(docs))
@@ -247,21 +263,6 @@ class Columns:
 def metric_arrays(docs: Iterable[Doc], kind: str, n_bins: int) -> tuple[Any, Any]:
     """Return :meth:`Columns.arrays` of a kind of these docs."""
     return Columns.of(docs, n_bins).arrays(kind)
-
-
-def _log_likelihoods(doc: Doc) -> Sequence[float]:
-    return doc.log_likelihoods if isinstance(doc, ChoicesRecord) else ()
-
-
-def _n_positions(doc: Doc) -> int:
-    if isinstance(doc, CorpusRecord):
-        return doc.corpus.n_tokens or 0
-    return len(doc.log_probs or ()) if isinstance(doc, AnswerRecord) else 0
-
-
-def _outcome(doc: Doc) -> int:
-    outcome = doc.gold if isinstance(doc, ChoicesRecord) else doc.correct
-    return _UNDEFINED if outcome is None else outcome
 
 
 def _small(values: Any) -> NDArray[Any]:

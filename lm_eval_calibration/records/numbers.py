@@ -7,7 +7,7 @@ from typing import Any
 
 def log_to_json(values: Iterable[float]) -> list[float | None]:
     """Return the numbers, with None for an infinite one."""
-    return [x if math.isfinite(x) else None for x in values]
+    return [float(x) if math.isfinite(x) else None for x in values]
 
 
 def log_from_json(values: Iterable[float | None]) -> tuple[float, ...]:

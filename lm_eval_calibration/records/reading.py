@@ -1,12 +1,13 @@
 """Records in ``samples_*.jsonl`` files."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from lm_eval_calibration.records import jsonl
+from lm_eval_calibration.records.batch import Batch
 from lm_eval_calibration.records.columns import Columns
+from lm_eval_calibration.records.decoding import decode
+from lm_eval_calibration.records.jsonl import JsonLines
 from lm_eval_calibration.records.record import OTHER_FILTER, RECORD_KEY, Record
 
 
@@ -15,7 +16,9 @@ def read_records(path: str | Path) -> Iterator[Record]:
 
     A task with several filters has a line for each; all but one say in words where the doc's record is.
     """
-    return (record_of(line, path, number) for number, _, line in read_lines(path) if not is_of_other_filter(line))
+    file = JsonLines(path)
+    for number, lines in file.blocks():
+        yield from (record for _, record in records_in(file, number, lines))
 
 
 def read_columns(*paths: str | Path, n_bins: int = 10) -> Columns:
@@ -30,31 +33,56 @@ def read_columns(*paths: str | Path, n_bins: int = 10) -> Columns:
     Raises:
         ValueError: naming file and line where there is no record.
     """
-    return Columns.of(chain.from_iterable(map(read_records, paths)), n_bins)
+    columns = Columns(n_bins)
+    for path in paths:
+        for batch, _ in read_batches(JsonLines(path)):
+            columns.add_batch(batch)
+    return columns
 
 
-def read_lines(path: str | Path, start: int = 0) -> Iterator[tuple[int, int, dict[str, Any]]]:
-    """Yield the lines of a ``samples_*.jsonl`` file, as :func:`jsonl.read_from` does; each is a mapping."""
-    for number, first_byte, line in jsonl.read_from(path, start):
-        if not isinstance(line, dict):
-            raise ValueError(f"{path}, line {number}: no {RECORD_KEY!r} record")
-        yield number, first_byte, line
+def read_batches(file: JsonLines, *, with_names: bool = False) -> Iterator[tuple[Batch, list[int]]]:
+    """Yield a file's docs, some at a time, and their rows, which count its lines from 0.
+
+    Args:
+        file: a samples file with our records.
+        with_names: as of :meth:`Batch.of`.
+
+    Raises:
+        ValueError: naming file and line where there is no record.
+    """
+    is_plain = True
+    for number, lines in file.blocks():
+        docs = decode(lines) if is_plain else None
+        rows = list(range(number - 1, number - 1 + len(lines)))
+        if docs is None:
+            found = list(records_in(file, number, lines))
+            rows, docs = [row for row, _ in found], [record for _, record in found]
+            is_plain = all(record.kind == "multiple_choice" for record in docs)
+        yield Batch.of(docs, with_names=with_names), rows
 
 
-def is_of_other_filter(line: Mapping[str, Any]) -> bool:
+def records_in(file: JsonLines, number: int, lines: list[bytes]) -> Iterator[tuple[int, Record]]:
+    """Yield row and record of each of some lines but those of other filters; ``number`` is the first one's."""
+    for row, line in enumerate(file.values(number, lines), number - 1):
+        if not is_of_other_filter(line):
+            yield row, record_of(line, file.where(row + 1))
+
+
+def is_of_other_filter(line: Any) -> bool:
     """Whether a line says that the doc's record is in the line of another of the task's filters."""
-    found = line.get(RECORD_KEY)
+    found = line.get(RECORD_KEY) if isinstance(line, Mapping) else None
     return isinstance(found, str) and found.startswith(OTHER_FILTER)
 
 
-def record_of(line: Mapping[str, Any], path: str | Path, number: int) -> Record:
-    """Return the record in a line; raise ValueError naming file and line where none can be read."""
+def record_of(line: Any, where: str) -> Record:
+    """Return the record in a line; raise ValueError naming the line, file included, where none can be read."""
     try:
-        if not isinstance(line.get(RECORD_KEY), dict):
+        found = line.get(RECORD_KEY) if isinstance(line, Mapping) else None
+        if not isinstance(found, dict):
             raise ValueError(f"no {RECORD_KEY!r} record")
-        return Record.from_dict(line[RECORD_KEY])
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path}, line {number}: {error}") from error
+        return Record.from_dict(found)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{where}: {error}") from error
 
 
 def ordered(records: Iterable[Record]) -> list[Record]:

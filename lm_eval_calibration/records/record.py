@@ -10,6 +10,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, ClassVar, NamedTuple
 
 from lm_eval_calibration.records.numbers import log_from_json, log_to_json
+from lm_eval_calibration.records.schema import check, form_of, json_type
 from lm_eval_calibration.records.stated import StatedConfidence
 
 RECORD_VERSION = 1
@@ -72,6 +73,11 @@ class ScoredAnswer(NamedTuple):
     confidence: float | None
     correct: int | None
     cluster: str | None = None
+
+    @property
+    def kind(self) -> str:
+        """What tells it from a record."""
+        return "answer"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +157,8 @@ class Record:
             raise ValueError(f"record version {data.get('version')!r} is not {RECORD_VERSION}")
         if data.get("definitions") != DEFINITION_VERSION:
             raise ValueError(f"definition version {data.get('definitions')!r} is not {DEFINITION_VERSION}")
-        cls = _KINDS.get(data.get("kind", ""), Record)
+        kind = data.get("kind", "")
+        cls = _KINDS.get(kind, Record) if isinstance(kind, str) else Record
         form = _form(cls)
         if None in map(data.get, form.required) or not form.nullable <= data.keys():
             missing = [name for name in form.required if data.get(name) is None]
@@ -159,6 +166,7 @@ class Record:
             raise ValueError(f"record of {data.get('task')} doc {data.get('doc_id')}: no {', '.join(missing)}")
         if cls is Record:
             raise ValueError(f"kind is {data['kind']!r}; there is {', '.join(_KINDS)}")
+        check(data, form.schema)
         values = {**form.defaults, **data}
         for name in _NOT_FIELDS:
             values.pop(name, None)
@@ -239,6 +247,7 @@ class _Form(NamedTuple):
         defaults: of the others.
         read: name and what makes the value of its JSON form, where the two differ.
         write: name to what makes the JSON form.
+        schema: types of the JSON form.
     """
 
     names: Set[str]
@@ -247,6 +256,7 @@ class _Form(NamedTuple):
     defaults: dict[str, Any]
     read: list[tuple[str, Callable[[Any], Any]]]
     write: dict[str, Callable[[Any], Any]]
+    schema: Any
 
 
 _FORMS: dict[type[Record], _Form] = {}
@@ -275,7 +285,23 @@ def _form_of(cls: type[Record]) -> _Form:
         defaults=defaults,
         read=[(name, form["read"]) for name, form in special.items()],
         write={name: form["write"] for name, form in special.items()},
+        schema=form_of(cls.__name__, json_types(cls)),
     )
+
+
+def json_types(cls: type[Record]) -> dict[str, Any]:
+    """Return the keys of a kind's JSON form, with their types."""
+    return {f.name: json_type(f.type, f.name) for f in fields(cls) if f.name != "extra"} | _BESIDE
+
+
+def required_keys(cls: type[Record]) -> frozenset[str]:
+    """Return the keys that the JSON form of a kind must hold."""
+    return frozenset(_form(cls).required | _form(cls).nullable)
+
+
+_BESIDE = {"confidence": float | None, "correct": int | None}
+_BESIDE |= dict.fromkeys(OWN_KEYS, json_type(StatedConfidence | None))
+"""Types of keys that are no fields."""
 
 
 def _unknown(others: Mapping[str, Any], kind: str) -> dict[str, Any]:

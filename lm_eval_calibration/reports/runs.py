@@ -4,6 +4,8 @@ import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
+import typer
+
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.results import Run, RunComparison, compare_runs
@@ -24,6 +26,12 @@ def by_name(names: Sequence[str], runs: Sequence[Run]) -> dict[str, Run]:
     if len(set(names)) < len(names):
         raise UserError(f"two runs have the same name ({', '.join(names)}): give others as NAME=PATH")
     return dict(zip(names, runs, strict=True))
+
+
+def print_notes(run: Run) -> None:
+    """Say on standard error what of a run is left out, and why."""
+    for note in run.notes:
+        typer.echo(f"note: {note}", err=True)
 
 
 def common_tasks(runs: Mapping[str, Run]) -> list[str]:

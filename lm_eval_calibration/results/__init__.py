@@ -5,10 +5,11 @@ from lm_eval_calibration.results.certificates import CertificateDifference, cert
 from lm_eval_calibration.results.comparison import compare_runs
 from lm_eval_calibration.results.differences import Difference, RunComparison, TaskComparison
 from lm_eval_calibration.results.files import Source, find_sources
-from lm_eval_calibration.results.loading import load_run
+from lm_eval_calibration.results.loading import load_run, load_runs
 from lm_eval_calibration.results.measured import Measured
-from lm_eval_calibration.results.reading import Sample, read_samples
+from lm_eval_calibration.results.reading import Sample
 from lm_eval_calibration.results.run import Run
+from lm_eval_calibration.results.selection import Selection
 
 __all__ = [
     "Alignment",
@@ -18,6 +19,7 @@ __all__ = [
     "Run",
     "RunComparison",
     "Sample",
+    "Selection",
     "Source",
     "TaskComparison",
     "align",
@@ -25,5 +27,5 @@ __all__ = [
     "compare_runs",
     "find_sources",
     "load_run",
-    "read_samples",
+    "load_runs",
 ]

@@ -8,6 +8,10 @@ from typing import Any
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.results.files import Source
+from lm_eval_calibration.results.summary import within
+
+MOST_BINS = 100
+"""As ``--n_bins`` has it."""
 
 _SETTINGS = (
     *("model", "model_args", "batch_size", "device", "limit", "gen_kwargs"),
@@ -24,13 +28,6 @@ class Configuration:
     """
 
     sources: tuple[Source, ...]
-
-    def __post_init__(self) -> None:
-        """Refuse calls of several models."""
-        models = {source.model: source for source in self.sources}
-        if len(models) > 1:
-            named = "; ".join(f"{model} in {source.folder}" for model, source in models.items())
-            raise UserError(f"these are runs of {len(models)} models ({named}): name the files of one run")
 
     @property
     def model(self) -> str:
@@ -66,7 +63,7 @@ class Configuration:
     @cached_property
     def num_fewshot(self) -> dict[str, int]:
         """Task or group to the number of its examples."""
-        return dict(self._merged("n-shot"))
+        return {name: shots for name, shots in self._merged("n-shot").items() if isinstance(shots, int)}
 
     @cached_property
     def task_configs(self) -> dict[str, dict[str, Any]]:
@@ -82,21 +79,24 @@ class Configuration:
 
     def n_bins_of(self, tasks: Iterable[str], default: int = 10) -> int:
         """Return the number of bins of the run; the default where its tasks differ or don't say."""
-        metadata = (self.task_configs.get(task, {}).get("metadata") or {} for task in tasks)
-        options = (data.get("calibration") or {} for data in metadata if isinstance(data, Mapping))
-        stated = {option["n_bins"] for option in options if isinstance(option, Mapping) and "n_bins" in option}
-        return int(stated.pop()) if len(stated) == 1 else default
+        stated = {n_bins for task in tasks if (n_bins := self._stated_bins(task)) is not None}
+        return stated.pop() if len(stated) == 1 else default
+
+    def _stated_bins(self, task: str) -> int | None:
+        value: Any = self.task_configs.get(task, {})
+        for key in ("metadata", "calibration", "n_bins"):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_BINS):
+            file = next(source.results_file for source in self.sources if task in (source.results.get("configs") or {}))
+            raise UserError(f"{file}: configs.{task}.metadata.calibration.n_bins is {value!r}, not 1 to {MOST_BINS}")
+        return value
 
     def groups_of(self, tasks: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return each group with those of these tasks that are in it, or in a group in it."""
         members = self._merged("group_subtasks")
-
-        def leaves(name: str, above: tuple[str, ...] = ()) -> set[str]:
-            inside = members.get(name) or ()
-            return {name, *(leaf for part in inside if part not in above for leaf in leaves(part, (*above, name)))}
-
-        groups = {name: tuple(task for task in tasks if task in leaves(name)) for name in members if name not in tasks}
-        return {name: inside for name, inside in groups.items() if inside}
+        groups = {name: within(members, [name]) for name in members if name not in tasks}
+        found = {name: tuple(task for task in tasks if task in inside) for name, inside in groups.items()}
+        return {name: inside for name, inside in found.items() if inside}
 
     def _merged(self, key: str) -> dict[str, Any]:
         parts = (source.results.get(key) for source in self.sources)

@@ -1,16 +1,21 @@
-"""The files of a run: ``results_<time>.json`` and ``samples_<task>_<time>.jsonl``, which share their time."""
+"""The files of runs: ``results_<time>.json`` and ``samples_<task>_<time>.jsonl``, which share their time.
 
-import json
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+Harness 0.4.0 to 0.4.2 wrote ``results.json`` and ``<model_args>_<task>.jsonl``, which holds an array.
+"""
+
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records.jsonl import decompressed_head
+from lm_eval_calibration.results import names
+from lm_eval_calibration.results.summary import is_summary, read_summary
 
-_TIME = re.compile(r"_(\d{4}-\d\d-\d\d(?:T[\d.-]+)?)$")
 _HOW = "run the harness with --log_samples --output_path DIR (lm-eval-calibration run does by itself)"
 
 
@@ -22,15 +27,19 @@ class Source:
         folder: where its files are.
         time: when it ended, as in the files' names; "" where they have none.
         results_file: its ``results_<time>.json``; None where there is none.
-        samples: its samples files.
+        samples: its samples files, by task.
         is_whole: whether these are all that the call wrote, so that a missing one is an error.
+        named: the model as the files' names have it; "" where they don't.
+        is_part: whether only some of its tasks are wanted.
     """
 
     folder: Path
     time: str
     results_file: Path | None
-    samples: tuple[Path, ...]
+    samples: Mapping[str, Path]
     is_whole: bool
+    named: str = ""
+    is_part: bool = False
 
     @cached_property
     def results(self) -> Mapping[str, Any]:
@@ -39,23 +48,28 @@ class Source:
         Raises:
             UserError: the file can't be read.
         """
-        if self.results_file is None:
-            return {}
-        try:
-            data = json.loads(self.results_file.read_text(encoding="utf-8"))  # which knows the bare NaN of the harness
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self.results_file}: {error}") from error
-        if not isinstance(data, dict) or not isinstance(data.get("results"), dict):
-            raise UserError(f"{self.results_file}: these are not results of the harness ('results' is missing)")
-        return data
+        return {} if self.results_file is None else read_summary(self.results_file)
 
     @property
     def model(self) -> str:
         """Name of the model; that of the folder where no results say it."""
-        return str(self.results.get("model_name") or self.folder.resolve().name)
+        said = self.results.get("model_name") or names.pretrained((self.results.get("config") or {}).get("model_args"))
+        return str(said or self.named or self.folder.resolve().name)
 
 
-def find_sources(paths: Sequence[Path]) -> list[Source]:
+class Found(NamedTuple):
+    """What was found in some places.
+
+    Attributes:
+        sources: calls of the harness.
+        broken: files that are left out, each with the reason.
+    """
+
+    sources: list[Source]
+    broken: dict[Path, str]
+
+
+def find_sources(paths: Sequence[Path]) -> Found:
     """Find the calls of the harness whose files these are.
 
     Args:
@@ -65,68 +79,150 @@ def find_sources(paths: Sequence[Path]) -> list[Source]:
     Raises:
         UserError: a path does not exist or is no such file; a folder without samples; results without samples.
     """
-    found: dict[tuple[Path, str], list[Source]] = {}
+    found: dict[tuple[Path, str, str], Source] = {}
+    broken: dict[Path, str] = {}
     for path in paths:
-        for source in _sources_at(path):
-            found.setdefault((source.folder.resolve(), source.time), []).append(source)
-    return [_together(sources) for sources in found.values()]
+        for source in _sources_at(path, broken):
+            key = source.folder.resolve(), source.time, source.named
+            found[key] = _together(found[key], source) if key in found else source
+    return Found(list(found.values()), broken)
 
 
-def task_of(samples: Path) -> str:
-    """Name of the task in the name of a samples file."""
-    return _TIME.sub("", samples.stem).removeprefix("samples_")
+def _together(one: Source, other: Source) -> Source:
+    """The files of one call that were found by several paths."""
+    whole = other if other.is_whole else one
+    return replace(whole, samples={**one.samples, **other.samples})
 
 
-def _sources_at(path: Path) -> list[Source]:
-    if not path.exists():
+def _sources_at(path: Path, broken: dict[Path, str]) -> list[Source]:
+    if not os.path.lexists(path):
         raise UserError(f"{path} does not exist")
     if path.is_dir():
-        return _in_folder(path)
-    if path.suffix == ".jsonl":
-        time = _time_of(path)
-        results = _results_of(path.parent, time) if time else []
-        return [Source(path.parent, time, results[0] if len(results) == 1 else None, (path,), is_whole=False)]
-    if path.suffix == ".json":
-        time = _time_of(path)
-        samples = tuple(sorted(path.parent.glob(f"samples_*_{time}.jsonl"))) if time else ()
-        if not samples:
-            raise UserError(f"{path}: no samples_*_{time or 'TIME'}.jsonl beside it: {_HOW}")
-        return [Source(path.parent, time, path, samples, is_whole=True)]
-    raise UserError(f"{path} is not the folder of a run, results_*.json or samples_*.jsonl")
+        sources = _in_folder(list(_walk(path)), broken)
+        if not sources:
+            reasons = "; ".join(list(broken.values())[:3])
+            raise UserError(reasons or f"{path} holds no samples_*.jsonl: {_HOW}")
+        return sources
+    _check_regular(path)
+    if names.parse(path).suffix not in (".json", ".jsonl"):
+        raise UserError(f"{path} is not the folder of a run, results_*.json or samples_*.jsonl")
+    return [_beside(path)]
 
 
-def _in_folder(folder: Path) -> list[Source]:
-    files: dict[tuple[Path, str], list[Path]] = {}
-    for file in sorted(folder.rglob("samples_*.jsonl")):
-        files.setdefault((file.parent, _time_of(file)), []).append(file)
-    results = {(file.parent, _time_of(file)): file for file in sorted(folder.rglob("*.json")) if _is_results(file)}
-    for (parent, time), file in results.items():
-        if (parent, time) not in files:
-            raise UserError(f"{file}: no samples_*_{time}.jsonl beside it: {_HOW}")
-    if not files:
-        raise UserError(f"{folder} holds no samples_*.jsonl: {_HOW}")
-    return [
-        Source(parent, time, results.get((parent, time)), tuple(samples), is_whole=(parent, time) in results)
-        for (parent, time), samples in files.items()
-    ]
+def _beside(path: Path) -> Source:
+    """The call that a results file or a samples file is of."""
+    broken: dict[Path, str] = {}
+    for source in _in_folder(sorted(path.parent.iterdir()), broken):
+        if source.results_file == path:
+            return source
+        if mine := {task: file for task, file in source.samples.items() if file == path}:
+            return replace(source, samples=mine, is_whole=False)
+    if path in broken:
+        raise UserError(broken[path])
+    if names.parse(path).suffix == ".json" and not names.parse(path).is_samples:
+        read_summary(path)
+    return Source(path.parent, names.parse(path).time, None, {names.task_of(path): path}, is_whole=False)
 
 
-def _together(sources: list[Source]) -> Source:
-    """The files of one call that were found by several paths."""
-    samples = dict.fromkeys(file for source in sources for file in source.samples)
-    whole = next((source for source in sources if source.is_whole), sources[0])
-    return Source(whole.folder, whole.time, whole.results_file, tuple(samples), whole.is_whole)
+def _in_folder(files: Sequence[Path], broken: dict[Path, str]) -> list[Source]:
+    """Sort files into calls: results and samples of one folder and time belong together."""
+    samples: dict[tuple[Path, str, str], dict[str, Path]] = defaultdict(dict)
+    results: dict[tuple[Path, str], Path] = {}
+    arrays = []
+    for file in files:
+        name = names.parse(file)
+        try:
+            if name.is_samples:
+                _check_regular(file)
+                samples[file.parent, name.time, ""].setdefault(name.task, file)
+            elif name.suffix == ".json" and is_summary(file, name):
+                results.setdefault((file.parent, name.time), file)
+            elif name.suffix == ".jsonl" and _is_old_array(file):
+                arrays.append(file)
+        except (UserError, ValueError, OSError) as error:
+            broken[file] = _naming(file, error)
+    for file in arrays:
+        task, model = _of_array(file, results.get((file.parent, "")))
+        samples[file.parent, "", model][task] = file
+    return list(_paired(samples, results, broken))
 
 
-def _time_of(file: Path) -> str:
-    found = _TIME.search(file.stem)
-    return found.group(1) if found else ""
+def _paired(
+    samples: Mapping[tuple[Path, str, str], dict[str, Path]],
+    results: dict[tuple[Path, str], Path],
+    broken: dict[Path, str],
+) -> Iterator[Source]:
+    """Give each call's samples their results; those without a time go to the only samples without results."""
+    rest = dict(results)
+    pairs = {key: rest.pop(key[:2]) for key in samples if key[:2] in rest and not key[2]}
+    for key in samples.keys() - pairs.keys():
+        parent, _, model = key
+        others = [other for other in samples.keys() - pairs.keys() if other[0] == parent]
+        untimed = [time for folder, time in rest if folder == parent and not (time and key[1])]
+        if len(untimed) == 1 and (len(others) == 1 if not model else _ran(rest[parent, untimed[0]], model)):
+            pairs[key] = rest.pop((parent, untimed[0]))
+    for (parent, time, model), of_tasks in samples.items():
+        file = pairs.get((parent, time, model))
+        if file is not None and (reason := _unreadable(file)):
+            broken[file], file = reason, None
+        yield Source(parent, time, file, of_tasks, is_whole=file is not None, named=model)
+    for (_, time), file in rest.items():
+        broken[file] = _unreadable(file) or f"{file}: no samples_*_{time or 'TIME'}.jsonl beside it: {_HOW}"
 
 
-def _is_results(file: Path) -> bool:
-    """Whether a file is called as the harness calls its results (``--output_path x.json`` makes it x_<time>.json)."""
-    return bool(_time_of(file)) and not file.name.startswith("samples_")
+def _unreadable(results_file: Path) -> str:
+    try:
+        read_summary(results_file)
+    except UserError as error:
+        return str(error)
+    return ""
 
 
-def _results_of(folder: Path, time: str) -> list[Path]:
-    return [file for file in sorted(folder.glob(f"*_{time}.json")) if _is_results(file)]
+def _ran(results_file: Path, model: str) -> bool:
+    """Whether old results are those of a model as files' names have its arguments."""
+    arguments = (read_summary(results_file).get("config") or {}).get("model_args")
+    return isinstance(arguments, str) and names.in_name(arguments) == model
+
+
+def _of_array(file: Path, results_file: Path | None) -> tuple[str, str]:
+    """Task and model in the name ``<model_args>_<task>.jsonl``."""
+    stem, known = names.parse(file).stem, set()
+    if results_file is not None and not _unreadable(results_file):
+        results = read_summary(results_file)
+        known = {*results["results"], *(results.get("configs") or {})}
+    task = max((task for task in known if stem.endswith(f"_{task}")), key=len, default="")
+    if not task:
+        task = stem.rpartition("__")[2].partition("_")[2] or stem
+    return task, stem.removesuffix(task).removesuffix("_")
+
+
+def _is_old_array(file: Path) -> bool:
+    head = decompressed_head(file, 4096)
+    return head.lstrip().startswith(b"[") and b'"doc_id"' in head
+
+
+def _check_regular(path: Path) -> None:
+    try:
+        decompressed_head(path)
+    except (OSError, ValueError) as error:
+        raise UserError(_naming(path, error)) from error
+
+
+def _naming(path: Path, error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"{path}: {error.strerror or error}"
+    return str(error)
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, in order; links to folders are followed, in circles once."""
+    seen: set[Path] = set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        here = Path(parent)
+        resolved = here.resolve()
+        if resolved in seen:
+            folders.clear()
+            continue
+        seen.add(resolved)
+        folders.sort()
+        yield from (here / name for name in sorted(files))

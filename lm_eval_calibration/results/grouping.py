@@ -52,7 +52,7 @@ def groups_of(docs: TaskDocs, rows: Sequence[int], by: str) -> list[str]:
     wanted = {docs.locations[i]: i for i in rows}
     found: dict[int, str] = {}
     for file in {file.path: file for file, _ in wanted}.values():
-        for start, line in file.lines():
-            if (i := wanted.get((file, start))) is not None:
+        for row, line in file.lines():
+            if (i := wanted.get((file, row))) is not None:
                 found[i] = group_of(line.get("doc"), by, f"doc {docs.doc_ids[i]} of {docs.name} in {file.path}")
     return [found[i] for i in rows]

@@ -21,12 +21,12 @@ def files_of(run: Run) -> list[Path]:
     """The files that a run was read from: results first, then samples."""
     sources = run.configuration.sources
     results = [source.results_file for source in sources if source.results_file is not None]
-    return [*results, *(file for source in sources for file in source.samples)]
+    return [*results, *(file for source in sources for file in source.samples.values())]
 
 
 def fingerprint(run: Run) -> str:
     """SHA-256 over those of the run's samples files, wherever they lie and whatever they are called."""
-    digests = sorted(sha256(file) for source in run.configuration.sources for file in source.samples)
+    digests = sorted(sha256(file) for source in run.configuration.sources for file in source.samples.values())
     return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
@@ -51,7 +51,7 @@ def date_of(run: Run) -> str:
 
 def labels(runs: Sequence[Run]) -> list[str]:
     """Names of runs for a table: the model's, and what else tells them apart, if need be a number."""
-    plain = [" ".join(re.sub(r".*__|.*/", "", run.model.rstrip("/")).split()) or "model" for run in runs]
+    plain = [" ".join(re.sub(r".*__|.*[/\\]", "", run.model.rstrip("/\\")).split()) or "model" for run in runs]
     details: list[list[str]] = [[] for _ in runs]
     names = plain
     for detail in (_shots, _template, _day):

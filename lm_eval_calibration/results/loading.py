@@ -1,19 +1,29 @@
 """From the files of a run to the run."""
 
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+
+import numpy as np
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics.validation import check_n_bins
 from lm_eval_calibration.results.configuration import Configuration
-from lm_eval_calibration.results.files import Source, find_sources, task_of
-from lm_eval_calibration.results.reading import read_samples
+from lm_eval_calibration.results.files import Source, find_sources
+from lm_eval_calibration.results.names import in_name, parse
+from lm_eval_calibration.results.reading import SUFFIX, SamplesFile, check_cluster_field
 from lm_eval_calibration.results.run import Run
+from lm_eval_calibration.results.selection import ALL, Selection, one_run, runs_of
+from lm_eval_calibration.results.stock import StockError
 from lm_eval_calibration.results.task_docs import TaskDocs
 
 
-def load_run(*paths: str | Path, n_bins: int | None = None, cluster: str | None = None) -> Run:
+def load_run(
+    *paths: str | Path,
+    n_bins: int | None = None,
+    cluster: str | None = None,
+    select: Selection = ALL,
+    is_strict: bool = False,
+) -> Run:
     """Read what the harness logged of one model, with our record or, for multiple-choice tasks, without.
 
     Args:
@@ -22,48 +32,155 @@ def load_run(*paths: str | Path, n_bins: int | None = None, cluster: str | None 
         n_bins: bins of the binned metrics; those of the run where not given.
         cluster: field of the docs that says what was drawn together, such as "doc.passage_id"; "" for none. What the
             run knew where not given.
+        select: which run is meant, where there are several.
+        is_strict: whether a broken file is an error where others are sound.
 
     Returns:
-        The run. Its docs are kept as arrays, in some hundred bytes each; their texts stay in the files.
+        The run. Its docs are kept as arrays, in some hundred bytes each; their texts stay in the files. A task whose
+        samples are broken (cut short, without records or of another version, fewer docs than the results count) is in
+        ``left_out``, with file, line and reason.
 
     Raises:
-        UserError: naming file and line, and what to do: nothing there, a line that is cut short or has no record or
-            one of another version, missing samples, docs of several runs or models.
+        UserError: naming file and line, and what to do: nothing sound there, or docs of several runs or models.
         ValueError: ``n_bins`` is no positive integer.
     """
-    sources = find_sources([Path(path) for path in paths])
+    found = find_sources([Path(path) for path in paths])
+    sources = one_run(select.of(found.sources), paths)
+    return _load(sources, found.broken, n_bins, cluster, is_strict=is_strict)
+
+
+def load_runs(
+    *paths: str | Path, n_bins: int | None = None, cluster: str | None = None, select: Selection = ALL
+) -> Iterator[Run]:
+    """Yield every run that is in some places; arguments and errors as those of :func:`load_run`."""
+    found = find_sources([Path(path) for path in paths])
+    for sources in runs_of(select.of(found.sources)):
+        yield _load(sources, found.broken, n_bins, cluster)
+
+
+def _load(
+    sources: Sequence[Source],
+    broken: Mapping[Path, str],
+    n_bins: int | None,
+    cluster: str | None,
+    *,
+    is_strict: bool = False,
+) -> Run:
+    check_cluster_field(cluster)
     configuration = Configuration(tuple(sources))
     if n_bins is None:
-        n_bins = configuration.n_bins_of(task_of(file) for source in sources for file in source.samples)
-    left_out: dict[str, str] = {}
-    docs = _read(sources, check_n_bins(n_bins), left_out, cluster)
-    _check_complete(sources, docs, left_out)
+        n_bins = configuration.n_bins_of(task for source in sources for task in source.samples)
+    left_out = {_named(path): reason for path, reason in broken.items()}
+    if is_strict and broken:
+        raise UserError(next(iter(broken.values())))
+    docs = _read(sources, check_n_bins(n_bins), left_out, cluster, is_strict=is_strict)
     return Run(configuration, docs, n_bins, left_out)
 
 
-def _read(sources: Sequence[Source], n_bins: int, left_out: dict[str, str], cluster: str | None) -> dict[str, TaskDocs]:
-    """Return docs by task."""
+def _named(path: Path) -> str:
+    """What a broken file is called: by its task, if it is one of samples."""
+    name = parse(path)
+    return name.task if name.is_samples else str(path)
+
+
+def _read(
+    sources: Sequence[Source], n_bins: int, left_out: dict[str, str], cluster: str | None, *, is_strict: bool
+) -> dict[str, TaskDocs]:
+    """Return docs by task; a bar shows how far, where it takes more than a moment."""
+    from tqdm import tqdm
+
+    files = [(source, SamplesFile(path, task, cluster)) for source in sources for task, path in source.samples.items()]
+    names = {file.task for _, file in files}
     docs: dict[str, TaskDocs] = {}
-    for file, sample in read_samples(sources, left_out, cluster):
-        task = sample.record.task
-        if task not in docs:
-            docs[task] = TaskDocs(task, n_bins)
-        docs[task].add(file, sample)
-    for of_task in docs.values():
-        of_task.finish()
+    for source, file in tqdm(files, desc="Reading samples", unit="file", delay=2, leave=False):
+        try:
+            if file.task + SUFFIX in names and file.is_stock:
+                raise StockError(f"{file.task + SUFFIX} is here too")
+            _join(docs, _read_file(source, file, n_bins))
+        except UserError as error:
+            if is_strict and not isinstance(error, StockError):
+                raise
+            left_out[file.task] = str(error)
+    for source in sources:
+        for task, reason in _missing(source).items():
+            if task in left_out:
+                continue
+            if is_strict:
+                raise UserError(reason)
+            left_out[task] = reason
+    if not docs:
+        raise UserError(_nothing([file.path for _, file in files], left_out))
     return docs
 
 
-def _check_complete(sources: Sequence[Source], docs: dict[str, TaskDocs], left_out: dict[str, str]) -> None:
-    """Refuse a call of the harness of which samples are missing, since its groups would be other than it says."""
-    n_lines = {name: Counter(file.path for file, _ in of_task.locations) for name, of_task in docs.items()}
-    for source in sources:
-        for task, size in (source.results.get("n-samples", {}) if source.is_whole else {}).items():
-            wanted = size.get("effective") if isinstance(size, dict) else None
-            path = source.folder / f"samples_{task}_{source.time}.jsonl"
-            found = max((lines[path] for lines in n_lines.values()), default=0)
-            if wanted is not None and task not in left_out and found != wanted:
-                raise UserError(
-                    f"{source.results_file} counts {wanted} docs of {task}, but {path.name} has {found}; to go on "
-                    "without the others, name the samples files"
-                )
+def _nothing(files: Sequence[Path], left_out: Mapping[str, str]) -> str:
+    """What is said where nothing can be read."""
+    reasons = list(dict.fromkeys(left_out.values()))
+    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return f"{', '.join(map(str, files[:3]))}: nothing can be read: {'; '.join(reasons[:3])}{more}"
+
+
+def _read_file(source: Source, file: SamplesFile, n_bins: int) -> dict[str, TaskDocs]:
+    """Return the docs of a file by task; raise UserError where they are not what the call of the harness logged."""
+    docs: dict[str, TaskDocs] = {}
+    for batch, rows in file.batches():
+        tasks = sorted(set(batch.task))
+        for task in tasks:
+            if task not in docs:
+                docs[task] = TaskDocs(task, n_bins)
+            if len(tasks) == 1:
+                docs[task].add(file, rows, batch)
+                continue
+            mine = np.array([name == task for name in batch.task])
+            docs[task].add(file, [row for row, is_mine in zip(rows, mine, strict=True) if is_mine], batch.take(mine))
+    n_docs = sum(map(len, docs.values()))
+    wanted = _counted(source).get(in_name(file.task)) if source.is_whole else None
+    if wanted is not None and n_docs != wanted:
+        raise UserError(
+            f"{source.results_file} counts {wanted} docs of {file.task}, but {file.path.name} has {n_docs}; to go on "
+            "without the others, name the samples files"
+        )
+    if not n_docs:
+        raise UserError(f"{file.path}: no lines")
+    for of_task in docs.values():
+        if (i := of_task.twice()) is not None:
+            raise UserError(
+                f"doc {of_task.doc_ids[i]} of {of_task.name} is twice in {file.path}: name the samples of one run"
+            )
+    return docs
+
+
+def _join(docs: dict[str, TaskDocs], new: Mapping[str, TaskDocs]) -> None:
+    """Take the docs of a file to those of others; the same doc in both is an error."""
+    for task, of_task in new.items():
+        if task not in docs:
+            docs[task] = of_task
+            continue
+        known = dict(
+            zip(zip(docs[task].doc_ids, docs[task].doc_hashes, strict=True), docs[task].locations, strict=True)
+        )
+        for doc, (file, _) in zip(
+            zip(of_task.doc_ids, of_task.doc_hashes, strict=True), of_task.locations, strict=True
+        ):
+            if doc in known:
+                locations = f"in {known[doc][0].path} and in {file.path}"
+                raise UserError(f"doc {doc[0]} of {task} is {locations}: name the samples of one run")
+        docs[task].extend(of_task)
+
+
+def _counted(source: Source) -> dict[str, int]:
+    """Number of docs of each task, as names of files have it, by the results."""
+    sizes = source.results.get("n-samples") or {}
+    counts = {in_name(task): size.get("effective") for task, size in sizes.items() if size}
+    return {task: count for task, count in counts.items() if count is not None}
+
+
+def _missing(source: Source) -> dict[str, str]:
+    """Tasks that results count docs of, but that have no samples file."""
+    here = {in_name(task) for task in source.samples}
+    return {
+        task: f"{source.results_file} counts {count} docs of {task}, but samples_{task}_{source.time}.jsonl has 0; to "
+        "go on without the others, name the samples files"
+        for task, count in (_counted(source) if source.is_whole and not source.is_part else {}).items()
+        if task not in here and count
+    }

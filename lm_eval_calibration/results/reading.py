@@ -1,16 +1,19 @@
-"""Samples line by line: our record, or one made of a stock run's line, with where it stands."""
+"""Samples files: our records, or those made of a stock run's lines, with where they stand."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records import DOC, RECORD_KEY, Record, cluster_of
-from lm_eval_calibration.records.reading import is_of_other_filter, read_lines, record_of
+from lm_eval_calibration.records.batch import Batch
+from lm_eval_calibration.records.jsonl import JsonLines
+from lm_eval_calibration.records.reading import is_of_other_filter, read_batches, record_of
 from lm_eval_calibration.results import stock
-from lm_eval_calibration.results.files import Source, task_of
 
 SUFFIX = "_calibration"
 
@@ -23,12 +26,10 @@ class Sample(NamedTuple):
     Attributes:
         record: of the doc.
         line: all that was logged of it.
-        start: its first byte in the file.
     """
 
     record: Record
     line: Mapping[str, Any]
-    start: int
 
 
 class SamplesFile:
@@ -36,68 +37,72 @@ class SamplesFile:
 
     Args:
         path: of the file.
+        task: its task.
         cluster: field of the docs that says what was drawn together, in place of what the run knew; "" for none, None
             for what the run knew.
     """
 
-    def __init__(self, path: Path, cluster: str | None = None) -> None:
-        self.path, self.cluster = path, cluster
-        self.task = task_of(path)
+    def __init__(self, path: Path, task: str, cluster: str | None = None) -> None:
+        self.path, self.task, self.cluster = path, task, cluster
+        self._json = JsonLines(path)
 
     @cached_property
     def is_stock(self) -> bool:
         """Whether its first line has no record of ours."""
-        first = next((line for _, _, line in self._lines()), None)
-        return first is not None and RECORD_KEY not in first
+        first = next(self.lines(), None)
+        return first is not None and RECORD_KEY not in first[1]
 
-    def samples(self, progress: Callable[[int], Any] = lambda n_bytes: None) -> Iterator[Sample]:
-        """Yield its lines; of a task with several filters those of the one that has the records.
-
-        Args:
-            progress: is called with the bytes of each line.
+    def batches(self) -> Iterator[tuple[Batch, list[int]]]:
+        """Yield its docs, some at a time, and their rows; of a task with several filters those that have the records.
 
         Raises:
             UserError: naming file and line: no JSON, no record, a record of another version.
             StockError: a stock run's samples, but not such as records can be made of.
         """
-        last = 0
-        for number, start, line in self._lines():
-            progress(start - last)
-            if not is_of_other_filter(line):
-                yield Sample(self._record(number, line), line, start)
-            last = start
-        progress(self.path.stat().st_size - last)
+        try:
+            if not self.is_stock and self.cluster is None:
+                yield from read_batches(self._json, with_names=True)
+                return
+            for number, lines in self._json.blocks():
+                found = dict(enumerate(self._json.values(number, lines), number - 1))
+                found = {row: line for row, line in found.items() if not is_of_other_filter(line)}
+                records = [self._record(row, line) for row, line in found.items()]
+                yield Batch.of(records, with_names=True), list(found)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     def lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the lines as they stand in the file, each with its first byte."""
-        for _, start, line in self._lines():
-            yield start, line
+        """Yield the lines as they stand in the file, each with its row."""
+        try:
+            for number, lines in self._json.blocks(64):
+                for row, line in enumerate(self._json.values(number, lines), number - 1):
+                    if not isinstance(line, dict):
+                        raise UserError(f"{self._json.where(row + 1)}: no {RECORD_KEY!r} record")
+                    yield row, line
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
-    def sample_at(self, start: int) -> Sample:
-        """Return the line that begins at this byte."""
-        _, _, line = next(self._lines(start))
-        return Sample(self._record(1, line), line, start)
+    def samples_at(self, rows: Sequence[int]) -> Iterator[Sample]:
+        """Yield some lines; raise UserError where one can't be read any more."""
+        try:
+            for row, line in zip(rows, self._json.values_of(rows), strict=True):
+                yield Sample(self._record(row, line), line)
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     @cached_property
     def _reading(self) -> str:
         """How the gold labels of a stock run's lines are read; looks at them all."""
-        return stock.find_reading((f"{self.path}, line {number}", line) for number, _, line in self._lines())
+        return stock.find_reading((self._json.where(row + 1), line) for row, line in self.lines())
 
-    def _lines(self, start: int = 0) -> Iterator[tuple[int, int, dict[str, Any]]]:
-        try:
-            yield from read_lines(self.path, start)
-        except (OSError, ValueError) as error:
-            raise UserError(str(error)) from error
-
-    def _record(self, number: int, line: Mapping[str, Any]) -> Record:
+    def _record(self, row: int, line: Any) -> Record:
+        where = self._json.where(row + 1)
         if self.is_stock:
-            reading = self._reading
-            return self._clustered(stock.record(line, self.task, reading), line)
+            return self._clustered(stock.record(line, self.task, self._reading), line)
         try:
-            record = record_of(line, self.path, number)
+            return self._clustered(record_of(line, where), line)
         except ValueError as error:
             raise UserError(str(error)) from error
-        return self._clustered(record, line)
 
     def _clustered(self, record: Record, line: Mapping[str, Any]) -> Record:
         """The record with the cluster that the user's field says."""
@@ -119,7 +124,7 @@ class Lines(Sequence[T_co]):
     """Lines of files, each read when it is used.
 
     Args:
-        locations: file and first byte of each.
+        locations: file and row of each.
         view: what is made of one.
     """
 
@@ -136,57 +141,15 @@ class Lines(Sequence[T_co]):
     def __getitem__(self, index: int | slice) -> "T_co | Lines[T_co]":
         if isinstance(index, slice):
             return Lines(self._locations[index], self._view)
-        file, start = self._locations[index]
-        return self._view(file.sample_at(start))
+        file, row = self._locations[index]
+        return self._view(next(file.samples_at([row])))
 
-
-def read_samples(
-    sources: Sequence[Source], left_out: dict[str, str], cluster: str | None = None
-) -> Iterator[tuple[SamplesFile, Sample]]:
-    """Yield every line of these sources and its file; a bar shows how far, where it takes more than a moment.
-
-    Args:
-        sources: from :func:`~lm_eval_calibration.results.files.find_sources`.
-        left_out: takes the names of the stock tasks that are not read, each with its reason: those that are no
-            multiple choice, those that contradict themselves, and those whose calibrated twin is here too.
-        cluster: as of :class:`SamplesFile`.
-
-    Raises:
-        UserError: naming file and line: no JSON, no record, a record of another version, the same doc twice, or
-            nothing at all that could be read.
-    """
-    from tqdm import tqdm
-
-    check_cluster_field(cluster)
-    files = [SamplesFile(path, cluster) for source in sources for path in source.samples]
-    names = {file.task for file in files}
-    seen: dict[str, dict[tuple[int | None, str], Path]] = {}
-    total = sum(file.path.stat().st_size for file in files)
-    with tqdm(total=total, desc="Reading samples", unit="B", unit_scale=True, delay=2, leave=False) as bar:
-        for file in files:
-            try:
-                if file.task + SUFFIX in names and file.is_stock:
-                    raise stock.StockError(f"{file.task + SUFFIX} is here too")
-                for sample in file.samples(bar.update):
-                    _refuse_twice(sample, file.path, seen)
-                    yield file, sample
-            except stock.StockError as error:
-                left_out[file.task] = str(error)
-    if not seen:
-        reasons = "; ".join(left_out.values()) or "no lines"
-        raise UserError(f"{', '.join(str(file.path) for file in files[:3])}: nothing can be read: {reasons}")
+    def __iter__(self) -> Iterator[T_co]:
+        for file, locations in groupby(self._locations, key=itemgetter(0)):
+            yield from map(self._view, file.samples_at([row for _, row in locations]))
 
 
 def check_cluster_field(cluster: str | None) -> None:
     """Raise UserError where this names no field of docs."""
     if cluster and (not cluster.startswith(DOC) or cluster == DOC):
         raise UserError(f"--cluster {cluster} is no field of the docs such as doc.passage_id")
-
-
-def _refuse_twice(sample: Sample, path: Path, seen: dict[str, dict[tuple[int | None, str], Path]]) -> None:
-    record = sample.record
-    docs, doc = seen.setdefault(record.task, {}), (record.doc_id, record.doc_hash)
-    if doc in docs:
-        locations = f"twice in {path}" if docs[doc] == path else f"in {docs[doc]} and in {path}"
-        raise UserError(f"doc {record.doc_id} of {record.task} is {locations}: name the samples of one run")
-    docs[doc] = path

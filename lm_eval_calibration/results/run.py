@@ -34,7 +34,7 @@ from lm_eval_calibration.results.measured import (
     metric_of,
     undefined,
 )
-from lm_eval_calibration.results.reading import Lines, Sample
+from lm_eval_calibration.results.reading import Lines, Sample, SamplesFile
 from lm_eval_calibration.results.task_docs import TaskDocs
 
 if TYPE_CHECKING:
@@ -93,6 +93,12 @@ class Run:
         """What was found to be wrong with the backend's numbers while it ran; normally nothing."""
         parts = [part for found, _ in self.certificates for part in (found, found.get("reference") or {})]
         return tuple(dict.fromkeys(str(part["suspect"]) for part in parts if part.get("suspect")))
+
+    @property
+    def notes(self) -> list[str]:
+        """What every command says beside the numbers: tasks and docs that are left out, and why."""
+        left_out = [f"{task} is left out: {reason}" for task, reason in self.left_out.items()]
+        return [*left_out, *(note for docs in self.docs.values() for note in docs.notes)]
 
     def __len__(self) -> int:
         return sum(map(len, self.docs.values()))
@@ -187,6 +193,17 @@ class Run:
         parts = [self.docs[task].vocabulary for task in self.tasks_of(tasks)]
         return Vocabulary.together([part for part in parts if part]) if all(parts) else None
 
+    def _has_answers_only(self, tasks: str | Sequence[str] | None) -> bool:
+        """Whether the docs are answers without choices; raise ValueError where some don't go with others."""
+        kinds = self.kinds(tasks)
+        if "corpus" in kinds:
+            raise ValueError(f"{self.model}: texts of a corpus have no answers to recalibrate or decide on")
+        if "multiple_choice" in kinds and len(kinds) > 1:
+            raise ValueError(
+                f"{self.model}: docs with choices and answers without: take them one after the other (--task)"
+            )
+        return "multiple_choice" not in kinds
+
     def recalibration_docs(
         self, tasks: str | Sequence[str] | None = None, *, by: str | None = None, groups: str | None = None
     ) -> Docs:
@@ -221,12 +238,12 @@ class Run:
     def _rows(self, tasks: str | Sequence[str] | None) -> tuple[list[TaskDocs], list[list[int]]]:
         """Docs of each task that have an outcome, and a confidence where it was generated."""
         of_tasks = [self.docs[task] for task in self.tasks_of(tasks)]
-        is_generated = self.kinds(tasks) == {"generation"}
+        is_generated = self._has_answers_only(tasks)
         return of_tasks, [[i for i in d.order.tolist() if not is_generated or d.has_confidence(i)] for d in of_tasks]
 
     def _docs(self, tasks: str | Sequence[str] | None, by: str | None) -> Docs:
         of_tasks, rows = self._rows(tasks)
-        is_generated = self.kinds(tasks) == {"generation"}
+        is_generated = self._has_answers_only(tasks)
         hashes = [docs.doc_hashes[i] for docs, which in zip(of_tasks, rows, strict=True) for i in which]
         groups = None
         if by is not None:
@@ -307,14 +324,16 @@ class Run:
     @property
     def samples(self) -> Lines[Sample]:
         """The lines as they were logged, read again from the files when they are used."""
-        return Lines([location for docs in self.docs.values() for location in docs.locations], lambda sample: sample)
+        return Lines(self._locations, lambda sample: sample)
 
     @property
     def records(self) -> Lines[Record]:
         """The records of the docs, read again when they are used; ``list(run.records)`` keeps them."""
-        return Lines(
-            [location for docs in self.docs.values() for location in docs.locations], lambda sample: sample.record
-        )
+        return Lines(self._locations, lambda sample: sample.record)
+
+    @property
+    def _locations(self) -> list[tuple[SamplesFile, int]]:
+        return [location for docs in self.docs.values() for location in docs.locations]
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row for each doc: task, doc_id, doc_hash, prompt_hash, kind, confidence, correct.

@@ -76,9 +76,10 @@ def find_reading(lines: Iterable[tuple[str, Mapping[str, Any]]]) -> str:
 def record(line: Mapping[str, Any], task: str, reading: str) -> ChoicesRecord:
     """Return the record of a line that :func:`find_reading` has seen."""
     answers, prompt = _parse(line), _requests(line)[0][0]
+    doc_id = line.get("doc_id")
     return ChoicesRecord(
         task=task,
-        doc_id=line.get("doc_id"),
+        doc_id=doc_id if isinstance(doc_id, int) else None,
         doc_hash=str(line.get("doc_hash") or _hash(json.dumps(line.get("doc"), indent=2, ensure_ascii=False))),
         prompt_hash=str(line.get("prompt_hash") or _hash(prompt)),
         log_likelihoods=answers.log_likelihoods,

@@ -4,17 +4,24 @@ import json
 import math
 from array import array
 from collections import Counter
+from collections.abc import Sequence
+from typing import Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from lm_eval_calibration.plots import Vocabulary, VocabularyCounter
-from lm_eval_calibration.records import AnswerRecord, ChoicesRecord, Columns
-from lm_eval_calibration.results.reading import Sample, SamplesFile
+from lm_eval_calibration.records import Columns
+from lm_eval_calibration.records.batch import UNKNOWN, Batch
+from lm_eval_calibration.results.reading import SamplesFile
+
+SHOWN = 5
+"""Docs that are named where something is said of more."""
 
 
 class TaskDocs:
-    """The docs of one task, added line by line; what is kept of each is a few hundred bytes.
+    """The docs of one task, added some at a time; what is kept of each is a few hundred bytes.
 
     Attributes:
         name: of the task.
@@ -26,7 +33,9 @@ class TaskDocs:
         kinds: [N] kind of the record.
         confidence: [N] nan where it is undefined.
         correct: [N] 1, 0 or, where nobody can tell, -1.
-        locations: [N] file and first byte of the doc's line.
+        locations: [N] file and row of each doc's line.
+        certificates: number of docs of each, as JSON.
+        without_likelihood: docs whose choices all have log-likelihood minus infinity, as messages name them.
     """
 
     def __init__(self, name: str, n_bins: int) -> None:
@@ -37,36 +46,53 @@ class TaskDocs:
         self.doc_hashes: list[str] = []
         self.prompt_hashes: list[str] = []
         self.kinds: list[str] = []
-        self.locations: list[tuple[SamplesFile, int]] = []
+        self.locations = Locations()
         self.certificates: Counter[str] = Counter()
+        self.without_likelihood: list[str] = []
         self._vocabulary = VocabularyCounter(n_bins)
-        self._waiting = False
+        self._texts: dict[str, str] = {}
 
-    def add(self, file: SamplesFile, sample: Sample) -> None:
-        """Take a line."""
-        record = sample.record
-        self.columns.add(record)
-        self.doc_ids.append(-1 if record.doc_id is None else record.doc_id)
-        is_waiting = isinstance(record, ChoicesRecord) and record.gold is not None
-        self._waiting |= is_waiting
-        confidence = None if is_waiting else record.confidence  # those of choices come by the thousand
-        self.confidence.append(math.nan if confidence is None else confidence)
-        self.correct.append(-1 if record.correct is None else record.correct)
-        self.clusters.append(0 if record.cluster is None else int(record.cluster, 16))
-        self.doc_hashes.append(record.doc_hash)
-        self.prompt_hashes.append(record.prompt_hash)
-        self.kinds.append(record.kind)
-        self.locations.append((file, sample.start))
-        self.certificates[json.dumps(record.certificate, sort_keys=True)] += 1
-        if isinstance(record, AnswerRecord) and record.log_probs is not None and getattr(record, "gold", 0) is not None:
-            self._vocabulary.add(record.log_probs, record.large_probs or ())
+    def add(self, file: SamplesFile, rows: Sequence[int], docs: Batch) -> None:
+        """Take docs of this task, which stand in these rows of a file."""
+        self.columns.add_batch(docs)
+        self.doc_ids.frombytes(docs.doc_id.tobytes())
+        confidence, correct = _answers(docs)
+        self.confidence.frombytes(confidence.tobytes())
+        self.correct.frombytes(correct.tobytes())
+        self.clusters.frombytes(docs.cluster.tobytes())
+        self.doc_hashes += docs.doc_hash
+        self.prompt_hashes += docs.prompt_hash
+        self.kinds += docs.kind
+        self.locations.add(file, rows)
+        for text, n_docs in Counter(docs.certificate).items():
+            if text not in self._texts:
+                self._texts[text] = json.dumps(json.loads(text), sort_keys=True)
+            self.certificates[self._texts[text]] += n_docs
+        self.without_likelihood += [str(docs.doc_id[row]) for row in np.flatnonzero(~docs.has_likelihood)]
+        shown = docs.take((docs.n_positions >= 0) & docs.is_sound & np.array([kind != "corpus" for kind in docs.kind]))
+        self._vocabulary.add(shown.log_probs, shown.large_probs)
 
-    def finish(self) -> None:
-        """Fill in what was left for later, once all lines are there."""
-        if self._waiting:
-            confidence, _ = self.columns.arrays("top_label")
-            for i, value in zip(self.order.tolist(), confidence.tolist(), strict=True):
-                self.confidence[i] = value
+    def extend(self, other: Self) -> None:
+        """Take the docs of another file of the task."""
+        self.columns.extend(other.columns)
+        for name in ("doc_ids", "confidence", "correct", "clusters", "doc_hashes", "prompt_hashes", "kinds"):
+            getattr(self, name).extend(getattr(other, name))
+        self.without_likelihood += other.without_likelihood
+        self.locations.extend(other.locations)
+        self.certificates += other.certificates
+        self._vocabulary.extend(other._vocabulary)
+
+    def twice(self) -> int | None:
+        """Return the index of a doc that is there a second time, if any is."""
+        ids = np.array(self.doc_ids, dtype=np.int64)
+        found, counts = np.unique(ids, return_counts=True)
+        seen = set()
+        for i in np.flatnonzero(np.isin(ids, found[counts > 1])).tolist():
+            doc = ids[i], self.doc_hashes[i]
+            if doc in seen:
+                return i
+            seen.add(doc)
+        return None
 
     @property
     def vocabulary(self) -> Vocabulary | None:
@@ -79,9 +105,65 @@ class TaskDocs:
         scored = np.flatnonzero(np.array(self.correct) >= 0)
         return scored[np.argsort(np.array(self.doc_ids, dtype=np.int64)[scored], kind="stable")]
 
+    @property
+    def notes(self) -> list[str]:
+        """What the task's metrics leave out and why, for people."""
+        if not self.without_likelihood:
+            return []
+        n, some = len(self.without_likelihood), ", ".join(self.without_likelihood[:SHOWN])
+        more = f" and {n - SHOWN} more" if n > SHOWN else ""
+        what = "doc has" if n == 1 else "docs have"
+        return [f"{self.name}: {n} {what} no finite log-likelihood and no part in calibration: doc {some}{more}"]
+
     def has_confidence(self, doc: int) -> bool:
         """Whether the doc's answer has one: an empty answer has none."""
         return not math.isnan(self.confidence[doc])
 
     def __len__(self) -> int:
         return len(self.doc_hashes)
+
+
+class Locations(Sequence[tuple[SamplesFile, int]]):
+    """File and row of docs, in a few bytes each."""
+
+    def __init__(self) -> None:
+        self._files: list[SamplesFile] = []
+        self._file, self._row = array("L"), array("q")
+
+    def add(self, file: SamplesFile, rows: Sequence[int]) -> None:
+        """Take rows of a file."""
+        if not self._files or self._files[-1] is not file:
+            self._files.append(file)
+        self._file.extend([len(self._files) - 1] * len(rows))
+        self._row.extend(rows)
+
+    def extend(self, other: Self) -> None:
+        """Take another's."""
+        self._file.extend(len(self._files) + file for file in other._file)
+        self._files += other._files
+        self._row.extend(other._row)
+
+    def __len__(self) -> int:
+        return len(self._row)
+
+    @overload
+    def __getitem__(self, index: int) -> tuple[SamplesFile, int]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[tuple[SamplesFile, int]]: ...
+    def __getitem__(self, index: int | slice) -> tuple[SamplesFile, int] | list[tuple[SamplesFile, int]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        return self._files[self._file[index]], self._row[index]
+
+
+def _answers(docs: Batch) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
+    """[n] confidence, nan where there is none, and 1 where the answer is right, 0 where it is wrong, -1 unknown."""
+    confidence, correct = docs.confidence.copy(), docs.correct.copy()
+    first, possible = np.cumsum(docs.n_choices) - docs.n_choices, docs.has_likelihood
+    for k in np.unique(docs.n_choices[docs.n_choices > 0]):
+        rows = np.flatnonzero((docs.n_choices == k) & possible)
+        log_likelihoods = docs.log_likelihoods[first[rows, None] + np.arange(k)]
+        confidence[rows] = softmax(log_likelihoods, axis=1).max(axis=1)
+        correct[rows] = log_likelihoods.argmax(axis=1) == docs.gold[rows]  # the first of equals
+    correct[~docs.is_sound] = UNKNOWN
+    return confidence, correct.astype(np.int8)

@@ -174,9 +174,6 @@ def test_no_docs_have_empty_arrays() -> None:
         ({"kept_from": 0.2}, 10, "n_bins=10 needs every probability of at least 1 / 10"),
         ({"large_probs": ((0.9, 0.8),)}, 10, "task_a doc 3: large_probs sums to 1.7, more than 1"),
         ({"large_probs": ((1.5,),)}, 10, r"task_a doc 3: large_probs\[0\] is 1.5, outside"),
-        ({"large_probs": (("0.5",),)}, 10, "task_a doc 3: large_probs must be numbers, not <U3"),
-        ({"large_probs": ((None,),)}, 10, "task_a doc 3: large_probs must be numbers, not object"),
-        ({"log_probs": ("0.5",)}, 10, "task_a doc 3: ufunc 'exp'"),
         (
             {"log_probs": (math.log(0.5),), "large_probs": ((0.3,),)},
             10,
@@ -204,7 +201,9 @@ def write(path: Path, records: list[Record], change: Callable[[str], str] = str)
 def test_a_file_is_read_in_one_pass(tmp_path: Path) -> None:
     records = make(np.random.default_rng(7), 30, ragged=True, positions=2, broken=True)
     path = write(tmp_path / "samples.jsonl", records)
-    nan = write(tmp_path / "nan.jsonl", records, lambda line: line.replace('"d"', "NaN"))
+    nan = write(
+        tmp_path / "nan.jsonl", records, lambda line: line.replace('"prompt_hash"', '"entropy": NaN, "prompt_hash"')
+    )
     for kind in KINDS:
         expected = metric_arrays(list(read_records(path)), kind, 15)
         for found in (read_columns(path, n_bins=15), read_columns(nan, n_bins=15)):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -224,19 +225,14 @@ def remove(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (cut_the_last_line, rf"samples_law_{TIME}\.jsonl, line 30: not JSON, cut short"),
-        (lose_a_line, rf"results_{TIME}\.json counts 30 docs of law, but samples_law_{TIME}\.jsonl has 29; to go on"),
-        (age_a_record, rf"samples_law_{TIME}\.jsonl, line 5: record version 0 is not 1"),
-        (lose_a_record, rf"samples_law_{TIME}\.jsonl, line 5: no 'calibration' record"),
-        (lose_a_file, rf"results_{TIME}\.json counts 30 docs of law, but samples_law_{TIME}\.jsonl has 0"),
         (lose_all_samples, rf"results_{TIME}\.json: no samples_\*_{TIME}\.jsonl beside it: run .* --log_samples"),
         (empty, r"out holds no samples_\*\.jsonl: run the harness with --log_samples"),
-        (empty_a_file, r"nothing can be read: no lines"),
-        (cut_the_results, rf"results_{TIME}\.json: Expecting value"),
-        (other_json, rf"results_{TIME}\.json: these are not results of the harness"),
-        (run_again, r"doc 0 of law is in .*T10-00-00.0.*\.jsonl and in .*\.jsonl: name the samples of one run"),
-        (run_another_model, r"these are runs of 2 models \(org/.*; org/.*\): name the files of one run"),
-        (double_a_doc, rf"doc 0 of law is twice in .*samples_law_{TIME}\.jsonl"),
+        (
+            empty_a_file,
+            r"nothing can be read: .*samples_a.*: no lines; .*samples_b.*: no lines; .*samples_law.*: no lines",
+        ),
+        (run_again, r"out holds 2 runs of one model: name its results_.*: org/model \(2 runs, .*: a, b, law\)"),
+        (run_another_model, r"out holds 2 runs of 2 models: name .*: org/model \(.*\); org/other \(.*: tax\)"),
         (remove, r"out does not exist"),
     ],
 )
@@ -244,6 +240,57 @@ def test_what_is_wrong_is_named(folder: Path, harm, message: str) -> None:
     harm(folder)
     with pytest.raises(UserError, match=message):
         load_run(folder)
+
+
+BROKEN = [
+    (cut_the_last_line, rf"samples_law_{TIME}\.jsonl, line 30: not JSON, cut short"),
+    (lose_a_line, rf"results_{TIME}\.json counts 30 docs of law, but samples_law_{TIME}\.jsonl has 29; to go on"),
+    (age_a_record, rf"samples_law_{TIME}\.jsonl, line 5: record version 0 is not 1"),
+    (lose_a_record, rf"samples_law_{TIME}\.jsonl, line 5: no 'calibration' record"),
+    (lose_a_file, rf"results_{TIME}\.json counts 30 docs of law, but samples_law_{TIME}\.jsonl has 0"),
+    (double_a_doc, rf"doc 0 of law is twice in .*samples_law_{TIME}\.jsonl"),
+]
+"""What breaks one task of three."""
+
+
+@pytest.mark.parametrize(("harm", "message"), BROKEN)
+def test_a_broken_task_is_named_and_left_out_and_the_others_are_used(folder: Path, harm, message: str) -> None:
+    harm(folder)
+    run = load_run(folder)
+    assert run.tasks == ("a", "b")
+    assert re.search(message, run.left_out["law"])
+    assert [note for note in run.notes if note.startswith("law is left out: ")]
+    with pytest.raises(UserError, match=message):
+        load_run(folder, is_strict=True)
+
+
+@pytest.mark.parametrize(("harm", "message"), BROKEN)
+def test_a_run_whose_only_task_is_broken_is_refused(folder: Path, harm, message: str) -> None:
+    harm(folder)
+    for task in "ab":
+        (folder / "org__model" / f"samples_{task}_{TIME}.jsonl").unlink()
+    results = folder / "org__model" / f"results_{TIME}.json"
+    data = json.loads(results.read_text(encoding="utf-8"))
+    data["n-samples"] = {"law": data["n-samples"]["law"]}
+    results.write_text(json.dumps(data), encoding="utf-8")
+    with pytest.raises(UserError, match=message if harm is not lose_a_file else "no samples_"):
+        load_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        (cut_the_results, rf"results_{TIME}\.json: Expecting value"),
+        (other_json, rf"results_{TIME}\.json: these are not results of the harness"),
+    ],
+)
+def test_broken_results_are_named_and_the_samples_are_used(folder: Path, harm, message: str) -> None:
+    harm(folder)
+    run = load_run(folder)
+    assert (run.tasks, run.model) == (TASKS, "org__model")
+    assert any(re.search(message, note) for note in run.notes)
+    with pytest.raises(UserError, match=message):
+        load_run(folder / "org__model" / f"results_{TIME}.json")
 
 
 def test_no_other_file_is_taken_for_a_run(tmp_path: Path) -> None:

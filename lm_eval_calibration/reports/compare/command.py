@@ -9,15 +9,17 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.reports.compare.formats import FORMATS, SUFFIXES
 from lm_eval_calibration.reports.compare.table import make_table
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
-from lm_eval_calibration.reports.runs import by_name, has_distributions, name_and_path
-from lm_eval_calibration.results import Run, load_run
+from lm_eval_calibration.reports.runs import by_name, has_distributions, name_and_path, print_notes
+from lm_eval_calibration.results import Run, Selection, load_run
 from lm_eval_calibration.results.columns import columns, parse_metrics
 from lm_eval_calibration.results.identity import are_same_files, labels
+from lm_eval_calibration.results.selection import ALL
 
 
 def compare(
     results: Sequence[str],
     *,
+    select: Selection = ALL,
     metrics: str | None,
     tasks: Sequence[str],
     n_bins: int | None,
@@ -28,7 +30,9 @@ def compare(
     """Print or write the table of some runs; the arguments are the command's."""
     form = choose_format(form, output, FORMATS, default="table", suffixes=SUFFIXES)
     names = parse_metrics(metrics) if metrics is not None else []
-    runs = read_runs(results, n_bins, cluster)
+    runs = read_runs(results, n_bins, cluster, select)
+    for run in runs.values():
+        print_notes(run)
     names = names or _default_metrics(list(runs.values()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is undefined says so in its cell
@@ -37,7 +41,9 @@ def compare(
     print_or_write(content, output, f"{len(runs)} runs, {len(table.scopes)} tables")
 
 
-def read_runs(results: Sequence[str], n_bins: int | None, cluster: str | None = None) -> dict[str, Run]:
+def read_runs(
+    results: Sequence[str], n_bins: int | None, cluster: str | None = None, select: Selection = ALL
+) -> dict[str, Run]:
     """Read the runs, by label.
 
     Raises:
@@ -46,7 +52,7 @@ def read_runs(results: Sequence[str], n_bins: int | None, cluster: str | None = 
     if len(results) < 2:
         raise UserError("compare needs two runs at least")
     names, paths = zip(*map(name_and_path, results), strict=True)
-    runs = [load_run(path, n_bins=n_bins, cluster=cluster) for path in paths]
+    runs = [load_run(path, n_bins=n_bins, cluster=cluster, select=select) for path in paths]
     for (run, path), (other, other_path) in combinations(zip(runs, paths, strict=True), 2):
         if are_same_files(run, other):
             raise UserError(f"{path} and {other_path} are the same files")

@@ -12,15 +12,17 @@ from lm_eval_calibration.reports.confidences.table import Row, Table, make_table
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.numbers import estimate, interval, json_text, signed
-from lm_eval_calibration.reports.runs import by_name, common_tasks, name_and_path
+from lm_eval_calibration.reports.runs import by_name, common_tasks, name_and_path, print_notes
 from lm_eval_calibration.reports.tables import markdown_table
-from lm_eval_calibration.results import load_run
+from lm_eval_calibration.results import Selection, load_run
 from lm_eval_calibration.results.columns import arrow, columns, title
+from lm_eval_calibration.results.selection import ALL
 
 
 def confidences(
     results: Sequence[str],
     *,
+    select: Selection = ALL,
     tasks: Sequence[str],
     n_bins: int | None,
     cluster: str | None,
@@ -35,8 +37,11 @@ def confidences(
     form = choose_format(form, output, FORMATS, default="md")
     given = list(map(name_and_path, results))
     runs = by_name(
-        [name or path.resolve().name for name, path in given], [load_run(path, cluster=cluster) for _, path in given]
+        [name or path.resolve().name for name, path in given],
+        [load_run(path, cluster=cluster, select=select) for _, path in given],
     )
+    for run in runs.values():
+        print_notes(run)
     common = common_tasks(runs)
     if unknown := [task for task in tasks if task not in common]:
         raise UserError(f"no task {unknown[0]!r} in common; there are {', '.join(common)}")

@@ -5,8 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
-import typer
-
 from lm_eval_calibration.decisions import Costs, Decision, SavedDecision, Wanted, check
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots.drawing import draw_decision
@@ -15,7 +13,9 @@ from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.reports.decide.formats import CHECKS, TEXTS, summary
 from lm_eval_calibration.reports.decide.sentences import percent_of
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
-from lm_eval_calibration.results import Run, load_run
+from lm_eval_calibration.reports.runs import print_notes
+from lm_eval_calibration.results import Run, Selection, load_run
+from lm_eval_calibration.results.selection import ALL
 
 EXIT_CODES = {"holds": 0, "broken": 1, "other docs": 1, "nothing promised": 0}
 """Exit codes of a check, as those of ``drift``; 2 for another model or task."""
@@ -23,6 +23,7 @@ EXIT_CODES = {"holds": 0, "broken": 1, "other docs": 1, "nothing promised": 0}
 
 def decide(
     results: Sequence[Path],
+    select: Selection = ALL,
     *,
     error_rate: float,
     confidence_level: float,
@@ -41,7 +42,7 @@ def decide(
         raise UserError(f"{picture}: a picture is a file .svg or .png")
     try:
         wanted = Wanted(error_rate, confidence_level, _costs(*costs)).check()  # before the run is read
-        run = _load(results, cluster)
+        run = _load(results, cluster, select)
         decision = run.decide(wanted=wanted, by=by, fit_on=fit_on, groups=groups)
     except ValueError as error:
         raise UserError(str(error)) from error
@@ -52,11 +53,11 @@ def decide(
     print_or_write(TEXTS[form](decision), None, "")
 
 
-def apply(path: Path, results: Sequence[Path], *, cluster: str | None, form: str) -> int:
+def apply(path: Path, results: Sequence[Path], select: Selection = ALL, *, cluster: str | None, form: str) -> int:
     """Print whether a decision holds on the docs of a run, and return the exit code."""
     choose_format(form, None, CHECKS)
     saved = SavedDecision.read(path)
-    run = _load(results, cluster)
+    run = _load(results, cluster, select)
     try:
         missing = saved.check_made_for(run.model, run.tasks)
         checked = replace(check(saved, run.recalibration_docs(by=saved.by), run.candidates()), missing_tasks=missing)
@@ -74,10 +75,9 @@ def draw(path: Path, decision: Decision) -> None:
     write_whole(path, draw_decision(decision.curve, wanted.error_rate, title, form))
 
 
-def _load(results: Sequence[Path], cluster: str | None) -> Run:
-    run = load_run(*results, cluster=cluster)
-    for task, reason in run.left_out.items():
-        typer.echo(f"note: {task} is left out: {reason}", err=True)
+def _load(results: Sequence[Path], cluster: str | None, select: Selection) -> Run:
+    run = load_run(*results, cluster=cluster, select=select)
+    print_notes(run)
     return run
 
 

@@ -14,12 +14,13 @@ from lm_eval_calibration.reports.drift.picture import write_picture
 from lm_eval_calibration.reports.drift.result import EXIT_CODES, Result
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.numbers import finite
-from lm_eval_calibration.reports.runs import compare_records, has_distributions
+from lm_eval_calibration.reports.runs import compare_records, has_distributions, print_notes
 from lm_eval_calibration.reports.sentences import counted
-from lm_eval_calibration.results import Run, RunComparison, load_run
+from lm_eval_calibration.results import Run, RunComparison, Selection, load_run
 from lm_eval_calibration.results.columns import check_metric, columns, parse_metrics
 from lm_eval_calibration.results.differences import POOLED
 from lm_eval_calibration.results.identity import are_same_files, date_of, fingerprint, labels, unchanged
+from lm_eval_calibration.results.selection import ALL
 
 
 def drift(
@@ -30,6 +31,7 @@ def drift(
     tolerance: Sequence[str],
     n_bins: int | None,
     cluster: str | None,
+    select: Selection = ALL,
     form: str,
     output: Path | None,
     history: Path | None,
@@ -42,7 +44,9 @@ def drift(
     tolerances = parse_tolerances(metrics, tolerance)
     if history is not None:
         read_history(history)  # a broken one is refused before any work
-    one, other = (load_run(path, n_bins=n_bins, cluster=cluster) for path in (base, new))
+    one, other = (load_run(path, n_bins=n_bins, cluster=cluster, select=select, is_strict=True) for path in (base, new))
+    for run in (one, other):
+        print_notes(run)
     if are_same_files(one, other):
         raise UserError(f"{base} and {new} are the same files")
     known = fingerprint(one)

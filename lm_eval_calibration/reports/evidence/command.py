@@ -11,17 +11,29 @@ from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.reports.evidence.statement import digest, make_statement
 from lm_eval_calibration.reports.numbers import json_text
 from lm_eval_calibration.reports.page import render_page
-from lm_eval_calibration.results import load_run
+from lm_eval_calibration.reports.runs import print_notes
+from lm_eval_calibration.results import Selection, load_run
 from lm_eval_calibration.results.identity import files_of, sha256
+from lm_eval_calibration.results.selection import ALL
 
 TEMPLATE = Path(__file__).with_name("statement.html")
 
 
-def make(result: Path, *, output: Path, domain: str | None, n_bins: int | None, cluster: str | None) -> None:
+def make(
+    result: Path,
+    *,
+    output: Path,
+    domain: str | None,
+    n_bins: int | None,
+    cluster: str | None,
+    select: Selection = ALL,
+) -> None:
     """Write the statement as JSON and as a page for print, side by side; the arguments are the command's."""
     if output.suffix not in ("", ".json", ".html"):
         raise UserError(f"{output}: a statement is written as NAME.json and NAME.html")
-    statement = make_statement(load_run(result, n_bins=n_bins, cluster=cluster), domain)
+    run = load_run(result, n_bins=n_bins, cluster=cluster, select=select, is_strict=True)
+    print_notes(run)
+    statement = make_statement(run, domain)
     data, page = output.with_suffix(".json"), output.with_suffix(".html")
     title = f"Quantified uncertainty: {statement['content']['domain']}"
     rendered = render_page(TEMPLATE, title=title, digest=statement["sha256"], data_file=data.name, **statement)
@@ -30,7 +42,7 @@ def make(result: Path, *, output: Path, domain: str | None, n_bins: int | None, 
     typer.echo(f"{data} and {page}, sha256 of the content {statement['sha256']}")
 
 
-def verify(path: Path, result: Path | None) -> None:
+def verify(path: Path, result: Path | None, select: Selection = ALL) -> None:
     """Check that a statement is unchanged and, where the run is given, that its files are the ones named.
 
     Raises:
@@ -47,7 +59,7 @@ def verify(path: Path, result: Path | None) -> None:
         raise UserError(f"{path}: its content was changed and now has sha256 {found}, not {stated}")
     confirmed = f"{path}: content unchanged (sha256 {stated})"
     if result is not None:
-        digests = {sha256(file): file for file in files_of(load_run(result))}
+        digests = {sha256(file): file for file in files_of(load_run(result, select=select))}
         if missing := [name for digest_, name in files.items() if digest_ not in digests]:
             raise UserError(f"{path}: {result} does not hold the files it was made from: {', '.join(missing)}")
         if other := [str(file) for digest_, file in digests.items() if digest_ not in files]:

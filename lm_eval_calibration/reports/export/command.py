@@ -14,9 +14,10 @@ from lm_eval_calibration.reports.export.every_eval_ever import every_eval_ever
 from lm_eval_calibration.reports.export.model_card import merged, model_card
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.numbers import json_text
+from lm_eval_calibration.reports.runs import print_notes
 from lm_eval_calibration.reports.tables import csv_table
 from lm_eval_calibration.reports.values import Value, values
-from lm_eval_calibration.results import Run, load_run
+from lm_eval_calibration.results import Run, Selection, load_run
 
 CSV_HEADS: tuple[str, ...] = ("model", "task", "version", "shots", "metric", "value", "stderr", "low", "high")
 CSV_HEADS += ("null_mean", "null_upper", "p_value", "docs", "n_bins", "reason")
@@ -52,6 +53,7 @@ def export(
     name: str | None,
     n_bins: int | None,
     cluster: str | None,
+    select: Selection,
 ) -> None:
     """Print or write a run's metrics, or merge them into a model card; the arguments are the command's."""
     choose_format(form, None, FORMATS)
@@ -59,7 +61,8 @@ def export(
         raise UserError("--merge belongs to --format model-card")
     if merge is not None and not merge.is_file():
         raise UserError(f"{merge} is not a file")
-    run = load_run(result, n_bins=n_bins, cluster=cluster)
+    run = load_run(result, n_bins=n_bins, cluster=cluster, select=select)
+    print_notes(run)
     found = list(tqdm(values(run, nulls=form == "csv"), desc="Metrics", delay=2, leave=False))
     _note_undefined(found)
     model = name or run.model

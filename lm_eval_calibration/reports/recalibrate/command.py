@@ -32,7 +32,6 @@ from lm_eval_calibration.recalibration.map_file import SavedMap
 from lm_eval_calibration.records import n_clusters
 from lm_eval_calibration.reports.groups import left_out as reasons
 from lm_eval_calibration.reports.recalibrate import tokens
-from lm_eval_calibration.reports.recalibrate.reading import read_docs
 from lm_eval_calibration.reports.recalibrate.tables import (
     print_changes,
     print_domains,
@@ -41,13 +40,15 @@ from lm_eval_calibration.reports.recalibrate.tables import (
     print_strata,
     say,
 )
-from lm_eval_calibration.results import load_run
+from lm_eval_calibration.results import Run, Selection, load_run
 from lm_eval_calibration.results.doc_fields import ALL
 from lm_eval_calibration.results.grouping import split_field
+from lm_eval_calibration.results.selection import ALL as ALL_RUNS
 
 
 def fit(
     results: Sequence[Path],
+    select: Selection = ALL_RUNS,
     *,
     method: str,
     by: str | None,
@@ -72,16 +73,17 @@ def fit(
                 raise UserError(
                     f"--method {method} is one temperature: --by, --groups, --fit_on and --error_rate are for others"
                 )
-            tokens.fit(results, cluster=cluster, output=output, folds=folds, n_bins=n_bins)
+            tokens.fit(_load(results, cluster, select), output=output, folds=folds, n_bins=n_bins)
             return
         _check_groups(method, by, groups)
-        docs = _read(results, by, cluster, groups or (ALL if method == Multicalibrated.method else None))
+        run = _load(results, cluster, select)
+        docs = _docs(run, by, groups or (ALL if method == Multicalibrated.method else None))
         _check_fits(method, docs)
         if fit_on is None:
             saved = _fit_map(method, docs, by, error_rate)
             _cross_fit(saved, docs, folds=folds, n_bins=n_bins)
         else:
-            here = _split(results, fit_on)
+            here = _split(run, fit_on)
             _warn_of_split_clusters(docs, here)
             saved = _fit_map(method, docs.take(np.flatnonzero(here)), by, error_rate)
             _print_test(saved, docs.take(np.flatnonzero(~here)), fit_on, n_bins)
@@ -91,14 +93,17 @@ def fit(
         say(f"the map, fitted on {n_docs} docs, is in {output}; judge it on others with --apply {output}")
 
 
-def apply(path: Path, results: Sequence[Path], *, cluster: str | None, n_bins: int) -> None:
+def apply(
+    path: Path, results: Sequence[Path], select: Selection = ALL_RUNS, *, cluster: str | None, n_bins: int
+) -> None:
     """Judge a saved map on docs that it was not fitted on."""
     saved = SavedMap.read(path)
     with _notes():
         if saved.map.method == TokenTemperature.method:
-            tokens.apply(saved, str(path), results, cluster=cluster, n_bins=n_bins)
+            tokens.apply(saved, str(path), _load(results, cluster, select), n_bins=n_bins)
             return
-        _print_test(saved, _read(results, saved.by, cluster, _groups_of(saved)), str(path), n_bins)
+        docs = _docs(_load(results, cluster, select), saved.by, _groups_of(saved))
+        _print_test(saved, docs, str(path), n_bins)
 
 
 def _cross_fit(saved: SavedMap, docs: Docs, *, folds: int, n_bins: int) -> None:
@@ -181,10 +186,10 @@ def _check_fits(method: str, docs: Docs) -> None:
         raise UserError(f"--method {method}: {error}") from error
 
 
-def _split(results: Sequence[Path], fit_on: str) -> NDArray[np.bool_]:
+def _split(run: Run, fit_on: str) -> NDArray[np.bool_]:
     """[N] True for the docs of the calibration split ``FIELD=VALUE``."""
     field, value = split_field(fit_on)
-    groups = read_docs(results, field)[0].groups
+    groups = run.recalibration_docs(by=field).groups
     here = np.asarray(groups == value, dtype=np.bool_)
     if here.all() or not here.any():
         found = ", ".join(np.unique(groups))
@@ -192,14 +197,27 @@ def _split(results: Sequence[Path], fit_on: str) -> NDArray[np.bool_]:
     return here
 
 
-def _read(results: Sequence[Path], by: str | None, cluster: str | None, groups: str | None = None) -> Docs:
-    docs, n_broken = read_docs(results, by, cluster)
+def _load(results: Sequence[Path], cluster: str | None, select: Selection) -> Run:
+    run = load_run(*results, cluster=cluster, select=select)
+    for note in run.notes:
+        warnings.warn(note, stacklevel=2)
+    return run
+
+
+def _docs(run: Run, by: str | None, groups: str | None = None) -> Docs:
+    """Docs of a run; raise UserError where there is nothing to recalibrate."""
+    try:
+        docs = run.recalibration_docs(by=by)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    if not len(docs):
+        raise UserError(f"{run.model}: no doc has a sound gold label and a confidence")
     if groups is not None:
-        fields, left_out = load_run(*results, cluster=cluster).fields(groups=groups)
+        fields, left_out = run.fields(groups=groups)
         if not fields:
             raise UserError(f"no field of the docs makes groups: {reasons(left_out)}")
         docs = docs.with_fields(fields)
-    if n_broken:
+    if n_broken := len(run) - len(docs):
         why = "a gold label outside their choices" if docs.confidence is None else "an empty answer"
         typer.echo(f"note: {n_broken} docs have {why} and are left out", err=True)
     return docs

@@ -1,7 +1,6 @@
 """``recalibrate --method token_temperature``: one temperature of every token's logits, as a serving engine has it."""
 
 import warnings
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,13 +14,13 @@ from lm_eval_calibration.recalibration.choices import stacked
 from lm_eval_calibration.recalibration.map_file import SavedMap
 from lm_eval_calibration.records import clusters_of
 from lm_eval_calibration.reports.recalibrate.tables import print_changes, say
-from lm_eval_calibration.results import find_sources, read_samples
+from lm_eval_calibration.results import Run
 from lm_eval_calibration.results.columns import columns
 
 
-def fit(results: Sequence[Path], *, cluster: str | None, output: Path | None, folds: int, n_bins: int) -> None:
+def fit(run: Run, *, output: Path | None, folds: int, n_bins: int) -> None:
     """Fit and judge by cross-fitting; save the temperature of all docs."""
-    grid = read_grid(results, cluster)
+    grid = read_grid(run)
     crossed = cross_fit_tokens(grid, n_folds=folds)
     fitted = TokenTemperature().fit(grid)
     say(f"token_temperature: {len(grid)} docs in {len(crossed.maps)} folds, each at the temperature of the others")
@@ -34,9 +33,9 @@ def fit(results: Sequence[Path], *, cluster: str | None, output: Path | None, fo
         say(f"the map, fitted on {len(grid)} docs, is in {output}; judge it on others with --apply {output}")
 
 
-def apply(saved: SavedMap, source: str, results: Sequence[Path], *, cluster: str | None, n_bins: int) -> None:
+def apply(saved: SavedMap, source: str, run: Run, *, n_bins: int) -> None:
     """Judge a saved temperature on docs that it was not fitted on."""
-    grid, fitted = read_grid(results, cluster), saved.map.maps[""]
+    grid, fitted = read_grid(run), saved.map.maps[""]
     if not isinstance(fitted, TokenTemperature):
         raise TypeError(f"{source} holds a map of {saved.map.method}")
     try:
@@ -49,20 +48,17 @@ def apply(saved: SavedMap, source: str, results: Sequence[Path], *, cluster: str
     _print(grid, np.full(len(grid), index), n_bins)
 
 
-def read_grid(results: Sequence[Path], cluster: str | None = None) -> TokenGrid:
+def read_grid(run: Run) -> TokenGrid:
     """Read docs whose tokens were scored at several temperatures.
 
     Raises:
-        UserError: no samples, a line without a record, a doc without a grid of temperatures, or a grid without 1.
+        UserError: a doc without a grid of temperatures, or a grid without 1.
     """
-    left_out: dict[str, str] = {}
     try:
-        grid = TokenGrid.of(sample.record for _, sample in read_samples(find_sources(results), left_out, cluster))
+        grid = TokenGrid.of(run.records)
         TokenTemperature.identity().index(grid)  # what is compared with
     except ValueError as error:
         raise UserError(str(error)) from error
-    for task, reason in left_out.items():
-        warnings.warn(f"{task} is left out: {reason}", stacklevel=2)
     return grid
 
 

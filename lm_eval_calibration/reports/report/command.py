@@ -9,7 +9,9 @@ from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.reports.formats import choose_format
 from lm_eval_calibration.reports.report.content import make_report
 from lm_eval_calibration.reports.report.formats import FORMATS
-from lm_eval_calibration.results import load_run
+from lm_eval_calibration.reports.runs import print_notes
+from lm_eval_calibration.results import Selection, load_run
+from lm_eval_calibration.results.selection import ALL
 
 
 def write_report(
@@ -19,6 +21,7 @@ def write_report(
     format_: str | None = None,
     n_bins: int | None = None,
     cluster: str | None = None,
+    select: Selection = ALL,
     redact: bool = False,
 ) -> None:
     """Write the report of a run; the arguments are the command's.
@@ -27,8 +30,7 @@ def write_report(
         UserError: what can't be read or written, or no such format.
     """
     form = choose_format(format_, output, FORMATS)
-    run = load_run(*results, n_bins=n_bins, cluster=cluster)
-    for task, reason in run.left_out.items():
-        typer.echo(f"note: {task} is left out: {reason}", err=True)
+    run = load_run(*results, n_bins=n_bins, cluster=cluster, select=select)
+    print_notes(run)
     write_whole(output, FORMATS[form](make_report(run, redact=redact, explorable=form == "html")))
     typer.echo(f"{len(run):,} docs of {len(run.tasks)} tasks; the report is in {output}")

@@ -106,7 +106,7 @@ def test_bins_of_the_vocabulary_are_those_of_whole_distributions() -> None:
     targets = np.array([rng.choice(50, p=row) for row in probs])
     counter = VocabularyCounter(10)
     for row, target in zip(probs, targets, strict=True):
-        counter.add([math.log(row[target])] if row[target] else [-math.inf], [row[row >= 0.05].tolist()])
+        counter.add([math.log(row[target])] if row[target] else [-math.inf], row[row >= 0.05])
     data = counter.result()
     assert data.n_positions == 300
     index = metrics.bin_index(probs.ravel(), 10)
@@ -335,7 +335,7 @@ def test_tokens_at_other_temperatures_are_shown_where_the_run_has_them(tmp_path:
     for line in lines:
         record = line["calibration"]
         # The larger T, the likelier the gold tokens here, and the later choices the more so.
-        at = [[ll / t + k * t for t in grid] for k, ll in enumerate(record["log_likelihoods"])]
+        at = [[ll / t + k * t - 10 for t in grid] for k, ll in enumerate(record["log_likelihoods"])]
         gaps = [[-t / 10] + [0.0] * 8 + [t / 10] for t in grid]
         record["temperatures"] = {"grid": grid, "log_likelihoods": at, "n_bins": 10, "gap_sums": gaps}
     report = make_report(load_run(write_run(tmp_path / "run", {"arc_easy": lines})))

@@ -1,0 +1,107 @@
+"""``lm-eval-calibration runs``: a line for each run that some folders hold."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import typer
+
+from lm_eval_calibration.records.jsonl import JsonLines
+from lm_eval_calibration.reports.escaping import markdown
+from lm_eval_calibration.reports.formats import choose_format, print_or_write
+from lm_eval_calibration.reports.numbers import json_text
+from lm_eval_calibration.reports.tables import csv_table, markdown_table, plain_table
+from lm_eval_calibration.results import Selection, Source, find_sources
+from lm_eval_calibration.results.configuration import Configuration
+from lm_eval_calibration.results.selection import when
+
+SHOWN = 3
+"""Tasks that are named in a table."""
+
+
+class Listed(NamedTuple):
+    """A call of the harness.
+
+    Attributes:
+        model: its name.
+        date: when it ended.
+        tasks: those that have samples.
+        docs: number of docs; None where no results count them and the samples can't be read.
+        settings: shots, limit and so on, as far as they are known.
+        path: what to name to read it.
+    """
+
+    model: str
+    date: str
+    tasks: tuple[str, ...]
+    docs: int | None
+    settings: str
+    path: str
+
+    @property
+    def cells(self) -> list[str]:
+        """What a table shows."""
+        more = f" and {len(self.tasks) - SHOWN} more" if len(self.tasks) > SHOWN else ""
+        docs = "?" if self.docs is None else str(self.docs)
+        return [self.model, self.date, ", ".join(self.tasks[:SHOWN]) + more, docs, self.settings, self.path]
+
+
+def list_runs(folders: Sequence[Path], select: Selection, *, form: str | None, output: Path | None) -> None:
+    """Print or write the list; the arguments are the command's."""
+    form = choose_format(form, output, FORMATS, default="table")
+    found = find_sources(folders)
+    for reason in found.broken.values():
+        typer.echo(f"note: left out: {reason}", err=True)
+    listed = [_listed(source) for source in sorted(select.of(found.sources), key=when)]
+    print_or_write(FORMATS[form](listed), output, f"{len(listed)} runs")
+
+
+def _listed(source: Source) -> Listed:
+    where = source.results_file or (source.folder if len(source.samples) > 1 else next(iter(source.samples.values())))
+    return Listed(
+        source.model, when(source)[0], tuple(sorted(source.samples)), _docs(source), _settings(source), str(where)
+    )
+
+
+def _docs(source: Source) -> int | None:
+    """Number of docs by the results, or of lines."""
+    sizes = source.results.get("n-samples") or {}
+    counts: list[Any] = [size.get("effective") for task, size in sizes.items() if size and task in source.samples]
+    if len(counts) == len(source.samples) and None not in counts:
+        return int(sum(counts))
+    try:
+        return sum(len(lines) for path in source.samples.values() for _, lines in JsonLines(path).blocks())
+    except ValueError:
+        return None
+
+
+def _settings(source: Source) -> str:
+    """Backend, shots, limit and chat template, as far as they are known."""
+    configuration, config = Configuration((source,)), source.results.get("config") or {}
+    shots = sorted({shots for task, shots in configuration.num_fewshot.items() if task in source.samples})
+    parts = [str(config["model"])] if config.get("model") else []
+    parts += [f"{'/'.join(map(str, shots))}-shot"] if shots else []
+    parts += [f"limit {config['limit']:g}"] if isinstance(config.get("limit"), int | float) else []
+    parts += ["chat template"] if configuration.chat_template else []
+    return ", ".join(parts)
+
+
+HEADS = ("model", "date", "tasks", "docs", "settings", "path")
+
+
+def _json(listed: Sequence[Listed]) -> str:
+    return json_text([one._asdict() | {"tasks": list(one.tasks)} for one in listed])
+
+
+def _csv(listed: Sequence[Listed]) -> str:
+    rows = [(o.model, o.date, " ".join(o.tasks), "" if o.docs is None else o.docs, o.settings, o.path) for o in listed]
+    return csv_table(HEADS, rows)
+
+
+FORMATS: dict[str, Callable[[Sequence[Listed]], Any]] = {
+    "table": lambda listed: "\n".join(plain_table(HEADS, [one.cells for one in listed])) + "\n",
+    "md": lambda listed: "\n".join(markdown_table(HEADS, [map(markdown, one.cells) for one in listed])) + "\n",
+    "csv": _csv,
+    "json": _json,
+}
+"""Functions by the name of their format."""

@@ -1,0 +1,129 @@
+"""Which of several runs is meant."""
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.results.files import Source
+from lm_eval_calibration.results.summary import within
+
+SHOWN = 10
+"""Models or dates that an error lists."""
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What was wanted of the runs that are there.
+
+    Attributes:
+        latest: only the run that ended last.
+        model: pattern of the model's name: a glob, or a part of it; None for any.
+        task: the same of tasks and groups.
+    """
+
+    latest: bool = False
+    model: str | None = None
+    task: str | None = None
+
+    def of(self, sources: Sequence[Source]) -> list[Source]:
+        """Return what is meant of some calls of the harness; raise UserError where that is nothing."""
+        found = list(sources)
+        if self.model is not None:
+            models = _matching(self.model, [source.model for source in found], "--model", "models")
+            found = [source for source in found if source.model in models]
+        if self.task is not None:
+            groups = {name for source in found for name in source.results.get("group_subtasks") or {}}
+            tasks = {task for source in found for task in source.samples}
+            wanted = _matching(self.task, [*tasks, *groups], "--task", "tasks")
+            found = [narrow for source in found if (narrow := _with_tasks(source, wanted)).samples]
+            if not found:
+                raise UserError(f"--task {self.task}: no samples of it are here")
+        return [max(found, key=when)] if self.latest else found
+
+
+ALL = Selection()
+
+
+def when(source: Source) -> tuple[str, float]:
+    """When a call ended, to sort by: as the files' names say it, or by its results, or by the files' age."""
+    date = source.results.get("date")
+    files = [source.results_file] if source.results_file else list(source.samples.values())
+    age = float(date) if isinstance(date, int | float) else max((file.stat().st_mtime for file in files), default=0.0)
+    return source.time or day(age), age
+
+
+def day(timestamp: float) -> str:
+    """Return a time as the harness writes it into names of files."""
+    from datetime import datetime
+
+    return datetime.fromtimestamp(timestamp).isoformat(timespec="seconds").replace(":", "-")
+
+
+def runs_of(sources: Sequence[Source]) -> list[list[Source]]:
+    """Sort calls into runs: of one model, and of each task once."""
+    runs: dict[str, list[list[Source]]] = defaultdict(list)
+    for source in sorted(sources, key=when):
+        of_model = runs[source.model]
+        if not of_model or any(source.samples.keys() & other.samples.keys() for other in of_model[-1]):
+            of_model.append([])
+        of_model[-1].append(source)
+    return [run for of_model in runs.values() for run in of_model]
+
+
+def one_run(sources: Sequence[Source], paths: Sequence[str | Path]) -> list[Source]:
+    """Return the calls of the only run there is; raise UserError saying what there is where there are more."""
+    runs = runs_of(sources)
+    if len(runs) == 1:
+        return runs[0]
+    raise UserError(_choice(runs, ", ".join(map(str, paths))))
+
+
+def _choice(runs: Sequence[Sequence[Source]], where: str) -> str:
+    by_model: dict[str, list[Source]] = defaultdict(list)
+    for run in runs:
+        by_model[run[0].model] += run
+    how = "name its results_*.json or choose by --latest, --model PATTERN or --task PATTERN"
+    listed = "; ".join(_described(model, of_model) for model, of_model in list(by_model.items())[:SHOWN])
+    more = f"; and {len(by_model) - SHOWN} more" if len(by_model) > SHOWN else ""
+    n = len(runs)
+    models = f"{len(by_model)} models" if len(by_model) > 1 else "one model"
+    return f"{where} holds {n} runs of {models}: {how} (`lm-eval-calibration runs` lists them): {listed}{more}"
+
+
+def _described(model: str, sources: Sequence[Source]) -> str:
+    times = sorted(when(source)[0] for source in sources)
+    tasks = sorted({task for source in sources for task in source.samples})
+    dates = times[0] if len(times) == 1 else f"{len(times)} runs, {times[0]} to {times[-1]}"
+    named = ", ".join(tasks[:3]) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
+    return f"{model} ({dates}: {named})"
+
+
+def matches(pattern: str, name: str) -> bool:
+    """Whether a name, or what is behind its last slash, fits a glob, or has the pattern as a part; in any case."""
+    small, name = pattern.lower(), name.lower()
+    if re.search(r"[*?\[]", small):
+        return fnmatchcase(name, small) or fnmatchcase(re.split(r"[/\\]", name)[-1], small)
+    return small in name
+
+
+def _matching(pattern: str, names: Iterable[str], option: str, what: str) -> set[str]:
+    """Names that are meant: the one that is the pattern, or else all that match it."""
+    known = dict.fromkeys(names)
+    exact = {name for name in known if pattern in (name, re.split(r"[/\\]|__", name)[-1])}
+    found = exact or {name for name in known if matches(pattern, name)}
+    if not found:
+        some = ", ".join(list(known)[:SHOWN]) + (" ..." if len(known) > SHOWN else "")
+        raise UserError(f"{option} {pattern}: there are the {what} {some}")
+    return found
+
+
+def _with_tasks(source: Source, wanted: set[str]) -> Source:
+    """A call with those of its samples that are of these tasks and groups."""
+    inside = within(source.results.get("group_subtasks") or {}, wanted)
+    samples = {task: path for task, path in source.samples.items() if task in inside}
+    narrow = replace(source, samples=samples)
+    return narrow if len(samples) == len(source.samples) else replace(narrow, is_part=True)
