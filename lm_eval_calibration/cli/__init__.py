@@ -23,6 +23,7 @@ from lm_eval_calibration.cli.run import run
 from lm_eval_calibration.cli.runs import runs
 from lm_eval_calibration.cli.tasks import tasks
 from lm_eval_calibration.cli.tune import tune
+from lm_eval_calibration.cli.view import view
 from lm_eval_calibration.errors import UserError
 
 app = typer.Typer(
@@ -40,6 +41,7 @@ COMMANDS = (
     runs,
     recalibrate,
     report,
+    view,
     decide,
     check,
     compare,

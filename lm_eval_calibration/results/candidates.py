@@ -29,9 +29,10 @@ def candidates_of(tasks: Sequence[TaskDocs], rows: Sequence[Sequence[int]]) -> d
     for docs, which in zip(tasks, rows, strict=True):
         places = {docs.locations[i]: first + k for k, i in enumerate(which)}
         for file in {file.path: file for file, _ in places}.values():
-            for sample in file.samples():
-                row, record = places.get((file, sample.start)), sample.record
-                if row is None or not isinstance(record, GenerationRecord):
+            lines = [line for one, line in places if one is file]
+            for line, sample in zip(lines, file.samples_at(lines), strict=True):
+                row, record = places[file, line], sample.record
+                if not isinstance(record, GenerationRecord):
                     continue
                 if record.options is not None:
                     probs[row] = softmax(record.options.log_likelihoods)

@@ -77,8 +77,9 @@ def _csv(path: Path) -> Iterator[tuple[str, Row]]:
 
 def _jsonl(path: Path) -> Iterator[tuple[str, Row]]:
     try:
-        for line, _, value in jsonl.read_from(path):
-            yield from _objects(path, [value], line)
+        file = jsonl.JsonLines(path)
+        for number, lines in file.blocks():
+            yield from _objects(path, list(file.values(number, lines)), number)
     except ValueError as error:
         raise TaskError(str(error)) from error
 
