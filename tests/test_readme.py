@@ -207,6 +207,18 @@ def test_python_of_the_records_runs(gpt2_lm: Any, tmp_path: Path, monkeypatch: p
     assert 0 < full_ece < 2
 
 
+def test_python_of_parquet_files_is_a_query_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("duckdb", reason="needs duckdb")
+    from commands import run_command
+    from logged_runs import make_lines, write_run
+
+    write_run(tmp_path / "lm_eval_results", {"law": make_lines("law", 30)})
+    assert run_command("export", tmp_path / "lm_eval_results", "--format", "parquet").exit_code == 0
+    printed = "\n".join(run_python(block("python: parquet"), tmp_path, monkeypatch))
+    assert "law" in printed
+    assert "30" in printed
+
+
 def test_python_of_the_runs_says_what_the_metrics_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib", reason="diagrams need matplotlib (extra `report`)").use("Agg")
     import matplotlib.pyplot as plt

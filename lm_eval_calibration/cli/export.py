@@ -11,7 +11,9 @@ from lm_eval_calibration.cli.options import Cluster, Latest, ModelPattern, Outpu
 def export(
     result: Annotated[Path, typer.Argument(metavar="RUN", help="The run's folder or a file of it.")],
     *,
-    form: Annotated[str, typer.Option("--format", help="model-card, csv or every-eval-ever.")] = "model-card",
+    form: Annotated[
+        str, typer.Option("--format", help="model-card, csv, every-eval-ever, or parquet (beside samples).")
+    ] = "model-card",
     output: Output = None,
     merge: Annotated[
         Path | None, typer.Option(metavar="README.md", help="Write the results into this model card's metadata.")

@@ -49,7 +49,11 @@ def recalibrate(
     error_rate: Annotated[
         float | None,
         typer.Option(
-            "--error_rate", min=0, max=1, help="Also show the confidence above which answers are wrong this rarely."
+            "--error_rate",
+            min=0,
+            max=1,
+            help="Superseded by `decide --error_rate`, which promises it: the confidence above which answers were "
+            "wrong this rarely.",
         ),
     ] = None,
 ) -> None:

@@ -45,14 +45,15 @@ def sum_of(a: Interval, b: Interval) -> Interval:
     return a[0] + b[0], a[1] + b[1]
 
 
-def tendency(interval: Interval, null: Null | None) -> Tendency:
+def tendency(interval: Interval, null: Null | None, *, alpha: float = ALPHA) -> Tendency:
     """Whether a model is over- or underconfident: its interval leaves 0 out, and its null is rejected.
 
     Args:
         interval: Of ``overconfidence``.
         null: Of the same docs; None or undefined where there is none.
+        alpha: Its level, where this is one of several words.
     """
     side = side_of_0(interval)
-    if null is not None and null.p_value > ALPHA:
+    if null is not None and null.p_value > alpha:
         side = 0
     return "overconfident" if side > 0 else "underconfident" if side < 0 else ""

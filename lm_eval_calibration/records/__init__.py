@@ -1,5 +1,6 @@
 """The record of one doc, columns over many of them, and the files that hold them."""
 
+from lm_eval_calibration.records.answer import ScoredRecord
 from lm_eval_calibration.records.answer_options import AnswerOptions
 from lm_eval_calibration.records.choices import ChoicesRecord
 from lm_eval_calibration.records.clusters import DOC, cluster_of, clusters_of, field_of, n_clusters
@@ -61,6 +62,7 @@ __all__ = [
     "Record",
     "Sample",
     "ScoredAnswer",
+    "ScoredRecord",
     "StatedConfidence",
     "TokenTemperatures",
     "cluster_of",

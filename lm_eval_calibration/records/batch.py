@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from lm_eval_calibration.records.clusters import IntIds, as_numbers
 from lm_eval_calibration.records.corpus import CorpusRecord
@@ -153,6 +154,19 @@ class Batch:
 
 
 _OF_DOCS = ("doc_id", "cluster", "gold", "correct", "confidence", "n_choices", "kept_from", "n_positions")
+
+
+def answers(docs: Batch) -> tuple[Floats, Ints]:
+    """Return [n] confidence, nan where there is none, and 1 where the answer is right, 0 where not, -1 unknown."""
+    confidence, correct = docs.confidence.copy(), docs.correct.copy()
+    first, possible = np.cumsum(docs.n_choices) - docs.n_choices, docs.has_likelihood
+    for k in np.unique(docs.n_choices[docs.n_choices > 0]):
+        rows = np.flatnonzero((docs.n_choices == k) & possible)
+        log_likelihoods = docs.log_likelihoods[first[rows, None] + np.arange(k)]
+        confidence[rows] = softmax(log_likelihoods, axis=1).max(axis=1)
+        correct[rows] = log_likelihoods.argmax(axis=1) == docs.gold[rows]  # the first of equals
+    correct[~docs.is_sound] = UNKNOWN
+    return confidence, correct
 
 
 def label(task: str, doc_id: int) -> str:

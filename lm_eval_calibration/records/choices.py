@@ -25,6 +25,7 @@ class ChoicesRecord(AnswerRecord):
         rotations: how far the choices were rotated in each order in which they were presented; 0 first.
         rotated_log_likelihoods: of the choices under each of these orders, in the doc's own order of choices.
         temperatures: the doc's tokens at a grid of temperatures, where the run scored them so.
+        abstention: index of the choice by which the model says that it does not know; None where there is none.
     """
 
     kind: ClassVar[str] = "multiple_choice"
@@ -39,6 +40,7 @@ class ChoicesRecord(AnswerRecord):
     temperatures: TokenTemperatures | None = json_field(
         TokenTemperatures.from_dict, TokenTemperatures.to_dict, default=None
     )
+    abstention: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no metric could be computed from."""
@@ -48,6 +50,8 @@ class ChoicesRecord(AnswerRecord):
             raise ValueError(f"log_likelihoods are {list(self.log_likelihoods)}")
         if self.gold is not None and not 0 <= self.gold < k:
             raise ValueError(f"gold is {self.gold}, but there are {k} choices")
+        if self.abstention is not None and not 0 <= self.abstention < k:
+            raise ValueError(f"abstention is {self.abstention}, but there are {k} choices")
         if self.choice_lengths is not None and (len(self.choice_lengths) != k or min(self.choice_lengths) < 0):
             raise ValueError(f"choice_lengths are {list(self.choice_lengths)}, but there are {k} choices")
         if len(self.rotations or ()) != len(self.rotated_log_likelihoods or ()) or any(
@@ -61,9 +65,14 @@ class ChoicesRecord(AnswerRecord):
         return np.asarray(softmax(np.asarray(self.log_likelihoods, dtype=np.float64)))
 
     @property
-    def confidence(self) -> float:
-        """Probability of the most probable choice."""
-        return float(self.probs.max())
+    def has_likelihood(self) -> bool:
+        """Whether some choice has a finite log-likelihood; without one, none is the answer."""
+        return max(self.log_likelihoods) > -math.inf
+
+    @property
+    def confidence(self) -> float | None:
+        """Probability of the most probable choice; None where no choice has a finite log-likelihood."""
+        return float(self.probs.max()) if self.has_likelihood else None
 
     @property
     def answer(self) -> int:
@@ -72,8 +81,8 @@ class ChoicesRecord(AnswerRecord):
 
     @property
     def correct(self) -> int | None:
-        """1 if the most probable choice is the right one, else 0; None where the label is broken."""
-        return None if self.gold is None else int(self.answer == self.gold)
+        """1 if the most probable choice is the right one, else 0; None where the label is broken or there is none."""
+        return None if self.gold is None or not self.has_likelihood else int(self.answer == self.gold)
 
     @property
     def rotated_probs(self) -> NDArray[np.float64]:

@@ -176,9 +176,13 @@ def _decompressed(path: Path, codec: str) -> IO[bytes]:
     import pyarrow as pa
 
     file = cast(IO[bytes], tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY))  # noqa: SIM115  # the caller's
-    with pa.input_stream(str(path), compression=codec) as stream:
-        while block := stream.read(1 << 20):
-            file.write(block)
+    try:
+        with pa.input_stream(str(path), compression=codec) as stream:
+            while block := stream.read(1 << 20):
+                file.write(block)
+    except OSError:
+        file.close()
+        raise
     return file
 
 

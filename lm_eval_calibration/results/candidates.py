@@ -8,6 +8,7 @@ from scipy.special import softmax
 from lm_eval_calibration.decisions.candidates import Candidates, of_options, of_samples
 from lm_eval_calibration.metrics.validation import FloatArray
 from lm_eval_calibration.records import GenerationRecord
+from lm_eval_calibration.results.reading import Lines
 from lm_eval_calibration.results.task_docs import TaskDocs
 
 NONE = np.empty(0)
@@ -27,17 +28,17 @@ def candidates_of(tasks: Sequence[TaskDocs], rows: Sequence[Sequence[int]]) -> d
     counts: list[FloatArray] = [NONE] * n_docs
     right, sampled_right = np.full(n_docs, -1), np.full(n_docs, -1)
     for docs, which in zip(tasks, rows, strict=True):
-        places = {docs.locations[i]: first + k for k, i in enumerate(which)}
-        for file in {file.path: file for file, _ in places}.values():
-            lines = [line for one, line in places if one is file]
-            for line, sample in zip(lines, file.samples_at(lines), strict=True):
-                row, record = places[file, line], sample.record
-                if not isinstance(record, GenerationRecord):
-                    continue
-                if record.options is not None:
-                    probs[row] = softmax(record.options.log_likelihoods)
-                    right[row] = -1 if record.options.gold is None else record.options.gold
-                counts[row], sampled_right[row] = _votes(record)
+        generated = [i for i in which if docs.kinds[i] == "generation"]
+        records = Lines([docs.locations[i] for i in generated], lambda sample: sample.record)
+        place = {i: first + k for k, i in enumerate(which)}
+        for i, record in zip(generated, records, strict=True):
+            if not isinstance(record, GenerationRecord):  # numbers alone
+                continue
+            row = place[i]
+            if record.options is not None:
+                probs[row] = softmax(record.options.log_likelihoods)
+                right[row] = -1 if record.options.gold is None else record.options.gold
+            counts[row], sampled_right[row] = _votes(record)
         first += len(which)
     found = of_options(probs, right) if any(map(len, probs)) else {}
     return found | (of_samples(counts, sampled_right) if any(map(len, counts)) else {})

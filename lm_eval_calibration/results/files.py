@@ -104,7 +104,7 @@ def _sources_at(path: Path, broken: dict[Path, str]) -> list[Source]:
             raise UserError(reasons or f"{path} holds no samples_*.jsonl: {_HOW}")
         return sources
     _check_regular(path)
-    if names.parse(path).suffix not in (".json", ".jsonl"):
+    if names.parse(path).suffix not in (".json", ".jsonl", names.PARQUET):
         raise UserError(f"{path} is not the folder of a run, results_*.json or samples_*.jsonl")
     return [_beside(path)]
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 from urllib.parse import unquote
 
 _TIME = re.compile(r"_(\d{4}-\d\d-\d\d(?:[T ][\d.:-]+)?)$")
+PARQUET = ".parquet"
 _COMPRESSED = (".gz", ".zst")
 _NOT_IN_NAMES = re.compile(r"[\"<>:/|\\?*\[\]=]+")
 
@@ -26,7 +27,7 @@ class Name(NamedTuple):
     @property
     def is_samples(self) -> bool:
         """Whether a file is called as the harness calls its samples."""
-        return self.stem.startswith("samples_") and self.suffix in (".jsonl", ".json")
+        return self.stem.startswith("samples_") and self.suffix in (".jsonl", ".json", PARQUET)
 
     @property
     def is_results(self) -> bool:

@@ -8,12 +8,16 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
 
+import numpy as np
+
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records import DOC, RECORD_KEY, Record, cluster_of
 from lm_eval_calibration.records.batch import Batch
 from lm_eval_calibration.records.jsonl import JsonLines
+from lm_eval_calibration.records.parquet import belongs_to, parquet_of, read_parquet, records_of
 from lm_eval_calibration.records.reading import is_of_other_filter, read_batches, record_of
 from lm_eval_calibration.results import stock
+from lm_eval_calibration.results.names import PARQUET
 
 SUFFIX = "_calibration"
 
@@ -45,10 +49,13 @@ class SamplesFile:
     def __init__(self, path: Path, task: str, cluster: str | None = None) -> None:
         self.path, self.task, self.cluster = path, task, cluster
         self._json = JsonLines(path)
+        self._is_parquet = path.suffix == PARQUET
 
     @cached_property
     def is_stock(self) -> bool:
         """Whether its first line has no record of ours."""
+        if self._is_parquet:
+            return False
         first = next(self.lines(), None)
         return first is not None and RECORD_KEY not in first[1]
 
@@ -60,6 +67,14 @@ class SamplesFile:
             StockError: a stock run's samples, but not such as records can be made of.
         """
         try:
+            numbers = self.path if self._is_parquet else parquet_of(self.path)
+            if self.cluster and self._is_parquet:
+                raise UserError(f"--cluster {self.cluster}: {self.path} holds numbers only, its docs have no fields")
+            if self._is_parquet or (not self.cluster and belongs_to(numbers, self.path)):
+                for batch, rows in read_parquet(numbers):
+                    known = batch.cluster if self.cluster is None else np.zeros_like(batch.cluster)
+                    yield replace(batch, cluster=known), rows
+                return
             if not self.is_stock and self.cluster is None:
                 yield from read_batches(self._json, with_names=True)
                 return
@@ -72,8 +87,13 @@ class SamplesFile:
             raise UserError(str(error)) from error
 
     def lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield the lines as they stand in the file, each with its row."""
+        """Yield the lines as they stand in the file, each with its row; numbers alone as those of a redacted run."""
         try:
+            if self._is_parquet:
+                for batch, rows in read_parquet(self.path):
+                    for row, record in zip(rows, records_of(batch), strict=True):
+                        yield row, {"doc_id": record.doc_id, "doc": None, RECORD_KEY: record.to_dict()}
+                return
             for number, lines in self._json.blocks(64):
                 for row, line in enumerate(self._json.values(number, lines), number - 1):
                     if not isinstance(line, dict):
@@ -84,6 +104,10 @@ class SamplesFile:
 
     def samples_at(self, rows: Sequence[int]) -> Iterator[Sample]:
         """Yield some lines; raise UserError where one can't be read any more."""
+        if self._is_parquet:
+            wanted = dict(self.lines())
+            yield from (Sample(self._record(row, wanted[row]), wanted[row]) for row in rows)
+            return
         try:
             for row, line in zip(rows, self._json.values_of(rows), strict=True):
                 yield Sample(self._record(row, line), line)

@@ -9,11 +9,10 @@ from typing import Self, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import softmax
 
 from lm_eval_calibration.plots import Vocabulary, VocabularyCounter
 from lm_eval_calibration.records import Columns
-from lm_eval_calibration.records.batch import UNKNOWN, Batch
+from lm_eval_calibration.records.batch import Batch, answers
 from lm_eval_calibration.results.reading import SamplesFile
 
 SHOWN = 5
@@ -56,9 +55,9 @@ class TaskDocs:
         """Take docs of this task, which stand in these rows of a file."""
         self.columns.add_batch(docs)
         self.doc_ids.frombytes(docs.doc_id.tobytes())
-        confidence, correct = _answers(docs)
+        confidence, correct = answers(docs)
         self.confidence.frombytes(confidence.tobytes())
-        self.correct.frombytes(correct.tobytes())
+        self.correct.frombytes(correct.astype(np.int8).tobytes())
         self.clusters.frombytes(docs.cluster.tobytes())
         self.doc_hashes += docs.doc_hash
         self.prompt_hashes += docs.prompt_hash
@@ -154,16 +153,3 @@ class Locations(Sequence[tuple[SamplesFile, int]]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         return self._files[self._file[index]], self._row[index]
-
-
-def _answers(docs: Batch) -> tuple[NDArray[np.float64], NDArray[np.int8]]:
-    """[n] confidence, nan where there is none, and 1 where the answer is right, 0 where it is wrong, -1 unknown."""
-    confidence, correct = docs.confidence.copy(), docs.correct.copy()
-    first, possible = np.cumsum(docs.n_choices) - docs.n_choices, docs.has_likelihood
-    for k in np.unique(docs.n_choices[docs.n_choices > 0]):
-        rows = np.flatnonzero((docs.n_choices == k) & possible)
-        log_likelihoods = docs.log_likelihoods[first[rows, None] + np.arange(k)]
-        confidence[rows] = softmax(log_likelihoods, axis=1).max(axis=1)
-        correct[rows] = log_likelihoods.argmax(axis=1) == docs.gold[rows]  # the first of equals
-    correct[~docs.is_sound] = UNKNOWN
-    return confidence, correct.astype(np.int8)

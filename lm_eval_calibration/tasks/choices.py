@@ -1,5 +1,6 @@
 """A multiple-choice task: its metrics, and calibration of the choices' probabilities beside them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -187,9 +188,16 @@ class ChoiceTask(BaseTask):
             log_likelihoods=log_likelihoods,
             gold=gold,
             choice_lengths=tuple(len(choice) for choice in choices),
+            abstention=self._abstention(choices),
             **fields_of(answers, getattr(scores, "certificate", {})),
             **fields,
         )
+
+    def _abstention(self, choices: Sequence[str]) -> int | None:
+        """Index of the first choice that the option ``abstain`` matches whole; None where it matches none."""
+        if not (known := self.options["abstain"]):
+            return None
+        return next((i for i, choice in enumerate(choices) if re.fullmatch(known, choice.strip())), None)
 
     def _elicited(self, scored: ScoredChoices, replies: Replies) -> dict[str, Any]:
         """Return the record's fields that confidence sources read in the replies to their requests."""

@@ -77,9 +77,8 @@ def _csv(path: Path) -> Iterator[tuple[str, Row]]:
 
 def _jsonl(path: Path) -> Iterator[tuple[str, Row]]:
     try:
-        file = jsonl.JsonLines(path)
-        for number, lines in file.blocks():
-            yield from _objects(path, list(file.values(number, lines)), number)
+        for line, value in enumerate(jsonl.read(path), 1):
+            yield from _objects(path, [value], line)
     except ValueError as error:
         raise TaskError(str(error)) from error
 

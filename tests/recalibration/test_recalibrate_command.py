@@ -75,6 +75,7 @@ def test_fit_save_and_apply(write_samples) -> None:
     assert float(law[5]) < 0.05
     assert "adjusted over 2 groups" in done.stdout
     assert "0.3" in table
+    assert "note: --error_rate promises nothing here; `lm-eval-calibration decide RESULTS" in done.stderr
 
     saved = SavedMap.read(Path("maps/map.json"))
     assert (saved.by, saved.error_rate) == ("task", 0.3)

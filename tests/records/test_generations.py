@@ -110,7 +110,7 @@ def test_what_no_metric_can_be_computed_from_is_refused(changes: dict[str, Any],
         ({"gold": 1}, "a record of kind generation has gold, as if it were of kind multiple_choice"),
         ({"corpus": {"log_likelihood": -1}}, "a record of kind generation has corpus, as if it were of kind corpus"),
         ({"kind": "multiple_choice"}, "record of g doc 3: no gold, log_likelihoods"),
-        ({"kind": "song"}, "kind is 'song'; there is multiple_choice, corpus, generation"),
+        ({"kind": "song"}, "kind is 'song'; there is answer, multiple_choice, corpus, generation"),
     ],
 )
 def test_json_of_no_kind_is_refused(changes: dict[str, Any], message: str) -> None:

@@ -87,7 +87,7 @@ def test_read_records(tmp_path: Path) -> None:
         ({"calibration": "x"}, r"samples\.jsonl, line 2: no 'calibration' record"),
         (["calibration"], r"samples\.jsonl, line 2: no 'calibration' record"),
         ({"calibration": {**make().to_dict(), "definitions": 9}}, "line 2: definition version 9 is not 1"),
-        ({"calibration": {**make().to_dict(), "kind": "q"}}, "line 2: kind is 'q'; there is multiple_choice"),
+        ({"calibration": {**make().to_dict(), "kind": "q"}}, "line 2: kind is 'q'; there is answer, multiple_choice"),
         ({"calibration": {**make().to_dict(), "gold": 7}}, "line 2: gold is 7, but there are 3 choices"),
         ({"calibration": {**make().to_dict(), "log_likelihoods": []}}, r"line 2: log_likelihoods are \[\]"),
         ({"calibration": {**make().to_dict(), "large_probs": None}}, "line 2: log_probs and large_probs are not of"),

@@ -32,11 +32,7 @@ def text(decision: Decision) -> str:
         n_found = sum(value is not None for value in decision.thresholds.values())
         lines = [f"It may answer alone in {n_found} of {len(decision.groups)} groups ({decision.by}):"]
         lines += plain_table(*_groups(decision))
-        lines += [
-            f"{name}: {why_not(group, wanted.error_rate)}"
-            for name, group in decision.groups.items()
-            if group.threshold.value is None
-        ]
+        lines += _reasons(decision)
     lines += [what_it_means(decision), _counts(decision)]
     if wanted.costs is not None and decision.cost is not None:
         lines.append(what_it_costs(decision.cost, *wanted.costs))
@@ -146,6 +142,15 @@ def _groups(decision: Decision) -> tuple[Sequence[str], Sequence[Sequence[str]]]
     ]
     rows.append((ALL, "", "", share(decision.all_shown.coverage), share(decision.all_shown.errors)))
     return heads, rows
+
+
+def _reasons(decision: Decision) -> Iterator[str]:
+    """Why groups have no threshold, each reason once."""
+    names: dict[str, list[str]] = {}
+    for name, group in decision.groups.items():
+        if group.threshold.value is None:
+            names.setdefault(why_not(group, decision.wanted.error_rate), []).append(name)
+    yield from (f"{', '.join(groups)}: {reason}" for reason, groups in names.items())
 
 
 def _counts(decision: Decision) -> str:

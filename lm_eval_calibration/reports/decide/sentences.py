@@ -30,7 +30,7 @@ def why_not(group: GroupDecision, wanted_rate: float) -> str:
     threshold, rate = group.threshold, percent_of(wanted_rate)
     found = f"no confidence is shown to keep wrong answers to {rate}"
     if group.docs_needed is None:
-        return f"{found}; its answers seem to be wrong more often at every confidence, so more questions would not help"
+        return f"{found}; as far as can be seen its answers are wrong more often at every confidence"
     tested, needed = count(threshold.n_tested), _rounded(group.docs_needed)
     found += f" with {tested} test questions"
     return f"{found}; if its error rates are what they seem, it takes about {needed} in all"

@@ -10,6 +10,7 @@ from tqdm import tqdm
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.files import write_whole
+from lm_eval_calibration.records.parquet import parquet_of, write_parquet
 from lm_eval_calibration.reports.export.every_eval_ever import every_eval_ever
 from lm_eval_calibration.reports.export.model_card import merged, model_card
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
@@ -17,7 +18,9 @@ from lm_eval_calibration.reports.numbers import json_text
 from lm_eval_calibration.reports.runs import print_notes
 from lm_eval_calibration.reports.tables import csv_table
 from lm_eval_calibration.reports.values import Value, values
-from lm_eval_calibration.results import Run, Selection, load_run
+from lm_eval_calibration.results import Run, Selection, find_sources, load_run
+from lm_eval_calibration.results.reading import SamplesFile
+from lm_eval_calibration.results.stock import StockError
 
 CSV_HEADS: tuple[str, ...] = ("model", "task", "version", "shots", "metric", "value", "stderr", "low", "high")
 CSV_HEADS += ("null_mean", "null_upper", "p_value", "docs", "n_bins", "reason")
@@ -35,6 +38,8 @@ def as_csv(run: Run, found: Iterable[Value], name: str) -> str:
         rows.append([*about, shots, value.metric, *map(float, numbers), m.n_docs, run.n_bins, m.reason or ""])
     return csv_table(CSV_HEADS, rows)
 
+
+PARQUET = "parquet"
 
 FORMATS: dict[str, Callable[[Run, list[Value], str], str]] = {
     "model-card": model_card,
@@ -56,7 +61,14 @@ def export(
     select: Selection,
 ) -> None:
     """Print or write a run's metrics, or merge them into a model card; the arguments are the command's."""
-    choose_format(form, None, FORMATS)
+    if form == PARQUET:
+        if merge is not None or output is not None:
+            raise UserError(
+                "--format parquet writes a file beside each samples file: --output and --merge don't belong"
+            )
+        _write_parquet(result, select)
+        return
+    choose_format(form, None, [*FORMATS, PARQUET])
     if merge is not None and form != "model-card":
         raise UserError("--merge belongs to --format model-card")
     if merge is not None and not merge.is_file():
@@ -72,6 +84,24 @@ def export(
         typer.echo(f"{n_new} results added, {n_replaced} replaced: {output or merge}", err=True)
     else:
         print_or_write(FORMATS[form](run, found, model), output, f"{len(found)} values")
+
+
+def _write_parquet(result: Path, select: Selection) -> None:
+    """Write the numbers of every samples file beside it; commands read them in its place."""
+    found = find_sources([result])
+    for reason in found.broken.values():
+        typer.echo(f"note: left out: {reason}", err=True)
+    for source in select.of(found.sources):
+        for task, path in source.samples.items():
+            if path.suffix == f".{PARQUET}":
+                continue
+            try:
+                parquet_of(path).unlink(missing_ok=True)
+                n_docs = write_parquet(parquet_of(path), SamplesFile(path, task).batches(), path)
+            except StockError as error:
+                typer.echo(f"note: {task} is left out: {error}", err=True)
+                continue
+            typer.echo(f"{n_docs} docs: {parquet_of(path)}", err=True)
 
 
 def _note_undefined(found: list[Value]) -> None:

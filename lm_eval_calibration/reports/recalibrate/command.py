@@ -45,6 +45,9 @@ from lm_eval_calibration.results.doc_fields import ALL
 from lm_eval_calibration.results.grouping import split_field
 from lm_eval_calibration.results.selection import ALL as ALL_RUNS
 
+SUPERSEDED = """--error_rate promises nothing here; `lm-eval-calibration decide RESULTS --error_rate {error_rate:g}` \
+finds a threshold with a guarantee"""
+
 
 def fit(
     results: Sequence[Path],
@@ -68,6 +71,8 @@ def fit(
     if method not in (*METHODS, TokenTemperature.method):
         raise UserError(f"no method {method!r}; there are {', '.join(METHODS)} and {TokenTemperature.method}")
     with _notes():
+        if error_rate is not None:
+            warnings.warn(SUPERSEDED.format(error_rate=error_rate), stacklevel=2)
         if method == TokenTemperature.method:
             if any(option is not None for option in (by, groups, fit_on, error_rate)):
                 raise UserError(

@@ -7,6 +7,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from lm_eval_calibration.metrics import Null, tendency, too_few_to_tell
+from lm_eval_calibration.metrics.verdicts import ALPHA
 from lm_eval_calibration.recalibration import Change
 from lm_eval_calibration.reports.numbers import count, interval, number, p_value, percent
 from lm_eval_calibration.reports.sentences import how_well_apart
@@ -16,6 +17,10 @@ from lm_eval_calibration.results.measured import accuracy
 CONFIDENT = 0.9
 
 UNKNOWN = "Can't tell"
+
+LEVEL_OF_AN_ANSWER = ALPHA / 3
+"""Of the tests behind the answers, so that all answers of a page together are false of at most 5% of calibrated models:
+over- or underconfident, confident errors, miscalibrated at all. That of recalibration has its own, far below."""
 
 Tone = Literal["good", "bad", ""]
 
@@ -89,10 +94,10 @@ def _gap(acc: Measured, gap: Measured, null: Null | None, confidence: float) -> 
     question = "Is it right as often as it says?"
     figures = f"It says {percent(confidence)} on average and is right {_percent(acc, ' of the time')}"
     if math.isnan(gap.low):
-        return Answer(question, UNKNOWN, f"{figures}: {gap.reason}.", "")
+        return Answer(question, UNKNOWN, f"{figures}; {gap.reason or 'the difference has no interval'}.", "")
     difference = f"{gap.value * 100:+.1f} points {interval(gap.low * 100, gap.high * 100, '+.1f')}"
     figures = f"{figures}; the difference is {difference}."
-    kind = tendency((gap.low, gap.high), null)
+    kind = tendency((gap.low, gap.high), null, alpha=LEVEL_OF_AN_ANSWER)
     if not kind:
         return Answer(question, "No clear difference on average", figures, "")
     return Answer(question, f"{kind.capitalize()} by {points(gap.value)} points", figures, "bad")
@@ -111,7 +116,7 @@ def _guessing(acc: Measured, chance: float) -> Answer:
 def _discrimination(auroc: Measured) -> Answer:
     question = "Can it tell its right answers from its wrong ones?"
     if math.isnan(auroc.value):
-        return Answer(question, UNKNOWN, f"{auroc.reason}.", "")
+        return Answer(question, UNKNOWN, f"{auroc.reason or 'The AUROC is undefined'}.", "")
     words = how_well_apart(auroc.value, auroc.low)
     figures = (
         f"Of a right and a wrong answer it is surer of the right one {_percent(auroc, ' of the time')}; "
@@ -171,15 +176,16 @@ def _enough(null: Null | None, n_docs: int) -> Answer:
         f"would show {number(null.mean, 3)} on average, and 95% of the time at most {number(null.upper, 3)} "
         f"(p = {p_value(null.p_value)})."
     )
+    if null.p_value > LEVEL_OF_AN_ANSWER:
+        return Answer(question, "No: its calibration error could be chance", noise, "bad")
     if too_few_to_tell("ece", null, n_docs) is None:
         return Answer(question, "Yes", noise, "good")
-    if null.p_value < 0.05:
-        return Answer(question, "Enough to see that it is miscalibrated, not by how much", noise, "")
-    return Answer(question, "No: its calibration error could be chance", noise, "bad")
+    return Answer(question, "Enough to see that it is miscalibrated, not by how much", noise, "")
 
 
 def _percent(found: Measured, unit: str) -> str:
-    return f"{percent(found.value)}{unit} {interval(found.low, found.high, '.0%')}"
+    between = "" if math.isnan(found.low) else f" {interval(found.low, found.high, '.0%')}"
+    return f"{percent(found.value)}{unit}{between}"
 
 
 def _change(name: str, change: Change) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from lm_eval_calibration.tasks.confidences.abstention import ABSTENTION
 from lm_eval_calibration.tasks.confidences.answer import ANSWER, TAIL
 from lm_eval_calibration.tasks.confidences.budgets import BUDGETS
 from lm_eval_calibration.tasks.confidences.chain import CHAINS
@@ -21,6 +22,7 @@ from lm_eval_calibration.tasks.confidences.verbalized_1s import VERBALIZED_1S
 _SOURCES: list[ConfidenceSource] = [
     *(SEQUENCE, LENGTH_NORMALIZED, PERMUTED, TEMPERATURE_SCALED, MISSING_RIGHT, MISSING_WRONG, ANSWER),
     *(*FINAL_MISSING, TAIL, *CHAINS, BUDGETS, P_TRUE, VERBALIZED, VERBALIZED_1S, SELF_CONSISTENCY, ENTROPY),
+    ABSTENTION,
 ]
 
 

@@ -13,6 +13,7 @@ from lm_eval_calibration import load_run
 from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord
 from lm_eval_calibration.reports.report.content import Domain, Report, make_report
 from lm_eval_calibration.reports.report.formats import to_markdown
+from lm_eval_calibration.reports.report.verdicts import LEVEL_OF_AN_ANSWER
 
 pytest.importorskip("jinja2", reason="reports need jinja2 (extra `report`)")
 
@@ -90,8 +91,8 @@ def check_enough(domain: Domain, short: str, figures: str, tone: str) -> None:
         return
     value, _, mean, _, upper, p = numbers(figures)
     assert mean <= 1
-    assert not short.startswith("No") or p >= 0.049
-    assert not short.startswith("Enough") or p <= 0.051
+    assert not short.startswith("No") or p >= LEVEL_OF_AN_ANSWER - 0.001
+    assert not short.startswith("Enough") or p <= LEVEL_OF_AN_ANSWER + 0.001
     if short.startswith("No") and p > 0.06:  # nearer to 5% the quantile and p are a matter of ties
         assert value <= upper + 0.0011
 

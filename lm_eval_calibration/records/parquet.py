@@ -1,0 +1,239 @@
+"""The numbers of many records in a Parquet file: a tenth of the size of the samples, and no text of a doc."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records.answer import ScoredRecord
+from lm_eval_calibration.records.batch import CHOICES, UNKNOWN, Batch, answers
+from lm_eval_calibration.records.choices import ChoicesRecord
+from lm_eval_calibration.records.record import DEFINITION_VERSION, Record
+
+PARQUET_VERSION = 1
+"""Version of the columns."""
+
+_KEY = b"lm_eval_calibration"
+_END = 1 << 16
+"""Bytes at each end of a samples file that tell it from others of its size."""
+
+_LISTS = ("log_likelihoods", "log_probs", "large_probs")
+
+
+def parquet_of(samples: Path) -> Path:
+    """Return where the numbers of a samples file are kept: beside it."""
+    name = samples.name
+    for suffix in (".gz", ".zst", ".jsonl", ".json"):
+        name = name.removesuffix(suffix)
+    return samples.with_name(f"{name}.parquet")
+
+
+def write_parquet(path: Path, batches: Iterator[tuple[Batch, list[int]]], samples: Path) -> int:
+    """Write docs and return how many.
+
+    Args:
+        path: of the new file, which is there whole or not at all.
+        batches: docs with names, and their rows in the samples file.
+        samples: the file that they were read from.
+
+    Raises:
+        UserError: texts of a corpus, whose sums are in their samples only; or the file can't be written.
+    """
+    about = {
+        "version": PARQUET_VERSION,
+        "definitions": DEFINITION_VERSION,
+        "samples": _identity(samples) | {"sha256": _sha256(samples)},
+    }
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    n_docs, writer = 0, None
+    try:
+        for batch, rows in batches:
+            if batch.corpus:
+                raise UserError(f"{samples}: texts of a corpus have no Parquet form")
+            table = _table(batch, rows)
+            table = table.replace_schema_metadata({_KEY: json.dumps(about).encode()})
+            writer = writer or pq.ParquetWriter(unfinished, table.schema, compression="zstd")
+            writer.write_table(table)
+            n_docs += len(batch)
+        if writer is not None:
+            writer.close()
+            os.replace(unfinished, path)
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return n_docs
+
+
+def belongs_to(path: Path, samples: Path) -> bool:
+    """Whether a Parquet file holds the numbers of this samples file as it is now.
+
+    Raises:
+        ValueError: it can't be read, or is of another version.
+    """
+    if not path.is_file():
+        return False
+    about, found = _about(path), _identity(samples)
+    written = about["samples"]
+    if {key: written.get(key) for key in ("size", "ends")} != {key: found[key] for key in ("size", "ends")}:
+        return False
+    return bool(written.get("modified") == found["modified"] or written.get("sha256") == _sha256(samples))
+
+
+def read_parquet(path: Path) -> Iterator[tuple[Batch, list[int]]]:
+    """Yield the docs of a file, some at a time, and their rows in the samples file.
+
+    Raises:
+        ValueError: naming the file: it can't be read, or is of another version.
+    """
+    _about(path)
+    try:
+        for part in pq.ParquetFile(path).iter_batches(batch_size=65536):
+            yield _batch(part), part.column("row").to_pylist()
+    except (pa.ArrowException, OSError, KeyError) as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
+def records_of(batch: Batch) -> Iterator[Record]:
+    """Yield the docs as records, as far as numbers make them."""
+    first = np.concatenate([[0], np.cumsum(batch.n_choices)])
+    position = batch.first_position
+    large = np.concatenate([[0], np.cumsum(batch.n_large)])
+    for i in range(len(batch)):
+        common: dict[str, Any] = {
+            "task": batch.task[i],
+            "doc_id": _known(batch.doc_id[i]),
+            "doc_hash": batch.doc_hash[i],
+            "prompt_hash": batch.prompt_hash[i],
+            "cluster": f"{batch.cluster[i]:016x}" if batch.cluster[i] else None,
+            "certificate": json.loads(batch.certificate[i]),
+        }
+        if batch.n_positions[i] != UNKNOWN:
+            here = range(position[i], position[i + 1])
+            common["log_probs"] = tuple(batch.log_probs[position[i] : position[i + 1]].tolist())
+            common["large_probs"] = tuple(tuple(batch.large_probs[large[j] : large[j + 1]].tolist()) for j in here)
+            common["kept_from"] = None if np.isnan(batch.kept_from[i]) else float(batch.kept_from[i])
+        if batch.kind[i] == CHOICES:
+            log_likelihoods = tuple(batch.log_likelihoods[first[i] : first[i + 1]].tolist())
+            yield ChoicesRecord(**common, log_likelihoods=log_likelihoods, gold=_known(batch.gold[i]))
+        else:
+            confidence = None if np.isnan(batch.confidence[i]) else float(batch.confidence[i])
+            yield ScoredRecord(**common, answer_confidence=confidence, answer_correct=_known(batch.correct[i]))
+
+
+def _known(value: Any) -> int | None:
+    return None if value == UNKNOWN else int(value)
+
+
+def _table(docs: Batch, rows: list[int]) -> pa.Table:
+    confidence, correct = answers(docs)
+    positions = np.maximum(docs.n_positions, 0)
+    lacks = docs.n_positions == UNKNOWN
+    large = pa.ListArray.from_arrays(_offsets(docs.n_large), pa.array(docs.large_probs))
+    return pa.table(
+        {
+            "row": pa.array(rows, pa.int64()),
+            "task": pa.array(docs.task).dictionary_encode(),
+            "kind": pa.array(docs.kind).dictionary_encode(),
+            "doc_id": pa.array(docs.doc_id, mask=docs.doc_id == UNKNOWN),
+            "doc_hash": pa.array(docs.doc_hash, pa.string()),
+            "prompt_hash": pa.array(docs.prompt_hash, pa.string()),
+            "cluster": pa.array(docs.cluster),
+            "confidence": pa.array(confidence, mask=np.isnan(confidence)),
+            "correct": pa.array(correct, mask=correct == UNKNOWN),
+            "gold": pa.array(docs.gold, mask=docs.gold == UNKNOWN),
+            "log_likelihoods": pa.ListArray.from_arrays(_offsets(docs.n_choices), pa.array(docs.log_likelihoods)),
+            "kept_from": pa.array(docs.kept_from, mask=np.isnan(docs.kept_from)),
+            "log_probs": pa.ListArray.from_arrays(_offsets(positions), pa.array(docs.log_probs), mask=pa.array(lacks)),
+            "large_probs": pa.ListArray.from_arrays(_offsets(positions), large, mask=pa.array(lacks)),
+            "certificate": pa.array(docs.certificate).dictionary_encode(),
+        }
+    )
+
+
+def _batch(part: pa.RecordBatch) -> Batch:
+    def ints(name: str) -> NDArray[np.int64]:
+        return np.asarray(part.column(name).fill_null(UNKNOWN).to_numpy(zero_copy_only=False), dtype=np.int64)
+
+    def floats(name: str) -> NDArray[np.float64]:
+        return np.asarray(part.column(name).to_numpy(zero_copy_only=False), dtype=np.float64)
+
+    def texts(name: str) -> list[str]:
+        return list(part.column(name).to_pylist())
+
+    choices, log_probs, large = (part.column(name) for name in _LISTS)
+    kind, confidence, correct = texts("kind"), floats("confidence"), ints("correct")
+    is_choice = np.array([one == CHOICES for one in kind], dtype=bool)
+    confidence, correct = confidence.copy(), correct.copy()
+    confidence[is_choice], correct[is_choice] = np.nan, UNKNOWN
+    of_position = large.flatten()
+    return Batch(
+        texts("task"),
+        kind,
+        ints("doc_id"),
+        np.asarray(part.column("cluster").to_numpy(), dtype=np.uint64),
+        ints("gold"),
+        correct,
+        confidence,
+        _lengths(choices, 0),
+        np.asarray(choices.flatten().to_numpy(), dtype=np.float64),
+        floats("kept_from"),
+        _lengths(log_probs, UNKNOWN),
+        np.asarray(log_probs.flatten().to_numpy(), dtype=np.float64),
+        _lengths(of_position, 0),
+        np.asarray(of_position.flatten().to_numpy(), dtype=np.float64),
+        texts("doc_hash"),
+        texts("prompt_hash"),
+        texts("certificate"),
+    )
+
+
+def _lengths(lists: Any, of_none: int) -> NDArray[np.int64]:
+    return np.asarray(lists.value_lengths().fill_null(of_none).to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _offsets(lengths: NDArray[np.int64]) -> pa.Array:
+    return pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
+
+
+def _about(path: Path) -> dict[str, Any]:
+    """What a file says of itself; raise ValueError where it is none of ours, or of another version."""
+    try:
+        metadata = pq.read_schema(path).metadata or {}
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path}: {error}") from error
+    if _KEY not in metadata:
+        raise ValueError(f"{path}: not made by `lm-eval-calibration export --format parquet`")
+    about: dict[str, Any] = json.loads(metadata[_KEY])
+    for name, version in (("version", PARQUET_VERSION), ("definitions", DEFINITION_VERSION)):
+        if about.get(name) != version:
+            raise ValueError(f"{path}: Parquet {name} {about.get(name)!r} is not {version}: export it again")
+    return about
+
+
+def _identity(samples: Path) -> dict[str, Any]:
+    """Size, a hash of both ends, and when it was last changed."""
+    status = samples.stat()
+    with samples.open("rb") as file:
+        ends = file.read(_END)
+        file.seek(max(0, status.st_size - _END))
+        ends += file.read()
+    return {
+        "size": status.st_size,
+        "ends": hashlib.sha256(ends).hexdigest(),
+        "modified": status.st_mtime_ns,
+        "name": samples.name,
+    }
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
