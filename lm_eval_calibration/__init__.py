@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lm_eval_calibration.results import load_run
+    from lm_eval_calibration.results.display import CalibrationDisplay
     from lm_eval_calibration.tasks import calibrated
 
-__all__ = ["calibrated", "load_run"]
+__all__ = ["CalibrationDisplay", "calibrated", "load_run"]
 
 __version__ = version("lm-eval-calibration")
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``calibrated``, and with it the harness, or ``load_run`` when it is asked for."""
+    """Import ``calibrated``, and with it the harness, or ``load_run`` or the display when it is asked for."""
     if name == "calibrated":
         from lm_eval_calibration.tasks import calibrated
 
@@ -26,4 +27,8 @@ def __getattr__(name: str) -> Any:
         from lm_eval_calibration.results import load_run
 
         return load_run
+    if name == "CalibrationDisplay":
+        from lm_eval_calibration.results.display import CalibrationDisplay
+
+        return CalibrationDisplay
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -13,3 +13,8 @@ def run_command(*arguments: object) -> Any:
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return done
+
+
+def cells(line: str) -> list[str]:
+    """The cells of a line of a table that was printed for no terminal."""
+    return [cell.strip() for cell in line.split("\t")]

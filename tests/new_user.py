@@ -1,4 +1,4 @@
-"""What a new user does: a fresh clone, a fresh virtual environment, the README's two commands; times them.
+"""What a new user does: a fresh clone, a fresh virtual environment, the README's two commands, with times.
 
     python tests/new_user.py [--torch torch==2.13.0] [--folder FOLDER]
 

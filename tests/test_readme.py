@@ -315,6 +315,17 @@ def test_a_csv_becomes_a_decision_as_written(tmp_path: Path) -> None:
     assert (tmp_path / "decision.svg").read_text().startswith("<?xml")
 
 
+def test_runs_are_overlaid_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib as mpl
+    from made_runs import write_run
+
+    mpl.use("agg")
+    for name in ("a", "b"):
+        write_run(tmp_path / "results" / name, tasks={"anatomy_calibration": 40})
+    run_python(block("python: display"), tmp_path, monkeypatch)
+    assert (tmp_path / "overlaid.png").read_bytes().startswith(b"\x89PNG")
+
+
 @pytest.mark.slow
 def test_your_own_questions_work_as_written(tmp_path: Path) -> None:
     done = run_shell(block("your own questions"), tmp_path)

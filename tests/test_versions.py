@@ -28,9 +28,9 @@ LANES = {"oldest": "lowest-direct", "newest": "highest"}
 EXTRAS = ("code", "recalibration", "report", "smece", "tuning")
 
 # What touches other packages, where versions differ: models and their caches, the harness, data frames, pictures.
-TESTS = [f"tests/scoring/test_{name}.py" for name in ("hf", "generation", "packed", "corpus_scores", "models")]
+TESTS = [f"tests/backends/test_{name}.py" for name in ("hf", "generation", "packed", "corpus_scores", "models")]
 TESTS += [f"tests/tasks/test_{name}.py" for name in ("calibrated_task", "generation_task", "p_true", "registration")]
-TESTS += ["tests/recalibration", "tests/report/test_report.py", "tests/metrics/test_metrics_definitions.py"]
+TESTS += ["tests/recalibration", "tests/reports/report/test_report.py", "tests/metrics/test_metrics_definitions.py"]
 TESTS += ["tests/tuning/test_loss.py"]
 
 
@@ -46,6 +46,10 @@ def bounds() -> dict[str, str]:
 
 def test_every_dependency_has_one_lower_bound() -> None:
     assert {"torch", "transformers", "lm-eval", "peft"} <= set(bounds())
+
+
+def test_the_lanes_tests_are_there() -> None:
+    assert [path for path in TESTS if not (REPOSITORY / path).exists()] == []
 
 
 @pytest.mark.parametrize("lane", LANES)

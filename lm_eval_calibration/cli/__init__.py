@@ -2,6 +2,7 @@
 
 import atexit
 import gc
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated
@@ -17,6 +18,7 @@ from lm_eval_calibration.cli.demo import demo
 from lm_eval_calibration.cli.drift import drift
 from lm_eval_calibration.cli.evidence import evidence
 from lm_eval_calibration.cli.export import export
+from lm_eval_calibration.cli.overwriting import refusing_to_overwrite_inputs
 from lm_eval_calibration.cli.recalibrate import recalibrate
 from lm_eval_calibration.cli.report import report
 from lm_eval_calibration.cli.run import run
@@ -24,6 +26,7 @@ from lm_eval_calibration.cli.runs import runs
 from lm_eval_calibration.cli.tasks import tasks
 from lm_eval_calibration.cli.tune import tune
 from lm_eval_calibration.cli.view import view
+from lm_eval_calibration.cli.ways_out import way_out
 from lm_eval_calibration.errors import UserError
 
 app = typer.Typer(
@@ -75,16 +78,23 @@ def _app(
 
 @contextmanager
 def _errors_in_one_line() -> Iterator[None]:
-    """End with the error's own words and exit code 2 where the user can mend what is wrong."""
+    """End with the error's own words and exit code where the user can mend what is wrong."""
     try:
         yield
     except UserError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
+        raise typer.Exit(error.exit_code) from None
+    except Exception as error:
+        if (line := way_out(error, sys.argv)) is None:
+            raise
+        typer.secho(f"error: {line}", err=True, fg=typer.colors.RED)
         raise typer.Exit(2) from None
 
 
 for _command in COMMANDS:
-    app.command(context_settings=PASS_THROUGH if _command is run else None)(_errors_in_one_line()(_command))
+    app.command(context_settings=PASS_THROUGH if _command is run else None)(
+        _errors_in_one_line()(refusing_to_overwrite_inputs(_command))
+    )
 
 
 def main() -> None:

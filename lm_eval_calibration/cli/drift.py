@@ -20,7 +20,14 @@ def drift(
         typer.Option(metavar="[METRIC=]NUMBER", help="How much worse a metric may be; by default 0.02. Repeatable."),
     ] = None,
     n_bins: Annotated[int | None, n_bins_option("those of the runs")] = None,
-    form: Annotated[str, typer.Option("--format", help="text, json, junit or github.")] = "text",
+    form: Annotated[str, typer.Option("--format", help="text, json, junit, github or md (for a job page).")] = "text",
+    fail_on_unclear: Annotated[
+        bool,
+        typer.Option(
+            "--fail_on_unclear",
+            help="Exit code 1 also where the docs are too few to tell, and how many would settle it.",
+        ),
+    ] = False,
     cluster: Cluster = None,
     latest: Latest = False,
     model: ModelPattern = None,
@@ -52,5 +59,6 @@ def drift(
         output=output,
         history=history,
         picture=picture,
+        fail_on_unclear=fail_on_unclear,
     )
     raise typer.Exit(code)

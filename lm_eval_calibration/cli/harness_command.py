@@ -3,9 +3,8 @@
 import gc
 import os
 import shlex
-from collections.abc import Sequence
-from functools import partial
-from itertools import pairwise
+from collections.abc import Mapping, Sequence
+from itertools import pairwise, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,10 @@ import yaml
 from lm_eval_calibration.cli.own_questions import Questions, by_group, write_task
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.harness.command import run_command
-from lm_eval_calibration.harness.redaction import KEEP_TEXTS, without_quotes
+from lm_eval_calibration.harness.loggers import logging_more
 from lm_eval_calibration.harness.terminal import for_people
+from lm_eval_calibration.reports.tracked import tracked
+from lm_eval_calibration.tasks.any_task import SUFFIX
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 
 SAMPLES_DIRECTORY = "lm_eval_results"
@@ -31,14 +32,14 @@ _VERBOSITY = ("--verb", "-v")
 class _TaskManager(CalibrationTaskManager):
     """Finds tasks in a folder of ours, too; loads them after the model, from when on garbage is worth collecting.
 
-    Args:
+    Attributes:
         folder: of task files beside the user's ``include_path``.
-        include_path: the user's.
-        **options: the task manager's.
     """
 
-    def __init__(self, folder: Path | None, include_path: Any = None, **options: Any) -> None:
-        super().__init__([path for path in (folder, include_path) if path is not None], **options)
+    folder: Path | None = None
+
+    def __init__(self, include_path: Any = None, **options: Any) -> None:
+        super().__init__([path for path in (self.folder, include_path) if path is not None], **options)
 
     def load(self, task_list: Any) -> Any:
         """Load tasks, groups and tags."""
@@ -68,6 +69,7 @@ def run(
 
     Raises:
         UserError: no task is named, or two; with ``redact`` an option that keeps texts; questions that can't be used.
+        OutputError: naming what can't be written.
     """
     config, file_of_task = _config(arguments), None
     if questions is not None:
@@ -77,30 +79,53 @@ def run(
         arguments = ["--tasks", file_of_task.stem, *arguments]
     elif not any(argument.startswith(_TASKS) for argument in arguments) and "tasks" not in config:
         raise UserError("name what to run: --tasks NAME,... (lm-eval-calibration tasks --list has the names)")
-    if redact:
-        for option in KEEP_TEXTS:
-            if any(argument.split("=")[0] == option for argument in arguments) or config.get(option.lstrip("-")):
-                raise UserError(f"{option} prints or keeps texts of docs, which --redact leaves out: run without it")
+    _hint_at_names(_names_of_tasks(arguments, config), arguments)
     names_level = any(a.startswith(_VERBOSITY) for a in arguments) or "LMEVAL_LOG_LEVEL" in os.environ
     gc.disable()  # of the many objects of the modules and the model, which are loaded first, none is garbage
     try:
-        with for_people(not names_level and "verbosity" not in config):
+        with for_people(not names_level and "verbosity" not in config), logging_more(tracked):
             file = run_command(
                 with_samples(arguments) if log_samples else arguments,
-                partial(_TaskManager, file_of_task and file_of_task.parent),
+                type("TaskManager", (_TaskManager,), {"folder": file_of_task and file_of_task.parent}),
                 redact=redact,
                 keep=keep,
             )
-    except UserError as error:
-        if not redact:
-            raise
-        raise UserError(without_quotes(str(error))) from None
     finally:
         gc.enable()
     if file is not None and log_samples:
         typer.echo(
             f"Next: {_what_next(file, questions, is_grouped=not redact or _group_of(questions) in keep)}", err=True
         )
+
+
+def _names_of_tasks(arguments: Sequence[str], config: Mapping[str, object]) -> list[str]:
+    """Return what is named after ``--tasks``, in one argument or several, or in a ``--config``."""
+    given: list[str] = []
+    for i, argument in enumerate(arguments):
+        flag, equals, inline = argument.partition("=")
+        if flag in _TASKS:
+            given = [inline] if equals else list(takewhile(lambda text: not text.startswith("-"), arguments[i + 1 :]))
+    listed = given or config.get("tasks")
+    texts = [listed] if isinstance(listed, str) else listed if isinstance(listed, list) else []
+    return [name.strip() for text in texts for name in str(text).split(",") if name.strip()]
+
+
+def _hint_at_names(names: Sequence[str], arguments: Sequence[str]) -> None:
+    """Say, before anything is loaded, where a name lacks what makes it calibrated.
+
+    Raises:
+        UserError: a name is that of a table of questions.
+    """
+    for name in names:
+        if Path(name).suffix.lower() in (".csv", ".tsv", ".parquet", ".jsonl", ".xlsx"):
+            raise UserError(
+                f"{name} is a table, not a task: lm-eval-calibration run --csv {name} --model ... makes one of it"
+            )
+    if "--include_path" not in " ".join(arguments):  # where a user's own file may be calibrated under any name
+        plain = [name for name in names if name.isidentifier() and not name.endswith(SUFFIX)]
+        if forgotten := [name for name in plain if name + SUFFIX not in names]:
+            calibrated = ",".join(name + SUFFIX for name in forgotten)
+            typer.echo(f"{', '.join(forgotten)}: run without calibration; with it: --tasks {calibrated}", err=True)
 
 
 def _group_of(questions: Questions | None) -> str | None:
@@ -139,6 +164,8 @@ def _config(arguments: Sequence[str]) -> dict[str, object]:
     """Return what a ``--config FILE`` sets; the harness itself complains about a bad one."""
     for flag, value in pairwise([*arguments, ""]):
         name, _, inline = flag.partition("=")
+        if flag.startswith("-C"):
+            name, inline = flag[:2], flag[2:].removeprefix("=")
         if name in ("--config", "-C") and (path := Path(inline or value)).is_file():
             data = yaml.safe_load(path.read_text(encoding="utf-8"))
             return data if isinstance(data, dict) else {}

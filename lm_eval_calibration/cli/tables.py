@@ -1,20 +1,16 @@
-"""Tables of the command: aligned on a terminal, tab-separated for other programs."""
+"""Tables of the command: aligned, and of names alone where another program reads them."""
 
 import sys
 from collections.abc import Sequence
 
 import typer
 
+from lm_eval_calibration.reports.tables import plain_table
+
 
 def print_table(heads: Sequence[str], rows: Sequence[Sequence[str]], n_plain_columns: int) -> None:
-    """Print a table on a terminal; elsewhere its first ``n_plain_columns`` columns, tab-separated, without heads."""
-    if not sys.stdout.isatty():
+    """Print a table on a terminal; elsewhere its first columns without heads, a tab between cells."""
+    if sys.stdout.isatty():
+        typer.echo("\n".join(plain_table(heads, rows)))
+    else:
         typer.echo("\n".join("\t".join(row[:n_plain_columns]) for row in rows))
-        return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(*heads, box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)

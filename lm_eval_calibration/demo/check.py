@@ -135,12 +135,14 @@ def run_backend(model: str, model_args: str, tasks: str | None, limit: int) -> l
     from lm_eval import simple_evaluate
 
     from lm_eval_calibration.demo.quiz import PARTS, quiz_group
+    from lm_eval_calibration.harness.command import DEVICE
     from lm_eval_calibration.tasks import CalibrationTaskManager
 
     names = None if tasks is None else tasks.split(",")
     results = simple_evaluate(
         model=model,
         model_args=model_args,
+        device=None if "device=" in model_args else DEVICE,
         tasks=names or [quiz_group()],
         task_manager=CalibrationTaskManager(include_defaults=names is not None),
         limit=math.ceil(limit / (len(names) if names else len(PARTS))),

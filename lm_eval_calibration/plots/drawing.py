@@ -10,6 +10,7 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots.decision import describe_decision
 from lm_eval_calibration.plots.history import MetricHistory, describe_history
 from lm_eval_calibration.plots.reliability import Reliability
+from lm_eval_calibration.plots.risk_coverage import RiskCoveragePoint
 from lm_eval_calibration.plots.style import COLOURS, MARKERS, Form, save, shortened, styled_figure
 from lm_eval_calibration.plots.trade_off import TradeOffPoint, describe_trade_off
 
@@ -40,6 +41,43 @@ def plot_reliability(data: Reliability, ax: "Axes | None" = None) -> "Axes":
     ax.plot([0, 1], [0, 1], color=LINE, linewidth=0.8, linestyle=":")
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
     ax.set_title(f"ECE {data.ece:.3f} of {data.n_docs:,} docs, {len(data.bins)} bins")
+    return ax
+
+
+def plot_calibration_curve(data: Reliability, ax: "Axes | None" = None, *, name: str = "") -> "Axes":
+    """Draw accuracy against mean confidence, a point for each bin with docs; several curves share axes and legend.
+
+    Raises:
+        UserError: no axes are given and matplotlib is not installed.
+    """
+    ax = _new_axes() if ax is None else ax
+    number = len(ax.get_lines())
+    if not number:
+        ax.plot([0, 1], [0, 1], color=LINE, linewidth=0.8, linestyle=":", label="calibrated")
+        ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
+    bins = [b for b in data.bins if b.n_docs]
+    style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+    label = f"{shortened(name, 40)} (ECE {data.ece:.3f})".strip()
+    ax.plot([b.confidence for b in bins], [b.accuracy for b in bins], **style, label=label)
+    ax.legend(loc="upper left", fontsize=8)
+    return ax
+
+
+def plot_risk_coverage(points: Sequence[RiskCoveragePoint], ax: "Axes | None" = None, *, name: str = "") -> "Axes":
+    """Draw how often the model is wrong when it answers only what it is surest of; several curves share axes.
+
+    Raises:
+        UserError: no axes are given and matplotlib is not installed.
+    """
+    ax = _new_axes() if ax is None else ax
+    colour = COLOURS[len(ax.get_lines()) % len(COLOURS)]
+    coverage, risk = [point.coverage for point in points], [point.risk for point in points]
+    ax.plot(coverage, risk, color=colour, drawstyle="steps-post", label=shortened(name, 40) or None)
+    ax.set(xlim=(0, 1), xlabel="docs answered, the surest first", ylabel="wrong answers among them")
+    ax.set_ylim(bottom=0)
+    ax.grid(alpha=0.25)
+    if name:
+        ax.legend(loc="best", fontsize=8)
     return ax
 
 

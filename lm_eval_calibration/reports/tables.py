@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import re
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
@@ -13,17 +14,43 @@ _NUMBER = re.compile(r"[-+\[<]?\s*\d")
 
 
 def plain_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return lines with aligned columns on a terminal, columns of numbers to the right; else separated by tabs."""
-    body = list(rows)
-    lines = [heads, *body]
+    """Return lines with aligned columns, those of numbers to the right.
+
+    On a terminal they fit its width: columns that don't are left out, and a last line says which, and what shows them.
+    Elsewhere (a pager, another program) no column is left out, and a tab stands between cells.
+    """
+    aligned = _aligned(heads, list(rows))
     if not sys.stdout.isatty():
-        return ["\t".join(line) for line in lines]
-    aligned = []
-    for head, *cells in zip(*lines, strict=True):
+        return ["\t".join(line).rstrip(" ") for line in zip(*aligned, strict=True)]
+    width = shutil.get_terminal_size().columns
+    n = len(aligned)
+    while n > 1 and _width(aligned[:n]) > width:
+        n -= 1
+    lines = ["  ".join(line).rstrip() for line in zip(*aligned[:n], strict=True)]
+    if n < len(aligned):
+        hidden = ", ".join(head.strip() for head in heads[n:] if head.strip())
+        lines.append(f"(not shown: {hidden}; a terminal of {_width(aligned)} columns or `| less -S` shows all)")
+    return lines
+
+
+def fits_terminal(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
+    """Return whether a table loses no column where it is shown."""
+    width = _width(_aligned(heads, list(rows)))
+    return not sys.stdout.isatty() or width <= shutil.get_terminal_size().columns
+
+
+def _aligned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[str]]:
+    """Return columns whose cells, the head among them, are of one width."""
+    columns = []
+    for head, *cells in zip(heads, *rows, strict=True):
         width = max(map(len, (head, *cells)))
         to_the_right = bool(cells) and all(_NUMBER.match(cell) for cell in cells)
-        aligned.append([cell.rjust(width) if to_the_right else cell.ljust(width) for cell in (head, *cells)])
-    return ["  ".join(line).rstrip() for line in zip(*aligned, strict=True)]
+        columns.append([cell.rjust(width) if to_the_right else cell.ljust(width) for cell in (head, *cells)])
+    return columns
+
+
+def _width(columns: Sequence[Sequence[str]]) -> int:
+    return sum(len(column[0]) + 2 for column in columns) - 2
 
 
 def markdown_table(heads: Sequence[str], rows: Iterable[Iterable[str]], rules: Sequence[str] = ()) -> list[str]:

@@ -35,6 +35,7 @@ from lm_eval_calibration.results.measured import (
     undefined,
 )
 from lm_eval_calibration.results.reading import Lines, Sample, SamplesFile
+from lm_eval_calibration.results.shown import model_name
 from lm_eval_calibration.results.task_docs import TaskDocs
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ class Run:
 
     @property
     def model(self) -> str:
-        """Name of the model."""
-        return self.configuration.model
+        """Name of the model; of one in a folder, the folder's."""
+        return model_name(self.configuration.model)
 
     @property
     def versions(self) -> Mapping[str, str]:
@@ -374,6 +375,16 @@ class Run:
         from lm_eval_calibration.plots.drawing import plot_reliability
 
         return plot_reliability(prepare_reliability(*self.arrays("top_label", tasks), n_bins=self.n_bins), ax)
+
+    def plot_risk_coverage(self, ax: "Axes | None" = None, tasks: str | Sequence[str] | None = None) -> "Axes":
+        """Draw how often the model is wrong when it answers only what it is surest of, and return the axes.
+
+        Arguments as in :meth:`plot_reliability`.
+        """
+        from lm_eval_calibration.plots import prepare_risk_coverage
+        from lm_eval_calibration.plots.drawing import plot_risk_coverage
+
+        return plot_risk_coverage(prepare_risk_coverage(*self.arrays("top_label", tasks)), ax, name=self.model)
 
     def _repr_html_(self) -> str:
         """A table of the core metrics, a row for each group and task, for a notebook."""

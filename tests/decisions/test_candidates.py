@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from commands import cells
 from scipy.special import softmax
 from typer.testing import CliRunner
 
@@ -117,7 +118,7 @@ def record(i: int, rng: np.random.Generator, task: str) -> GenerationRecord:
         prompt_hash="p",
         certificate={"backend": "x", "versions": {}},
         generation=Generation("t", "exact_match", "none", int(given == gold), (-0.1, -0.5), samples),
-        options=AnswerOptions(tuple(logits.tolist()), given, gold),
+        options=AnswerOptions(tuple((logits - logits.max()).tolist()), given, gold),
     )
 
 
@@ -132,7 +133,7 @@ def test_the_command_shows_both(tmp_path: Path) -> None:
     saved = tmp_path / "d.json"
     result = CliRunner().invoke(app, ["decide", str(file), "--error_rate", "0.3", "--output", str(saved)])
     assert result.exit_code == 0, result.output
-    rows = [line.split("\t") for line in result.stdout.splitlines()]
+    rows = [cells(line) for line in result.stdout.splitlines()]
     assert [row[0] for row in rows if row[0] in ("lac", "aps", "raps", "lofree")] == ["lac", "aps", "raps", "lofree"]
     assert "lofree: no sampled answer is right in " in result.stdout
     assert set(json.loads(saved.read_text())["prediction_sets"]) == {"lac", "aps", "raps", "lofree"}

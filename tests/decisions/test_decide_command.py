@@ -1,6 +1,7 @@
 """``lm-eval-calibration decide``: what it prints, writes and refuses."""
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,7 +36,7 @@ def test_the_answer_comes_first(run: Path) -> None:
     assert lines[0].startswith("It may answer from a confidence of 0.")
     assert lines[1].startswith("The promise: at most 25% of its answers are wrong.")
     assert "If a wrong answer costs 10 and an abstention 2, the cheapest is" in text
-    assert "lac\t" in text
+    assert re.search(r"^lac *\t", text, re.MULTILINE)
 
 
 def test_where_it_earns_no_threshold_it_says_what_it_takes(run: Path) -> None:
@@ -164,8 +165,8 @@ def test_groups_that_are_off_are_shown(tmp_path: Path) -> None:
     made = write_run(tmp_path / "run", tasks=tasks, sharpness=4.0, passages=3)
     text = said(made, "--groups", "all")
     assert "Is its confidence as right in every group? In " in text
-    assert "doc.passage = 1\t" in text
-    assert "task = law_calibration, doc.passage = 0\t" in text
+    assert re.search(r"^doc.passage = 1 *\t", text, re.MULTILINE)
+    assert re.search(r"^task = law_calibration, doc.passage = 0 *\t", text, re.MULTILINE)
     assert "fields that make no groups: doc.question: more than 100 values" in text
     only = json.loads(said(made, "--groups", "doc.passage", "--format", "json"))["group_errors"]
     assert only["fields"] == ["doc.passage"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from commands import cells
 from typer.testing import CliRunner
 
 from lm_eval_calibration import metrics
@@ -156,7 +157,7 @@ def write(folder, records):
 
 def command(*arguments):
     result = CliRunner().invoke(app, ["recalibrate", *map(str, arguments)])
-    return result, {line.split("\t")[0]: line.split("\t") for line in result.stdout.splitlines() if "\t" in line}
+    return result, {(cells := cells(line))[0]: cells for line in result.stdout.splitlines() if "\t" in line}
 
 
 @pytest.mark.slow

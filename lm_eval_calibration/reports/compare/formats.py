@@ -14,7 +14,7 @@ from lm_eval_calibration.reports.compare.tex import latex_table
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.numbers import estimate, json_text, number
 from lm_eval_calibration.reports.page import render_page
-from lm_eval_calibration.reports.tables import csv_table, markdown_table, plain_table
+from lm_eval_calibration.reports.tables import csv_table, fits_terminal, markdown_table, plain_table
 from lm_eval_calibration.results.columns import arrow, short_title
 
 TEMPLATE = Path(__file__).with_name("compare.html")
@@ -26,12 +26,19 @@ MARKS = {"best": "*", "tied": "≈", "": ""}
 
 
 def text(table: Table) -> str:
-    """Tables for a terminal; columns separated by tabs for other programs."""
+    """Tables for a terminal, which they fit; elsewhere with all their columns."""
     lines = []
     for scope in table.scopes:
-        rows = ([*row, *(_plain_cell(cell) for cell in cells)] for row, cells in _rows(scope))
+        heads = ["model", "docs", *(f"{name} {arrow(name)}" for name in table.metrics)]
+        rows = [[*row, *(_plain_cell(cell) for cell in cells)] for row, cells in _rows(scope)]
         lines.append(f"# {scope.task}")
-        lines += plain_table(["model", "docs", *(f"{name} {arrow(name)}" for name in table.metrics)], list(rows))
+        if fits_terminal(heads, rows):
+            lines += plain_table(heads, rows)
+        else:
+            lines += plain_table(heads, [[*row, *map(_value, cells)] for row, cells in _rows(scope)])
+            lines.append(
+                "(without intervals, for which this terminal is too narrow: `| less -S` or --format md shows them)"
+            )
     return "\n".join([*lines, "", table.legend(), *(f"note: {note}" for note in table.notes)]) + "\n"
 
 
@@ -138,6 +145,10 @@ SUFFIXES = {"tex": "latex", "bib": "bibtex", "txt": "table"}
 def _rows(scope: Scope) -> Iterator[tuple[list[str], Sequence[Cell]]]:
     for label, row in scope.rows.items():
         yield [label, str(scope.n_docs[label])], list(row.values())
+
+
+def _value(cell: Cell) -> str:
+    return number(cell.value, undefined="undefined") + MARKS[cell.mark]
 
 
 def _plain_cell(cell: Cell) -> str:

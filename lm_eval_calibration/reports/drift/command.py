@@ -36,6 +36,7 @@ def drift(
     output: Path | None,
     history: Path | None,
     picture: Path | None,
+    fail_on_unclear: bool = False,
 ) -> int:
     """Print or write what the gate says, append to the history, return the exit code. Arguments: the command's."""
     choose_format(form, None, FORMATS)
@@ -50,7 +51,7 @@ def drift(
     if are_same_files(one, other):
         raise UserError(f"{base} and {new} are the same files")
     known = fingerprint(one)
-    result = run_gate(one, other, tolerances, named=metrics is not None)
+    result = replace(run_gate(one, other, tolerances, named=metrics is not None), fails_on_unclear=fail_on_unclear)
     if known == fingerprint(other):
         result = replace(result, notes=(unchanged("BASE", "NEW"), *result.notes))
     print_or_write(FORMATS[form](result), output, result.summary())

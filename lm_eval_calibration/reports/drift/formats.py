@@ -6,8 +6,9 @@ from itertools import groupby
 from lm_eval_calibration.plots.style import xml_characters
 from lm_eval_calibration.reports.drift.gate import Test
 from lm_eval_calibration.reports.drift.result import Result
+from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.numbers import interval, json_text, number, p_value
-from lm_eval_calibration.reports.tables import plain_table
+from lm_eval_calibration.reports.tables import markdown_table, plain_table
 
 HEADS = ("task", "metric", "base", "new", "worse by", "95% interval", "tolerance", "p (Holm)", "verdict")
 
@@ -65,7 +66,19 @@ def github(result: Result) -> str:
     return "\n".join(lines) + "\n"
 
 
-FORMATS = {"text": text, "json": json, "junit": junit, "github": github}
+def md(result: Result) -> str:
+    """Markdown for the page of a CI job: the outcome, then the table."""
+    mark = {"ok": "✅", "drifted": "❌"}.get(result.verdict, "⚠️")
+    lines = ["### Calibration drift", "", f"{mark} {markdown(result.summary())}", ""]
+    lines += [f"- base {markdown(result.base)}", f"- new {markdown(result.new)}"]
+    lines += [f"- {markdown(note)}" for note in result.notes]
+    if result.tests:
+        rows = [[markdown(cell) for cell in _row(test)] for test in result.tests]
+        lines += ["", *markdown_table(HEADS, rows, ["---", "---", *["---:"] * 6, "---"])]
+    return "\n".join(lines) + "\n"
+
+
+FORMATS = {"text": text, "json": json, "junit": junit, "github": github, "md": md}
 """Functions by the name of their format."""
 
 

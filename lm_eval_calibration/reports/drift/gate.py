@@ -7,7 +7,7 @@ less. A point estimate beyond the tolerance is no alarm by itself: at a true cha
 alarm up to half of the time (``tests/simulations/drift_gate.py``).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -73,6 +73,26 @@ def gate(comparison: RunComparison, tolerances: Mapping[str, float], *, alpha: f
         test._replace(p_adjusted=float(p), verdict=_verdict(test, float(p), alpha))
         for test, p in zip(tests, adjusted, strict=True)
     )
+
+
+def docs_to_settle(tests: Sequence[Test], *, alpha: float = ALPHA) -> float:
+    """Return about how many docs would settle every unclear test, were the changes as large as they are estimated.
+
+    An interval shrinks as 1 / sqrt(docs): a change below the tolerance is shown to be within it once the interval's
+    end reaches it, one beyond it has drifted once its p-value is below ``alpha`` / (number of tests), the first step of
+    Holm's procedure. 0 where no test is unclear, inf where an estimate is just the tolerance.
+    """
+    n_tests = sum(not np.isnan(test.p_value) for test in tests)
+    return max((_docs_to_settle(test, alpha / n_tests) for test in tests if test.verdict == "unclear"), default=0.0)
+
+
+def _docs_to_settle(test: Test, alpha: float) -> float:
+    room = test.tolerance - test.worsening
+    if room == 0:
+        return float("inf")
+    z = float(ndtri(0.975))
+    reach = test.high - test.worsening if room > 0 else (test.worsening - test.low) / z * -float(ndtri(alpha))
+    return float(np.ceil(min(test.n_base, test.n_new) * max(1.0, reach / abs(room)) ** 2))
 
 
 def _test(scope: TaskComparison, found: Difference, tolerance: float, level: float) -> Test:

@@ -33,6 +33,7 @@ from lm_eval_calibration.records import n_clusters
 from lm_eval_calibration.reports.groups import left_out as reasons
 from lm_eval_calibration.reports.recalibrate import tokens
 from lm_eval_calibration.reports.recalibrate.tables import (
+    print_answer,
     print_changes,
     print_domains,
     print_groups,
@@ -115,10 +116,11 @@ def _cross_fit(saved: SavedMap, docs: Docs, *, folds: int, n_bins: int) -> None:
     """Print how the method does, each fold mapped by a map of the others."""
     method, for_all = saved.map.method, MapByGroup.fit(saved.map.method, docs.in_one_group())
     crossed = cross_fit(method, docs, n_folds=folds)
+    changes = cross_fitted_changes(method, docs, crossed, n_bins=n_bins)
+    print_answer(changes)
     say(f"{method}: {_counted(docs)} in {len(crossed.maps)} folds, each mapped by a map fitted on the other folds")
     if isinstance(one := for_all.maps[""], Temperature):
         say(f"temperature of all docs: {one.temperature:.4f}")
-    changes = cross_fitted_changes(method, docs, crossed, n_bins=n_bins)
     _print_changes("the fit of the maps is in them", changes, crossed.forecasts)
     if docs.fields:
         print_groups(docs.forecasts, crossed.forecasts, docs.fields, n_bins)
@@ -136,10 +138,12 @@ def _print_test(saved: SavedMap, docs: Docs, source: str, n_bins: int) -> None:
     except ValueError as error:
         raise UserError(f"{source}: {error}") from error
     tested = _counted(docs, "others")
+    changes = before_after(docs.forecasts, after, n_bins=n_bins)
+    print_answer(changes)
     say(f"{saved.map.method} of {source}, fitted on {len(saved.map.fitted_on)} docs, tested on {tested}")
     if saved.by is None and isinstance(one := saved.map.maps[""], Temperature):
         say(f"temperature: {one.temperature:.4f}")
-    _print_changes("the map held fixed", before_after(docs.forecasts, after, n_bins=n_bins), after)
+    _print_changes("the map held fixed", changes, after)
     if docs.fields:
         print_groups(docs.forecasts, after, docs.fields, n_bins)
     if saved.by is not None:

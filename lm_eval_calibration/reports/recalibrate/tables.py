@@ -17,6 +17,9 @@ from lm_eval_calibration.reports.numbers import estimate, interval, number, p_va
 from lm_eval_calibration.reports.tables import plain_table
 from lm_eval_calibration.results.columns import ACC, ARROWS, columns, metric_of
 
+ANSWERS = ("ece", "brier_score", "brier_top_label")
+"""Metrics that say whether a map helps, as far as the docs have them."""
+
 
 def print_changes(title: str, changes: Sequence[Change]) -> None:
     """Print metrics before and after."""
@@ -84,6 +87,18 @@ def print_operating_point(point: OperatingPoint) -> None:
     answered, bound = f"{point.n_answered} of {point.n_docs}", number(point.error_bound, 3, undefined="nan")
     row = (f"{point.wanted:g}", _number(point.threshold), answered, coverage, error, bound)
     _print("answer or abstain, tested on docs the threshold was not chosen on", heads, [row])
+
+
+def print_answer(changes: Sequence[Change]) -> None:
+    """Print in a sentence whether the map helps: what became of calibration and of the proper score."""
+    shown = {c.name: c for c in changes if c.name in ANSWERS}
+    parts = [
+        f"{c.name} {_number(c.before)} -> {_number(c.after)} ({c.verdict or 'no clear change'})" for c in shown.values()
+    ]
+    verdicts = {c.verdict for c in shown.values()}
+    worse, better = "worse" in verdicts, "better" in verdicts
+    helps = "better and worse" if worse and better else "worse" if worse else "better" if better else "no clear change"
+    say(f"With the map, on docs that it was not fitted on: {helps}. {', '.join(parts)}")
 
 
 def say(line: str) -> None:

@@ -1,12 +1,13 @@
 """The command drift, on runs as the harness writes them."""
 
 import json
+import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import run_command
+from commands import cells, run_command
 from made_runs import write_run
 
 TASKS = {"anatomy_calibration": 300, "virology_calibration": 200}
@@ -23,8 +24,8 @@ def drift(*arguments: object) -> Any:
 
 
 def rows(output: str) -> dict[tuple[str, str], list[str]]:
-    cells = [line.split("\t") for line in output.splitlines() if line.count("\t") > 3]
-    return {(row[0], row[1]): row for row in cells[1:]}
+    found = [cells(line) for line in output.splitlines() if line.count("\t") > 3]
+    return {(row[0], row[1]): row for row in found[1:]}
 
 
 def test_a_sharper_model_has_drifted(base: Path) -> None:
@@ -214,3 +215,24 @@ def test_errors_are_one_line_and_exit_code_2(arguments: list[str], message: str,
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert sorted(Path().rglob("*")) == before
+
+
+def test_too_few_docs_may_fail_the_gate(base: Path) -> None:
+    new = write_run(Path("new"), tasks=TASKS, seed=1)
+    assert drift(base, new, "--metrics", "ece", "--tolerance", "0.001").exit_code == 0
+    done = drift(base, new, "--metrics", "ece", "--tolerance", "0.001", "--fail_on_unclear")
+    assert done.exit_code == 1, done.output
+    last = done.stdout.splitlines()[-1]
+    assert last.startswith("unclear, which fails (--fail_on_unclear): ")
+    assert re.search(r"were changes as estimated, about [\d,]+ docs would settle it$", last)
+    assert drift(base, new, "--metrics", "ece", "--tolerance", "0.9", "--fail_on_unclear").exit_code == 0
+
+
+def test_markdown_for_the_job_page(base: Path) -> None:
+    new = write_run(Path("new"), tasks=TASKS, seed=1, sharpness=3.5)
+    lines = drift(base, new, "--metrics", "acc,ece", "--format", "md").stdout.splitlines()
+    assert lines[0] == "### Calibration drift"
+    assert lines[2].startswith("❌ drifted: ")
+    table = [line for line in lines if line.startswith("|")]
+    assert len(table) == 2 + 6
+    assert len({line.count("|") - line.count("\\|") for line in table}) == 1

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import norm
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.reports.drift.gate import gate
+from lm_eval_calibration.reports.drift.gate import docs_to_settle, gate
 from lm_eval_calibration.results import Difference
 
 
@@ -113,3 +113,20 @@ def test_a_change_without_any_spread() -> None:
     assert (test.p_value, test.verdict) == (1.0, "within")
     (test,) = gate(comparison([difference("acc", -0.5, 0.0)]), {"acc": 0.0})
     assert (test.p_value, test.verdict) == (0.0, "drifted")
+
+
+@pytest.mark.parametrize(("d", "tolerance"), [(0.01, 0.02), (0.03, 0.02), (-0.05, 0.02)])
+def test_so_many_docs_settle_it(d: float, tolerance: float) -> None:
+    half = 0.04
+    tests = gate(comparison([difference("ece", d, half)]), {"ece": tolerance})
+    if tests[0].verdict != "unclear":
+        assert docs_to_settle(tests) == 0
+        return
+    needed = docs_to_settle(tests)
+    for docs, expected in (needed * 1.01, {"within", "drifted"}), (needed * 0.95, {"unclear"}):
+        (again,) = gate(comparison([difference("ece", d, half * math.sqrt(10 / docs))]), {"ece": tolerance})
+        assert again.verdict in expected, (docs, again)
+
+
+def test_an_estimate_of_just_the_tolerance_is_never_settled() -> None:
+    assert docs_to_settle(gate(comparison([difference("ece", 0.02, 0.01)]), {"ece": 0.02})) == math.inf

@@ -84,7 +84,9 @@ def _numbers_of(record: Record) -> dict[str, Any]:
     found: dict[str, Any] = dict.fromkeys(("gold", "answer", "probs", "tokens", "span"))
     found.update(id=record.doc_id, hash=record.doc_hash[:12])
     if isinstance(record, ChoicesRecord):
-        found.update(gold=record.gold, answer=record.answer, probs=[round(p, 4) for p in record.probs.tolist()])
+        found.update(gold=record.gold)
+        if record.has_likelihood:
+            found.update(answer=record.answer, probs=[round(p, 4) for p in record.probs.tolist()])
     elif isinstance(record, GenerationRecord) and (written := record.generation).token_log_probs is not None:
         thought = written.thought_log_probs or ()
         probs = np.exp((*thought, *written.token_log_probs)).round(2).tolist()
