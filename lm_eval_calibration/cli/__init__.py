@@ -18,6 +18,7 @@ from lm_eval_calibration.cli.demo import demo
 from lm_eval_calibration.cli.drift import drift
 from lm_eval_calibration.cli.evidence import evidence
 from lm_eval_calibration.cli.export import export
+from lm_eval_calibration.cli.overwriting import refusing_to_overwrite_inputs
 from lm_eval_calibration.cli.recalibrate import recalibrate
 from lm_eval_calibration.cli.report import report
 from lm_eval_calibration.cli.run import run
@@ -75,12 +76,12 @@ def _app(
 
 @contextmanager
 def _errors_in_one_line() -> Iterator[None]:
-    """End with the error's own words and exit code 2 where the user can mend what is wrong."""
+    """End with the error's own words and exit code where the user can mend what is wrong."""
     try:
         yield
     except UserError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
-        raise typer.Exit(2) from None
+        raise typer.Exit(error.exit_code) from None
     except Exception as error:
         if (line := way_out(error, sys.argv)) is None:
             raise
@@ -89,7 +90,9 @@ def _errors_in_one_line() -> Iterator[None]:
 
 
 for _command in COMMANDS:
-    app.command(context_settings=PASS_THROUGH if _command is run else None)(_errors_in_one_line()(_command))
+    app.command(context_settings=PASS_THROUGH if _command is run else None)(
+        _errors_in_one_line()(refusing_to_overwrite_inputs(_command))
+    )
 
 
 def main() -> None:

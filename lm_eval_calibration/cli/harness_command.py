@@ -15,7 +15,6 @@ from lm_eval_calibration.cli.own_questions import Questions, by_group, write_tas
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.harness.command import run_command
 from lm_eval_calibration.harness.loggers import logging_more
-from lm_eval_calibration.harness.redaction import KEEP_TEXTS, without_quotes
 from lm_eval_calibration.harness.terminal import for_people
 from lm_eval_calibration.reports.tracked import tracked
 from lm_eval_calibration.tasks.any_task import SUFFIX
@@ -70,6 +69,7 @@ def run(
 
     Raises:
         UserError: no task is named, or two; with ``redact`` an option that keeps texts; questions that can't be used.
+        OutputError: naming what can't be written.
     """
     config, file_of_task = _config(arguments), None
     if questions is not None:
@@ -79,10 +79,6 @@ def run(
         arguments = ["--tasks", file_of_task.stem, *arguments]
     elif not any(argument.startswith(_TASKS) for argument in arguments) and "tasks" not in config:
         raise UserError("name what to run: --tasks NAME,... (lm-eval-calibration tasks --list has the names)")
-    if redact:
-        for option in KEEP_TEXTS:
-            if any(argument.split("=")[0] == option for argument in arguments) or config.get(option.lstrip("-")):
-                raise UserError(f"{option} prints or keeps texts of docs, which --redact leaves out: run without it")
     _hint_at_names(_names_of_tasks(arguments, config), arguments)
     names_level = any(a.startswith(_VERBOSITY) for a in arguments) or "LMEVAL_LOG_LEVEL" in os.environ
     gc.disable()  # of the many objects of the modules and the model, which are loaded first, none is garbage
@@ -94,10 +90,6 @@ def run(
                 redact=redact,
                 keep=keep,
             )
-    except UserError as error:
-        if not redact:
-            raise
-        raise UserError(without_quotes(str(error))) from None
     finally:
         gc.enable()
     if file is not None and log_samples:
@@ -172,6 +164,8 @@ def _config(arguments: Sequence[str]) -> dict[str, object]:
     """Return what a ``--config FILE`` sets; the harness itself complains about a bad one."""
     for flag, value in pairwise([*arguments, ""]):
         name, _, inline = flag.partition("=")
+        if flag.startswith("-C"):
+            name, inline = flag[:2], flag[2:].removeprefix("=")
         if name in ("--config", "-C") and (path := Path(inline or value)).is_file():
             data = yaml.safe_load(path.read_text(encoding="utf-8"))
             return data if isinstance(data, dict) else {}

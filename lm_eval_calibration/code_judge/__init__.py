@@ -4,6 +4,6 @@
 under test with its check appended, a newline between them. Standard library only, no harness; best on Linux.
 """
 
-from lm_eval_calibration.code_judge.running import Limits, Verdict, run_programs
+from lm_eval_calibration.code_judge.running import Limits, Program, Verdict, run_programs
 
-__all__ = ["Limits", "Verdict", "run_programs"]
+__all__ = ["Limits", "Program", "Verdict", "run_programs"]

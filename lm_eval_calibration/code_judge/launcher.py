@@ -5,8 +5,8 @@ all that the program has started; and the program. Reads the job from standard i
 output, both by `marshal` (both ends are the same Python). FD is the reading end of a pipe that closes when the caller
 is gone; the program is then killed.
 
-Nothing of the package is imported, and of the standard library only what costs next to nothing (`json`, `signal`,
-`typing` and `contextlib` would double the time): this file starts once for every program.
+Of the package only the two files beside this one are imported, by path, and of the standard library only what costs
+next to nothing (`json`, `signal`, `typing` and `contextlib` would double the time): this starts once for every program.
 """
 
 from __future__ import annotations
@@ -14,16 +14,19 @@ from __future__ import annotations
 import ctypes
 import marshal
 import os
-import resource
 import select
 import sys
 import time
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+confinement, execution = map(__import__, ("confinement", "execution"))  # no package is imported for them
+del sys.path[0], sys.modules["confinement"], sys.modules["execution"]
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any, NoReturn
 
-LINUX = sys.platform == "linux"
+LINUX, call = confinement.LINUX, confinement.call
 SIGKILL = 9
 
 # <linux/sched.h>, <linux/mount.h>, <linux/prctl.h>, <asm/unistd.h>
@@ -32,24 +35,14 @@ CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET = 0x10000000, 0x20000000, 0x40000000
 MS_RDONLY, MS_NOSUID, MS_NODEV, MS_REMOUNT = 1, 2, 4, 32
 MS_BIND, MS_REC, MS_PRIVATE = 4096, 16384, 1 << 18
 MNT_DETACH = 2
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 36, 38
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 SYS_PIVOT_ROOT = {"x86_64": 155, "aarch64": 41, "riscv64": 41, "ppc64le": 203, "s390x": 217}
-SYS_CAPSET = {"x86_64": 126, "aarch64": 91, "riscv64": 91, "ppc64le": 184, "s390x": 185}
 SYS_MOUNT_SETATTR, AT_FDCWD, AT_RECURSIVE = 442, -100, 0x8000
-
-libc = ctypes.CDLL(None, use_errno=True)
 
 LONGEST_REPORT = 400
 
-NAMED = (AssertionError, MemoryError, SystemExit)
-"""Errors that the caller tells apart by their names, whatever a program calls its own."""
-
-
-def call(name: str, *args: Any) -> None:
-    """Call a function of the C library; raise OSError if it fails."""
-    if getattr(libc, name)(*args) == -1:
-        number = ctypes.get_errno()
-        raise OSError(number, f"{name}: {os.strerror(number)}")
+LOOK = 0.05
+"""Seconds after which the memory of all processes of a program is added up again."""
 
 
 def mount(source: str, target: str, kind: str | None, flags: int, data: str | None = None) -> None:
@@ -69,6 +62,7 @@ def main() -> None:
     outcomes, status = os.pipe()
     if LINUX:
         call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    proc = os.open("/proc", os.O_RDONLY) if LINUX and os.path.isdir("/proc/self") else -1
     deadline = time.monotonic() + job["wall_seconds"]
     if job["namespaces"]:
         unshare()
@@ -78,15 +72,68 @@ def main() -> None:
         be_init(job, channel, status, token)
     os.close(channel)
     os.close(status)
-    ready, _, _ = select.select([outcomes, lifeline], [], [], max(0.0, deadline - time.monotonic()))
+    ready, too_large = wait([outcomes, lifeline], deadline, job["memory"], proc)
     data = os.read(outcomes, 4096) if outcomes in ready else b""
     outcome: dict[str, Any] = marshal.loads(data) if data else {}  # nothing from an init that was killed
     kill_all(init, job["namespaces"])
-    outcome["timed_out"] = not ready
+    outcome["timed_out"], outcome["too_large"] = not ready and not too_large, too_large
     report = read_report(reports)
     outcome["passed"] = outcome.get("exit_code") == 0 and report == token
     outcome["report"] = "" if outcome["passed"] else report
     os.write(1, marshal.dumps(outcome))
+
+
+def wait(descriptors: list[int], deadline: float, memory: int, proc: int) -> tuple[list[int], bool]:
+    """Return the descriptors that can be read, none after the deadline; and whether there was too little memory."""
+    while (left := deadline - time.monotonic()) > 0:
+        ready, _, _ = select.select(descriptors, [], [], min(left, LOOK))
+        if ready:
+            return ready, False
+        if proc >= 0 and resident(memory, proc) > memory:
+            return [], True
+    return [], False
+
+
+def resident(enough: int, proc: int) -> int:
+    """Return the bytes of memory of this process's descendants; what they share once, where it makes a difference.
+
+    Args:
+        enough: below so many, no closer look is needed.
+        proc: /proc as this process saw it at first; its root becomes the program's.
+    """
+    page, found = os.sysconf("SC_PAGESIZE"), descendants(proc)
+    total = sum(page * int((read(f"{pid}/statm", proc).split() or ["0", "0"])[1]) for pid in found)
+    if total <= enough:
+        return total
+    shares = [read(f"{pid}/smaps_rollup", proc).partition("\nPss:")[2].split() for pid in found]
+    return sum(1024 * int(share[0]) for share in shares if share) or total
+
+
+def descendants(proc: int) -> list[str]:
+    """Return the ids of all processes below this one."""
+    found: list[str] = []
+    waiting = [str(os.getpid())]
+    while waiting:
+        process = waiting.pop()
+        try:
+            folder = os.open(f"{process}/task", os.O_RDONLY, dir_fd=proc)
+        except OSError:
+            continue
+        lists = [read(f"{process}/task/{thread}/children", proc) for thread in os.listdir(folder)]
+        os.close(folder)
+        of_process = [child for children in lists for child in children.split()]
+        found += of_process
+        waiting += of_process
+    return found
+
+
+def read(path: str, folder: int) -> str:
+    """Return what a file of a folder holds; nothing where it is gone."""
+    try:
+        with open(os.open(path, os.O_RDONLY, dir_fd=folder), encoding="ascii") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def unshare() -> None:
@@ -237,61 +284,14 @@ def show(path: str, target: str) -> None:
 def be_program(job: dict[str, Any], channel: int, status: int, token: str) -> NoReturn:
     """Set limits and drop rights, run the program, and report through the channel that it came to its end."""
     try:
-        restrict(job)
+        confinement.confine(job)
     except BaseException as error:
         os.write(status, marshal.dumps({"failure": f"{type(error).__name__}: {error}"}))
         os._exit(1)
     os.close(status)
-    report = run(job["program"], job["path"], token)
+    report = execution.run(job["program"], job["path"], token)
     os.write(channel, report.encode(errors="replace")[:LONGEST_REPORT])
     os._exit(0 if report == token else 1)
-
-
-def restrict(job: dict[str, Any]) -> None:
-    """Set the limits and drop all rights."""
-    if job["cpu"] is not None:
-        os.sched_setaffinity(0, {job["cpu"]})
-    limit = resource.setrlimit
-    limit(resource.RLIMIT_CPU, (job["cpu_seconds"], job["cpu_seconds"] + 1))
-    limit(resource.RLIMIT_FSIZE, (job["file_size"], job["file_size"]))
-    limit(resource.RLIMIT_NOFILE, (job["open_files"], job["open_files"]))
-    limit(resource.RLIMIT_CORE, (0, 0))
-    if job["processes"] is not None:
-        limit(resource.RLIMIT_NPROC, (job["processes"], job["processes"]))
-    if LINUX:
-        limit(resource.RLIMIT_AS, (job["memory"], job["memory"]))
-        if job["user"] is not None:
-            os.setgroups([])
-            os.setresgid(job["user"], job["user"], job["user"])
-            os.setresuid(job["user"], job["user"], job["user"])
-        call("prctl", PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-        drop_capabilities()
-
-
-def drop_capabilities() -> None:
-    """Drop all capabilities: with NO_NEW_PRIVS they don't come back."""
-    header = (ctypes.c_uint32 * 2)(0x20080522, 0)  # version 3, this process
-    none = (ctypes.c_uint32 * 6)()
-    call("syscall", SYS_CAPSET[os.uname().machine], ctypes.byref(header), ctypes.byref(none))
-
-
-def run(source: str, path: list[str], token: str) -> str:
-    """Execute a program as a module of its own; return the token if it came to its end, else the error."""
-    process = os.getpid()
-    os.environ.clear()
-    sys.argv, sys.path = [""], path
-    module = sys.modules["program"] = type(sys)("program")
-    try:
-        exec(compile(source, "<program>", "exec", dont_inherit=True), module.__dict__)  # not our __future__
-    except BaseException as error:
-        kind = next((name for name in NAMED if issubclass(type(error), name)), type(error)).__name__
-        try:
-            return f"{kind}: {' '.join(str(error).split())}"
-        except BaseException:  # its text may come from the program's code
-            return kind
-    if os.getpid() != process:
-        os._exit(1)  # a child that ran on to the end is not the program
-    return token
 
 
 if __name__ == "__main__":

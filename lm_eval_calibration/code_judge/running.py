@@ -1,33 +1,27 @@
 """Run programs, each in a process of its own, as far apart from the machine as its kernel allows."""
 
 import logging
-import marshal
 import os
 import signal
-import subprocess
 import sys
-import sysconfig
-import tempfile
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from lm_eval_calibration.code_judge.folders import sweep, temporary_folder
+from lm_eval_calibration.code_judge.launching import Running, launch, python_path, readable_paths
+from lm_eval_calibration.code_judge.users import own_user
 from lm_eval_calibration.errors import UserError
 
 logger = logging.getLogger("lm_eval.calibration")  # a child of the harness's: same handler, same level
 
-LAUNCHER = Path(__file__).with_name("launcher.py")
-
-READABLE = ("/usr", "/lib", "/lib32", "/lib64", "/bin", "/sbin", "/nix", "/etc/ld.so.cache", "/etc/localtime")
-"""What a Python may need beside its own directories."""
-
-FIRST_USER, N_USERS = 60_000, 5000
-"""As root, programs run as one of these users: numbers that no account has by default."""
+Program = str | tuple[str, ...]
+"""A Python source, or several that run one after the other in one module."""
 
 UNKNOWN_PROCESSES = 1000
 """How many processes a user is taken to have where there is no /proc to look at."""
@@ -43,7 +37,7 @@ class Limits:
     Attributes:
         cpu_seconds: processor time, whole seconds; a program that computes for longer gets the verdict ``timeout``.
         wall_seconds: time on the clock, for programs that wait; large, so that a busy machine changes no verdict.
-        memory: bytes of address space of each process (Linux).
+        memory: bytes of address space of each process, and of memory in use by all of a program's together (Linux).
         file_size: bytes of a file; all files together are limited to four times as much where they are in memory.
         processes: processes and threads at a time.
         open_files: file descriptors.
@@ -78,14 +72,25 @@ class Isolation(NamedTuple):
     Attributes:
         namespaces: no network, own processes, own root directory with nothing writable but /tmp.
         user: whether they run as another user (needs root).
+        filter: whether system calls through which limits are escaped are refused, and the network where it is the
+            machine's own (seccomp).
+        files: whether they see and change no files but those that a Python needs, and signal no other processes, where
+            these are the machine's own (Landlock).
     """
 
     namespaces: bool
     user: bool
+    filter: bool = True
+    files: bool = False
+
+    @property
+    def is_linux_only(self) -> bool:
+        """Whether some of it is Linux's."""
+        return self.namespaces or self.filter or self.files
 
 
 def run_programs(
-    programs: Sequence[str],
+    programs: Sequence[Program],
     *,
     limits: Limits = Limits(),
     workers: int | None = None,
@@ -94,7 +99,9 @@ def run_programs(
     """Run each program in a process of its own; return a verdict for each, in the programs' order.
 
     Args:
-        programs: Python sources. A program passes if it runs to its end: append the check to the code under test.
+        programs: Python sources, or several that run one after the other in one module. A program passes if it runs to
+            its end. Give the code under test and its check as two: then the first can't change how the second is read,
+            and what it has changed in Python's own modules is put back before.
         limits: of each program.
         workers: programs at a time; by default one on each core that this process may use.
         progress: show a bar.
@@ -107,14 +114,16 @@ def run_programs(
     from tqdm import tqdm
 
     isolation = best_isolation()
+    sweep()
+    running = Running()
     cores = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else [None] * (os.cpu_count() or 1)
     n_workers = min(workers or len(cores), len(programs))
     slots = deque(range(n_workers))  # one is free for each worker
 
-    def run(program: str) -> Verdict:
+    def run(program: Program) -> Verdict:
         slot = slots.popleft()
         try:
-            return _verdict(_outcome(program, limits, isolation, slot, cores[slot % len(cores)]), limits)
+            return _verdict(_outcome(program, limits, isolation, running, cores[slot % len(cores)]), limits)
         finally:
             slots.append(slot)
 
@@ -122,7 +131,8 @@ def run_programs(
         try:
             verdicts = pool.map(run, programs)
             return list(tqdm(verdicts, total=len(programs), desc="Running programs", disable=not progress))
-        except BaseException:
+        except BaseException:  # Ctrl-C, say
+            running.stop()
             pool.shutdown(cancel_futures=True)
             raise
 
@@ -138,8 +148,8 @@ def best_isolation() -> Isolation:
         raise UserError("programs can't be run on Windows, which has no limits for a process: use Linux or WSL 2")
     failures: list[str] = []
     is_root = os.geteuid() == 0
-    for isolation in (Isolation(True, is_root), Isolation(False, is_root), Isolation(False, False)):
-        if isolation.namespaces and sys.platform != "linux":
+    for isolation in _isolations(is_root):
+        if isolation.is_linux_only and sys.platform != "linux":
             continue
         outcome = _outcome(PROBE, Limits(), isolation)
         if outcome.get("passed"):
@@ -150,10 +160,22 @@ def best_isolation() -> Isolation:
     raise UserError(f"programs can't be isolated on this machine: {'; '.join(dict.fromkeys(failures))}")
 
 
+def _isolations(is_root: bool) -> Iterator[Isolation]:
+    """Yield ways of keeping programs apart, the best first."""
+    yield from (Isolation(True, is_root, has_filter) for has_filter in (True, False))
+    for user in (True, False) if is_root else (False,):
+        yield from (
+            Isolation(False, user, *rest) for rest in ((True, True), (True, False), (False, True), (False, False))
+        )
+
+
 def _missing(isolation: Isolation, is_root: bool) -> str:
-    namespaces = "a network, file system and process numbers of their own: they can read and send what you can"
+    apart = isolation.namespaces
     missing = {
-        namespaces: not isolation.namespaces,
+        "process numbers of their own: before Linux 6.12 they can end your processes": not apart,
+        "files of their own: they can read what you can, and end your processes": not (apart or isolation.files),
+        "a limit on their network: they can send what they know": not (apart or isolation.filter),
+        "a filter of system calls: they can get around the limit on memory": not isolation.filter,
         "a limit on memory": sys.platform != "linux",
         "a limit on processes, and with root's rights": is_root and not isolation.user,
     }
@@ -166,6 +188,8 @@ def _verdict(outcome: dict[str, Any], limits: Limits) -> Verdict:
     report, code = outcome.get("report", ""), outcome.get("exit_code")
     if outcome["passed"]:
         return Verdict(True, "passed")
+    if outcome["too_large"]:
+        return Verdict(False, "memory", "all its processes together")
     if outcome["timed_out"] or code == -signal.SIGXCPU or outcome.get("cpu_seconds", 0) >= limits.cpu_seconds:
         return Verdict(False, "timeout")
     if code is None or code < 0:
@@ -177,27 +201,29 @@ def _verdict(outcome: dict[str, Any], limits: Limits) -> Verdict:
 
 
 def _outcome(
-    program: str, limits: Limits, isolation: Isolation, slot: int = 0, core: int | None = None
+    program: Program,
+    limits: Limits,
+    isolation: Isolation,
+    running: Running | None = None,
+    core: int | None = None,
 ) -> dict[str, Any]:
     """Return the outcome of one program as the launcher reports it."""
-    # The limit on processes counts those of a user: each program that runs at a time has a user of its own.
-    user = FIRST_USER + (97 * os.getpid() + slot) % N_USERS if isolation.user else None
-    with tempfile.TemporaryDirectory(prefix="program-", ignore_cleanup_errors=True) as directory:
+    with temporary_folder() as directory, own_user() if isolation.user else nullcontext() as user:
         if user is not None and not isolation.namespaces:
             os.chown(directory, user, user)
         job = {
             **asdict(limits),
             "processes": limits.processes + _other_threads(isolation),
             "disk": 4 * limits.file_size,
-            "program": program,
+            "program": [program] if isinstance(program, str) else list(program),
             "directory": directory,
-            "readable": _readable(),
-            "path": _path(),
-            "namespaces": isolation.namespaces,
+            "readable": readable_paths(),
+            "path": python_path(),
+            **isolation._asdict(),
             "user": user,
             "cpu": core,
         }
-        return _launch(job)
+        return launch(job, running or Running())
 
 
 def _other_threads(isolation: Isolation) -> int:
@@ -210,48 +236,3 @@ def _other_threads(isolation: Isolation) -> int:
             if process.stat().st_uid == os.geteuid():
                 count += len(os.listdir(process / "task"))
     return count or UNKNOWN_PROCESSES
-
-
-def _launch(job: dict[str, Any]) -> dict[str, Any]:
-    lifeline, ours = os.pipe()
-    try:
-        launcher = subprocess.Popen(
-            [sys.executable, "-P", "-s", "-S", "-B", str(LAUNCHER), str(lifeline)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={"PYTHONHASHSEED": "0"},  # sets in the same order each time
-            pass_fds=[lifeline],
-            start_new_session=True,
-        )
-        with launcher:
-            try:
-                out, errors = launcher.communicate(marshal.dumps(job), timeout=job["wall_seconds"] + 60)
-            except BaseException:
-                launcher.kill()
-                raise
-    finally:
-        os.close(lifeline)
-        os.close(ours)
-    if launcher.returncode or not out:
-        last = errors.decode(errors="replace").strip().rpartition("\n")[2]
-        return {"failure": last or f"the launcher ended with {launcher.returncode}"}
-    outcome: dict[str, Any] = marshal.loads(out)
-    return outcome
-
-
-@cache
-def _path() -> list[str]:
-    """Return where programs find modules: this Python's standard library and its installed packages."""
-    names = ("stdlib", "platstdlib", "purelib", "platlib")
-    paths = [sysconfig.get_path(name) for name in names]
-    dynamic = [path for path in sys.path if path.endswith("lib-dynload")]
-    return list(dict.fromkeys([*paths[:2], *dynamic, *paths[2:]]))
-
-
-@cache
-def _readable() -> list[str]:
-    """Return the files and directories that a program may read."""
-    own = [sys.base_prefix, sys.base_exec_prefix, *_path()]
-    paths = [*READABLE, *own, *map(os.path.realpath, own)]
-    return sorted(set(paths), key=len)  # parents first

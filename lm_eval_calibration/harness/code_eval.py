@@ -12,11 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from lm_eval_calibration.code_judge import run_programs
+from lm_eval_calibration.code_judge import Program, run_programs
 
 NAME = "code_eval"
 
-_PENDING: ContextVar[dict[str, None] | None] = ContextVar("lm_eval_calibration_programs", default=None)
+_PENDING: ContextVar[dict[Program, None] | None] = ContextVar("lm_eval_calibration_programs", default=None)
 """Programs that are collected, in order."""
 
 
@@ -24,7 +24,7 @@ class CodeEval:
     """The part of that metric's interface that the harness's tasks use."""
 
     def __init__(self) -> None:
-        self._passed: dict[str, bool] = {}
+        self._passed: dict[Program, bool] = {}
 
     def compute(
         self, references: Sequence[str], predictions: Sequence[Sequence[str]], k: Sequence[int] = (1, 10, 100)
@@ -36,8 +36,8 @@ class CodeEval:
             predictions: [n] the candidates.
             k: how many candidates of a problem may be tried.
         """
-        programs = [
-            [f"{candidate}\n{check}" for candidate in candidates]
+        programs: list[list[Program]] = [
+            [(candidate, check) for candidate in candidates]
             for candidates, check in zip(predictions, references, strict=True)
         ]
         passed = self._verdicts([program for of_problem in programs for program in of_problem])
@@ -58,14 +58,14 @@ class CodeEval:
         self._passed = {program: passed for program, passed in self._passed.items() if program in programs}
         self._judge(list(programs))
 
-    def _verdicts(self, programs: Sequence[str]) -> dict[str, bool]:
+    def _verdicts(self, programs: Sequence[Program]) -> dict[Program, bool]:
         if (pending := _PENDING.get()) is not None:
             pending |= dict.fromkeys(programs)
             return dict.fromkeys(programs, False)
         self._judge(programs)
         return self._passed
 
-    def _judge(self, programs: Sequence[str]) -> None:
+    def _judge(self, programs: Sequence[Program]) -> None:
         new = [program for program in dict.fromkeys(programs) if program not in self._passed]
         verdicts = run_programs(new, progress=len(new) > 1)
         self._passed |= {program: verdict.passed for program, verdict in zip(new, verdicts, strict=True)}
@@ -75,8 +75,8 @@ CODE_EVAL = CodeEval()
 
 
 @contextmanager
-def _noting_programs() -> Iterator[dict[str, None]]:
-    programs: dict[str, None] = {}
+def _noting_programs() -> Iterator[dict[Program, None]]:
+    programs: dict[Program, None] = {}
     token = _PENDING.set(programs)
     try:
         yield programs

@@ -9,8 +9,10 @@ from functools import lru_cache, wraps
 from typing import Any, NamedTuple
 
 from lm_eval import evaluator, evaluator_utils, utils
+from lm_eval.api.model import CachingLM
 
 from lm_eval_calibration.harness.aggregation import complete
+from lm_eval_calibration.harness.response_cache import with_response_cache
 from lm_eval_calibration.harness.run import with_run_settings
 
 
@@ -80,6 +82,7 @@ PATCHES = (
     Patch(evaluator_utils, "_propagate_higher_is_better", children_first),
     Patch(evaluator_utils, "_propagate_num_fewshot", children_first),
     Patch(utils.env, "from_string", compiled_once),
+    Patch(CachingLM, "__init__", with_response_cache),
     Patch(evaluator, "get_git_commit_hash", without_a_complaint),
 )
 

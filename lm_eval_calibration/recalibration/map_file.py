@@ -8,6 +8,7 @@ from typing import Any
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.recalibration import MapByGroup
 from lm_eval_calibration.records import DEFINITION_VERSION
+from lm_eval_calibration.records.files import write_whole
 
 FILE_VERSION = 1
 """Version of the file's form; others are refused."""
@@ -30,10 +31,9 @@ class SavedMap:
     threshold: float | None = None
 
     def write(self, path: Path) -> None:
-        """Write the file, and the folders above it."""
+        """Write the file whole, and the folders above it; raise OutputError naming it where it can't be written."""
         data = {"version": FILE_VERSION, "definitions": DEFINITION_VERSION, **asdict(self), "map": self.map.to_dict()}
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(data, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+        write_whole(path, json.dumps(data, indent=1, allow_nan=False) + "\n")
 
     @classmethod
     def read(cls, path: Path) -> "SavedMap":

@@ -49,7 +49,7 @@ class TokenGrid:
         Raises:
             ValueError: there is none, or a doc without temperatures or of another grid or number of bins.
         """
-        kept = [r for r in records if isinstance(r, ChoicesRecord) and r.gold is not None]
+        kept = [r for r in records if isinstance(r, ChoicesRecord) and r.correct is not None]
         grids = []
         for doc in kept:
             if doc.temperatures is None:

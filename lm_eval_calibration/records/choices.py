@@ -61,7 +61,9 @@ class ChoicesRecord(AnswerRecord):
 
     @cached_property
     def probs(self) -> NDArray[np.float64]:
-        """[n_choices] softmax of the log-likelihoods."""
+        """[n_choices] softmax of the log-likelihoods; nan where none is finite."""
+        if not self.has_likelihood:
+            return np.full(len(self.log_likelihoods), math.nan)
         return np.asarray(softmax(np.asarray(self.log_likelihoods, dtype=np.float64)))
 
     @property
@@ -89,7 +91,9 @@ class ChoicesRecord(AnswerRecord):
         """[n_orders, n_choices] choice probabilities under each order, in the doc's own order of choices."""
         if not self.rotated_log_likelihoods:
             raise ValueError(f"{self.label}: its choices were presented in one order only")
-        return np.asarray(softmax(np.array(self.rotated_log_likelihoods, dtype=np.float64), axis=1))
+        rotated = np.array(self.rotated_log_likelihoods, dtype=np.float64)
+        rotated[~np.isfinite(rotated).any(axis=1)] = math.nan  # no choice of that order has a probability
+        return np.asarray(softmax(rotated, axis=1))
 
     def length_normalized(self) -> Self:
         """Return the record as ``acc_norm`` sees it: each choice's log-likelihood divided by its characters."""
@@ -103,4 +107,5 @@ class ChoicesRecord(AnswerRecord):
         """Return the record with the choice probabilities averaged over the orders of the choices."""
         with np.errstate(divide="ignore"):
             averaged = np.log(self.rotated_probs.mean(axis=0))
+        averaged[np.isnan(averaged)] = -math.inf
         return replace(self, log_likelihoods=tuple(averaged.tolist()))

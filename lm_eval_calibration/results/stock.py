@@ -20,7 +20,7 @@ AS_INDEX, AS_TEXT = "an index", "the text of a choice"
 
 
 class StockError(UserError):
-    """These samples can't be turned into records; the message names the line and says why."""
+    """These samples can't be turned into records; the message names the line and says why, with no text of a doc."""
 
 
 class _Answers(NamedTuple):
@@ -120,7 +120,7 @@ def _gold(answers: _Answers, reading: str) -> int | None:
     if index is not None and (reading == AS_INDEX or of_text is None):
         return index if 0 <= index < len(answers.choices) else None
     if of_text is None and text.startswith("["):
-        raise StockError(f"the target is {text}: several gold answers can't be calibrated")
+        raise StockError("its target is a list: several gold answers can't be calibrated")
     return of_text
 
 
@@ -131,10 +131,10 @@ def _contradiction(answers: _Answers, gold: int | None) -> str | None:
         name, counted, by = "acc_norm", answers.acc_norm, by / np.array([len(choice) for choice in answers.choices])
     found = int(gold is not None and int(np.argmax(by)) == gold)
     if counted is None:
-        return None if gold is not None else f"the target {answers.target!r} is none of the choices"
+        return None if gold is not None else "its target is none of the choices"
     if counted == found:
         return None
-    return f"{name} is {counted}, but by the log-likelihoods and the target {answers.target!r} it is {found}"
+    return f"{name} is {counted}, but by the log-likelihoods and the target it is {found}"
 
 
 def _requests(line: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -168,7 +168,8 @@ def _accuracy(line: Mapping[str, Any], name: str) -> int | None:
     if value is None:
         return None
     if value not in (0, 1):
-        raise StockError(f"{name} is {value!r}, not 0 or 1: this task is scored differently")
+        shown = value if isinstance(value, int | float) else f"of type {type(value).__name__}"
+        raise StockError(f"{name} is {shown}, not 0 or 1: this task is scored differently")
     return int(value)
 
 

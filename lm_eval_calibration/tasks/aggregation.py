@@ -109,7 +109,8 @@ class MetricStatistic(Statistic):
     def _why_none(self, pool: DocPool) -> str:
         seen = pool.records if self.view is None else list(self.view(pool.records))
         if any(isinstance(doc, ChoicesRecord) for doc in seen):
-            return "no doc has a sound gold label"
+            answered = any(doc.has_likelihood for doc in seen if isinstance(doc, ChoicesRecord))
+            return "no doc has a sound gold label" if answered else "no doc has finite log-likelihoods"
         if self.metric.kind == "choices":
             return "most answers are none of their doc's options, or their docs' right answers are none"
         if self.metric.kind != "top_label":
@@ -142,7 +143,10 @@ _NOT_COUNTED = "({docs}) and have no confidence; they count in acc and in no met
 
 _LEFT_OUT: dict[str, Callable[[Record], bool]] = {
     "{n} of {total} docs have a gold label outside their choices ({docs}); they count in acc and in no calibration "
-    "metric": lambda record: isinstance(record, ChoicesRecord) and record.gold is None,
+    "metric": lambda record: isinstance(record, ChoicesRecord) and record.has_likelihood and record.gold is None,
+    "{n} of {total} docs have no finite log-likelihoods of their choices ({docs}); they are in no calibration metric": (
+        lambda record: isinstance(record, ChoicesRecord) and not record.has_likelihood
+    ),
     f"{{n}} of {{total}} generated answers are empty {_NOT_COUNTED}": _has_outcome(EMPTY),
     f"{{n}} of {{total}} generated texts are cut off before an answer {_NOT_COUNTED}; a larger "
     "max_gen_toks lets them end": _has_outcome(TRUNCATED),

@@ -94,13 +94,23 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
             columns = list(doc) if isinstance(doc, Mapping) else []
             near = nearest(value, columns) if isinstance(value, str) and value.isidentifier() else ""
             listed = f"; the columns are {', '.join(columns)}" if columns else ""
-            raise TaskError(f"{self.location_of(doc)}: {field} ({shown}{near}) fails: {error!r}{listed}") from error
+            raise TaskError(
+                f"{self.location_of(doc)}: {field} ({shown}{near}) fails: {error!r}{listed}",
+                ids=f"{self.ids_of(doc)}, {field}",
+            ) from error
 
     def location_of(self, doc: Any) -> str:
         """Return file, task and number of a doc, for an error: the docs are searched."""
+        return f"{self.calibration.where}, {self._which(doc)}"
+
+    def ids_of(self, doc: Any) -> str:
+        """Return task and number of a doc, for an error that names no text."""
+        return f"task {self.calibration.full['task']}, {self._which(doc)}"
+
+    def _which(self, doc: Any) -> str:
         docs: Iterable[Any] = self.eval_docs
         number = next((i for i, other in enumerate(docs) if other == doc), None)
-        return self.calibration.where + (", a few-shot example" if number is None else f", doc {number}")
+        return "a few-shot example" if number is None else f"doc {number}"
 
     def fewshot_context(self, doc: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the prompt of a doc with its few-shot examples, the doc checked first."""
@@ -112,7 +122,8 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
         except Exception as error:
             raise TaskError(
                 f"{self.location_of(doc)}: its prompt can't be built: {error!r}. Look at the description and at the "
-                "few-shot examples: their texts, their gold labels, and whether there are enough of them"
+                "few-shot examples: their texts, their gold labels, and whether there are enough of them",
+                ids=f"{self.ids_of(doc)}, its prompt",
             ) from error
 
     def doc_to_text(self, doc: Any, doc_to_text: Any = None) -> Any:
@@ -138,4 +149,7 @@ class CheckedTask(ConfigurableTask):  # type: ignore[misc]
         problems = {i: self._problem(other, labels_too=labels_too) for i, other in enumerate(self.eval_docs)}
         docs = [i for i, problem in problems.items() if problem]
         others = f" (and docs {', '.join(map(str, docs[1:6]))}{', ...' if len(docs) > 6 else ''})" if docs[1:] else ""
-        raise TaskError(f"{self.calibration.where}, doc {docs[0]}{others}: {problems[docs[0]]}")
+        raise TaskError(
+            f"{self.calibration.where}, doc {docs[0]}{others}: {problems[docs[0]]}",
+            ids=f"task {self.calibration.full['task']}, doc {docs[0]}{others}",
+        )

@@ -19,7 +19,7 @@ from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.bounds import BOUNDS
 from lm_eval_calibration.tasks.confidences.elicitation import FollowUpElicitation, ScoredChoices
 from lm_eval_calibration.tasks.configuration import Configuration
-from lm_eval_calibration.tasks.docs import checked_log_likelihoods, gold_index, problem_of_choices
+from lm_eval_calibration.tasks.docs import gold_index, problem_of_choices, usable_log_likelihoods
 from lm_eval_calibration.tasks.first_token import UNASSIGNED_MASS, fields_of, warn_of_open_mass
 from lm_eval_calibration.tasks.token_temperatures import on_grid
 from lm_eval_calibration.tasks.variants import base_of
@@ -139,7 +139,8 @@ class ChoiceTask(BaseTask):
         record = self._record(doc, answers, replies)
         if self._predicts_only:
             return self._predicted(record, {})
-        stock = ConfigurableTask.process_results(self, doc, answers)
+        with np.errstate(invalid="ignore"):  # of log-likelihoods that are not finite, which the record leaves out
+            stock = ConfigurableTask.process_results(self, doc, answers)
         names = self.calibration.metrics
         means = {name: value for name, value in stock.items() if name not in names} | self._means_of(record)
         if self._is_of_first_token:
@@ -176,9 +177,10 @@ class ChoiceTask(BaseTask):
         request = getattr(answers[0], "request", None)
         identity = self._identity(doc, request)
         location = f"{self.task_name} doc {identity['doc_id']}"
-        log_likelihoods = tuple(checked_log_likelihoods([float(answer[0]) for answer in answers], location))
+        log_likelihoods = usable_log_likelihoods(answers)
         fields = self._elicited(ScoredChoices(location, log_likelihoods), replies)
-        if gold is not None and isinstance(scores, TokenScores):
+        is_answered = max(log_likelihoods) > -float("inf")
+        if is_answered and gold is not None and isinstance(scores, TokenScores):
             fields |= self._distributions(scores)
             if self.options.temperatures:
                 fields["temperatures"] = on_grid(answers, gold, self.options.n_bins)

@@ -32,7 +32,8 @@ def check_clusters(task: Any, docs: Sequence[Any], field: str) -> None:
             found.add(cluster_of(doc, field))
         except ValueError as error:
             raise TaskError(
-                f"{task.location_of(doc)}: calibration option cluster is {field!r}, but the doc {error}"
+                f"{task.location_of(doc)}: calibration option cluster is {field!r}, but the doc {error}",
+                ids=task.ids_of(doc),
             ) from error
     if len(found) == 1 < len(docs):
         warn_of_tasks(

@@ -10,7 +10,7 @@ from lm_eval_calibration.errors import TaskError, nearest
 from lm_eval_calibration.harness.index import Index, entry_of, kind_of, read_index
 from lm_eval_calibration.harness.log import logger
 from lm_eval_calibration.harness.task_configs import task_configs
-from lm_eval_calibration.records.files import write_whole
+from lm_eval_calibration.records.files import write_all_whole, write_whole
 from lm_eval_calibration.tasks.any_task import SUFFIX, calibrated
 from lm_eval_calibration.tasks.calibrated_task import CalibratedTask
 from lm_eval_calibration.tasks.configuration import CLASS, reason_unsupported
@@ -32,14 +32,19 @@ def write_files(names: Iterable[str], directory: Path, include_path: Path | None
 
     Raises:
         TaskError: naming a task that is not there or can't be calibrated; then nothing is written.
+        OutputError: naming the file that can't be written; none is then.
     """
     index = read_index(include_path)
     configs = {made: config for name in names for made, config in _configs(name, index).items()}
-    texts = {directory / f"{name}.yaml": _text(name, config) for name, config in sorted(configs.items())}
-    directory.mkdir(parents=True, exist_ok=True)
-    for path, text in texts.items():
-        path.write_text(text, encoding="utf-8")
+    texts = {_file_of(name, directory): _text(name, config) for name, config in sorted(configs.items())}
+    write_all_whole(texts)
     return list(texts)
+
+
+def _file_of(name: str, directory: Path) -> Path:
+    if name != Path(name).name or "\\" in name or not name.isprintable():
+        raise TaskError(f"the task {name!r} has a name that is no file's: it can't be written to {directory}")
+    return directory / f"{name}.yaml"
 
 
 def _configs(name: str, index: Index) -> dict[str, dict[str, Any]]:

@@ -1,3 +1,4 @@
+import io
 import pickle
 from collections.abc import Sequence
 from typing import Any
@@ -103,11 +104,14 @@ def test_use_cache_keeps_distributions(gpt2_lm: Any, tmp_path: Any, monkeypatch:
         assert [p.tolist() for p in a.large_probs] == [p.tolist() for p in b.large_probs]
 
 
-def test_what_another_version_of_this_package_cached_is_no_answer(tmp_path: Any) -> None:
+def test_what_another_version_of_this_package_cached_is_no_answer(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cached = CachingLM(CountingLM(), str(tmp_path / "cache.db"))
     (request,) = make_requests(["abc"])
     cached.dbdict[hash_args(scoring.SCORING_REQUEST_TYPE, request.args)] = "whatever"
-    cached.dbdict.decode = lambda _: pickle.loads(b"clm_eval_calibration.scoring.token_scores\nTokenScores\n.")
+    moved = b"clm_eval_calibration.scoring.token_scores\nTokenScores\n."
+    monkeypatch.setattr(pickle, "loads", lambda _: pickle.Unpickler(io.BytesIO(moved)).load())
     assert getattr(cached, scoring.SCORING_REQUEST_TYPE)([request]) == [(-3.0, False)]
     cached.dbdict.close()
 

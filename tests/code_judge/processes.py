@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from lm_eval_calibration.code_judge.running import LAUNCHER
+from lm_eval_calibration.code_judge.launching import LAUNCHER
 
 
 def launchers() -> list[str]:

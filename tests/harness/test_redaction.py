@@ -1,7 +1,6 @@
 """`run --redact`: no word of a doc in what is written or printed, and the numbers as without it."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from users_tasks import make_rows, write_task
 
 from lm_eval_calibration import load_run
 from lm_eval_calibration.cli import app
-from lm_eval_calibration.harness.redaction import numbers_of, redacted_sample, without_quotes
+from lm_eval_calibration.harness.redaction import numbers_of, redacted_sample
 
 WORDS = ("zugzwang", "quokka", "xylophone", "bivouac", "marzipan", "obsidian", "kerfuffle")
 
@@ -106,5 +105,3 @@ def test_numbers_stay_and_texts_go() -> None:
     assert (redacted["acc"], redacted["f1"], redacted["calibration"]) == (1.0, [0, None], {"task": "t"})
     assert {"doc", "target", "arguments", "resps", "filtered_resps"} <= set(redacted)
     assert numbers_of({"a": ["x", 2]}) == {"a": [None, 2]}
-    assert without_quotes("""doc 3: 'it\\'s' and "this" are no choices""") == "doc 3: '…' and '…' are no choices"
-    assert re.fullmatch("'…'", without_quotes("'a'"))

@@ -455,11 +455,27 @@ def test_a_backend_without_distributions_has_no_full_ece() -> None:
     assert not [name for name in found if "full_ece" in name]
 
 
-@pytest.mark.parametrize(("value", "said"), [(float("nan"), "is nan"), (float("inf"), "is inf")])
-def test_a_broken_log_likelihood_names_the_doc(value: float, said: str) -> None:
-    lm = FixedLM(lambda context, _: value if "bb?" in context else -1.0)
-    with pytest.raises(ValueError, match=rf"letters_calibration doc 27: the log-likelihood of choice 0 {said}"):
-        run_tasks(lm, [calibrated()])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_doc_without_finite_log_likelihoods_is_left_out_and_all_is_logged(
+    value: float, harness_log: pytest.LogCaptureFixture
+) -> None:
+    def score(context: str, continuation: str) -> float:
+        return value if "bb?" in context else by_length(context, continuation)
+
+    results = run_tasks(FixedLM(score), [calibrated()])
+    found, lines = records(results), results["samples"][NAME]
+    broken = [i for i, record in enumerate(found) if not record.has_likelihood]
+    assert len(found) == len(make_rows())
+    assert 0 < len(broken) < len(found)
+    assert all(found[i].correct is None for i in broken)
+    listed = ", ".join(map(str, broken[:10])) + (", ..." if broken[10:] else "")
+    message = f"{len(broken)} of {len(found)} docs have no finite log-likelihoods of their choices (docs {listed})"
+    assert message in harness_log.text
+    without = run_tasks(FixedLM(by_length), [calibrated([row for i, row in enumerate(make_rows()) if i not in broken])])
+    for name in ("ece", "brier_score", "auroc"):
+        assert values(results)[name] == values(without)[name]
+    text = json.dumps([line[RECORD_KEY] for line in lines], allow_nan=False)
+    assert [Record.from_dict(data) for data in json.loads(text)] == found
 
 
 def test_an_impossible_choice_has_probability_zero() -> None:
@@ -471,9 +487,18 @@ def test_an_impossible_choice_has_probability_zero() -> None:
     assert again == records(results)[0]
 
 
-def test_no_possible_choice_is_an_error() -> None:
-    with pytest.raises(ValueError, match="letters_calibration doc 0: no choice has a finite log-likelihood"):
-        run_tasks(FixedLM(lambda *_: -float("inf")), [calibrated()])
+def test_no_possible_choice_anywhere_is_undefined(harness_log: pytest.LogCaptureFixture) -> None:
+    results = run_tasks(FixedLM(lambda *_: -float("inf")), [calibrated()])
+    assert len(records(results)) == len(make_rows())
+    assert math.isnan(values(results)["ece"])
+    assert "ece is undefined: no doc has finite log-likelihoods" in harness_log.text
+
+
+def test_a_log_with_no_log_likelihood_is_read_as_a_doc_left_out() -> None:
+    data = records(run_tasks(FixedLM(by_length), [calibrated()]))[0].to_dict()
+    record = Record.from_dict({**data, "log_likelihoods": [None] * len(data["log_likelihoods"])})
+    assert (record.confidence, record.correct) == (None, None)
+    assert np.isnan(record.probs).all()
 
 
 def test_cached_requests_are_those_of_our_request_type(

@@ -218,4 +218,4 @@ def test_collected_programs_are_not_run_one_by_one(monkeypatch: pytest.MonkeyPat
             CODE_EVAL.compute(references=["assert x == 1"], predictions=[[text]], k=[1])
     for text, expected in (("x = 1", 1.0), ("x = 2", 0.0)):
         assert CODE_EVAL.compute(references=["assert x == 1"], predictions=[[text]], k=[1])[0]["pass@1"] == expected
-    assert [batch for batch in batches if batch] == [["x = 1\nassert x == 1", "x = 2\nassert x == 1"]]
+    assert [batch for batch in batches if batch] == [[("x = 1", "assert x == 1"), ("x = 2", "assert x == 1")]]

@@ -6,9 +6,11 @@ that prompts share (few-shot examples, a question before its choices) are comput
 model gives the same then; all other prompts, and all of other models, go in plain batches.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils import Collator
@@ -18,7 +20,7 @@ from lm_eval_calibration.backends.answer_types import TokenScores
 from lm_eval_calibration.backends.certificate import logger
 from lm_eval_calibration.backends.harness_calls import replaced
 from lm_eval_calibration.backends.hf import packed
-from lm_eval_calibration.backends.hf.distributions import check_finite, dtype_of, summarize
+from lm_eval_calibration.backends.hf.distributions import dtype_of, summarize
 from lm_eval_calibration.backends.hf.forward import Forward, Row, last_label_changes_nothing_before_it
 from lm_eval_calibration.backends.hf.prefixes import Plan, Tokens
 from lm_eval_calibration.backends.hf.sharded import joint_calls
@@ -67,6 +69,7 @@ class _Scoring:
         self.forward = Forward(lm, self.rows)
         # One forward serves several tasks.
         self.shares = all(getattr(request, "shared_prefixes", True) for request in requests)
+        self.has_warned = False
         self.has_grid = any(getattr(request, "temperatures", False) for request in requests)
 
     def run(self, disable_tqdm: bool) -> None:
@@ -83,6 +86,12 @@ class _Scoring:
             progress.update(self._deliver(numbers, logits, ranges, shared=False))
             del logits
         progress.close()
+
+    def _warn_of_broken_logits(self, index: int) -> None:
+        if not self.has_warned:
+            where = _location(self.requests[index])
+            logger.warning("%s: the model's logits hold NaN or infinity: such docs have no log-likelihoods.", where)
+        self.has_warned = True
 
     def _rows(self, encoded: Encoded) -> list[_Answered]:
         """Group the tokenized requests into rows."""
@@ -167,7 +176,10 @@ class _Scoring:
         for index, own, continuation in wanted:
             here = slice(end, end + len(continuation))
             end = here.stop
-            check_finite(found.log_normalizers[list(own)], _location(self.requests[index]))
+            if not np.isfinite(found.log_normalizers[list(own)]).all():
+                self._warn_of_broken_logits(index)
+                self.deliver(index, TokenScores((math.nan, False), certificate=certificate))
+                continue
             scores = TokenScores(
                 (float(found.target_stock_log_probs[here].sum()), bool(found.target_is_greedy[here].all())),
                 log_probs=found.target_log_probs[here].copy(),
@@ -181,5 +193,5 @@ class _Scoring:
 
 
 def _location(request: Any) -> str:
-    """Name task, doc and choice."""
-    return f"{request.task_name} doc {request.doc_id} choice {request.idx} ({request.args[1]!r})"
+    """Name task, doc and choice, in no text of theirs."""
+    return f"{request.task_name} doc {request.doc_id} choice {request.idx}"

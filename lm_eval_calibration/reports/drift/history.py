@@ -1,13 +1,13 @@
-"""The history file: one line for each run, appended at once, never changed."""
+"""The history file: one line for each run; lines are added whole or not at all, and never changed."""
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records.files import only_writer, write_whole
 
 VERSION = 1
 """Version of a line's form; others are refused."""
@@ -51,26 +51,20 @@ def read_history(path: Path) -> list[Entry]:
 
 
 def append(path: Path, entries: Sequence[Entry]) -> list[Entry]:
-    """Append the runs that the file does not hold yet, each as one line; return the history.
+    """Add the runs that the file does not hold yet, each as one line, all of them or none; return the history.
 
     Raises:
-        UserError: the file is broken, or can't be written.
+        UserError: the file is broken.
+        OutputError: it can't be written.
     """
-    known = read_history(path)
-    seen = {(old.run, old.date) for old in known}  # an unchanged model gives equal samples on another day
-    new = [entry for entry in entries if (entry.run, entry.date) not in seen]
-    lines = [json.dumps({"version": VERSION, **asdict(entry)}, allow_nan=False) + "\n" for entry in new]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
-        try:
-            for line in lines:  # one write to a file opened for appending: others' lines are never torn
-                os.write(descriptor, line.encode("utf-8"))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        raise UserError(f"{path} can't be written: {error.strerror}") from error
+    with only_writer(path):
+        known = read_history(path)
+        seen = {(old.run, old.date) for old in known}  # an unchanged model gives equal samples on another day
+        new = [entry for entry in entries if (entry.run, entry.date) not in seen]
+        if new:
+            lines = [json.dumps({"version": VERSION, **asdict(entry)}, allow_nan=False) + "\n" for entry in new]
+            kept = path.read_bytes() if path.exists() else b""
+            write_whole(path, kept + "".join(lines).encode("utf-8"))
     return known + new
 
 

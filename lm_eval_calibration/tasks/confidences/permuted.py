@@ -81,7 +81,8 @@ class Orders(Elicitation):
         n_choices = len(choices)
         if len(self.slots.texts(doc) or ()) != n_choices:
             raise TaskError(
-                f"{self.task.location_of(doc)}: permute finds other texts in {self.slots} than the {n_choices} choices"
+                f"{self.task.location_of(doc)}: permute finds other texts in {self.slots} than the {n_choices} choices",
+                ids=self.task.ids_of(doc),
             )
         text = self.task.doc_to_text(doc)
         found: list[tuple[Any, Any]] = []
@@ -89,7 +90,10 @@ class Orders(Elicitation):
             rotated = self.slots.rotated(doc, rotation)
             context = replace_last(prompt, text, self.task.doc_to_text(rotated))
             if context is None:
-                raise TaskError(f"{self.task.location_of(doc)}: permute needs the prompt to hold doc_to_text as it is")
+                raise TaskError(
+                    f"{self.task.location_of(doc)}: permute needs the prompt to hold doc_to_text as it is",
+                    ids=self.task.ids_of(doc),
+                )
             for request in self.task.stock_requests(rotated, context, **options)[:n_choices]:
                 request.doc = doc
                 found.append((rotation, request))
@@ -97,12 +101,11 @@ class Orders(Elicitation):
 
     def fields(self, scored: ScoredChoices, replies: Mapping[Any, Sequence[Any]]) -> dict[str, Any]:
         """Return the log-likelihoods of the choices under each order, in the doc's own order of choices."""
-        from lm_eval_calibration.tasks.docs import checked_log_likelihoods
+        from lm_eval_calibration.tasks.docs import usable_log_likelihoods
 
         orders = {0: scored.log_likelihoods}
         for rotation, answers in sorted(replies.items()):
-            shown = checked_log_likelihoods([float(answer[0]) for answer in answers], scored.location)
-            orders[rotation] = in_own_order(shown, rotation)
+            orders[rotation] = in_own_order(usable_log_likelihoods(answers), rotation)
         return {"rotations": tuple(orders), "rotated_log_likelihoods": tuple(orders.values())}
 
 

@@ -37,7 +37,7 @@ class TemperatureScaled(ConfidenceSource):
         """
         from lm_eval_calibration.recalibration import Docs, cross_fit
 
-        sound = [record for record in records if record.gold is not None]
+        sound = [record for record in records if record.correct is not None]
         if not sound:
             return list(records)
         docs = Docs.of(
@@ -51,7 +51,7 @@ class TemperatureScaled(ConfidenceSource):
         return [
             replace(record, log_likelihoods=tuple(v / temperatures[fold].temperature for v in record.log_likelihoods))
             for record, fold in zip(sound, crossed.fold.tolist(), strict=True)
-        ] + [record for record in records if record.gold is None]
+        ] + [record for record in records if record.correct is None]
 
 
 def fitted_temperature(probs: Any, labels: Any) -> float:
