@@ -19,7 +19,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "short_count": numbers.short_count,
     "task_name": names.task_name,
     "short_task_name": names.short_task_name,
-    "model_name": names.model_name,
 }
 """What every template can write numbers and names with."""
 

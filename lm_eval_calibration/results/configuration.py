@@ -8,6 +8,7 @@ from typing import Any
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.results.files import Source
+from lm_eval_calibration.results.shown import without_folders
 from lm_eval_calibration.results.summary import within
 
 MOST_BINS = 100
@@ -41,9 +42,13 @@ class Configuration:
 
     @property
     def settings(self) -> list[dict[str, Any]]:
-        """Model arguments, limit, seeds and so on of each call, different ones once."""
+        """Model arguments, limit, seeds and so on of each call, different ones once; of folders their names."""
         return _unique(
-            {key: source.results["config"][key] for key in _SETTINGS if key in source.results["config"]}
+            {
+                key: without_folders(source.results["config"][key])
+                for key in _SETTINGS
+                if key in source.results["config"]
+            }
             for source in self.sources
             if isinstance(source.results.get("config"), Mapping)
         )

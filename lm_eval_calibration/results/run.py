@@ -35,6 +35,7 @@ from lm_eval_calibration.results.measured import (
     undefined,
 )
 from lm_eval_calibration.results.reading import Lines, Sample, SamplesFile
+from lm_eval_calibration.results.shown import model_name
 from lm_eval_calibration.results.task_docs import TaskDocs
 
 if TYPE_CHECKING:
@@ -64,8 +65,8 @@ class Run:
 
     @property
     def model(self) -> str:
-        """Name of the model."""
-        return self.configuration.model
+        """Name of the model; of one in a folder, the folder's."""
+        return model_name(self.configuration.model)
 
     @property
     def versions(self) -> Mapping[str, str]:

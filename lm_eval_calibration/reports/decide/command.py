@@ -47,7 +47,7 @@ def decide(
     except ValueError as error:
         raise UserError(str(error)) from error
     if output is not None:
-        SavedDecision.of(decision, run.model, run.tasks).write(output)
+        SavedDecision.of(decision, run.configuration.model, run.tasks).write(output)
     if picture is not None:
         draw(picture, decision)
     print_or_write(TEXTS[form](decision), None, "")
@@ -59,7 +59,7 @@ def apply(path: Path, results: Sequence[Path], select: Selection = ALL, *, clust
     saved = SavedDecision.read(path)
     run = _load(results, cluster, select)
     try:
-        missing = saved.check_made_for(run.model, run.tasks)
+        missing = saved.check_made_for(run.configuration.model, run.tasks)
         checked = replace(check(saved, run.recalibration_docs(by=saved.by), run.candidates()), missing_tasks=missing)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from error

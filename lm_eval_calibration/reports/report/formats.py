@@ -13,7 +13,7 @@ from lm_eval_calibration.reports.decide.formats import as_data as decision_data
 from lm_eval_calibration.reports.decide.sentences import may_answer_all, share, what_it_means
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.groups import HEADS, left_out, rows_of_groups, what_groups_say
-from lm_eval_calibration.reports.names import model_name, task_name
+from lm_eval_calibration.reports.names import task_name
 from lm_eval_calibration.reports.numbers import (
     NOTHING,
     bounds,
@@ -51,7 +51,7 @@ def to_html(report: Report) -> str:
             "rows_of_groups": rows_of_groups,
             "left_out": left_out,
         },
-        title=f"Calibration of {model_name(report.model)}",
+        title=f"Calibration of {report.model}",
         report=report,
         facts={heading: _short_time(text) for heading, text in report.method},
         scopes=scopes({d.name: d.tasks for d in report.domains}, report.domains[0].tasks, report.decisions),
@@ -63,7 +63,7 @@ def to_html(report: Report) -> str:
 def to_markdown(report: Report) -> str:
     """Return the verdicts, the metrics and the method as Markdown."""
     parts = [
-        [f"# Can the confidence of {markdown(model_name(report.model))} be trusted?"],
+        [f"# Can the confidence of {markdown(report.model)} be trusted?"],
         ["Numbers in brackets are 95% intervals."],
         *(part for domain in report.domains for part in _markdown_domain(domain)),
         *_markdown_decisions(report),
@@ -177,7 +177,7 @@ def to_picture(report: Report, form: Form) -> bytes:
         UserError: matplotlib is not installed.
     """
     diagrams = [(task_name(domain.name), domain.reliability) for domain in report.domains[:MOST_DIAGRAMS]]
-    return draw_reliability(diagrams, f"Reliability of {model_name(report.model)}", form)
+    return draw_reliability(diagrams, f"Reliability of {report.model}", form)
 
 
 FORMATS: dict[str, Callable[[Report], str | bytes]] = {
