@@ -25,6 +25,7 @@ from lm_eval_calibration.cli.run import run
 from lm_eval_calibration.cli.runs import runs
 from lm_eval_calibration.cli.tasks import tasks
 from lm_eval_calibration.cli.tune import tune
+from lm_eval_calibration.cli.view import view
 from lm_eval_calibration.cli.ways_out import way_out
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.display import visible
@@ -44,6 +45,7 @@ COMMANDS = (
     runs,
     recalibrate,
     report,
+    view,
     decide,
     check,
     compare,
