@@ -48,6 +48,7 @@ def test_a_file_of_last_time_is_replaced(tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["../../x", "/x", "a/b", "x\ny", "a\\b"])
 def test_a_task_s_name_leads_nowhere_else(tmp_path: Path, name: str) -> None:
     folder = tmp_path / "deep" / "tasks"
