@@ -4,7 +4,16 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Cluster, Latest, ModelPattern, Output, Runs, n_bins_option, selection
+from lm_eval_calibration.cli.options import (
+    Cluster,
+    Columns,
+    Latest,
+    ModelPattern,
+    Output,
+    Runs,
+    n_bins_option,
+    selection,
+)
 
 
 def compare(
@@ -26,6 +35,7 @@ def compare(
         ),
     ] = None,
     cluster: Cluster = None,
+    columns: Columns = None,
     latest: Latest = False,
     model: ModelPattern = None,
     output: Output = None,
@@ -41,7 +51,7 @@ def compare(
 
     compare_runs(
         results,
-        select=selection(latest, model),
+        select=selection(latest, model, None, columns),
         metrics=metrics,
         tasks=task or [],
         n_bins=n_bins,

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Cluster, Latest, ModelPattern, TaskPattern, selection
+from lm_eval_calibration.cli.options import Cluster, Columns, Latest, ModelPattern, TaskPattern, selection
 
 
 def decide(
@@ -27,6 +27,7 @@ def decide(
         ),
     ] = None,
     cluster: Cluster = None,
+    columns: Columns = None,
     latest: Latest = False,
     model: ModelPattern = None,
     task: TaskPattern = None,
@@ -75,10 +76,12 @@ def decide(
         of_deciding = (error_rate, confidence_level, by, fit_on, groups, cost_wrong, cost_abstain, output, picture)
         if any(given is not None for given in of_deciding):
             raise typer.BadParameter("--apply takes what it needs from its file; beside it go --cluster and --format")
-        raise typer.Exit(command.apply(apply, results, selection(latest, model, task), cluster=cluster, form=form))
+        raise typer.Exit(
+            command.apply(apply, results, selection(latest, model, task, columns), cluster=cluster, form=form)
+        )
     command.decide(
         results,
-        selection(latest, model, task),
+        selection(latest, model, task, columns),
         error_rate=0.05 if error_rate is None else error_rate,
         confidence_level=0.95 if confidence_level is None else confidence_level,
         costs=(cost_wrong, cost_abstain),

@@ -29,6 +29,9 @@ def drift(
         ),
     ] = False,
     cluster: Cluster = None,
+    same_docs: Annotated[
+        bool, typer.Option("--same_docs", help="Docs that were added, removed or changed are exit code 2.")
+    ] = False,
     latest: Latest = False,
     model: ModelPattern = None,
     task: TaskPattern = None,
@@ -55,6 +58,7 @@ def drift(
         n_bins=n_bins,
         cluster=cluster,
         select=selection(latest, model, task),
+        same_docs=same_docs,
         form=form,
         output=output,
         history=history,

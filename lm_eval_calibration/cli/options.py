@@ -17,6 +17,15 @@ TaskPattern = Annotated[
     str | None,
     typer.Option("--task", metavar="PATTERN", help="These tasks and groups alone: a glob, or a part of the name."),
 ]
+Columns = Annotated[
+    str | None,
+    typer.Option(
+        "--columns",
+        metavar="FIELD=COLUMN,...",
+        help="Read tables (CSV, Parquet, JSONL) with a row a doc: confidence=...,correct=... or gold=... with "
+        "probabilities=... or log_likelihoods=...; task=... and doc_id=... too.",
+    ),
+]
 Output = Annotated[Path | None, typer.Option(metavar="FILE", help="Write there instead of printing.")]
 IncludePath = Annotated[
     Path | None,
@@ -35,11 +44,13 @@ Cluster = Annotated[
 ]
 
 
-def selection(latest: bool = False, model: str | None = None, task: str | None = None) -> Any:
+def selection(
+    latest: bool = False, model: str | None = None, task: str | None = None, columns: str | None = None
+) -> Any:
     """Return which of several runs is meant."""
     from lm_eval_calibration.results import Selection
 
-    return Selection(latest, model, task)
+    return Selection(latest, model, task, columns)
 
 
 def n_bins_option(default: str = "", binned: str = "the binned metrics") -> Any:

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Cluster, Latest, ModelPattern, TaskPattern, n_bins_option, selection
+from lm_eval_calibration.cli.options import (
+    Cluster,
+    Columns,
+    Latest,
+    ModelPattern,
+    TaskPattern,
+    n_bins_option,
+    selection,
+)
 
 
 def recalibrate(
@@ -34,6 +42,7 @@ def recalibrate(
         typer.Option("--fit_on", metavar="FIELD=VALUE", help="Fit on these docs (task=NAME, doc.FIELD=VALUE) alone."),
     ] = None,
     cluster: Cluster = None,
+    columns: Columns = None,
     latest: Latest = False,
     model: ModelPattern = None,
     task: TaskPattern = None,
@@ -70,7 +79,7 @@ def recalibrate(
     if apply is None:
         command.fit(
             results,
-            selection(latest, model, task),
+            selection(latest, model, task, columns),
             method=method,
             by=by,
             groups=groups,
@@ -84,4 +93,4 @@ def recalibrate(
     elif any(option is not None for option in (by, groups, fit_on, output, error_rate)):
         raise typer.BadParameter("--by, --groups, --fit_on, --output, --error_rate are for fitting, not for --apply")
     else:
-        command.apply(apply, results, selection(latest, model, task), cluster=cluster, n_bins=n_bins)
+        command.apply(apply, results, selection(latest, model, task, columns), cluster=cluster, n_bins=n_bins)

@@ -5,7 +5,15 @@ from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Cluster, Latest, ModelPattern, TaskPattern, n_bins_option, selection
+from lm_eval_calibration.cli.options import (
+    Cluster,
+    Columns,
+    Latest,
+    ModelPattern,
+    TaskPattern,
+    n_bins_option,
+    selection,
+)
 
 
 def report(
@@ -22,6 +30,7 @@ def report(
     ] = None,
     n_bins: Annotated[int | None, n_bins_option("the run's own")] = None,
     cluster: Cluster = None,
+    columns: Columns = None,
     latest: Latest = False,
     model: ModelPattern = None,
     task: TaskPattern = None,
@@ -43,6 +52,6 @@ def report(
         format_=format_,
         n_bins=n_bins,
         cluster=cluster,
-        select=selection(latest, model, task),
+        select=selection(latest, model, task, columns),
         redact=redact,
     )

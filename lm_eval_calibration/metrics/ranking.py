@@ -16,7 +16,7 @@ from lm_eval_calibration.metrics.uncertainty import intervals
 from lm_eval_calibration.metrics.uncertainty.clusters import influence_stderr, t_quantile, z_quantile
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
 from lm_eval_calibration.metrics.uncertainty.nulls import drawn_totals, forecasts_of_docs
-from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_top_label, undefined
+from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_scores, check_top_label, undefined
 
 
 def _one_class(hit: FloatArray) -> str | None:
@@ -161,11 +161,11 @@ def _auroc_null(conf: FloatArray, hit: FloatArray, *, seed: int, cluster: IntArr
 def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
     """Area under the ROC curve: P(c of a correct doc > c of a wrong one) + 1/2 P(they are equal).
 
-    confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1.
+    confidence: [N] any finite numbers, of which ranks alone count. correct: [N] 0 or 1.
     Returns a probability, 0 to 1 (best); 0.5 tells nothing. Nan with UndefinedMetricWarning where every doc is correct
     or none is. Raises ValueError for bad input, naming the row and the value.
     """
-    conf, hit = check_top_label(confidence, correct)
+    conf, hit = check_scores(confidence, correct)
     if reason := _one_class(hit):
         return undefined(reason)
     return float(_placements(conf, hit)[hit == 1].mean())

@@ -255,7 +255,7 @@ def ace_top_label(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10
     """Top-label error over equal-mass ranges: sum_r (n_r / N) |acc_r - conf_r|. Often called "adaptive ECE".
 
     Ranges are those of ``np.array_split`` on the sorted confidences; ties take their mean outcome first. Not
-    ``ace``, which is classwise.
+    ``ace``, which is classwise. Many papers call this one ECE (of equal mass); ``ece`` has bins of equal width.
 
     confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1. n_bins: number of ranges.
     Returns a probability, 0 (best) to 1. Raises ValueError for bad input, naming the row and the value.

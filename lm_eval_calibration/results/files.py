@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.jsonl import decompressed_head
 from lm_eval_calibration.results import names
+from lm_eval_calibration.results.forms.table import parse_columns
 from lm_eval_calibration.results.summary import is_summary, read_summary
 
 _HOW = "run the harness with --log_samples --output_path DIR (lm-eval-calibration run does by itself)"
@@ -31,6 +32,7 @@ class Source:
         is_whole: whether these are all that the call wrote, so that a missing one is an error.
         named: the model as the files' names have it; "" where they don't.
         is_part: whether only some of its tasks are wanted.
+        columns: which columns of its samples, a table, are what; None where they are no table.
     """
 
     folder: Path
@@ -40,6 +42,7 @@ class Source:
     is_whole: bool
     named: str = ""
     is_part: bool = False
+    columns: str | None = None
 
     @cached_property
     def results(self) -> Mapping[str, Any]:
@@ -69,23 +72,32 @@ class Found(NamedTuple):
     broken: dict[Path, str]
 
 
-def find_sources(paths: Sequence[Path]) -> Found:
+def find_sources(paths: Sequence[Path], columns: str | None = None) -> Found:
     """Find the calls of the harness whose files these are.
 
     Args:
         paths: folders, searched at any depth; results files, each of which brings the samples of its time; or samples
             files.
+        columns: which columns of tables are what; the paths are tables then.
 
     Raises:
         UserError: a path does not exist or is no such file; a folder without samples; results without samples.
     """
     found: dict[tuple[Path, str, str], Source] = {}
     broken: dict[Path, str] = {}
+    if columns is not None:
+        return Found([_of_table(path, columns) for path in paths], broken)
     for path in paths:
         for source in _sources_at(path, broken):
             key = source.folder.resolve(), source.time, source.named
             found[key] = _together(found[key], source) if key in found else source
     return Found(list(found.values()), broken)
+
+
+def _of_table(path: Path, columns: str) -> Source:
+    parse_columns(columns)
+    _check_regular(path)
+    return Source(path.parent, "", None, {path.stem: path}, is_whole=False, named=path.stem, columns=columns)
 
 
 def _together(one: Source, other: Source) -> Source:

@@ -10,7 +10,7 @@ from lm_eval_calibration.metrics.validation import check_n_bins
 from lm_eval_calibration.results.configuration import Configuration
 from lm_eval_calibration.results.files import Source, find_sources
 from lm_eval_calibration.results.names import in_name, parse
-from lm_eval_calibration.results.reading import SUFFIX, SamplesFile, check_cluster_field
+from lm_eval_calibration.results.reading import SUFFIX, SamplesFile, TableFile, check_cluster_field
 from lm_eval_calibration.results.run import Run
 from lm_eval_calibration.results.selection import ALL, Selection, one_run, runs_of
 from lm_eval_calibration.results.stock import StockError
@@ -44,7 +44,7 @@ def load_run(
         UserError: naming file and line, and what to do: nothing sound there, or docs of several runs or models.
         ValueError: ``n_bins`` is no positive integer.
     """
-    found = find_sources([Path(path) for path in paths])
+    found = find_sources([Path(path) for path in paths], select.columns)
     sources = one_run(select.of(found.sources), paths)
     return _load(sources, found.broken, n_bins, cluster, is_strict=is_strict)
 
@@ -53,7 +53,7 @@ def load_runs(
     *paths: str | Path, n_bins: int | None = None, cluster: str | None = None, select: Selection = ALL
 ) -> Iterator[Run]:
     """Yield every run that is in some places; arguments and errors as those of :func:`load_run`."""
-    found = find_sources([Path(path) for path in paths])
+    found = find_sources([Path(path) for path in paths], select.columns)
     for sources in runs_of(select.of(found.sources)):
         yield _load(sources, found.broken, n_bins, cluster)
 
@@ -89,7 +89,9 @@ def _read(
     """Return docs by task; a bar shows how far, where it takes more than a moment."""
     from tqdm import tqdm
 
-    files = [(source, SamplesFile(path, task, cluster)) for source in sources for task, path in source.samples.items()]
+    files = [
+        (source, _file(source, path, task, cluster)) for source in sources for task, path in source.samples.items()
+    ]
     names = {file.task for _, file in files}
     docs: dict[str, TaskDocs] = {}
     for source, file in tqdm(files, desc="Reading samples", unit="file", delay=2, leave=False):
@@ -111,6 +113,12 @@ def _read(
     if not docs:
         raise UserError(_nothing([file.path for _, file in files], left_out))
     return docs
+
+
+def _file(source: Source, path: Path, task: str, cluster: str | None) -> SamplesFile:
+    if source.columns is not None:
+        return TableFile(path, task, source.columns, cluster)
+    return SamplesFile(path, task, cluster)
 
 
 def _nothing(files: Sequence[Path], left_out: Mapping[str, str]) -> str:

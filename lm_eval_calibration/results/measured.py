@@ -104,4 +104,6 @@ def metric_of(name: str, kinds: Collection[str] = ()) -> Metric:
     """Return a metric as it is defined for docs of these kinds; raise ValueError where there is none of this name."""
     if name not in CATALOG:
         raise ValueError(f"no metric {name!r}; there are {ACC}, {', '.join(CATALOG)}")
-    return (GENERATION_CATALOG if set(kinds) == {"generation"} else CATALOG).get(name, CATALOG[name])
+    return (GENERATION_CATALOG if kinds and set(kinds) <= {"generation", "answer"} else CATALOG).get(
+        name, CATALOG[name]
+    )

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from itertools import groupby
+from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar, overload
@@ -17,6 +17,7 @@ from lm_eval_calibration.records.jsonl import JsonLines
 from lm_eval_calibration.records.parquet import belongs_to, parquet_of, read_parquet, records_of
 from lm_eval_calibration.records.reading import is_of_other_filter, read_batches, record_of
 from lm_eval_calibration.results import stock
+from lm_eval_calibration.results.forms.table import read_table
 from lm_eval_calibration.results.names import PARQUET
 
 SUFFIX = "_calibration"
@@ -142,6 +143,38 @@ class SamplesFile:
         except ValueError as error:
             location = f"doc {record.doc_id} of {record.task} in {self.path}"
             raise UserError(f"--cluster {self.cluster}: {location} {error}") from error
+
+
+class TableFile(SamplesFile):
+    """A table with a row a doc, read as a samples file is; ``columns`` says which column is what."""
+
+    def __init__(self, path: Path, task: str, columns: str, cluster: str | None = None) -> None:
+        super().__init__(path, task, cluster)
+        self._columns = columns
+        self.is_stock = False
+
+    def batches(self) -> Iterator[tuple[Batch, list[int]]]:
+        """Yield its docs, some at a time, and their rows; raise UserError naming row, column and value."""
+        rows = enumerate(self._samples())
+        while part := list(islice(rows, 1024)):
+            records = [sample.record for _, sample in part]
+            yield Batch.of(records, with_names=True), [row for row, _ in part]
+
+    def lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield the rows, as docs."""
+        for row, sample in enumerate(self._samples()):
+            yield row, dict(sample.line)
+
+    def samples_at(self, rows: Sequence[int]) -> Iterator[Sample]:
+        """Yield some rows."""
+        wanted = set(rows)
+        found = {row: sample for row, sample in enumerate(self._samples()) if row in wanted}
+        yield from (found[row] for row in rows)
+
+    def _samples(self) -> Iterator[Sample]:
+        for record, row in read_table(self.path, self._columns):
+            line = {"doc_id": record.doc_id, "doc": dict(row)}
+            yield Sample(self._clustered(record, line), line)
 
 
 class Lines(Sequence[T_co]):

@@ -23,11 +23,13 @@ class Selection:
         latest: only the run that ended last.
         model: pattern of the model's name: a glob, or a part of it; None for any.
         task: the same of tasks and groups.
+        columns: which columns of a table are what; None where no tables are read.
     """
 
     latest: bool = False
     model: str | None = None
     task: str | None = None
+    columns: str | None = None
 
     def of(self, sources: Sequence[Source]) -> list[Source]:
         """Return what is meant of some calls of the harness; raise UserError where that is nothing."""

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.reports.drift.comparability import docs_apart, settings_apart
+from lm_eval_calibration.reports.drift.comparability import docs_apart, docs_changed, settings_apart
 from lm_eval_calibration.reports.drift.formats import FORMATS
 from lm_eval_calibration.reports.drift.gate import TOLERANCE, gate
 from lm_eval_calibration.reports.drift.history import Entry, append, read_history
@@ -37,6 +37,7 @@ def drift(
     history: Path | None,
     picture: Path | None,
     fail_on_unclear: bool = False,
+    same_docs: bool = False,
 ) -> int:
     """Print or write what the gate says, append to the history, return the exit code. Arguments: the command's."""
     choose_format(form, None, FORMATS)
@@ -51,7 +52,8 @@ def drift(
     if are_same_files(one, other):
         raise UserError(f"{base} and {new} are the same files")
     known = fingerprint(one)
-    result = replace(run_gate(one, other, tolerances, named=metrics is not None), fails_on_unclear=fail_on_unclear)
+    result = run_gate(one, other, tolerances, named=metrics is not None, same_docs=same_docs)
+    result = replace(result, fails_on_unclear=fail_on_unclear)
     if known == fingerprint(other):
         result = replace(result, notes=(unchanged("BASE", "NEW"), *result.notes))
     print_or_write(FORMATS[form](result), output, result.summary())
@@ -87,7 +89,7 @@ def parse_tolerances(metrics: str | None, tolerance: Sequence[str]) -> dict[str,
     return dict.fromkeys(names, for_all) | single
 
 
-def run_gate(base: Run, new: Run, tolerances: dict[str, float], *, named: bool) -> Result:
+def run_gate(base: Run, new: Run, tolerances: dict[str, float], *, named: bool, same_docs: bool = False) -> Result:
     """Return what the gate says of two runs.
 
     Args:
@@ -95,6 +97,7 @@ def run_gate(base: Run, new: Run, tolerances: dict[str, float], *, named: bool) 
         new: the new run.
         tolerances: by metric.
         named: whether the metrics were named, so that one that can't be computed is an obstacle.
+        same_docs: whether docs that were added, removed or changed are an obstacle.
     """
     label, other = labels([base, new])
     reasons, notes = settings_apart(base, new), []
@@ -103,6 +106,10 @@ def run_gate(base: Run, new: Run, tolerances: dict[str, float], *, named: bool) 
         notes.append("full_ece is not tested: the runs have no token distributions")
     if reasons:
         return Result(label, other, n_bins=new.n_bins, reasons=tuple(reasons), notes=tuple(notes))
+    changed = [f"the docs are not the same: {text}" for text in docs_changed(base, new)]
+    if same_docs and changed:
+        return Result(label, other, n_bins=new.n_bins, reasons=tuple(changed), notes=tuple(notes))
+    notes += changed
     comparison = compare_records(base.records, new.records, list(tolerances), new.n_bins)
     notes += _notes(comparison)
     reasons = docs_apart(comparison, tolerances)

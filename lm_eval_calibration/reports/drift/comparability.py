@@ -1,9 +1,10 @@
 """Why two runs can't be compared: settings, tasks, prompts, labels, tokenizers."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 
 from lm_eval_calibration.results import Run, RunComparison
+from lm_eval_calibration.results.task_docs import TaskDocs
 
 SHOWN = 3
 """Tasks that are named where a reason holds for more."""
@@ -42,6 +43,33 @@ def docs_apart(comparison: RunComparison, names: Collection[str]) -> list[str]:
         if found is not None and "full_ece" in names and found.difference != found.difference:
             reasons[f"{found.reason}; leave it out by --metrics"].append(task.task)
     return [f"{_listed(tasks)}: {reason}" for reason, tasks in reasons.items()]
+
+
+def docs_changed(base: Run, new: Run) -> Iterator[str]:
+    """Yield, for each task that both runs have, how their docs are not the same, and how the new ones do."""
+    for task in base.tasks:
+        if task not in new.tasks:
+            continue
+        one, other = base.docs[task], new.docs[task]
+        added = Counter(other.doc_hashes) - Counter(one.doc_hashes)
+        removed = Counter(one.doc_hashes) - Counter(other.doc_hashes)
+        if not added and not removed:
+            continue
+        lost = {doc_id for doc_id, name in zip(one.doc_ids, one.doc_hashes, strict=True) if name in removed}
+        found = {doc_id for doc_id, name in zip(other.doc_ids, other.doc_hashes, strict=True) if name in added}
+        changed = len((lost & found) - {-1})
+        counts = added.total() - changed, removed.total() - changed, changed
+        text = f"{task}: {counts[0]} docs added, {counts[1]} removed, {counts[2]} changed"
+        shares = [_share_right(other, added, are_new=are_new) for are_new in (True, False)]
+        if None not in shares:
+            text += f"; in NEW {shares[0]:.1%} of the added and changed docs are right, of the others {shares[1]:.1%}"
+        yield text
+
+
+def _share_right(docs: TaskDocs, added: Collection[str], *, are_new: bool) -> float | None:
+    outcomes = zip(docs.doc_hashes, docs.correct, strict=True)
+    known = [right for name, right in outcomes if (name in added) == are_new and right >= 0]
+    return sum(known) / len(known) if known else None
 
 
 def _settings(base: Run, new: Run, task: str) -> Iterator[tuple[str, object, object]]:

@@ -33,7 +33,7 @@ def write_report(
         UserError: what can't be read or written, or no such format.
     """
     form = choose_format(format_, output, FORMATS)
-    find_sources(results)  # an error in this one holds no text of a doc
+    find_sources(results, select.columns)  # an error in this one holds no text of a doc
     with redacted_errors() if redact else nullcontext():
         run = load_run(*results, n_bins=n_bins, cluster=cluster, select=select)
         print_notes(run)

@@ -33,7 +33,7 @@ def random_lines(seed: int) -> list[dict[str, Any]]:
     for i in range(n):
         gold = int(rng.integers(k))
         z = rng.normal(0, 1, k) + (skill if rng.random() < 0.9 else -skill) * (np.arange(k) == gold)
-        log_likelihoods = (sharpness * z - 4).tolist()
+        log_likelihoods = (sharpness * z - max(4, (sharpness * z).max())).tolist()  # none is positive
         record = ChoicesRecord(
             task="t", doc_id=i, doc_hash=f"{seed}-{i}", prompt_hash=str(i), gold=gold, log_likelihoods=log_likelihoods
         )
