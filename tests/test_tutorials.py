@@ -45,11 +45,11 @@ def folder(hub: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def server(gpt2_lm: Any, folder: Path) -> Iterator[str]:
     """A server of the model that lies in the folder ``tiny``."""
-    gpt2_lm.model.save_pretrained(folder / "tiny")
-    gpt2_lm.tokenizer.save_pretrained(folder / "tiny")
-    make_gpt2(gpt2_lm.tokenizer, n_positions=2048).save_pretrained(folder / "writer")  # a program has its length
-    gpt2_lm.tokenizer.save_pretrained(folder / "writer")
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Behaviour()) as url:
+    model = make_gpt2(gpt2_lm.tokenizer, n_positions=2048)  # a prompt or a program has its length
+    for name in ("tiny", "writer"):
+        model.save_pretrained(folder / name)
+        gpt2_lm.tokenizer.save_pretrained(folder / name)
+    with completions_server(model, gpt2_lm.tokenizer, Behaviour()) as url:
         yield url
 
 
