@@ -25,8 +25,10 @@ from lm_eval_calibration.cli.run import run
 from lm_eval_calibration.cli.runs import runs
 from lm_eval_calibration.cli.tasks import tasks
 from lm_eval_calibration.cli.tune import tune
+from lm_eval_calibration.cli.view import view
 from lm_eval_calibration.cli.ways_out import way_out
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records.display import visible
 
 app = typer.Typer(
     name="lm-eval-calibration",
@@ -43,6 +45,7 @@ COMMANDS = (
     runs,
     recalibrate,
     report,
+    view,
     decide,
     check,
     compare,
@@ -80,12 +83,12 @@ def _errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
+        typer.secho(f"error: {visible(str(error))}", err=True, fg=typer.colors.RED)
         raise typer.Exit(error.exit_code) from None
     except Exception as error:
         if (line := way_out(error, sys.argv)) is None:
             raise
-        typer.secho(f"error: {line}", err=True, fg=typer.colors.RED)
+        typer.secho(f"error: {visible(line)}", err=True, fg=typer.colors.RED)
         raise typer.Exit(2) from None
 
 

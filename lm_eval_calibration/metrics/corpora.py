@@ -7,12 +7,21 @@ standard errors are bootstraps over docs.
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.special import stdtrit
 
 from lm_eval_calibration.metrics.registry import metric
 from lm_eval_calibration.metrics.token_sums import check_token_counts, check_token_gaps
-from lm_eval_calibration.metrics.uncertainty.gap_vectors import ratio_gaps
+from lm_eval_calibration.metrics.uncertainty.clusters import degrees_of_freedom, influence_stderr
+from lm_eval_calibration.metrics.uncertainty.gap_vectors import ratio_gaps, too_few_texts
+from lm_eval_calibration.metrics.uncertainty.intervals import (
+    Estimate,
+    logit_interval,
+    too_few_docs,
+    undefined_estimate,
+)
 from lm_eval_calibration.metrics.uncertainty.inversion import inverted_tests
 from lm_eval_calibration.metrics.uncertainty.resampling import ratio_stderr
+from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 
 
 @metric(
@@ -22,7 +31,7 @@ from lm_eval_calibration.metrics.uncertainty.resampling import ratio_stderr
     core=("corpus",),
     order=5,
     stderr=ratio_stderr,
-    estimate=inverted_tests(ratio_gaps),
+    estimate=inverted_tests(ratio_gaps, refuse=too_few_texts),
 )
 def token_ece(gaps: ArrayLike, n_tokens: ArrayLike) -> float:
     """Token-level top-label calibration error: (1 / N) sum_m |sum_i gap_im| over equal-width bins m of confidence.
@@ -37,7 +46,25 @@ def token_ece(gaps: ArrayLike, n_tokens: ArrayLike) -> float:
     return float(np.abs(gaps.sum(axis=0)).sum() / n.sum())
 
 
-@metric("token_counts", higher_is_better=True, core=("corpus",), order=6, stderr=ratio_stderr)
+def _share_estimate(correct: FloatArray, n: IntArray, *, level: float, cluster: IntArray | None = None) -> Estimate:
+    """A ratio of sums over texts: Student's t on the logit scale, of as many texts as their lengths are worth.
+
+    Each text adds (correct_i - share n_i) / mean(n) to it. With t = sum(n)^2 / sum(n^2) effective texts it has t - 1
+    degrees of freedom: one long text among short ones counts for most.
+    """
+    share, n_texts = float(correct.sum() / n.sum()), len(n)
+    if reason := too_few_docs(n_texts) or too_few_texts(correct, n):
+        return undefined_estimate(n_texts, reason)
+    influence = np.asarray((correct - share * n) / n.mean(), dtype=np.float64)
+    stderr = influence_stderr(influence, cluster)
+    if not 0 < share < 1 or stderr == 0:
+        return undefined_estimate(n_texts, "no interval: all tokens are right or none is, or all texts are alike")
+    freedom = max(1.0, float(n.sum()) ** 2 / float(np.sum(n.astype(np.float64) ** 2)) - 1)
+    freedom = min(freedom, degrees_of_freedom(n_texts, cluster))
+    return Estimate(share, *logit_interval(share, stderr, float(-stdtrit(freedom, (1 - level) / 2))), influence)
+
+
+@metric("token_counts", higher_is_better=True, core=("corpus",), order=6, stderr=ratio_stderr, estimate=_share_estimate)
 def token_accuracy(n_correct: ArrayLike, n_tokens: ArrayLike) -> float:
     """Share of the tokens that are the model's most probable one: sum_i n_correct_i / sum_i n_tokens_i.
 

@@ -12,7 +12,7 @@ from lm_eval_calibration.metrics.registry import CATALOG, metric
 from lm_eval_calibration.metrics.token_sums import check_gap_sums, position_gap_sums
 from lm_eval_calibration.metrics.uncertainty import nulls
 from lm_eval_calibration.metrics.uncertainty.clusters import cluster_sums
-from lm_eval_calibration.metrics.uncertainty.gap_vectors import ratio_gaps
+from lm_eval_calibration.metrics.uncertainty.gap_vectors import ratio_gaps, too_few_texts
 from lm_eval_calibration.metrics.uncertainty.inversion import inverted_tests
 from lm_eval_calibration.metrics.uncertainty.resampling import ratio_stderr
 from lm_eval_calibration.metrics.uncertainty.shares import Interval
@@ -64,7 +64,7 @@ def _bin_masses(gaps: FloatArray) -> FloatArray:
     core=("choices", "generation", "corpus"),
     order=4,
     stderr=ratio_stderr,
-    estimate=inverted_tests(ratio_gaps, largest=2.0, null=_null),
+    estimate=inverted_tests(ratio_gaps, largest=2.0, null=_null, refuse=too_few_texts),
     null=_null,
 )
 def full_ece_from_gap_sums(gap_sums: ArrayLike, n_positions: ArrayLike) -> float:

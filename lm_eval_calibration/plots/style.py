@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from xml.sax.saxutils import quoteattr
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records.display import visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -85,13 +86,13 @@ def save(figure: "Figure", form: Form, *, label: str) -> bytes:
 
 
 def xml_text(text: str) -> str:
-    """Return text for XML, in elements and attributes, without the characters that XML 1.0 can't hold."""
+    """Return text for XML, in elements and attributes, with escapes for the characters that it can't hold."""
     return quoteattr(xml_characters(text), {'"': "&quot;"})[1:-1]
 
 
 def xml_characters(text: str) -> str:
-    """Return text without the characters that XML 1.0 can't hold."""
-    return "".join(char for char in text if char >= " " or char in "\t\n\r")
+    """Return text with escapes for what has no sign, and for what XML 1.0 can't hold."""
+    return "\n".join(map(visible, text.split("\n")))
 
 
 def shortened(text: str, length: int = 40) -> str:

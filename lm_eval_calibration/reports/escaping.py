@@ -6,6 +6,8 @@ HTML is escaped by the templates themselves (:func:`~lm_eval_calibration.reports
 
 import re
 
+from lm_eval_calibration.records.display import visible
+
 _LATEX = {
     "\\": r"\textbackslash{}",
     "{": r"\{",
@@ -39,11 +41,12 @@ def markdown(text: str) -> str:
 
 def csv_cell(text: str) -> str:
     """Return text for a CSV cell, after a ' where a spreadsheet would take it for a formula."""
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r", "\n") else text
+    shown = "\n".join(map(visible, text.split("\n")))  # quoted, lines of a cell are no rows
+    return f"'{shown}" if text.lstrip()[:1] in ("=", "+", "-", "@") or text[:1] in ("\t", "\r", "\n") else shown
 
 
 def _one_line(text: str) -> str:
-    return " ".join(re.sub(r"[\x00-\x1f\x7f\u2028\u2029]", " ", text).split(" "))
+    return visible(" ".join(text.split("\n")))
 
 
 def _latex_char(char: str) -> str:

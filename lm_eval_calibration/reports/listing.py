@@ -52,11 +52,12 @@ def list_runs(folders: Sequence[Path], select: Selection, *, form: str | None, o
     found = find_sources(folders)
     for reason in found.broken.values():
         typer.echo(f"note: left out: {reason}", err=True)
-    listed = [_listed(source) for source in sorted(select.of(found.sources), key=when)]
-    print_or_write(FORMATS[form](listed), output, f"{len(listed)} runs")
+    runs = [listed(source) for source in sorted(select.of(found.sources), key=when)]
+    print_or_write(FORMATS[form](runs), output, f"{len(runs)} runs")
 
 
-def _listed(source: Source) -> Listed:
+def listed(source: Source) -> Listed:
+    """Return the line of a call of the harness."""
     where = source.results_file or (source.folder if len(source.samples) > 1 else next(iter(source.samples.values())))
     return Listed(
         source.model, when(source)[0], tuple(sorted(source.samples)), _docs(source), _settings(source), str(where)

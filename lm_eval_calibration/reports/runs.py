@@ -8,6 +8,7 @@ import typer
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records import Record
+from lm_eval_calibration.records.display import visible
 from lm_eval_calibration.results import Run, RunComparison, compare_runs
 
 
@@ -31,7 +32,7 @@ def by_name(names: Sequence[str], runs: Sequence[Run]) -> dict[str, Run]:
 def print_notes(run: Run) -> None:
     """Say on standard error what of a run is left out, and why."""
     for note in run.notes:
-        typer.echo(f"note: {note}", err=True)
+        typer.echo(f"note: {visible(note)}", err=True)
 
 
 def common_tasks(runs: Mapping[str, Run]) -> list[str]:

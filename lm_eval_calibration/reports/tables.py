@@ -8,6 +8,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Sequence
 
+from lm_eval_calibration.records.display import visible
 from lm_eval_calibration.reports.escaping import csv_cell
 
 _NUMBER = re.compile(r"[-+\[<]?\s*\d")
@@ -42,6 +43,7 @@ def fits_terminal(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> bool:
 def _aligned(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[str]]:
     """Return columns whose cells, the head among them, are of one width."""
     columns = []
+    rows = [[visible(cell) for cell in row] for row in rows]
     for head, *cells in zip(heads, *rows, strict=True):
         width = max(map(len, (head, *cells)))
         to_the_right = bool(cells) and all(_NUMBER.match(cell) for cell in cells)

@@ -72,3 +72,28 @@ def test_one_doc_has_no_standard_error():
 def test_bad_input_names_the_row(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("name", ["token_ece", "token_accuracy", "full_ece_from_gap_sums"])
+def test_fewer_than_10_texts_have_no_interval(name):
+    def interval(n_docs):
+        docs = tokens(n_docs, seed=1)
+        gaps, n = sums(docs, 10)
+        if name == "full_ece_from_gap_sums":
+            gaps = gaps - gaps.mean(axis=1, keepdims=True)  # each doc's sum to 0
+        first = np.array([h.sum() for _, h in docs]) if name == "token_accuracy" else gaps
+        return getattr(metrics, f"{name}_interval")(first, n)
+
+    with pytest.warns(UserWarning, match="too few to tell: an interval needs 10 texts, and there are 9"):
+        assert np.isnan(interval(9)).all()
+    low, high = interval(10)
+    assert low < high
+
+
+def test_three_long_texts_among_short_ones_widen_the_interval_of_a_share():
+    """Both have 20 texts and about 2,000 tokens; nine of ten tokens of one are of three texts."""
+    even, odd = np.full(20, 100), np.array([600] * 3 + [10] * 17)
+    pattern = np.where(np.arange(20) % 2, 0.6, 0.4)
+    spread = [metrics.token_accuracy_interval(np.round(pattern * n).astype(int), n) for n in (even, odd)]
+    widths = [high - low for low, high in spread]
+    assert widths[1] > 3 * widths[0]

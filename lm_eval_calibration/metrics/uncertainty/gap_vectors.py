@@ -147,6 +147,17 @@ def choices_gaps(choices: Choices, *, n_bins: int) -> GapVector:
     return GapVector(sums.mean(axis=0), sums - sums.mean(axis=0), variance, counts)
 
 
+FEWEST_TEXTS = 10
+"""Texts of several positions, below which what they add up to has no interval."""
+
+
+def too_few_texts(_: FloatArray, n_positions: IntArray) -> str | None:
+    """Why there is no interval of sums over texts: their spread is known from the texts alone."""
+    if len(n_positions) >= FEWEST_TEXTS or not np.any(n_positions > 1):
+        return None
+    return f"too few to tell: an interval needs {FEWEST_TEXTS} texts, and there are {len(n_positions)}"
+
+
 def ratio_gaps(gap_sums: FloatArray, n_positions: IntArray) -> GapVector:
     """Gaps of docs with several positions: the ratio sum_i gap_im / sum_i n_i, docs kept whole.
 

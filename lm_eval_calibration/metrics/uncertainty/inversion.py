@@ -47,15 +47,20 @@ def inverted_tests(
     norm: Norm = "sum",
     largest: float = 1.0,
     null: Callable[..., FloatArray] | None = None,
+    refuse: Callable[..., str | None] | None = None,
 ) -> Callable[..., Estimate]:
     """The :func:`error_estimate` of the gaps, as a function of the arrays and options of which these are one.
 
     ``null``: the metric's own, from the same arrays. Where it does not reject calibration at half of 1 - level, the
     interval begins at 0: with few docs or rare errors its outcomes are drawn exactly, where the gaps' noise is only
     near to normal.
+
+    ``refuse``: why these arrays have no interval; None where they have one.
     """
 
     def estimate(*arrays: Any, level: float, seed: int, cluster: IntArray | None = None, **options: Any) -> Estimate:
+        if refuse is not None and (reason := refuse(*arrays)):
+            return undefined_estimate(len(arrays[0]), reason)
         vector = gaps(*arrays, **options)
         found = error_estimate(vector, norm, level=level, seed=seed, largest=largest, cluster=cluster)
         if null is None or not found.low > 0:

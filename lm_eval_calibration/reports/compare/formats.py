@@ -8,6 +8,7 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots.drawing import draw_trade_off
 from lm_eval_calibration.plots.style import Form
 from lm_eval_calibration.plots.trade_off import TradeOffPoint, prepare_trade_off
+from lm_eval_calibration.records.display import visible
 from lm_eval_calibration.reports.compare.references import bibtex
 from lm_eval_calibration.reports.compare.table import Cell, Scope, Table
 from lm_eval_calibration.reports.compare.tex import latex_table
@@ -31,7 +32,7 @@ def text(table: Table) -> str:
     for scope in table.scopes:
         heads = ["model", "docs", *(f"{name} {arrow(name)}" for name in table.metrics)]
         rows = [[*row, *(_plain_cell(cell) for cell in cells)] for row, cells in _rows(scope)]
-        lines.append(f"# {scope.task}")
+        lines.append(visible(f"# {scope.task}"))
         if fits_terminal(heads, rows):
             lines += plain_table(heads, rows)
         else:
@@ -39,7 +40,7 @@ def text(table: Table) -> str:
             lines.append(
                 "(without intervals, for which this terminal is too narrow: `| less -S` or --format md shows them)"
             )
-    return "\n".join([*lines, "", table.legend(), *(f"note: {note}" for note in table.notes)]) + "\n"
+    return "\n".join([*lines, "", table.legend(), *(visible(f"note: {note}") for note in table.notes)]) + "\n"
 
 
 def md(table: Table) -> str:

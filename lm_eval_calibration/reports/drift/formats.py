@@ -4,6 +4,7 @@ import xml.etree.ElementTree as ET
 from itertools import groupby
 
 from lm_eval_calibration.plots.style import xml_characters
+from lm_eval_calibration.records.display import visible
 from lm_eval_calibration.reports.drift.gate import Test
 from lm_eval_calibration.reports.drift.result import Result
 from lm_eval_calibration.reports.escaping import markdown
@@ -16,13 +17,14 @@ HEADS = ("task", "metric", "base", "new", "worse by", "95% interval", "tolerance
 def text(result: Result) -> str:
     """Lines for a terminal; columns separated by tabs for other programs."""
     lines = [f"base {result.base}", f"new  {result.new}", *(f"note: {note}" for note in result.notes)]
+    lines = list(map(visible, lines))
     if result.tests:
         lines += plain_table(HEADS, map(_row, result.tests))
         lines.append(
             f"{result.n_tests} one-sided tests of a worsening beyond the tolerance; the chance of any false alarm is "
             "at most 5% (Holm)"
         )
-    return "\n".join([*lines, result.summary()]) + "\n"
+    return "\n".join([*lines, *map(visible, result.summary().splitlines())]) + "\n"
 
 
 def json(result: Result) -> str:

@@ -53,9 +53,10 @@ def explorable_docs(run: Run, *, redact: bool = False) -> ExplorableDocs:
     if n_all > MOST_DOCS:
         chosen = np.sort(np.random.default_rng(0).choice(n_all, MOST_DOCS, replace=False))
     numbers: dict[str, list[Any]] = {name: [] for name in ("id", "hash", "gold", "answer", "probs", "tokens", "span")}
-    texts, samples = [], run.samples
-    for i in tqdm(chosen.tolist(), desc="Questions", unit="doc", delay=2, leave=False):
-        sample = samples[i]
+    texts, wanted = [], set(chosen.tolist())
+    for i, sample in enumerate(tqdm(run.samples, desc="Questions", unit="doc", delay=2, leave=False)):
+        if i not in wanted:
+            continue
         for name, value in _numbers_of(sample.record).items():
             numbers[name].append(value)
         texts.append(Texts() if redact else texts_of(sample))
