@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from completions_server import Behaviour, completions_server
+from tiny import make_gpt2
 
 REPOSITORY = Path(__file__).parents[1]
 TUTORIALS = {
@@ -44,15 +45,19 @@ def folder(hub: Path, tmp_path: Path) -> Path:
 @pytest.fixture
 def server(gpt2_lm: Any, folder: Path) -> Iterator[str]:
     """A server of the model that lies in the folder ``tiny``."""
-    gpt2_lm.model.save_pretrained(folder / "tiny")
-    gpt2_lm.tokenizer.save_pretrained(folder / "tiny")
-    with completions_server(gpt2_lm.model, gpt2_lm.tokenizer, Behaviour()) as url:
+    model = make_gpt2(gpt2_lm.tokenizer, n_positions=2048)  # a prompt or a program has its length
+    for name in ("tiny", "writer"):
+        model.save_pretrained(folder / name)
+        gpt2_lm.tokenizer.save_pretrained(folder / name)
+    with completions_server(model, gpt2_lm.tokenizer, Behaviour()) as url:
         yield url
 
 
 def smaller(commands: str, url: str) -> str:
     """The commands for the models that are here; of benchmarks, a few docs."""
-    text = re.sub(r"--model hf --model_args \S+", "--model dummy", commands)
+    writer = "--model hf --model_args pretrained=writer --gen_kwargs max_gen_toks=64"
+    text = re.sub(r"(--confirm_run_unsafe_code .*\\\n.*)--model hf --model_args \S+", rf"\1{writer}", commands)
+    text = re.sub(r"--model hf --model_args (?!pretrained=writer)\S+", "--model dummy", text)
     text = text.replace("http://127.0.0.1:8000/v1/completions", url).replace("model=NAME", "model=tiny")
     text = text.replace("FOLDER", "tiny")
     return re.sub(r"(lm-eval-calibration run --tasks \S+)", r"\1 --limit 12", text)
