@@ -244,7 +244,8 @@ BAD_TOP_LABEL = [
 
 @pytest.mark.parametrize(("confidence", "correct", "message"), BAD_TOP_LABEL)
 def test_bad_top_label(confidence, correct, message):
-    functions = [f for name in TOP_LABEL for f in value_and_stderr(name)]
+    by_rank = ("auroc",) if "outside" in message else ()  # which takes any finite number
+    functions = [f for name in TOP_LABEL if name not in by_rank for f in value_and_stderr(name)]
     functions += [metrics.corp_decomposition, metrics.corp_decomposition_stderr]
     functions += [metrics.ace_one_class, metrics.ace_one_class_stderr]
     for function in functions:
