@@ -185,6 +185,8 @@ def _names(docs: Sequence[Any]) -> tuple[list[str], list[str], list[str]]:
 
 
 def _as_json(certificate: Any) -> str:
+    if certificate is None:
+        return "{}"
     return bytes(certificate).decode() if not isinstance(certificate, dict) else json.dumps(certificate, sort_keys=True)
 
 

@@ -17,7 +17,8 @@ _OTHERS: dict[str, Any] = {
     "generation": None,
     "corpus": None,
 }
-_RECORD = form_of("Choices", json_types(ChoicesRecord) | _OTHERS, required_keys(ChoicesRecord))
+_NEEDED = frozenset({*required_keys(ChoicesRecord), "version", "definitions", "kind"})
+_RECORD = form_of("Choices", json_types(ChoicesRecord) | _OTHERS, _NEEDED)
 _DECODER: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
     form_of("Line", {RECORD_KEY: _RECORD}, frozenset({RECORD_KEY}))
 )

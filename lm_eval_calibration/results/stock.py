@@ -7,7 +7,7 @@ probable choice and the gold one as read here give another ``acc`` than the line
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,24 +139,26 @@ def _contradiction(answers: _Answers, gold: int | None) -> str | None:
 
 def _requests(line: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Prompt and continuation of each request: pairs, or the mappings that newer versions of the harness write."""
-    requests = line.get("arguments") or ()
+    requests: Any = line.get("arguments") or ()
     if isinstance(requests, Mapping):
-        requests = [list(request.values()) for request in requests.values()]
-    if not all(isinstance(request, Sequence) and len(request) >= 2 for request in requests):
+        requests = [list(one.values()) if isinstance(one, Mapping) else None for one in requests.values()]
+    are_pairs = isinstance(requests, list | tuple) and all(
+        isinstance(one, list | tuple) and len(one) >= 2 and isinstance(one[0], str) and isinstance(one[1], str)
+        for one in requests
+    )
+    if not are_pairs:
         raise StockError("its requests are not prompts with continuations: not multiple choice")
-    pairs = [(request[0], request[1]) for request in requests]
-    if not all(isinstance(text, str) for pair in pairs for text in pair):
-        raise StockError("its requests are not prompts with continuations: not multiple choice")
-    return pairs
+    return [(one[0], one[1]) for one in requests]
 
 
 def _log_likelihoods(line: Mapping[str, Any]) -> list[float]:
     """Of each request: numbers, or the strings that newer versions write; the first of repeats."""
+    responses = line.get("resps")
     try:
-        values = [float(response[0][0]) for response in line.get("resps") or () if isinstance(response[0], list)]
+        values = [float(response[0][0]) for response in responses or () if isinstance(response[0], list)]
     except (TypeError, IndexError, KeyError, ValueError):
         values = []
-    if len(values) != len(line.get("resps") or ()) or not values:
+    if not values or not isinstance(responses, list) or len(values) != len(responses):
         raise StockError("its responses are not log-likelihoods: not multiple choice")
     if not max(values) < math.inf or any(math.isnan(value) for value in values):
         raise StockError(f"its log-likelihoods are {values}")
