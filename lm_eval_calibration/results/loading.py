@@ -141,6 +141,11 @@ def _read_file(source: Source, file: SamplesFile, n_bins: int) -> dict[str, Task
                 continue
             mine = np.array([name == task for name in batch.task])
             docs[task].add(file, [row for row, is_mine in zip(rows, mine, strict=True) if is_mine], batch.take(mine))
+    for of_task in docs.values():  # before they are counted: a doc that is twice says more than one too many
+        if (i := of_task.twice()) is not None:
+            raise UserError(
+                f"doc {of_task.doc_ids[i]} of {of_task.name} is twice in {file.path}: name the samples of one run"
+            )
     n_docs = sum(map(len, docs.values()))
     wanted = _counted(source).get(in_name(file.task)) if source.is_whole else None
     if wanted is not None and n_docs != wanted:
@@ -150,11 +155,6 @@ def _read_file(source: Source, file: SamplesFile, n_bins: int) -> dict[str, Task
         )
     if not n_docs:
         raise UserError(f"{file.path}: no lines")
-    for of_task in docs.values():
-        if (i := of_task.twice()) is not None:
-            raise UserError(
-                f"doc {of_task.doc_ids[i]} of {of_task.name} is twice in {file.path}: name the samples of one run"
-            )
     return docs
 
 
