@@ -28,7 +28,14 @@ def values(run: Run, *, nulls: bool = True) -> Iterator[Value]:
 
     Nulls are simulated, which takes most of the time, unless ``nulls`` is False.
     """
+    known: dict[tuple[str, ...], list[Value]] = {}  # groups within groups are often the same tasks
     for scope, tasks in scopes(run).items():
+        if tasks in known:
+            yield from (value._replace(scope=scope) for value in known[tasks])
+            continue
+        known[tasks] = []
         for metric, measured in run.metrics(tasks, names=columns("all")).items():
             null = None if metric == ACC or not nulls else run.null(metric, tasks)
-            yield Value(scope, tasks, metric, measured, null)
+            value = Value(scope, tasks, metric, measured, null)
+            known[tasks].append(value)
+            yield value
