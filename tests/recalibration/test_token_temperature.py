@@ -157,7 +157,7 @@ def write(folder, records):
 
 def command(*arguments):
     result = CliRunner().invoke(app, ["recalibrate", *map(str, arguments)])
-    return result, {(cells := cells(line))[0]: cells for line in result.stdout.splitlines() if "\t" in line}
+    return result, {(row := cells(line))[0]: row for line in result.stdout.splitlines() if "\t" in line}
 
 
 @pytest.mark.slow
