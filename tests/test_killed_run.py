@@ -45,7 +45,7 @@ def write_model(folder: Path) -> None:
 def start(folder: Path, output: str, *flags: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "lm_eval_calibration", "run", "--tasks", "ward_calibration", "--include_path", "."]
     command += ["--model", "hf", "--model_args", "pretrained=model,dtype=float32", "--device", "cpu"]
-    command += ["--batch_size", "1", "--output_path", output, *flags]
+    command += ["--batch_size", "1", "--output_path", output, "--verbosity", "INFO", *flags]  # which shows its bars
     environment = {**os.environ, "HF_HOME": str(folder / "home")}
     return subprocess.Popen(
         command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
