@@ -164,7 +164,7 @@ def test_groups_that_are_off_are_shown(tmp_path: Path) -> None:
     tasks = {"anatomy_calibration": 300, "law_calibration": 300}
     made = write_run(tmp_path / "run", tasks=tasks, sharpness=4.0, passages=3)
     text = said(made, "--groups", "all")
-    assert "Is its confidence as right in every group? In " in text
+    assert "Does its confidence hold in every group? In " in text
     assert re.search(r"^doc.passage = 1 *\t", text, re.MULTILINE)
     assert re.search(r"^task = law_calibration, doc.passage = 0 *\t", text, re.MULTILINE)
     assert "fields that make no groups: doc.question: more than 100 values" in text

@@ -50,7 +50,7 @@ def text(decision: Decision) -> str:
 
 def group_lines(found: GroupErrors) -> Iterator[str]:
     """Yield what there is to say of groups: a sentence, the groups with the largest errors, fields that make none."""
-    yield f"Is its confidence as right in every group? {what_groups_say(found)}"
+    yield f"Does its confidence hold in every group? {what_groups_say(found)}"
     if found.groups:
         yield from plain_table(HEADS, rows_of_groups(found.groups))
     if off := [one for one in found.bins if one.tendency]:

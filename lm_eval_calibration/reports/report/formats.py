@@ -42,6 +42,7 @@ def to_html(report: Report) -> str:
         Path(__file__).with_name("report.html"),
         filters={
             "point_at": _point_at,
+            "with_task_names": _with_task_names,
             "points_data": lambda points: [list(point) for point in points],
             "overconfidence_points": _overconfidence_points,
             "share": share,
@@ -106,7 +107,7 @@ def _markdown_groups(report: Report) -> list[list[str]]:
         return []
     rows = [[markdown(cell) for cell in row] for row in rows_of_groups(report.group_errors.groups)]
     said = markdown(what_groups_say(report.group_errors))
-    return [["## Is its confidence as right in every group?"], [said], markdown_table(HEADS, rows)]
+    return [["## Does its confidence hold in every group?"], [said], markdown_table(HEADS, rows)]
 
 
 def _markdown_tasks(report: Report) -> list[list[str]]:
@@ -211,3 +212,8 @@ def _overconfidence_points(found: Measured) -> str:
 def _short_time(text: str) -> str:
     """Times as the harness writes them into names of files, to the minute: 2026-01-31 10:05."""
     return re.sub(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-\d\d\.\d+", r"\1 \2:\3", text)
+
+
+def _with_task_names(text: str) -> str:
+    """Text with the names of tasks, as groups of docs have them, in words."""
+    return re.sub(r"\btask = ([\w.-]+)", lambda found: task_name(found[1]), text)
