@@ -6,6 +6,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+from source_files import parse
 
 PACKAGE = Path(__file__).parents[1] / "lm_eval_calibration"
 
@@ -38,7 +39,7 @@ def modules(package: Path) -> dict[str, Path]:
 
 def imports(path: Path) -> Iterator[str]:
     """Everything that a module imports, anywhere in it, with the imported name behind its module's."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parse(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import lm_eval.api.model
 import pytest
+from source_files import parse
 
 from lm_eval_calibration.backends import registry
 
@@ -46,7 +47,7 @@ def methods(class_name: str) -> dict[str, tuple[str, ...]]:
     spec = find_spec(module)
     assert spec is not None
     assert spec.origin is not None
-    tree = ast.parse(Path(spec.origin).read_text(encoding="utf-8"))
+    tree = parse(Path(spec.origin))
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     found: dict[str, tuple[str, ...]] = {}
     for base in classes[name].bases:

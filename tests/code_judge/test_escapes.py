@@ -268,7 +268,9 @@ def test_two_calls_have_users_of_their_own() -> None:
 
 
 CALLER = """
+import signal
 from lm_eval_calibration.code_judge import run_programs
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs begin without it
 print("ready", flush=True)
 run_programs(["import time; time.sleep(25)"] * 4, workers=2, progress=False)
 """
