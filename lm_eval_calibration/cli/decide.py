@@ -44,7 +44,7 @@ def decide(
         str | None,
         typer.Option(
             metavar="FIELDS",
-            help="Also show whether confidence is as right in every group of docs: all, or doc.ward,doc.language; by "
+            help="Also show whether confidence holds in every group of docs: all, or doc.ward,doc.language; by "
             "each field and each pair of fields, with intervals that hold for all groups at once.",
         ),
     ] = None,

@@ -1,4 +1,4 @@
-"""Is confidence as right in every group of docs as in all? Errors of groups, with intervals that hold all at once.
+"""Does confidence hold in every group of docs as in all? Errors of groups, with intervals that hold all at once.
 
 A model can be calibrated over all docs and overconfident in one ward, underconfident in another. Groups are those of
 every field and of every pair of fields, whole and by how confident the model was (multicalibration). Of G groups and

@@ -2,8 +2,8 @@
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.answer import ScoredRecord
 from lm_eval_calibration.records.batch import CHOICES, UNKNOWN, Batch, answers
 from lm_eval_calibration.records.choices import ChoicesRecord
+from lm_eval_calibration.records.files import whole_file
 from lm_eval_calibration.records.record import DEFINITION_VERSION, Record
 
 PARQUET_VERSION = 1
@@ -52,24 +53,23 @@ def write_parquet(path: Path, batches: Iterator[tuple[Batch, list[int]]], sample
         "definitions": DEFINITION_VERSION,
         "samples": _identity(samples) | {"sha256": _sha256(samples)},
     }
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
+    first = next(batches, None)
+    if first is None:
+        return 0
     n_docs, writer = 0, None
     try:
-        for batch, rows in batches:
-            if batch.corpus:
-                raise UserError(f"{samples}: texts of a corpus have no Parquet form")
-            table = _table(batch, rows)
-            table = table.replace_schema_metadata({_KEY: json.dumps(about).encode()})
-            writer = writer or pq.ParquetWriter(unfinished, table.schema, compression="zstd")
-            writer.write_table(table)
-            n_docs += len(batch)
-        if writer is not None:
-            writer.close()
-            os.replace(unfinished, path)
+        with whole_file(path) as file:
+            for batch, rows in chain([first], batches):
+                if batch.corpus:
+                    raise UserError(f"{samples}: texts of a corpus have no Parquet form")
+                table = _table(batch, rows).replace_schema_metadata({_KEY: json.dumps(about).encode()})
+                writer = writer or pq.ParquetWriter(file, table.schema, compression="zstd")
+                writer.write_table(table)
+                n_docs += len(batch)
+            if writer is not None:
+                writer.close()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
     return n_docs
 
 

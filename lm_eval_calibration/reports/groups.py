@@ -1,4 +1,4 @@
-"""Whether confidence is as right in every group of docs, in words and as a table."""
+"""Whether confidence holds in every group of docs, in words and as a table."""
 
 from collections.abc import Mapping, Sequence
 

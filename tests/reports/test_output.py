@@ -12,6 +12,7 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots.style import save, shortened, styled_figure, xml_text
 from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.reports.escaping import csv_cell, latex, markdown
+from lm_eval_calibration.reports.numbers import percent
 from lm_eval_calibration.reports.page import render_page
 
 NASTY = '<script>alert(1)</script> & "it\'s" \\input{x} $5_000^2 #1 100% ~a|b`c`*d*[e](f)\n=1+1'
@@ -113,3 +114,14 @@ def test_a_folder_in_the_way_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="taken can't be written"):
         write_whole(tmp_path / "taken", "text")
     assert [p.name for p in tmp_path.iterdir()] == ["taken"]
+
+
+@pytest.mark.parametrize(
+    ("share", "text"),
+    [
+        *[(0, "0%"), (1, "100%"), (0.5, "50%"), (0.997, "99.7%"), (0.003, "0.3%"), (0.994, "99%")],
+        *[(0.99997, "> 99.9%"), (1e-9, "< 0.1%")],
+    ],
+)
+def test_only_all_is_100_percent_and_only_none_is_0(share: float, text: str) -> None:
+    assert percent(share) == text

@@ -93,6 +93,8 @@ def test_commands_take_tables(tmp_path: Path, command: str, is_choice: bool, mon
         ({"p": "high", "ok": 1}, "confidence=p,correct=ok", r"row 201: confidence is 'high', not a number"),
         ({"p": 0.5, "ok": 0.5}, "confidence=p,correct=ok", r"row 201: correct is .*0.5.*, not a whole number"),
         ({"p": 0.5, "ok": 2}, "confidence=p,correct=ok", r"row 201: correct is 2, not 0 or 1"),
+        ({"p": 0.5, "ok": "inf"}, "confidence=p,correct=ok", r"row 201: correct is 'inf', not a whole number"),
+        ({"p": "[" * 5000, "ok": 0}, "probabilities=p,gold=ok", r"row 1: probabilities is .*, not a (list|number)"),
         ({"p": "nan", "ok": 1}, "confidence=p,correct=ok", r"row 201: confidence is nan"),
         ({"p": 0.5, "ok": 1}, "confidence=q,correct=ok", r"row 1: no column 'q'; there are p, ok"),
         ({"p": 0.5, "ok": 1}, "confidense=p,correct=ok", r"no field 'confidense' \(did you mean confidence\?\)"),

@@ -20,7 +20,8 @@ UNKNOWN = "Can't tell"
 
 LEVEL_OF_AN_ANSWER = ALPHA / 3
 """Of the tests behind the answers, so that all answers of a page together are false of at most 5% of calibrated models:
-over- or underconfident, confident errors, miscalibrated at all. That of recalibration has its own, far below."""
+over- or underconfident, confident errors, miscalibrated at all. That of recalibration has its own, far below. Beating
+guessing is no matter of calibration: that answer is the 95% interval's beside it, by itself."""
 
 Tone = Literal["good", "bad", ""]
 

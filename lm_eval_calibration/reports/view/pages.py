@@ -65,7 +65,9 @@ class Pages:
 
     def _make(self, one: Listed) -> str:
         try:
-            return to_html(make_report(load_run(Path(one.path)), redact=self._redact, explorable=True))
+            return to_html(
+                make_report(load_run(Path(one.path), select=self._select), redact=self._redact, explorable=True)
+            )
         except UserError as error:
             return render_page(Path(__file__).with_name("failed.html"), title="No report", run=one, reason=str(error))
 

@@ -91,10 +91,10 @@ def _list(field: str, value: Any) -> list[Any]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             value = value.replace(";", " ").split()
     if not isinstance(value, list):
-        raise ValueError(f"{field} is {value!r}, not a list")
+        raise ValueError(f"{field} is {value!r:.60}, not a list")
     return value
 
 
@@ -104,7 +104,7 @@ def _number(field: str, value: Any) -> float:
             raise TypeError
         number = float(value)
     except (TypeError, ValueError):
-        raise ValueError(f"{field} is {value!r}, not a number") from None
+        raise ValueError(f"{field} is {value!r:.60}, not a number") from None
     if math.isnan(number):
         raise ValueError(f"{field} is nan")
     return number
@@ -115,7 +115,7 @@ def _whole(field: str, value: Any) -> int:
     if field == "correct" and str(value).strip().lower() in known:
         return known[str(value).strip().lower()]
     number = _number(field, value)
-    if number != int(number):
+    if not number.is_integer():
         raise ValueError(f"{field} is {value!r}, not a whole number")
     return int(number)
 

@@ -19,8 +19,8 @@ pytest.importorskip("jinja2", reason="pages need jinja2 (extra `report`)")
 
 
 class Site:
-    def __init__(self, folder: Path, *, redact: bool = False) -> None:
-        self.server, self.address = make_server(Pages([folder], Selection(), redact=redact), 0)
+    def __init__(self, folder: Path, *, redact: bool = False, task: str | None = None) -> None:
+        self.server, self.address = make_server(Pages([folder], Selection(task=task), redact=redact), 0)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
     def close(self) -> None:
@@ -100,6 +100,15 @@ def test_a_redacted_view_holds_no_text(folder: Path) -> None:
     site = Site(folder, redact=True)
     (name,) = names_in(site.get()[1])
     assert "planted" not in json.dumps(site.get(f"run/{name}"))
+    site.close()
+
+
+def test_a_report_is_of_the_tasks_that_were_chosen(folder: Path) -> None:
+    names = ("law_calibration", "art_calibration")
+    write_run(folder, {name: make_lines(name, n=40) for name in names})
+    site = Site(folder, task="art")
+    (name,) = names_in(site.get()[1])
+    assert "40 questions of 1 task." in site.get(f"run/{name}")[1]
     site.close()
 
 
