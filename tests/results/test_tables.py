@@ -105,3 +105,9 @@ def test_what_is_wrong_is_named(tmp_path: Path, row: dict[str, Any], columns: st
     path = write(tmp_path / "mine.csv", [*answers(), row])
     with pytest.raises(UserError, match=message):
         load_run(path, select=Selection(columns=columns))
+
+
+def test_rows_of_equal_numbers_are_different_docs(tmp_path: Path) -> None:
+    path = write(tmp_path / "mine.csv", [{"p": 0.9, "ok": i % 2} for i in range(40)])
+    run = load_run(path, select=Selection(columns="confidence=p,correct=ok"))
+    assert len(set(run.recalibration_docs().doc_hashes.tolist())) == 40

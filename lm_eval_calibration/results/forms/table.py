@@ -63,7 +63,9 @@ def read_table(path: Path, columns: str) -> Iterator[tuple[Record, Row]]:
 
 def _record(values: Row, stem: str, number: int, row: Row) -> Record:
     doc_id = _whole("doc_id", values["doc_id"]) if "doc_id" in values else number
-    text = json.dumps({"id": doc_id} if "doc_id" in values else dict(row), sort_keys=True, default=str)
+    # Rows of equal numbers are different docs: with one hash they would all be in one fold.
+    identity = {"id": doc_id} if "doc_id" in values else {"row": number, **row}
+    text = json.dumps(identity, sort_keys=True, default=str)
     common: dict[str, Any] = {
         "task": str(values.get("task", stem)),
         "doc_id": doc_id,
