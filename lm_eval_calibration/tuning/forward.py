@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lm_eval_calibration.backends.hf.output_layer import can_pick, only_positions
+from lm_eval_calibration.backends.hf.output_layer import only_positions, spared
 from lm_eval_calibration.tuning.loss import Batch
 
 
@@ -36,7 +36,7 @@ class Forward:
 
     def __init__(self, lm: Any, tokens: tuple[int, ...]) -> None:
         self.lm = lm
-        self.picks = can_pick(lm, tokens)
+        self.picks = spared(lm, tokens).logits
 
     def __call__(self, model: Callable[..., Any], batch: Batch) -> Outputs:
         """Call a model, or what wraps it, on a batch."""

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lm_eval_calibration import backends as scoring
 from lm_eval_calibration.backends.hf import forward, log_likelihood, packed
 from lm_eval_calibration.backends.hf.distributions import summarize
+from lm_eval_calibration.backends.hf.output_layer import Spared
 from lm_eval_calibration.backends.hf.transfer import to_device, to_host
 
 META = torch.device("meta")
@@ -93,7 +94,7 @@ def count_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_the_host_waits_once_a_batch(shared: bool, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forward, "can_pick", lambda *_: True)  # these compare values, once a run
+    monkeypatch.setattr(forward, "spared", lambda *_: Spared(True, True))  # these compare values, once a run
     monkeypatch.setattr(packed, "_compare", lambda *_: None)
     monkeypatch.setattr(packed, "max_pack_tokens", lambda *_: 60)
     batches = count_batches(monkeypatch)

@@ -1,5 +1,6 @@
 """The backend's own model call on a batch of rows, reduced to the logits of the scored positions."""
 
+from contextlib import ExitStack
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -8,7 +9,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils_hf import pad_and_concat
 
 from lm_eval_calibration.backends.certificate import certificate
-from lm_eval_calibration.backends.hf.output_layer import can_pick, only_positions
+from lm_eval_calibration.backends.hf.output_layer import Spared, only_positions, spared, without_cache
 from lm_eval_calibration.backends.hf.prefixes import Tokens
 from lm_eval_calibration.backends.hf.transfer import to_device
 
@@ -26,7 +27,8 @@ class Forward:
 
     def __init__(self, lm: HFLM, rows: list[Row]) -> None:
         self.lm = lm
-        self.picks = lm.backend == "causal" and bool(rows) and can_pick(lm, rows[0].inputs)
+        is_causal = lm.backend == "causal" and bool(rows)
+        self.picks, self.drops_cache = spared(lm, rows[0].inputs) if is_causal else Spared(False, False)
         self.certificate = certificate(lm, "transformers", "torch", distributions="exact")
 
     def __call__(self, batch: list[Row]) -> tuple[torch.Tensor, list[range]]:
@@ -45,11 +47,14 @@ class Forward:
             for position in range(len(row.inputs) - row.n_scored, len(row.inputs))
         ]
         row, position = to_device(pairs, self.lm.device).T
+        with ExitStack() as contexts:
+            if self.drops_cache:
+                contexts.enter_context(without_cache(self.lm))
+            if self.picks:
+                contexts.enter_context(only_positions(self.lm, row, position, inputs.shape[1]))
+            logits: torch.Tensor = self.lm._model_call(inputs)
         if self.picks:
-            with only_positions(self.lm, row, position, inputs.shape[1]):
-                logits: torch.Tensor = self.lm._model_call(inputs)
             return logits[0]
-        logits = self.lm._model_call(inputs)
         # Tokens of prompt tuning come before the inputs and have logits too.
         picked: torch.Tensor = logits[row, position + (logits.shape[1] - inputs.shape[1])]
         return picked
