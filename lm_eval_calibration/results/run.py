@@ -34,7 +34,8 @@ from lm_eval_calibration.results.measured import (
     metric_of,
     undefined,
 )
-from lm_eval_calibration.results.reading import Lines, Sample, SamplesFile
+from lm_eval_calibration.results.forms.form import Sample
+from lm_eval_calibration.results.reading import Lines, SamplesFile
 from lm_eval_calibration.results.shown import model_name
 from lm_eval_calibration.results.task_docs import TaskDocs
 
