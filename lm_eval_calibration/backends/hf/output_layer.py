@@ -105,13 +105,13 @@ def _reason_against(lm: HFLM, what: Spared, inputs: torch.Tensor, expected: torc
             if what.logits:
                 contexts.enter_context(only_positions(lm, rows, positions, inputs.shape[1]))
             found = lm._model_call(inputs)
-        agrees = _agree(found, wanted[None] if what.logits else expected)
+        agrees = agree(found, wanted[None] if what.logits else expected)
     except Exception as error:  # custom model code may raise anything; the plain path is always there
         return repr(error)
     return None if agrees else "its logits differ then"
 
 
-def _agree(logits: torch.Tensor, expected: torch.Tensor) -> bool:
+def agree(logits: torch.Tensor, expected: torch.Tensor) -> bool:
     """Whether logits are equal but for rounding.
 
     A matrix product of other size adds up in another order: in float32 that is some 1e-5 of the largest logit.
