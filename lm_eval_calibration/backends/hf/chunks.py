@@ -14,6 +14,7 @@ from lm_eval_calibration.backends.certificate import logger
 from lm_eval_calibration.backends.harness_calls import replaced
 from lm_eval_calibration.backends.hf.output_layer import agree, only_positions
 from lm_eval_calibration.backends.hf.sharded import is_sharded
+from lm_eval_calibration.backends.hf.transfer import to_device
 
 
 def logits_in_chunks(
@@ -44,8 +45,8 @@ def can_chunk(lm: HFLM, tokens: Sequence[int]) -> bool:
     """
     if is_sharded(lm.model):
         return False
-    inputs = torch.tensor([tokens[:8], tokens[:8]], dtype=torch.long, device=lm.device)
-    row, position = torch.ones_like(inputs).nonzero().T
+    inputs = to_device([tokens[:8], tokens[:8]], lm.device)
+    row, position = to_device([(i, j) for i in range(2) for j in range(inputs.shape[1])], lm.device).T
     try:
         with only_positions(lm, row, position, inputs.shape[1]):
             expected = lm._model_call(inputs)[0]
