@@ -24,8 +24,9 @@ from simulations.regimes import Sample, draw_regime, draw_sample
 from lm_eval_calibration import load_run
 from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord, Generation, GenerationRecord
 from lm_eval_calibration.reports.drift.gate import gate
+from lm_eval_calibration.reports.report.content import chance
 from lm_eval_calibration.reports.report.recalibration import recalibrated
-from lm_eval_calibration.reports.report.verdicts import answers
+from lm_eval_calibration.reports.report.verdicts import answers, spread
 from lm_eval_calibration.reports.sentences import confidence_sentence
 from lm_eval_calibration.results import Run, compare_runs
 
@@ -75,7 +76,16 @@ def false_words(sample: Sample, rng: np.random.Generator, folder: Path) -> Itera
     yield "demo", "no clear" not in confidence_sentence(confidence, correct)
     after = recalibrated(run, [TASK])
     nulls = {name: run.null(name, TASK) for name in ("ece", "overconfidence")}
-    said = answers(run.metrics(TASK, names=ASKED), nulls, confidence, correct, after and after.changes)
+    guessing = chance(run, [TASK])
+    said = answers(
+        run.metrics(TASK, names=ASKED),
+        nulls,
+        confidence,
+        correct,
+        after and after.changes,
+        chance=guessing,
+        spread_after=spread(after.confidence, guessing) if after else 1.0,
+    )
     is_false = [said[i].short.startswith(words) for i, words in FALSE_ANSWERS.items()]
     is_false.append(said[2].tone == "bad")  # more than 10% wrong where it is 90% sure
     yield from zip(("report: gap", "report: recalibration", "report: enough docs"), is_false, strict=False)
