@@ -15,6 +15,7 @@ from tiny import make_gpt2
 from lm_eval_calibration import backends as scoring
 from lm_eval_calibration import metrics
 from lm_eval_calibration.backends import CorpusScores
+from lm_eval_calibration.backends.hf import chunks
 from lm_eval_calibration.backends.hf import corpus as hf_corpus
 from lm_eval_calibration.backends.registry import find
 from lm_eval_calibration.metrics.binning import bin_index, bin_sums
@@ -71,6 +72,81 @@ def test_sums_are_those_of_the_whole_distributions(either_lm: Any, batch_size: i
         np.testing.assert_allclose(ours.sums.top_confidence, bin_sums(index, confidence, n_bins), atol=2e-4)
         np.testing.assert_array_equal(ours.sums.top_correct, np.bincount(index[correct], minlength=n_bins))
         assert float(ours) == pytest.approx(np.log(probs[np.arange(len(tokens)), tokens]).sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize("positions", [1, 7, 100])
+def test_logits_of_a_batch_are_computed_some_positions_at_a_time(
+    gpt2_lm: Any, positions: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = make_requests()
+    at_once = scores(gpt2_lm, requests)
+    monkeypatch.setitem(hf_corpus._CHUNK_ELEMENTS, "cpu", positions * len(gpt2_lm.tokenizer))
+    monkeypatch.setattr(gpt2_lm, "batch_size_per_gpu", 4)
+    logits, layers = [], []
+    head, first = gpt2_lm.model.get_output_embeddings(), gpt2_lm.model.transformer.h[0]
+    handles = [
+        head.register_forward_hook(lambda _m, _i, output: logits.append(output.shape[:2].numel())),
+        first.register_forward_hook(lambda *_: layers.append(1)),
+    ]
+    try:
+        found = scores(gpt2_lm, requests)
+    finally:
+        for handle in handles:
+            handle.remove()
+    lengths = [len(text.encode()) for text in TEXTS]
+    # On trial: eight tokens twice plainly, three of these, all of them in one call and in chunks of three.
+    assert logits[:9] == [16, 3, 16, 3, 3, 3, 3, 3, 1]
+    assert sum(logits[9:]) == sum(lengths)
+    assert max(logits[9:]) <= positions
+    n_windows = sum(-(-length // gpt2_lm.max_length) for length in lengths)
+    assert len(layers) == 4 + -(-n_windows // 4)
+    for a, b in zip(at_once, found, strict=True):
+        assert a == pytest.approx(b, rel=1e-6)
+        for one, other in zip(a.sums, b.sums, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["Gemma2", pytest.param("Cohere", marks=pytest.mark.slow)])
+def test_what_a_model_makes_of_its_logits_it_makes_of_every_chunk(
+    name: str, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Gemma 2 caps them, Cohere scales them."""
+    import transformers
+    from lm_eval.models.huggingface import HFLM
+
+    size = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+    config = getattr(transformers, f"{name}Config")(
+        vocab_size=258, max_position_embeddings=256, pad_token_id=0, eos_token_id=1, bos_token_id=1, **size
+    )
+    torch.manual_seed(0)
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        model.get_output_embeddings().weight *= 100
+    monkeypatch.setitem(hf_corpus._CHUNK_ELEMENTS, "cpu", 50 * 258)
+    assert_chunked_like_stock(HFLM(pretrained=model, tokenizer=byte_tokenizer, device="cpu", batch_size=3))
+
+
+def assert_chunked_like_stock(lm: Any) -> None:
+    shapes = []
+    handle = lm.model.get_output_embeddings().register_forward_hook(lambda _m, _i, out: shapes.append(out.shape))
+    try:
+        found = scores(lm, make_requests())
+    finally:
+        handle.remove()
+    assert max(shape[:2].numel() for shape in shapes) == 50
+    assert found == pytest.approx(lm.loglikelihood_rolling(make_requests()), rel=1e-6)
+
+
+def test_a_model_spread_over_ranks_computes_a_batch_at_once(gpt2_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "is_sharded", lambda _: True)  # its other ranks would wait in the layers
+    monkeypatch.setitem(hf_corpus._CHUNK_ELEMENTS, "cpu", 1)
+    shapes = []
+    handle = gpt2_lm.model.register_forward_hook(lambda _m, _i, output: shapes.append(output.logits.shape[1]))
+    try:
+        assert len(scores(gpt2_lm, make_requests(TEXTS[:1]))) == 1
+    finally:
+        handle.remove()
+    assert shapes[-1] == len(TEXTS[0])
 
 
 def test_log_likelihoods_are_the_stock_run_s(either_lm: Any) -> None:

@@ -12,6 +12,7 @@ from tiny import make_gpt2, scoring_requests
 from lm_eval_calibration import backends as scoring
 from lm_eval_calibration.backends.hf import forward
 from lm_eval_calibration.backends.hf.log_likelihood import score
+from lm_eval_calibration.backends.hf.output_layer import Spared
 from lm_eval_calibration.backends.registry import find
 
 CONTEXTS = ["Question: 1+1?\nAnswer:", "a", "Once upon a time ", "", "left end is cut off " * 30]
@@ -99,7 +100,7 @@ def test_a_matrix_product_s_rounding_is_no_reason_to_compute_all_logits(
 def test_one_forward_for_each_context(gpt2_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = []
     stock = HFLM._model_call
-    monkeypatch.setattr(forward, "can_pick", lambda *_: True)
+    monkeypatch.setattr(forward, "spared", lambda *_: Spared(True, True))
     monkeypatch.setattr(HFLM, "_model_call", lambda self, *a, **k: shapes.append(a[0].shape) or stock(self, *a, **k))
     scoring.token_scores(gpt2_lm, make_requests(["one", "two", "three"], ["A", "B", "C", "D"], shared=False))
     assert sum(rows for rows, _ in shapes) == 3
@@ -113,8 +114,8 @@ def test_logits_only_where_they_are_needed(gpt2_lm: Any) -> None:
         scoring.token_scores(gpt2_lm, make_requests(["a long context" * 5], [" A", " B", " Canberra"], shared=False))
     finally:
         with_hook.remove()
-    # Three to try it on, eight tokens twice for comparison; then 2 positions for A and B, 9 for Canberra.
-    assert seen == [3, 16, 2 + 9]
+    # Eight tokens twice for comparison, three to try it on; then 2 positions for A and B, 9 for Canberra.
+    assert seen == [16, 3, 2 + 9]
 
 
 def test_a_model_that_bypasses_its_output_layer_uses_all_logits(
@@ -150,6 +151,31 @@ def test_prompt_tuning_tokens_before_the_inputs(byte_tokenizer: Any) -> None:
     plain = HFLM(pretrained=make_gpt2(byte_tokenizer), tokenizer=byte_tokenizer, device="cpu", max_length=200)
     assert largest_difference(stock, scoring.token_scores(lm, requests)) < 1e-5
     assert largest_difference(stock, scoring.token_scores(plain, requests)) > 1e-3  # the virtual tokens matter
+
+
+def test_the_plain_path_keeps_no_cache(gpt2_lm: Any) -> None:
+    caches = []
+    handle = gpt2_lm.model.register_forward_hook(lambda _m, _i, output: caches.append(output.past_key_values))
+    try:
+        scoring.token_scores(gpt2_lm, make_requests(["one", "two", "three"], ["A", "B and C"], shared=False))
+    finally:
+        handle.remove()
+    assert sum(cache is not None for cache in caches) == 1  # the plain call, for comparison
+    assert len(caches) > 2
+
+
+def test_a_model_that_needs_its_cache_keeps_it(gpt2_lm: Any) -> None:
+    class PassesKeysOn(type(gpt2_lm.model)):  # type: ignore[misc]
+        def forward(self, *arguments: Any, use_cache: bool | None = None, **options: Any) -> Any:
+            output = super().forward(*arguments, use_cache=use_cache, **options)
+            if use_cache is False:
+                output.logits = output.logits + torch.arange(output.logits.shape[-1])
+            return output
+
+    model = PassesKeysOn(gpt2_lm.model.config).eval()
+    lm = HFLM(pretrained=model, tokenizer=gpt2_lm.tokenizer, device="cpu", batch_size=3)
+    requests = make_requests(["one", "two"], ["A", "B and C"], shared=False)
+    assert largest_difference(lm.loglikelihood(requests, disable_tqdm=True), scoring.token_scores(lm, requests)) < 1e-5
 
 
 def test_a_backend_s_own_model_call_is_used(gpt2_lm: Any) -> None:

@@ -13,7 +13,8 @@ from tiny import make_config, make_rows, run_tasks, scoring_requests
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.backends import SCORING_REQUEST_TYPE, TEMPERATURES, token_scores
-from lm_eval_calibration.backends.hf.temperature_grid import TemperatureGrid
+from lm_eval_calibration.backends.hf.temperature_grid import TemperatureGrid, on_device
+from lm_eval_calibration.backends.hf.transfer import to_host
 from lm_eval_calibration.records import RECORD_KEY, Record
 from lm_eval_calibration.records.gap_sums import doc_gap_sums
 from lm_eval_calibration.tasks import CalibratedTask
@@ -46,6 +47,13 @@ def drawn(kind: str, n: int = 7, vocab_size: int = 1000) -> torch.Tensor:
     return 3 * z
 
 
+ZERO = torch.tensor([0])
+
+
+def grid_of(logits: torch.Tensor, rows: torch.Tensor = ZERO, tokens: torch.Tensor = ZERO, **options: Any) -> Any:
+    return TemperatureGrid(*to_host(*on_device(logits, rows, tokens, **options)))
+
+
 KINDS = ("ordinary", "peaked", "flat", "many near 1%", "one entry has it all", "excluded entries")
 
 
@@ -59,8 +67,7 @@ def test_the_grid_holds_one_and_is_equally_spaced_in_its_reciprocals() -> None:
 def test_probabilities_are_those_of_softmax_of_z_over_t(kind: str, fixed_shape: bool) -> None:
     logits = drawn(kind)
     rows, tokens = torch.tensor([0, 0, 3, 6]), torch.tensor([3, 17, 999 if kind != "excluded entries" else 5, 0])
-    grid = TemperatureGrid(logits, fixed_shape=fixed_shape)
-    scores = grid.scores(rows.tolist(), grid.targets(rows, tokens))
+    scores = grid_of(logits, rows, tokens, fixed_shape=fixed_shape).scores(rows.tolist(), slice(4))
     for index, temperature in enumerate(TEMPERATURES):
         probs = naive(logits, temperature)[rows.numpy()]
         with np.errstate(divide="ignore"):
@@ -78,20 +85,18 @@ def test_probabilities_are_those_of_softmax_of_z_over_t(kind: str, fixed_shape: 
 def test_an_entry_below_the_threshold_at_one_temperature_may_be_above_it_at_another() -> None:
     logits = drawn("many near 1%")
     assert not (naive(logits, 1.0) >= 0.01).any()
-    grid = TemperatureGrid(logits)
-    large = grid.scores([0], np.zeros(1)).large_probs(len(TEMPERATURES) - 1)[0]
+    large = grid_of(logits).scores([0], slice(1)).large_probs(len(TEMPERATURES) - 1)[0]
     assert (large >= 0.01).sum() == 60
 
 
 def test_half_precision_is_exact_to_its_logits() -> None:
     logits = drawn("ordinary").to(torch.bfloat16)
-    grid = TemperatureGrid(logits)
-    np.testing.assert_allclose(np.exp(-grid.log_sums[:, 8]), naive(logits.float(), 1.0).max(axis=1), rtol=1e-6)
+    log_sums = on_device(logits, ZERO, ZERO).log_sums
+    np.testing.assert_allclose(np.exp(-log_sums[:, 8].numpy()), naive(logits.float(), 1.0).max(axis=1), rtol=1e-6)
 
 
 def test_scores_are_picklable_and_small() -> None:
-    grid = TemperatureGrid(drawn("peaked", vocab_size=50_000))
-    scores = grid.scores([1, 2], np.array([0.0, -1.0]))
+    scores = grid_of(drawn("peaked", vocab_size=50_000)).scores([1, 2], slice(1))
     copied: Any = pickle.loads(pickle.dumps(scores))
     np.testing.assert_array_equal(copied.log_probs, scores.log_probs)
     assert len(pickle.dumps(scores)) < 4000

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from lm_eval_calibration import backends as scoring
 from lm_eval_calibration.backends.hf import forward, log_likelihood, packed
 from lm_eval_calibration.backends.hf.distributions import summarize
+from lm_eval_calibration.backends.hf.output_layer import Spared
 from lm_eval_calibration.backends.hf.transfer import to_device, to_host
 
 META = torch.device("meta")
@@ -66,10 +67,10 @@ def test_what_comes_from_the_device_is_what_was_there() -> None:
     assert to_device([[1, 2], [3, 4]], torch.device("cpu")).tolist() == [[1, 2], [3, 4]]
 
 
-def requests(n: int, shared: bool) -> list[Instance]:
+def requests(n: int, shared: bool, **wishes: Any) -> list[Instance]:
     """Two subjects whose questions begin alike."""
     contexts = [f"{subject} and again {subject}: {i}" for subject in ("art", "biology") for i in range(n)]
-    return scoring_requests(contexts, (" A", " B", " C"), shared_prefixes=shared)
+    return scoring_requests(contexts, (" A", " B", " C"), shared_prefixes=shared, **wishes)
 
 
 def on_meta(lm: HFLM, monkeypatch: pytest.MonkeyPatch) -> HFLM:
@@ -91,9 +92,12 @@ def count_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return batches
 
 
+@pytest.mark.parametrize("temperatures", [False, True])
 @pytest.mark.parametrize("shared", [True, False])
-def test_the_host_waits_once_a_batch(shared: bool, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(forward, "can_pick", lambda *_: True)  # these compare values, once a run
+def test_the_host_waits_once_a_batch(
+    shared: bool, temperatures: bool, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forward, "spared", lambda *_: Spared(True, True))  # these compare values, once a run
     monkeypatch.setattr(packed, "_compare", lambda *_: None)
     monkeypatch.setattr(packed, "max_pack_tokens", lambda *_: 60)
     batches = count_batches(monkeypatch)
@@ -101,6 +105,6 @@ def test_the_host_waits_once_a_batch(shared: bool, byte_tokenizer: Any, monkeypa
         HFLM(pretrained=make_gpt2(byte_tokenizer), tokenizer=byte_tokenizer, device="cpu", batch_size=4), monkeypatch
     )
     with Transfers() as transfers:
-        answers = scoring.token_scores(lm, requests(6, shared))
+        answers = scoring.token_scores(lm, requests(6, shared, temperatures=temperatures))
     assert {answer.certificate["shared_prefixes"] for answer in answers} == {shared}
     assert transfers.to_host == len(batches) > 1

@@ -1,11 +1,12 @@
 """Hugging Face models: every token of a corpus, reduced to sums as soon as a batch of windows is computed.
 
-Windows are the stock run's. Texts are tokenized one by one and only the batch at hand is kept, where the stock run
-first collects the windows of all: memory beyond the texts does not grow with the corpus.
+Windows are the stock run's, their logits computed some positions at a time. Texts are tokenized one by one and only the
+batch at hand is kept, where the stock run first collects the windows of all: memory beyond the texts does not grow with
+the corpus.
 """
 
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,14 +16,18 @@ from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 from tqdm import tqdm
 
 from lm_eval_calibration.backends.answer_types import CorpusScores, TokenSums
-from lm_eval_calibration.backends.hf.distributions import Distributions, check_finite, dtype_of, summarize
+from lm_eval_calibration.backends.hf.distributions import Distributions, Reduced, check_finite, dtype_of, reduced
 from lm_eval_calibration.backends.hf.forward import Forward, Row
 from lm_eval_calibration.backends.hf.log_likelihood import STOCK_METHODS
 from lm_eval_calibration.backends.hf.prefixes import Tokens
 from lm_eval_calibration.backends.hf.sharded import joint_calls
+from lm_eval_calibration.backends.hf.transfer import to_device, to_host
 from lm_eval_calibration.backends.registry import CORPUS_REQUEST_TYPE, Deliver, register
 from lm_eval_calibration.metrics import gap_sums_of_positions
 from lm_eval_calibration.metrics.binning import bin_index, bin_sums
+
+_CHUNK_ELEMENTS = {"cpu": 1 << 24, "accelerator": 1 << 28}
+"""Logits at a time: 64 MiB in float32; on an accelerator, whose matrix products want many rows, 512 MiB in bfloat16."""
 
 
 class _Window(NamedTuple):
@@ -59,11 +64,10 @@ def score(lm: HFLM, requests: Sequence[Any], deliver: Deliver) -> None:
             rows = [_row(lm, window) for window in batch if window.tokens]
             if rows:
                 forward = forward or Forward(lm, rows)
-                logits, _ = forward(rows)
-                certificate = {**forward.certificate, "dtype": dtype_of(logits), "max_length": lm.max_length}
-                about = {"vocab_size": logits.shape[-1], "certificate": certificate}
-                _add(batch, logits, texts, requests)
-                del logits
+                parts, dtype, vocab_size = _reduced(forward, rows, [token for w in batch for token in w.tokens])
+                certificate = {**forward.certificate, "dtype": dtype, "max_length": lm.max_length}
+                about = {"vocab_size": vocab_size, "certificate": certificate}
+                _add(batch, Distributions.of(to_host(*chain(*parts))), texts, requests)
             for window in batch:
                 if window.is_last:
                     text = texts.pop(window.request, None) or _Text(requests[window.request].n_bins)
@@ -98,10 +102,24 @@ def _row(lm: HFLM, window: _Window) -> Row:
     return Row(inputs[-lm.max_length :], (), len(window.tokens))
 
 
-def _add(batch: Sequence[_Window], logits: torch.Tensor, texts: dict[int, _Text], requests: Sequence[Any]) -> None:
+def _reduced(forward: Forward, rows: list[Row], tokens: list[int]) -> tuple[list[Reduced], str, int]:
+    """Return what is kept of the rows' positions, each with the reference token of the same number; dtype and entries.
+
+    It stays on the device until all of the batch is computed.
+    """
+    elements = _CHUNK_ELEMENTS["cpu" if forward.lm.device.type == "cpu" else "accelerator"]
+    size = max(1, elements // max(1, len(forward.lm.tokenizer)))
+    parts: list[Reduced] = []
+    start = 0
+    for logits in forward.in_chunks(rows, size):
+        own = to_device(tokens[start : start + len(logits)], logits.device)
+        parts.append(reduced(logits, torch.arange(len(logits), device=logits.device), own))
+        start += len(logits)
+    return parts, dtype_of(logits), logits.shape[-1]
+
+
+def _add(batch: Sequence[_Window], found: Distributions, texts: dict[int, _Text], requests: Sequence[Any]) -> None:
     """Add the batch's tokens to their texts' sums."""
-    tokens = torch.tensor([token for window in batch for token in window.tokens], device=logits.device)
-    found = summarize(logits, torch.arange(len(tokens), device=logits.device), tokens)
     start = 0
     for window in batch:
         request, positions = requests[window.request], slice(start, start + len(window.tokens))

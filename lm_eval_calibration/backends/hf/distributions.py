@@ -1,6 +1,7 @@
 """From logits to what calibration keeps of them, without keeping anything of size [positions, vocabulary]."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,8 +25,19 @@ MAX_LARGE = math.floor(math.exp(-LOG_THRESHOLD))
 """Entries of one distribution that can reach the threshold: their probabilities sum to at most 1."""
 
 
+class Reduced(NamedTuple):
+    """What is kept of n next-token distributions, m reference tokens looked up in them, on their device."""
+
+    large: torch.Tensor  # [n, k] log-probabilities, in no order, -inf where fewer than k are large
+    target_log_probs: torch.Tensor  # [m]
+    target_stock_log_probs: torch.Tensor  # [m]
+    target_is_greedy: torch.Tensor  # [m]
+    log_sums: torch.Tensor  # [n] minus the log of the most probable token's probability
+    log_normalizers: torch.Tensor  # [n]
+
+
 class Distributions(NamedTuple):
-    """What is kept of n next-token distributions, m reference tokens looked up in them."""
+    """What is kept of n next-token distributions, m reference tokens looked up in them, on the host."""
 
     target_log_probs: Floats  # [m] natural logs, in the same arithmetic as `large_probs`
     target_stock_log_probs: Floats  # [m] as a stock run computes them, for the harness's log-likelihood
@@ -33,6 +45,22 @@ class Distributions(NamedTuple):
     top_log_probs: Floats  # [n] natural log of the most probable token's probability
     large_probs: list[Floats]  # n arrays with every probability of at least `MIN_LARGE_PROB`
     log_normalizers: Floats  # [n] log-sum-exp of each row; not finite where the logits are broken
+
+    @classmethod
+    def of(cls, parts: Sequence[Floats]) -> "Distributions":
+        """Return what was fetched: the arrays of a :class:`Reduced`, or of several, one after the other."""
+        n = len(Reduced._fields)
+        large, log_probs, stock_log_probs, is_greedy, log_sums, log_normalizers = (parts[i::n] for i in range(n))
+        # A rounding error above 0 would be a probability above 1.
+        large_probs = (np.exp(np.minimum(row, 0.0)) for part in large for row in part)
+        return cls(
+            target_log_probs=np.minimum(np.concatenate(log_probs), 0.0),
+            target_stock_log_probs=np.concatenate(stock_log_probs),
+            target_is_greedy=np.concatenate(is_greedy).astype(np.bool_),
+            top_log_probs=np.minimum(-np.concatenate(log_sums), 0.0),
+            large_probs=[probs[probs > 0] for probs in large_probs],
+            log_normalizers=np.concatenate(log_normalizers),
+        )
 
 
 class Pass(NamedTuple):
@@ -44,7 +72,12 @@ class Pass(NamedTuple):
 
 
 def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) -> Distributions:
-    """Reduce logits [n, vocab_size] to :class:`Distributions`, exact to the logits' own precision.
+    """Reduce logits [n, vocab_size] and fetch what is kept of them, in one transfer (arguments: :func:`reduced`)."""
+    return Distributions.of(to_host(*reduced(logits, rows, tokens)))
+
+
+def reduced(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) -> Reduced:
+    """Reduce logits [n, vocab_size] on their device, exact to their own precision.
 
     log p = z - logsumexp(z), with the sum in float64. A float32 log-softmax, which the stock run uses, is off by
     1e-5 at 49,000 entries on a CPU: metrics must not inherit that, and log-likelihoods must not differ from stock's
@@ -60,24 +93,8 @@ def summarize(logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor) ->
     targets = logits[rows, tokens].to(log_sum.dtype)
     exact = targets - top[rows] - log_sum[rows]
     as_stock = _stock_log_probs(logits, found, rows, tokens) if logits.dtype == torch.float32 else exact
-    large, log_probs, stock_log_probs, is_greedy, top_log_probs, log_normalizers = to_host(
-        found.large.to(log_sum.dtype) - top[:, None] - log_sum[:, None],
-        exact,
-        as_stock,
-        _is_greedy(logits, found.top, rows, tokens),
-        -log_sum,
-        top + log_sum,
-    )
-    # A rounding error above 0 would be a probability above 1.
-    large_probs = np.exp(np.minimum(large, 0.0))
-    return Distributions(
-        target_log_probs=np.minimum(log_probs, 0.0),
-        target_stock_log_probs=stock_log_probs,
-        target_is_greedy=is_greedy.astype(np.bool_),
-        top_log_probs=np.minimum(top_log_probs, 0.0),
-        large_probs=[probs[probs > 0] for probs in large_probs],
-        log_normalizers=log_normalizers,
-    )
+    large = found.large.to(log_sum.dtype) - top[:, None] - log_sum[:, None]
+    return Reduced(large, exact, as_stock, _is_greedy(logits, found.top, rows, tokens), log_sum, top + log_sum)
 
 
 def check_finite(log_normalizers: Floats, location: str) -> None:

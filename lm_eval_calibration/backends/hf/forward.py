@@ -1,5 +1,8 @@
 """The backend's own model call on a batch of rows, reduced to the logits of the scored positions."""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from functools import cached_property
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -8,7 +11,8 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils_hf import pad_and_concat
 
 from lm_eval_calibration.backends.certificate import certificate
-from lm_eval_calibration.backends.hf.output_layer import can_pick, only_positions
+from lm_eval_calibration.backends.hf.chunks import can_chunk, logits_in_chunks
+from lm_eval_calibration.backends.hf.output_layer import Spared, at, only_positions, spared, without_cache
 from lm_eval_calibration.backends.hf.prefixes import Tokens
 from lm_eval_calibration.backends.hf.transfer import to_device
 
@@ -26,7 +30,9 @@ class Forward:
 
     def __init__(self, lm: HFLM, rows: list[Row]) -> None:
         self.lm = lm
-        self.picks = lm.backend == "causal" and bool(rows) and can_pick(lm, rows[0].inputs)
+        self.tokens = rows[0].inputs if rows else ()
+        is_causal = lm.backend == "causal" and bool(rows)
+        self.picks, self.drops_cache = spared(lm, self.tokens) if is_causal else Spared(False, False)
         self.certificate = certificate(lm, "transformers", "torch", distributions="exact")
 
     def __call__(self, batch: list[Row]) -> tuple[torch.Tensor, list[range]]:
@@ -37,7 +43,22 @@ class Forward:
             ends.append(ends[-1] + row.n_scored)
         return logits, [range(a, b) for a, b in pairwise(ends)]
 
-    def _causal(self, batch: list[Row]) -> torch.Tensor:
+    def in_chunks(self, batch: list[Row], size: int) -> Iterator[torch.Tensor]:
+        """Yield the same logits, at most ``size`` positions at a time where the model allows that."""
+        if not self.chunks:
+            yield self(batch)[0]
+            return
+        inputs, row, position = self._scored(batch)
+        with self._sparing_the_cache():
+            yield from logits_in_chunks(self.lm, inputs, row, position, size)
+
+    @cached_property
+    def chunks(self) -> bool:
+        """Whether the model's output layer can be shown some positions after the other."""
+        return self.picks and can_chunk(self.lm, self.tokens)
+
+    def _scored(self, batch: list[Row]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Return the padded inputs, and row and position of each scored token."""
         inputs = _pad([row.inputs for row in batch], self.lm.device)
         pairs = [
             (i, position)
@@ -45,14 +66,20 @@ class Forward:
             for position in range(len(row.inputs) - row.n_scored, len(row.inputs))
         ]
         row, position = to_device(pairs, self.lm.device).T
-        if self.picks:
-            with only_positions(self.lm, row, position, inputs.shape[1]):
-                logits: torch.Tensor = self.lm._model_call(inputs)
-            return logits[0]
-        logits = self.lm._model_call(inputs)
-        # Tokens of prompt tuning come before the inputs and have logits too.
-        picked: torch.Tensor = logits[row, position + (logits.shape[1] - inputs.shape[1])]
-        return picked
+        return inputs, row, position
+
+    def _sparing_the_cache(self) -> AbstractContextManager[None]:
+        return without_cache(self.lm) if self.drops_cache else nullcontext()
+
+    def _causal(self, batch: list[Row]) -> torch.Tensor:
+        inputs, row, position = self._scored(batch)
+        with self._sparing_the_cache():
+            if self.picks:
+                with only_positions(self.lm, row, position, inputs.shape[1]):
+                    logits: torch.Tensor = self.lm._model_call(inputs)
+                return logits[0]
+            logits = self.lm._model_call(inputs)
+        return at(logits, row, position, inputs.shape[1])
 
     def _seq2seq(self, batch: list[Row]) -> torch.Tensor:
         device = self.lm.device

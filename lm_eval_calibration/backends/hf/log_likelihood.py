@@ -20,12 +20,12 @@ from lm_eval_calibration.backends.answer_types import TokenScores
 from lm_eval_calibration.backends.certificate import logger
 from lm_eval_calibration.backends.harness_calls import replaced
 from lm_eval_calibration.backends.hf import packed
-from lm_eval_calibration.backends.hf.distributions import dtype_of, summarize
+from lm_eval_calibration.backends.hf.distributions import Distributions, dtype_of, reduced
 from lm_eval_calibration.backends.hf.forward import Forward, Row, last_label_changes_nothing_before_it
 from lm_eval_calibration.backends.hf.prefixes import Plan, Tokens
 from lm_eval_calibration.backends.hf.sharded import joint_calls
-from lm_eval_calibration.backends.hf.temperature_grid import TemperatureGrid
-from lm_eval_calibration.backends.hf.transfer import to_device
+from lm_eval_calibration.backends.hf.temperature_grid import TemperatureGrid, on_device
+from lm_eval_calibration.backends.hf.transfer import to_device, to_host
 from lm_eval_calibration.backends.registry import SCORING_REQUEST_TYPE, Deliver, register
 
 Encoded = list[tuple[Any, list[int], list[int]]]
@@ -169,9 +169,10 @@ class _Scoring:
         ]
         pairs = [pair for _, own, tokens in wanted for pair in zip(own, tokens, strict=True)]
         rows, tokens = to_device(pairs, logits.device).T
-        grid = TemperatureGrid(logits) if self.has_grid else None
-        found = summarize(logits, rows, tokens)
-        targets = None if grid is None else grid.targets(rows, tokens)
+        of_one, of_all = reduced(logits, rows, tokens), on_device(logits, rows, tokens) if self.has_grid else ()
+        fetched = to_host(*of_one, *of_all)
+        found = Distributions.of(fetched[: len(of_one)])
+        grid = TemperatureGrid(*fetched[len(of_one) :]) if of_all else None
         end = 0
         for index, own, continuation in wanted:
             here = slice(end, end + len(continuation))
@@ -185,7 +186,7 @@ class _Scoring:
                 log_probs=found.target_log_probs[here].copy(),
                 large_probs=tuple(found.large_probs[i] for i in own),
                 vocab_size=logits.shape[-1],
-                temperatures=None if grid is None or targets is None else grid.scores(own, targets[here]),
+                temperatures=None if grid is None else grid.scores(own, here),
                 certificate=certificate,
             )
             self.deliver(index, scores)

@@ -6,7 +6,6 @@ of one row at most. Models differ in what they make of such a mask, so the first
 them and without, are compared with the plain call before any of it is believed.
 """
 
-import inspect
 from collections.abc import Callable, Iterator, Sequence
 from math import isqrt
 from typing import Any
@@ -16,7 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from transformers import DynamicCache
 
 from lm_eval_calibration.backends.certificate import logger
-from lm_eval_calibration.backends.hf.output_layer import only_positions
+from lm_eval_calibration.backends.hf.output_layer import cache_argument, only_positions
 from lm_eval_calibration.backends.hf.prefixes import Plan, Step
 from lm_eval_calibration.backends.hf.transfer import to_device
 
@@ -97,7 +96,7 @@ class PackedForward:
         self.kinds = sorted(set(_attention_kinds(self.config)))
         self.cache = DynamicCache()  # without a configuration: every layer keeps every token
         self.cached = 0
-        self.cache_argument = _cache_argument(lm)
+        self.cache_argument = cache_argument(lm)
 
     def __call__(self, step: Step, columns: Sequence[int]) -> torch.Tensor:
         """Return the logits [n, vocab_size] of these of the step's tokens."""
@@ -140,12 +139,6 @@ class PackedForward:
             mask = torch.zeros(1, 1, *sees.shape, dtype=dtype, device=device)
             return mask.masked_fill_(~sees, torch.finfo(dtype).min)
         return sees[None, None]
-
-
-def _cache_argument(lm: HFLM) -> str:
-    """Return what the model calls its cache: transformers renamed it, and models from elsewhere have the old name."""
-    model = lm.model.get_base_model() if hasattr(lm.model, "get_base_model") else lm.model  # adapters pass it on
-    return "cache" if "cache" in inspect.signature(type(model).forward).parameters else "past_key_values"
 
 
 Kind = tuple[bool, bool]

@@ -6,6 +6,7 @@ the few entries that reach the threshold at some T; every probability that Full-
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,38 +18,55 @@ _BLOCK_ELEMENTS = 1 << 17
 """Logits worked on at a time on a CPU: with their two work arrays they stay in the processor's cache."""
 
 
-class TemperatureGrid:
-    """All positions of a batch at every temperature.
+class OnDevice(NamedTuple):
+    """The grid of n positions, m reference tokens looked up in them, on the logits' device.
+
+    x is a logit less the largest of its position.
+    """
+
+    targets: torch.Tensor  # [m] x of the reference tokens
+    log_sums: torch.Tensor  # [n, n_temperatures] log of the sum of exp(x / T)
+    near: torch.Tensor  # [k] x of the entries that are kept, position after position
+    counts: torch.Tensor  # [n] how many are kept of each position
+
+
+def on_device(
+    logits: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor, *, fixed_shape: bool | None = None
+) -> OnDevice:
+    """Compute all positions of a batch at every temperature.
 
     Args:
         logits: [n, vocab_size], any float dtype, any device.
+        rows: [m] which row each reference token belongs to.
+        tokens: [m] the reference tokens' ids.
         fixed_shape: as for :func:`distributions.one_pass`.
     """
+    if fixed_shape is None:
+        fixed_shape = logits.device.type != "cpu"
+    elements = _BLOCK_ELEMENTS if logits.device.type == "cpu" else 512 * _BLOCK_ELEMENTS
+    tops, log_sums, near = [], [], []
+    for block in torch.split(logits, max(1, elements // logits.shape[-1])):
+        x = block.float()
+        tops.append(x.amax(-1, keepdim=True))
+        x = x - tops[-1]
+        log_sums.append(_log_sums(x))
+        near.append(_near(x, log_sums[-1], fixed_shape=fixed_shape))
+    targets = logits[rows, tokens].float() - torch.cat(tops)[rows, 0]
+    entries, counts = (torch.cat(parts) for parts in zip(*near, strict=True))
+    return OnDevice(targets, torch.cat(log_sums), entries, counts)
 
-    def __init__(self, logits: torch.Tensor, *, fixed_shape: bool | None = None) -> None:
-        if fixed_shape is None:
-            fixed_shape = logits.device.type != "cpu"
-        self._logits = logits
-        elements = _BLOCK_ELEMENTS if logits.device.type == "cpu" else 512 * _BLOCK_ELEMENTS
-        tops, log_sums, near = [], [], []
-        for block in torch.split(logits, max(1, elements // logits.shape[-1])):
-            x = block.float()
-            tops.append(x.amax(-1, keepdim=True))
-            x = x - tops[-1]
-            log_sums.append(_log_sums(x))
-            near += _near(x, log_sums[-1], fixed_shape=fixed_shape)
-        self._tops = torch.cat(tops)[:, 0]
-        self.log_sums = torch.cat(log_sums).cpu().numpy().astype(np.float64)
-        self.near = [x.cpu().numpy().astype(np.float64) for x in near]
 
-    def targets(self, rows: torch.Tensor, tokens: torch.Tensor) -> Floats:
-        """Return x of reference tokens, [m]: the logit less the largest of its row."""
-        x = self._logits[rows, tokens].float() - self._tops[rows]
-        return np.asarray(x.cpu().numpy(), dtype=np.float64)
+class TemperatureGrid:
+    """What :func:`on_device` returned, fetched."""
 
-    def scores(self, indices: Sequence[int], targets: Floats) -> TemperatureScores:
-        """Return the scores of a continuation whose tokens are scored at these positions."""
-        return TemperatureScores(targets.copy(), self.log_sums[list(indices)], tuple(self.near[i] for i in indices))
+    def __init__(self, targets: Floats, log_sums: Floats, near: Floats, counts: Floats) -> None:
+        self._targets, self._log_sums = targets, log_sums
+        self._near = np.split(near, counts.astype(np.int64).cumsum()[:-1])
+
+    def scores(self, positions: Sequence[int], targets: slice) -> TemperatureScores:
+        """Return the scores of a continuation whose tokens are these of the reference tokens, at these positions."""
+        near = tuple(self._near[i] for i in positions)
+        return TemperatureScores(self._targets[targets].copy(), self._log_sums[list(positions)], near)
 
 
 def _log_sums(x: torch.Tensor) -> torch.Tensor:
@@ -61,12 +79,14 @@ def _log_sums(x: torch.Tensor) -> torch.Tensor:
     return torch.stack(sums, dim=1).log()
 
 
-def _near(x: torch.Tensor, log_sums: torch.Tensor, *, fixed_shape: bool) -> list[torch.Tensor]:
-    """Entries of each row that reach the threshold at some temperature, and few others."""
-    temperatures = torch.tensor(TEMPERATURES, dtype=log_sums.dtype, device=x.device)
+def _near(x: torch.Tensor, log_sums: torch.Tensor, *, fixed_shape: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Entries of all rows that reach the threshold at some temperature, and few others; how many there are of each."""
+    # Made on the device: to copy them there would halt it.
+    steps = torch.arange(len(TEMPERATURES), dtype=log_sums.dtype, device=x.device)
+    temperatures = STEPS / (STEPS / TEMPERATURES[0] + steps)
     lowest = (temperatures * (log_sums + LOG_THRESHOLD)).amin(-1, keepdim=True).to(x.dtype)
     if fixed_shape:
         values = x.topk(min(MAX_LARGE, x.shape[-1]), sorted=False).values
-        return list(values.unbind(0))
+        return values.flatten(), torch.full((len(values),), values.shape[1], device=x.device)
     mask = x >= lowest
-    return list(torch.split(x[mask], mask.sum(-1).tolist()))
+    return x[mask], mask.sum(-1)
