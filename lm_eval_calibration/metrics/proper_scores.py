@@ -151,7 +151,7 @@ def _no_skill(hit: FloatArray) -> str | None:
 
 def _skill_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster: IntArray | None = None) -> Estimate:
     """Delta method on the means of (c - h)^2 and h, with a t quantile."""
-    if reason := _no_skill(hit) or intervals.too_few_of_a_class(hit):
+    if reason := _no_skill(hit) or intervals.too_few_of_a_class(hit, cluster):
         return intervals.undefined_estimate(len(conf), reason)
     accuracy, square = hit.mean(), _squares(conf, hit)
     spread = accuracy * (1 - accuracy)

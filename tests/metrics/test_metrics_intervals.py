@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 from sklearn.exceptions import UndefinedMetricWarning
 
 from lm_eval_calibration import metrics
@@ -224,6 +224,24 @@ def test_auroc_interval_of_separated_docs_is_newcombes():
     assert 0.2 < low < 0.35
     with pytest.warns(UndefinedMetricWarning, match="every doc is correct"):
         assert np.isnan(metrics.auroc_interval([0.2, 0.4], [1, 1])).all()
+
+
+def test_auroc_interval_is_delongs_with_the_t_of_the_rarer_class_and_newcombes_below_five():
+    rng = np.random.default_rng(0)
+    confidence, correct = rng.uniform(size=60), np.repeat([1, 0], [54, 6])
+    right, wrong = confidence[correct == 1], confidence[correct == 0]
+    wins = (right[:, None] > wrong) + 0.5 * (right[:, None] == wrong)
+    area = wins.mean()
+    variance = np.var(wins.mean(axis=1), ddof=1) / 54 + np.var(wins.mean(axis=0), ddof=1) / 6
+    half = stats.t(5).ppf(0.975) * np.sqrt(variance) / (area * (1 - area))
+    expected = special.expit(special.logit(area) + np.array([-half, half]))
+    np.testing.assert_allclose(metrics.auroc_interval(confidence, correct), expected, atol=1e-12)
+    few = correct[:58]
+    area = metrics.auroc(confidence[:58], few)
+    for end in metrics.auroc_interval(confidence[:58], few):
+        spread = 1 + 28 * (1 - end) / (2 - end) + 28 * end / (1 + end)
+        variance = end * (1 - end) * spread / (54 * 4)
+        assert abs(area - end) / np.sqrt(variance) == pytest.approx(stats.norm.ppf(0.975), abs=1e-6)
 
 
 def test_confident_error_rate_interval_is_mid_p():
