@@ -150,6 +150,24 @@ def test_few_docs_of_a_class_are_too_few_to_tell(name):
     assert low < CATALOG[name].value(confidence, correct) < high
 
 
+def test_the_interval_of_skill_is_that_of_the_log_of_what_is_lost():
+    rng = np.random.default_rng(1)
+    confidence = rng.uniform(size=300)
+    correct = (rng.uniform(size=300) < confidence).astype(int)
+    squares, hits = (confidence - correct) ** 2, correct
+    a, brier = hits.mean(), squares.mean()
+    # log(1 - skill) = log(brier) - log(a (1 - a)): its derivative in each doc's weight
+    influence = (squares - brier) / brier - (1 - 2 * a) * (hits - a) / (a * (1 - a))
+    quantile = stats.t(min(hits.sum(), 300 - hits.sum()) - 1).ppf(0.975)
+    half = quantile * np.std(influence, ddof=1) / np.sqrt(300)
+    expected = 1 - np.exp(np.log(brier / (a * (1 - a))) + np.array([half, -half]))
+    np.testing.assert_allclose(metrics.skill_score_interval(confidence, correct), expected, atol=1e-12)
+    even = np.resize([0, 1], 300)
+    for alike in (even, np.full(300, 0.5), 1 - even):
+        with pytest.warns(UndefinedMetricWarning, match="no interval"):
+            assert np.isnan(metrics.skill_score_interval(alike.astype(float), even)).all()
+
+
 @pytest.mark.parametrize("name", [name for name in CATALOG if name != "confident_error_rate"])
 def test_one_doc_has_no_interval(make_sample, name):
     sample, metric = make_sample(1), CATALOG[name]
