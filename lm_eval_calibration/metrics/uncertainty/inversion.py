@@ -65,7 +65,7 @@ def inverted_tests(
     ``refuse``: why these arrays have no interval; None where they have one.
 
     ``per_doc``: how many forecasts, from the arrays, a doc has at most, of which one comes true and each has all of its
-    mass in cells: then an error that is far above what calibration shows is told without drawing.
+    mass in cells; 0 where that is not so. Then an error far above what calibration shows is told without drawing.
     """
 
     def estimate(*arrays: Any, level: float, seed: int, cluster: IntArray | None = None, **options: Any) -> Estimate:
@@ -76,7 +76,8 @@ def inverted_tests(
         if null is None or not found.low > 0:
             return found
         observed = float(_SIZES[norm](vector.gaps))
-        if per_doc is not None and cluster is None and _is_beyond_null(observed, vector, per_doc(*arrays), level):
+        together = per_doc(*arrays) if per_doc is not None and cluster is None else 0
+        if together and _is_beyond_null(observed, vector, together, level):
             return found
         drawn = null(*arrays, seed=seed, **options, **({} if cluster is None else {"cluster": cluster}))
         as_bad = (1 + np.count_nonzero(drawn >= observed - ROUNDING)) / (1 + len(drawn))

@@ -91,8 +91,9 @@ def measured(run: Run, plan: Plan) -> MeasuredRun:
         order = _order(doc_hashes(run, tasks), plan.docs[name]) if name in plan.docs else None
         if name in clusters and order is not None and not np.array_equal(order, np.arange(len(order))):
             order = None
+        arrays = _Arrays(run, tasks)
         for metric in plan.metrics:
-            values[name, metric], found = _estimate(run, tasks, metric)
+            values[name, metric], found = _estimate(run, arrays, metric)
             if found is not None and order is not None and (kept := _kept(found, order, name in clusters)) is not None:
                 estimates[name, metric] = kept
     return MeasuredRun(
@@ -135,10 +136,24 @@ def _order(mine: Sequence[str], wanted: Sequence[str]) -> IntArray | None:
     return order
 
 
-def _estimate(run: Run, tasks: Sequence[str], name: str) -> tuple[Measured, Estimate | None]:
+class _Arrays:
+    """The arrays of some tasks and the clusters of their docs, by kind of metric, each made once."""
+
+    def __init__(self, run: Run, tasks: Sequence[str]) -> None:
+        self._run, self._tasks = run, tasks
+        self._made: dict[str, Any] = {}
+
+    def of(self, kind: str) -> tuple[Any, Any]:
+        """Return arrays and clusters of a kind; raise ValueError where these docs have none."""
+        if kind not in self._made:
+            self._made[kind] = self._run.arrays(kind, self._tasks), self._run.clusters(kind, self._tasks)
+        return self._made[kind]  # type: ignore[no-any-return]
+
+
+def _estimate(run: Run, of_tasks: _Arrays, name: str) -> tuple[Measured, Estimate | None]:
     metric = metric_of(name)
     try:
-        arrays, cluster = run.arrays(metric.kind, tasks), run.clusters(metric.kind, tasks)
+        arrays, cluster = of_tasks.of(metric.kind)
         return estimate(metric, arrays, run.n_bins, cluster=cluster)
     except ValueError as error:
         return undefined(str(error)), None
