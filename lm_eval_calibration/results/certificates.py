@@ -1,9 +1,17 @@
 """What the certificates of two runs say that is not the same: numbers may differ for that alone."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from lm_eval_calibration.records import Record
+
+
+class Certified(Protocol):
+    """What has a certificate: a record, say."""
+
+    @property
+    def certificate(self) -> Mapping[str, Any]:
+        """How its numbers were obtained."""
 
 
 class CertificateDifference(NamedTuple):
@@ -23,7 +31,7 @@ class CertificateDifference(NamedTuple):
         return f"{self.field}: {' and '.join(self.a)} against {' and '.join(self.b)}"
 
 
-def certificate_differences(a: Iterable[Record], b: Iterable[Record]) -> tuple[CertificateDifference, ...]:
+def certificate_differences(a: Iterable[Certified], b: Iterable[Certified]) -> tuple[CertificateDifference, ...]:
     """Fields of the certificates (how the numbers were obtained) whose values are not the same in both runs.
 
     Names of tokenizers count only where vocabularies are unknown or not the same.
@@ -55,7 +63,7 @@ def tokenizer(records: Iterable[Record]) -> str | None:
     return None if name is None or size is None else f"{name} ({size} entries)"
 
 
-def _values(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
+def _values(records: Iterable[Certified]) -> dict[str, tuple[str, ...]]:
     """Values of each field, "" where a record lacks it."""
     # Certificates are few and shared by many records: each is looked at once.
     certificates = {repr(record.certificate): record.certificate for record in records}

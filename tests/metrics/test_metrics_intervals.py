@@ -150,6 +150,24 @@ def test_few_docs_of_a_class_are_too_few_to_tell(name):
     assert low < CATALOG[name].value(confidence, correct) < high
 
 
+def test_the_interval_of_skill_is_that_of_the_log_of_what_is_lost():
+    rng = np.random.default_rng(1)
+    confidence = rng.uniform(size=300)
+    correct = (rng.uniform(size=300) < confidence).astype(int)
+    squares, hits = (confidence - correct) ** 2, correct
+    a, brier = hits.mean(), squares.mean()
+    # log(1 - skill) = log(brier) - log(a (1 - a)): its derivative in each doc's weight
+    influence = (squares - brier) / brier - (1 - 2 * a) * (hits - a) / (a * (1 - a))
+    quantile = stats.t(min(hits.sum(), 300 - hits.sum()) - 1).ppf(0.975)
+    half = quantile * np.std(influence, ddof=1) / np.sqrt(300)
+    expected = 1 - np.exp(np.log(brier / (a * (1 - a))) + np.array([half, -half]))
+    np.testing.assert_allclose(metrics.skill_score_interval(confidence, correct), expected, atol=1e-12)
+    even = np.resize([0, 1], 300)
+    for alike in (even, np.full(300, 0.5), 1 - even):
+        with pytest.warns(UndefinedMetricWarning, match="no interval"):
+            assert np.isnan(metrics.skill_score_interval(alike.astype(float), even)).all()
+
+
 @pytest.mark.parametrize("name", [name for name in CATALOG if name != "confident_error_rate"])
 def test_one_doc_has_no_interval(make_sample, name):
     sample, metric = make_sample(1), CATALOG[name]
@@ -358,3 +376,28 @@ def test_large_ragged_and_tied_docs_have_finite_intervals(make_sample):
         warnings.simplefilter("error")
         for name in ("ace", "sce", "full_ece_choices", "brier_score"):
             assert np.isfinite(CATALOG[name].interval(sample.probs, sample.labels)).all()
+
+
+@pytest.mark.parametrize("name", ["ece", "ace", "sce", "full_ece_choices", "full_ece"])
+def test_no_error_that_is_beyond_the_null_would_have_been_within_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, told, metric = np.random.default_rng(8), [], metrics.CATALOG[name]
+    real = inversion._is_beyond_null
+    for _ in range(25):
+        n_docs, n_choices = int(rng.choice([40, 300, 1500])), int(rng.integers(2, 6))
+        logits = rng.normal(0, 1.5, (n_docs, n_choices))
+        probs = special.softmax(rng.uniform(0.8, 2.5) * logits, axis=1)
+        labels = np.array([rng.choice(n_choices, p=row) for row in special.softmax(logits, axis=1)])
+        targets = np.arange(n_choices) == labels[:, None]
+        arrays = {
+            "choices": (probs, labels),
+            "top_label": (probs.max(1), (probs.argmax(1) == labels) * 1),
+            "full_vocabulary": (
+                metrics.gap_sums_of_positions(probs.ravel(), np.full(n_docs, n_choices), probs[targets], n_bins=10),
+                np.ones(n_docs, dtype=int),
+            ),
+        }[metric.kind]
+        monkeypatch.setattr(inversion, "_is_beyond_null", lambda *a: told.append(real(*a)) or told[-1])
+        found = metric.interval(*arrays)
+        monkeypatch.setattr(inversion, "_is_beyond_null", lambda *_: False)
+        assert found == metric.interval(*arrays)
+    assert {True, False} <= set(told)

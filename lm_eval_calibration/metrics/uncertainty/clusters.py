@@ -76,7 +76,8 @@ def influence_stderr(influence: FloatArray, cluster: IntArray | None) -> float:
 def unbiased_stderr(influence: FloatArray, cluster: IntArray) -> float:
     """Standard error of a mean whose square is right on average over equal clusters, from what each doc adds."""
     share = np.minimum(np.bincount(cluster) / len(influence), 1 - 1 / len(influence))
-    return float(np.sqrt(np.sum(cluster_sums(influence, cluster) ** 2 / (1 - share))) / len(influence))
+    sums = cluster_sums(influence, cluster) * (1 / np.sqrt(1 - share))
+    return float(np.sqrt(np.sum(sums**2)) / len(influence))
 
 
 def degrees_of_freedom(n_docs: int, cluster: IntArray | None) -> float:
