@@ -5,8 +5,8 @@
 
 Without `--model_args` a Llama of random weights is made on the device (`--size 8b`, `1b` or `tiny`), without `--tasks`
 it gets questions of our own: no hub is needed. Stock runs have `softmax_dtype=float32`. One warm-up of each arm, then
-the arms in alternating order, times from synchronised device to synchronised device. Peak memory is above the weights, as
-the allocator counts it. Transfers to the host are counted in a run of their own. Errors are of log-likelihoods, per
+the arms in alternating order, times from synchronised device to synchronised device. Peak memory is above the weights,
+as the allocator counts it. Transfers to the host are counted in a run of their own. Errors are of log-likelihoods, per
 token, against the same weights in float32.
 
 Exit code 1, and the reason: an arm that fell back to another path, a larger error than stock's (twice, or 1e-4), an
