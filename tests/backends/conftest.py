@@ -42,6 +42,7 @@ class Params(SimpleNamespace):
     """vLLM's SamplingParams."""
 
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """vLLM and SGLang, by what they answer: vLLM's is recorded from the real engine, SGLang's has its documented form."""
 
 import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,6 +82,16 @@ def test_what_is_no_log_probability_is_an_error(value: Any) -> None:
         sglang_positions(prompt, output, 1)
 
 
+def test_probabilities_among_the_allowed_tokens_alone_are_an_error() -> None:
+    """As where the engine restricts before it takes log-probabilities."""
+    given = {7: SimpleNamespace(logprob=0.0), 8: SimpleNamespace(logprob=-math.inf)}
+    output = SimpleNamespace(prompt_logprobs=None, outputs=[SimpleNamespace(logprobs=[given])])
+    with pytest.raises(ValueError, match="token 2 as if no other were allowed"):
+        vllm_positions([5, 6, 7], output, 2)
+    with pytest.raises(ValueError, match="0 positions of a prompt of 3 tokens"):
+        vllm_positions([5, 6, 7], output, 1)
+
+
 def test_positions_of_another_prompt_are_an_error() -> None:
     prompt, output = vllm_output(RECORDED[0])
     with pytest.raises(ValueError, match="positions of a prompt"):
@@ -93,6 +104,8 @@ def test_positions_of_another_prompt_are_an_error() -> None:
 class VLLMEngine:
     """Gives the 20 most probable tokens of each position, and the prompt's own, as the tiny model has them."""
 
+    n_short = 0  # prompts of which one token's log-probability was wanted
+
     def __init__(self, lm: Any) -> None:
         self.lm = lm
 
@@ -102,14 +115,21 @@ class VLLMEngine:
         return rows, [row.topk(20).indices.tolist() for row in rows]
 
     def generate(self, prompts: Any, sampling_params: Any, **_: Any) -> list[Any]:
-        assert {params.prompt_logprobs for params in sampling_params} == {20}
         outputs = []
-        for prompt in (prompt["prompt_token_ids"] for prompt in prompts):
+        for prompt, params in zip([prompt["prompt_token_ids"] for prompt in prompts], sampling_params, strict=True):
+            self.n_short += params.prompt_logprobs is None
             rows, tops = self.rows(prompt)
-            given: list[Any] = [None]
+            if params.prompt_logprobs is None:  # it may write one token alone, whose log-probability is raw
+                assert params.logprobs == 20
+                (token,) = params.allowed_token_ids
+                given = {t: SimpleNamespace(logprob=float(rows[-1][t])) for t in {*tops[-1], token}}
+                outputs.append(SimpleNamespace(prompt_logprobs=None, outputs=[SimpleNamespace(logprobs=[given])]))
+                continue
+            assert params.prompt_logprobs == 20
+            at: list[Any] = [None]
             for row, top, token in zip(rows, tops, prompt[1:], strict=False):
-                given.append({t: SimpleNamespace(logprob=float(row[t])) for t in {*top, token}})
-            outputs.append(SimpleNamespace(prompt_logprobs=given))
+                at.append({t: SimpleNamespace(logprob=float(row[t])) for t in {*top, token}})
+            outputs.append(SimpleNamespace(prompt_logprobs=at))
         return outputs
 
 
@@ -130,9 +150,25 @@ def test_engines_score_as_the_model_does(engine_lm: Any, gpt2_lm: Any) -> None:
     """Through the harness's own classes."""
     engines = {"VLLM": lambda _: VLLMEngine(gpt2_lm), "SGLangLM": lambda _: SGLangEngine(gpt2_lm)}
     lm = engine_lm(gpt2_lm.tokenizer, engines)
-    requests = scoring_requests(["Which letter?", "a", "one two"], [" A", " B", " Canberra"])
-    for ours, hf in zip(token_scores(lm, requests), token_scores(gpt2_lm, requests), strict=True):
+    requests = scoring_requests(["Which letter?", "a", "one two"], ["A", "B", "\n", " Canberra"])
+    scores = token_scores(lm, requests)
+    for ours, hf in zip(scores, token_scores(gpt2_lm, requests), strict=True):
         assert ours[0] == pytest.approx(hf[0], abs=1e-5)
         assert ours[1] == hf[1]
         np.testing.assert_allclose(ours.log_probs, hf.log_probs, atol=1e-5)
         assert (ours.vocab_size, ours.certificate["k"]) == (hf.vocab_size, 20)
+    of_one = sum(len(one.log_probs) == 1 for one in scores)
+    assert 0 < of_one < len(requests)
+    assert lm.model.n_short == (0 if isinstance(lm.model, SGLangEngine) else of_one)
+
+
+@pytest.mark.parametrize("engine_lm", ["VLLM"], indirect=True)
+def test_a_prompt_that_ends_in_continuations_of_one_token_and_of_several(engine_lm: Any, gpt2_lm: Any) -> None:
+    """The same tokens: the log-probabilities of all that any of them scores are wanted."""
+    lm = engine_lm(gpt2_lm.tokenizer, {"VLLM": lambda _: VLLMEngine(gpt2_lm)})
+    requests = [*scoring_requests(["xA"], ["B"]), *scoring_requests(["x"], ["AB"])]
+    scores = token_scores(lm, requests)
+    assert [len(one.log_probs) for one in scores] == [1, 2]
+    for ours, hf in zip(scores, token_scores(gpt2_lm, requests), strict=True):
+        np.testing.assert_allclose(ours.log_probs, hf.log_probs, atol=1e-5)
+    assert lm.model.n_short == 0

@@ -6,7 +6,7 @@ tensor and data parallelism stay the harness's.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -45,13 +45,13 @@ def score(
     package: str,
     k: int,
     vocab_size: int,
-    model_generate: Callable[..., Any],
+    methods: Mapping[str, Callable[..., Any]],
     positions: Callable[[Sequence[int], Any, int], list[Position]],
 ) -> None:
     """Score every request's continuation by the k most probable tokens of each position.
 
-    ``model_generate`` replaces the backend's method and requests k tokens; ``positions`` reads an output, given the
-    prompt, the output and the position where the continuation begins.
+    ``methods`` replace the backend's, so that k tokens are requested; ``positions`` reads an output, given the tokens
+    of context and continuation, the output and the position where the continuation begins.
     """
     about = engine_certificate(lm, package, distributions="top_k", k=k)
 
@@ -59,7 +59,7 @@ def score(
         continuation = positions(tokens, outputs, ctxlen)
         return scores_of(continuation, k, are_ids=True, vocab_size=vocab_size, certificate=about)
 
-    giving_scores = partial(harness_calls.replaced, _model_generate=model_generate, _parse_logprobs=parse)
+    giving_scores = partial(harness_calls.replaced, **methods, _parse_logprobs=parse)
     harness_calls.loglikelihood(lm, requests, deliver, giving_scores)
 
 

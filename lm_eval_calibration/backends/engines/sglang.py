@@ -26,7 +26,7 @@ def score(lm: Any, requests: Sequence[Any], deliver: Deliver) -> None:
         return type(lm)._model_generate(lm, requests=requests, **{**options, "top_logprobs_num": K})
 
     how: dict[str, Any] = {"package": "sglang", "k": K, "vocab_size": len(lm.tokenizer)}
-    calls.score(lm, requests, deliver, **how, model_generate=model_generate, positions=positions)
+    calls.score(lm, requests, deliver, **how, methods={"_model_generate": model_generate}, positions=positions)
 
 
 def positions(tokens: Sequence[int], output: Any, start: int) -> list[Position]:

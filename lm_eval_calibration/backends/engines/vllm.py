@@ -4,6 +4,7 @@ It gives 20 tokens a position, or up to 100 where it was started with a larger `
 the model's own, at temperature 1 and before any penalty, unless it was started with another ``logprobs_mode``.
 """
 
+import math
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -26,28 +27,54 @@ RAW = "raw_logprobs"
 @register(VLLM, request_type=SCORING_REQUEST_TYPE, stock_methods=calls.SCORING_METHODS)
 def score(lm: Any, requests: Sequence[Any], deliver: Deliver) -> None:
     """Score every request's continuation."""
-    k = _granted_k(lm, MAX_BINS)
+    k, longest = _granted_k(lm, MAX_BINS), lm.max_length - 1  # tokens of a prompt that the harness keeps
+    of_several: set[int] = set()  # hashes of prompts that end in a continuation of several tokens
+
+    def loglikelihood_tokens(requests: Any, **options: Any) -> Any:
+        of_several.update(hash(tuple((a + b)[-longest:])) for _, a, b in requests if len(b) > 1)
+        return type(lm)._loglikelihood_tokens(lm, requests, **options)
 
     def model_generate(requests: Any, **_: Any) -> Any:
-        from vllm import SamplingParams
-
-        # `generate` lets the method take these parameters instead of its own, which differ in their number only.
-        params = SamplingParams(temperature=0, prompt_logprobs=k, max_tokens=1, detokenize=False)
-        return type(lm)._model_generate(lm, requests=requests, generate=True, sampling_params=params)
+        is_raw = _model_args(lm).get("logprobs_mode", RAW) == RAW
+        as_next = [is_raw and len(tokens) > 1 and hash(tuple(tokens)) not in of_several for tokens in requests]
+        prompts = [tokens[:-1] if is_next else tokens for tokens, is_next in zip(requests, as_next, strict=True)]
+        params = [
+            _params(k, tokens[-1] if is_next else None) for tokens, is_next in zip(requests, as_next, strict=True)
+        ]
+        # `generate` lets the method take these parameters instead of its own.
+        return type(lm)._model_generate(lm, requests=prompts, generate=True, sampling_params=params)
 
     engine = getattr(getattr(lm, "model", None), "llm_engine", None)  # it counts padding rows, too
     size = len(lm.tokenizer) if engine is None else int(engine.model_config.get_vocab_size())
     how: dict[str, Any] = {"package": "vllm", "k": k, "vocab_size": size}
-    calls.score(lm, requests, deliver, **how, model_generate=model_generate, positions=positions)
+    replaced = {"_model_generate": model_generate, "_loglikelihood_tokens": loglikelihood_tokens}
+    calls.score(lm, requests, deliver, **how, methods=replaced, positions=positions)
+
+
+def _params(k: int, token: int | None) -> Any:
+    """Return what to ask of a prompt: its tokens' log-probabilities, or those of what comes next.
+
+    A continuation of one token is asked for as the token that the engine writes, and may write no other: its logits are
+    computed alone, and the prompt is taken from the engine's cache, where log-probabilities of a prompt's tokens need
+    all of it read, and logits over the vocabulary for each. Raw log-probabilities are from before any restriction.
+    """
+    from vllm import SamplingParams
+
+    if token is None:
+        return SamplingParams(temperature=0, prompt_logprobs=k, max_tokens=1, detokenize=False)
+    return SamplingParams(temperature=0, logprobs=k, allowed_token_ids=[token], max_tokens=1, detokenize=False)
 
 
 def positions(tokens: Sequence[int], output: Any, start: int) -> list[Position]:
-    """Read the prompt's tokens from ``start`` on: a mapping from token id to log-probability each.
+    """Read the tokens from ``start`` on: a mapping from token id to log-probability each.
 
     Raises:
         ValueError: it lacks the prompt's own token, or holds something that is no log-probability.
     """
     given = output.prompt_logprobs
+    if given is None and start == len(tokens) - 1:  # the last token is the one that was written
+        written = output.outputs[0].logprobs or ()
+        given = [*[None] * start, *written]
     if given is None or len(given) != len(tokens):
         raise ValueError(f"vLLM gave {len(given or ())} positions of a prompt of {len(tokens)} tokens")
     found = []
@@ -58,6 +85,8 @@ def positions(tokens: Sequence[int], output: Any, start: int) -> list[Position]:
             token: checked_log_prob(getattr(value, "logprob", value), f"token {i}, id {token}")
             for token, value in given[i].items()
         }
+        if len(top) > 1 and sum(value > -math.inf for value in top.values()) == 1:
+            raise ValueError(f"vLLM gave log-probabilities of token {i} as if no other were allowed")
         found.append(Position(tokens[i], top[tokens[i]], top))
     return found
 
