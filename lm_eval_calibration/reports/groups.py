@@ -3,7 +3,9 @@
 from collections.abc import Mapping, Sequence
 
 from lm_eval_calibration.metrics.group_errors import GroupError, GroupErrors
+from lm_eval_calibration.reports.names import task_name
 from lm_eval_calibration.reports.numbers import NOTHING, count, estimate, interval, number, percent, signed
+from lm_eval_calibration.results.grouping import TASK
 
 MOST_ROWS = 12
 """Groups that are shown, those with the largest errors; JSON has all."""
@@ -30,7 +32,7 @@ def rows_of_groups(errors: Sequence[GroupError]) -> list[tuple[str, ...]]:
     """Return a row a group, of those with the largest errors."""
     return [
         (
-            one.name,
+            _named(one),
             count(one.n_docs),
             number(one.confidence, 3),
             number(one.accuracy, 3),
@@ -50,9 +52,14 @@ def left_out(reasons: Mapping[str, str]) -> str:
     return "; ".join(f"{', '.join(fields)}: {reason}" for reason, fields in names.items())
 
 
+def _named(one: GroupError) -> str:
+    """The group in words, its task as people say it."""
+    return one._replace(group=tuple((field, task_name(v) if field == TASK else v) for field, v in one.group)).name
+
+
 def _said(one: GroupError) -> str:
     points = f"{abs(one.gap) * 100:.1f} points {one.tendency}"
-    return f"{one.name} ({points}, {percent(one.accuracy)} right of {count(one.n_docs)})"
+    return f"{_named(one)} ({points}, {percent(one.accuracy)} right of {count(one.n_docs)})"
 
 
 def _only_in_bins(n: int) -> str:

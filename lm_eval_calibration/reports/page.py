@@ -17,6 +17,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "percent": numbers.percent,
     "count": numbers.count,
     "short_count": numbers.short_count,
+    "shown": names.shown,
     "task_name": names.task_name,
     "short_task_name": names.short_task_name,
 }

@@ -13,6 +13,7 @@ from lm_eval_calibration.reports.compare.references import bibtex
 from lm_eval_calibration.reports.compare.table import Cell, Scope, Table
 from lm_eval_calibration.reports.compare.tex import latex_table
 from lm_eval_calibration.reports.escaping import markdown
+from lm_eval_calibration.reports.names import shown, task_name
 from lm_eval_calibration.reports.numbers import estimate, json_text, number
 from lm_eval_calibration.reports.page import render_page
 from lm_eval_calibration.reports.tables import csv_table, fits_terminal, markdown_table, plain_table
@@ -32,7 +33,7 @@ def text(table: Table) -> str:
     for scope in table.scopes:
         heads = ["model", "docs", *(f"{name} {arrow(name)}" for name in table.metrics)]
         rows = [[*row, *(_plain_cell(cell) for cell in cells)] for row, cells in _rows(scope)]
-        lines.append(visible(f"# {scope.task}"))
+        lines.append(visible(f"# {shown(scope.task)}"))
         if fits_terminal(heads, rows):
             lines += plain_table(heads, rows)
         else:
@@ -49,7 +50,7 @@ def md(table: Table) -> str:
     heads = ["model", "docs", *(f"{markdown(short_title(n))} {arrow(n)}" for n in table.metrics)]
     for scope in table.scopes:
         rows = ([*map(markdown, row), *map(_markdown_cell, cells)] for row, cells in _rows(scope))
-        lines += [f"### {markdown(scope.task)}", "", *markdown_table(heads, rows), ""]
+        lines += [f"### {markdown(task_name(scope.task))}", "", *markdown_table(heads, rows), ""]
     lines += [markdown(table.legend(best="Bold", tied="≈")), "", *(f"- {markdown(note)}" for note in table.notes)]
     return "\n".join([*lines, "", "```bibtex", bibtex(table.metrics).rstrip(), "```"]) + "\n"
 
@@ -58,7 +59,17 @@ def csv(table: Table) -> str:
     """One line for each task, run and metric."""
     heads = ["task", "model", "metric", "value", "low", "high", "mark", "p_best", "docs", "n_bins", "note"]
     rows = (
-        (scope.task, label, name, *cell[:3], cell.mark, cell.p_best, scope.n_docs[label], table.n_bins, cell.reason)
+        (
+            shown(scope.task),
+            label,
+            name,
+            *cell[:3],
+            cell.mark,
+            cell.p_best,
+            scope.n_docs[label],
+            table.n_bins,
+            cell.reason,
+        )
         for scope in table.scopes
         for label, row in scope.rows.items()
         for name, cell in row.items()
@@ -77,12 +88,12 @@ def json(table: Table) -> str:
         "notes": table.notes,
         "tasks": [
             {
-                "task": scope.task,
+                "task": shown(scope.task),
                 "runs": {label: {**_counts(scope, label), **row} for label, row in scope.rows.items()},
             }
             for scope in table.scopes
         ],
-        "pairs": table.pairs,
+        "pairs": [pair._replace(task=shown(pair.task)) for pair in table.pairs],
         "bibtex": bibtex(table.metrics),
     }
     return json_text(data)

@@ -13,8 +13,9 @@ from lm_eval_calibration.reports.drift.history import Entry, append, read_histor
 from lm_eval_calibration.reports.drift.picture import write_picture
 from lm_eval_calibration.reports.drift.result import EXIT_CODES, Result
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
+from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import finite
-from lm_eval_calibration.reports.runs import compare_records, has_distributions, print_notes
+from lm_eval_calibration.reports.runs import compare_records, has_distributions, label_of, print_notes
 from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run, RunComparison, Selection, load_run
 from lm_eval_calibration.results.columns import check_metric, columns, parse_metrics
@@ -99,7 +100,7 @@ def run_gate(base: Run, new: Run, tolerances: dict[str, float], *, named: bool, 
         named: whether the metrics were named, so that one that can't be computed is an obstacle.
         same_docs: whether docs that were added, removed or changed are an obstacle.
     """
-    label, other = labels([base, new])
+    label, other = map(label_of, (base, new), labels([base, new]))
     reasons, notes = settings_apart(base, new), []
     if "full_ece" in tolerances and not named and not has_distributions(base) and not has_distributions(new):
         tolerances = {name: value for name, value in tolerances.items() if name != "full_ece"}
@@ -118,15 +119,15 @@ def run_gate(base: Run, new: Run, tolerances: dict[str, float], *, named: bool, 
 
 
 def _notes(comparison: RunComparison) -> list[str]:
-    notes = [f"{task} is in NEW only and not tested" for task in comparison.only_b]
+    notes = [f"{shown(task)} is in NEW only and not tested" for task in comparison.only_b]
     for task in comparison.tasks:
         if task.n_clusters is not None:
-            notes.append(f"{task.task}: tested as {counted(task.n_a, task.n_clusters)}")
+            notes.append(f"{shown(task.task)}: tested as {counted(task.n_a, task.n_clusters)}")
         if not task.paired:
-            notes.append(f"{task.task}: the runs have different docs, so they are compared unpaired")
+            notes.append(f"{shown(task.task)}: the runs have different docs, so they are compared unpaired")
         elif task.left_out_a or task.left_out_b:
             counts = f"{task.left_out_a} docs of BASE and {task.left_out_b} of NEW"
-            notes.append(f"{task.task}: {counts} are not in both (or have a broken gold label) and are left out")
+            notes.append(f"{shown(task.task)}: {counts} are not in both (or have a broken gold label) and are left out")
     notes += [f"different in the two runs: {difference}" for difference in comparison.certificate_differences]
     return notes
 
