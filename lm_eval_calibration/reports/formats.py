@@ -8,7 +8,7 @@ import typer
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.files import write_whole
 
-BINARY = ("png",)
+BINARY = ("png", "pdf")
 
 
 def choose_format(

@@ -6,7 +6,8 @@ from itertools import combinations
 from pathlib import Path
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.reports.compare.formats import FORMATS, SUFFIXES
+from lm_eval_calibration.reports.compare.formats import FORMATS, SUFFIXES, html
+from lm_eval_calibration.reports.compare.side_by_side import side_by_side
 from lm_eval_calibration.reports.compare.table import make_table
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.runs import by_name, has_distributions, name_and_path, print_notes
@@ -33,11 +34,11 @@ def compare(
     runs = read_runs(results, n_bins, cluster, select)
     for run in runs.values():
         print_notes(run)
-    names = names or _default_metrics(list(runs.values()))
+    names = names or default_metrics(list(runs.values()))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is undefined says so in its cell
         table = make_table(runs, names, tasks or None, progress=_progress)
-        content = FORMATS[form](table)
+        content = html(table, side_by_side(runs, table, redact=True)) if form == "html" else FORMATS[form](table)
     print_or_write(content, output, f"{len(runs)} runs, {len(table.scopes)} tables")
 
 
@@ -62,8 +63,8 @@ def read_runs(
     return by_name([name or label for name, label in zip(names, labels(runs), strict=True)], runs)
 
 
-def _default_metrics(runs: Sequence[Run]) -> list[str]:
-    """The metrics that compare shows by default, as far as some doc of the runs has them."""
+def default_metrics(runs: Sequence[Run]) -> list[str]:
+    """Return the metrics that compare shows by default, as far as some doc of the runs has them."""
     has_choices = any("multiple_choice" in run.kinds() for run in runs)
     names = columns("compare" if has_choices else "compare: generated answers")
     return [name for name in names if name != "full_ece" or any(map(has_distributions, runs))]

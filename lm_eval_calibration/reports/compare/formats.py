@@ -3,13 +3,15 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots.drawing import draw_trade_off
 from lm_eval_calibration.plots.style import Form
-from lm_eval_calibration.plots.trade_off import TradeOffPoint, prepare_trade_off
+from lm_eval_calibration.plots.trade_off import TradeOffPoint, prepare_trade_off, ticks
 from lm_eval_calibration.records.display import visible
 from lm_eval_calibration.reports.compare.references import bibtex
+from lm_eval_calibration.reports.compare.side_by_side import SideBySide
 from lm_eval_calibration.reports.compare.table import Cell, Scope, Table
 from lm_eval_calibration.reports.compare.tex import latex_table
 from lm_eval_calibration.reports.escaping import markdown
@@ -104,21 +106,38 @@ def _counts(scope: Scope, label: str) -> dict[str, int]:
     return {"n_docs": scope.n_docs[label], **n_clusters}
 
 
-def html(table: Table) -> str:
-    """A page with the picture of the first table."""
-    from markupsafe import Markup
+def html(table: Table, beside: SideBySide | None = None) -> str:
+    """A page: curves on the same axes, accuracy against calibration error, tables, docs that changed sides.
 
-    has_picture = {ACCURACY, ERROR} <= set(table.metrics)
+    Args:
+        table: of the runs.
+        beside: what is shown beside it.
+    """
+    points = _trade_off(table) if {ACCURACY, ERROR} <= set(table.metrics) else []
     return render_page(
         TEMPLATE,
         title=f"{len(table.labels)} runs compared",
         table=table,
-        picture=Markup(picture(table, "inline").decode()) if has_picture else "",
-        n_front=sum(point.on_front for point in _trade_off(table)) if has_picture else 0,
+        beside=beside,
+        reach=_reach(beside) if beside else 1,
+        points=points,
+        x=_ticks([point.accuracy for point in points]),
+        y=_ticks([point.error for point in points]),
+        n_front=sum(point.on_front for point in points),
         legend=table.legend(best="Bold", tied="underlined"),
         bibtex=bibtex(table.metrics),
         heads=[f"{short_title(name)} {arrow(name)}" for name in table.metrics],
     )
+
+
+def _ticks(found: Sequence[Any]) -> list[float]:
+    return ticks([end for one in found for end in (one.value, one.low, one.high) if not math.isnan(end)] or [0, 1])
+
+
+def _reach(beside: SideBySide) -> float:
+    """How far the axis of differences goes to either side, in tenths."""
+    ends = [abs(end) for v in beside.versus for end in (*v.difference.low, *v.difference.high)]
+    return min(1, max(1, math.ceil(10 * max(ends, default=0))) / 10)
 
 
 def picture(table: Table, form: Form) -> bytes:
@@ -147,6 +166,7 @@ FORMATS: dict[str, Callable[[Table], str | bytes]] = {
     "html": html,
     "svg": lambda table: picture(table, "svg"),
     "png": lambda table: picture(table, "png"),
+    "pdf": lambda table: picture(table, "pdf"),
 }
 """Functions by the name of their format."""
 

@@ -149,5 +149,6 @@ FORMATS: dict[str, Callable[[Sequence[Table], int], str | bytes]] = {
     "json": json,
     "svg": lambda tables, n_bins: picture(tables, n_bins, "svg"),
     "png": lambda tables, n_bins: picture(tables, n_bins, "png"),
+    "pdf": lambda tables, n_bins: picture(tables, n_bins, "pdf"),
 }
 """Functions by the name of their format."""

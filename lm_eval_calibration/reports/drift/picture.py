@@ -40,10 +40,10 @@ def pooled_values(entry: Entry) -> dict[str, list[float | None]]:
 
 
 def write_picture(path: Path, entries: Sequence[Entry]) -> None:
-    """Write the history's picture: .svg, .png, or .html with a table of the runs."""
+    """Write the history's picture: .svg, .png, .pdf, or .html with a table of the runs."""
     form = path.suffix.removeprefix(".")
-    if form not in ("svg", "png", "html"):
-        raise UserError(f"{path}: a picture is a file .svg, .png or .html")
+    if form not in ("svg", "png", "pdf", "html"):
+        raise UserError(f"{path}: a picture is a file .svg, .png, .pdf or .html")
     panels = prepare_history(entries)
     if form != "html":
         write_whole(path, draw_history(panels, cast(Form, form)))

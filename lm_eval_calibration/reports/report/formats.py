@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,8 @@ def to_html(report: Report) -> str:
             "share": share,
             "may_answer_all": may_answer_all,
             "what_it_means": what_it_means,
-            "what_groups_say": what_groups_say,
-            "rows_of_groups": rows_of_groups,
+            "what_groups_say": partial(what_groups_say, task=task_name),
+            "rows_of_groups": partial(rows_of_groups, task=task_name),
             "left_out": left_out,
         },
         title=f"Calibration of {shown(report.model)}",
@@ -107,8 +108,8 @@ def _markdown_decisions(report: Report) -> list[list[str]]:
 def _markdown_groups(report: Report) -> list[list[str]]:
     if report.group_errors is None:
         return []
-    rows = [[markdown(cell) for cell in row] for row in rows_of_groups(report.group_errors.groups)]
-    said = markdown(what_groups_say(report.group_errors))
+    rows = [[markdown(cell) for cell in row] for row in rows_of_groups(report.group_errors.groups, task_name)]
+    said = markdown(what_groups_say(report.group_errors, task_name))
     return [["## Does its confidence hold in every group?"], [said], markdown_table(HEADS, rows)]
 
 
@@ -189,6 +190,7 @@ FORMATS: dict[str, Callable[[Report], str | bytes]] = {
     "json": to_json,
     "png": lambda report: to_picture(report, "png"),
     "svg": lambda report: to_picture(report, "svg"),
+    "pdf": lambda report: to_picture(report, "pdf"),
 }
 """Functions by the name of their format."""
 
