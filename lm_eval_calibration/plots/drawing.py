@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_calibration.decisions import GuaranteeCurve
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots.decision import describe_decision
-from lm_eval_calibration.plots.history import MetricHistory, describe_history
+from lm_eval_calibration.plots.history import MetricHistory, describe_history, time_ticks
 from lm_eval_calibration.plots.reliability import Reliability
 from lm_eval_calibration.plots.risk_coverage import RiskCoveragePoint
 from lm_eval_calibration.plots.smooth import Smooth
@@ -42,7 +43,7 @@ BAND, LINE = "#bbbbbb", "#444444"
 FEW = 10
 """Docs of a bin below which it is drawn faintly."""
 
-HISTORY_COLUMNS, HISTORY_TICKS = 2, 5
+HISTORY_COLUMNS, HISTORY_TICKS = 2, 4
 
 
 def plot_reliability(data: Reliability, ax: "Axes | None" = None) -> "Axes":
@@ -263,7 +264,7 @@ def draw_history(panels: Sequence[MetricHistory], form: Form) -> bytes:
         UserError: matplotlib is not installed.
     """
     n_rows = math.ceil(len(panels) / HISTORY_COLUMNS)
-    with styled_figure(7.5, 0.6 + 1.9 * n_rows, (n_rows, HISTORY_COLUMNS)) as (figure, axes):
+    with styled_figure(PAGE, 0.4 + 1.7 * n_rows, (n_rows, HISTORY_COLUMNS)) as (figure, axes):
         for panel, ax in zip_longest(panels, axes):
             if panel is None:
                 ax.set_axis_off()
@@ -273,19 +274,37 @@ def draw_history(panels: Sequence[MetricHistory], form: Form) -> bytes:
 
 
 def _plot_history(panel: MetricHistory, ax: "Axes") -> None:
-    days = [(date - panel.dates[0]).total_seconds() / 86400 for date in panel.dates]
+    days = [_days(date, panel) for date in panel.dates]
     below = [value - low for value, low in zip(panel.values, panel.lows, strict=True)]
     above = [high - value for value, high in zip(panel.values, panel.highs, strict=True)]
-    ax.errorbar(days, panel.values, yerr=[below, above], color=COLOURS[0], marker="o", markersize=4, capsize=2)
+    few = len(days) < 30
+    ax.errorbar(
+        days,
+        panel.values,
+        yerr=[below, above],
+        color=COLOURS[0],
+        marker="o",
+        markersize=4 if few else 2.5,
+        elinewidth=0.8,
+    )
+    if any(not math.isnan(limit) for limit in panel.limits):
+        ax.plot(
+            days, panel.limits, color=OUTSIDE, linestyle="--", linewidth=1, drawstyle="steps-pre", label="tolerance"
+        )
     drifted = [index for index, has_drifted in enumerate(panel.drifted) if has_drifted]
     if drifted:
         crosses = [days[index] for index in drifted], [panel.values[index] for index in drifted]
-        ax.plot(*crosses, "X", color=COLOURS[1], markersize=9, label="drifted")
-        ax.legend(loc="best", fontsize=8)
+        ax.plot(*crosses, "X", color=OUTSIDE, markersize=7, linestyle="none", label="drifted")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="best", fontsize=6)
     ax.set_title(f"{panel.metric} ({panel.direction})", fontsize=9, loc="left")
-    ticks = sorted({round(i * (len(days) - 1) / (HISTORY_TICKS - 1)) for i in range(HISTORY_TICKS)})
-    ax.set_xticks([days[i] for i in ticks], [f"{panel.dates[i]:%Y-%m-%d}" for i in ticks], rotation=30, ha="right")
+    marks = time_ticks(panel.dates[0], panel.dates[-1], HISTORY_TICKS)
+    ax.set_xticks([_days(time, panel) for time, _ in marks], [label for _, label in marks])
     ax.grid(alpha=0.25)
+
+
+def _days(date: datetime, panel: MetricHistory) -> float:
+    return (date - panel.dates[0]).total_seconds() / 86400
 
 
 def _error_bars(found: Any) -> list[list[float]] | None:

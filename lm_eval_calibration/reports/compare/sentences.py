@@ -6,7 +6,9 @@ from lm_eval_calibration.metrics.verdicts import ALPHA
 from lm_eval_calibration.reports.compare.table import Pair, Table
 from lm_eval_calibration.reports.names import task_name
 from lm_eval_calibration.reports.numbers import interval, p_value
-from lm_eval_calibration.results.columns import metric_of, title
+from lm_eval_calibration.reports.sentences import counted
+from lm_eval_calibration.results.columns import ACC, metric_of, title
+from lm_eval_calibration.results.differences import POOLED
 
 SHOWN = 3
 """Digits of a difference."""
@@ -21,9 +23,9 @@ def results_sentences(table: Table) -> list[str]:
 
 def sentence(pair: Pair, n_tests: int) -> str:
     """Return e.g. "B's ECE is lower by 0.050 [0.020, 0.080] than A's, paired, p = 0.001, Holm over 12 tests."."""
-    what = title(pair.metric)
+    what = "accuracy" if pair.metric == ACC else title(pair.metric)
     tested = "paired" if pair.paired else "unpaired"
-    where = f"on {task_name(pair.task)}, {pair.n_docs:,} docs"
+    where = f"{'all tasks' if pair.task == POOLED else task_name(pair.task)}, {counted(pair.n_docs, None)}"
     how = f"{tested}, p {_p(pair.p_adjusted)}, Holm over {n_tests} tests ({where})."
     if pair.p_adjusted > ALPHA:
         ends = interval(pair.low, pair.high, f"+.{SHOWN}f")

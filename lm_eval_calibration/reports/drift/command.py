@@ -4,8 +4,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.reports.changed_docs import ChangedDocs, changed_docs
 from lm_eval_calibration.reports.drift.comparability import docs_apart, docs_changed, settings_apart
 from lm_eval_calibration.reports.drift.formats import FORMATS
 from lm_eval_calibration.reports.drift.gate import TOLERANCE, gate
@@ -22,6 +24,9 @@ from lm_eval_calibration.results.columns import check_metric, columns, parse_met
 from lm_eval_calibration.results.differences import POOLED
 from lm_eval_calibration.results.identity import are_same_files, date_of, fingerprint, labels, unchanged
 from lm_eval_calibration.results.selection import ALL
+
+WORST = 10
+"""Newly wrong docs that a line of the history names."""
 
 
 def drift(
@@ -59,8 +64,16 @@ def drift(
         result = replace(result, notes=(unchanged("BASE", "NEW"), *result.notes))
     print_or_write(FORMATS[form](result), output, result.summary())
     if history is not None and not result.reasons:
+        common = [task for task in one.tasks if task in other.tasks]
+        changed = changed_docs(one, other, common, redact=True, most=WORST)
         names = list(dict.fromkeys(test.metric for test in result.tests))
-        entries = append(history, [_entry(one, names), _entry(other, names, known, result)])
+        entries = append(
+            history,
+            [
+                _entry(one, names),
+                _entry(other, names, known, result, changed),
+            ],
+        )
         if picture is not None:
             write_picture(picture, entries)
     return EXIT_CODES[result.verdict]
@@ -132,7 +145,13 @@ def _notes(comparison: RunComparison) -> list[str]:
     return notes
 
 
-def _entry(run: Run, names: Sequence[str], base: str = "", result: Result | None = None) -> Entry:
+def _entry(
+    run: Run,
+    names: Sequence[str],
+    base: str = "",
+    result: Result | None = None,
+    changed: ChangedDocs | None = None,
+) -> Entry:
     scopes = {task: run.docs[task].name for task in run.tasks} | ({POOLED: ""} if len(run.tasks) > 1 else {})
     values = {}
     for scope in scopes:
@@ -148,4 +167,19 @@ def _entry(run: Run, names: Sequence[str], base: str = "", result: Result | None
         base=base,
         verdict="" if result is None else result.verdict,
         drifted=() if result is None else tuple(f"{test.task} {test.metric}" for test in result.drifted),
+        revision=run.configuration.revision,
+        commit=run.configuration.commit,
+        tolerances={} if result is None else {test.metric: test.tolerance for test in result.tests},
+        **_newly_wrong(changed),
     )
+
+
+def _newly_wrong(changed: ChangedDocs | None) -> dict[str, Any]:
+    if changed is None:
+        return {}
+    docs = [(doc.task, doc.doc_id, finite(doc.confidence_a), finite(doc.confidence_b)) for doc in changed.lost]
+    return {
+        "newly_wrong": tuple(docs),
+        "n_newly_wrong": changed.n_lost,
+        "n_newly_right": changed.n_won,
+    }
