@@ -20,6 +20,8 @@ from lm_eval_calibration.backends.answer_types import GeneratedText, TokenScores
 from lm_eval_calibration.cli import app
 from lm_eval_calibration.metrics.registry import define, temporarily
 from lm_eval_calibration.records import Record, StatedConfidence, metric_arrays
+from lm_eval_calibration.results import forms
+from lm_eval_calibration.results.forms import registry as form_registry
 from lm_eval_calibration.tasks import CalibratedTask, TaskError
 from lm_eval_calibration.tasks.confidences import registry
 from lm_eval_calibration.tasks.confidences.elicitation import Elicitation, FollowUpElicitation, Request
@@ -256,3 +258,48 @@ def test_a_confidence_source_that_reads_the_answer_adds_no_request() -> None:
     pairs = [(record.stated["first_token"].confidence, record.correct) for record in records]
     ece = metrics.ece(*zip(*pairs, strict=True))
     assert results["results"]["letters_calibration"]["ece_first_token,none"] == pytest.approx(ece, abs=1e-12)
+
+
+# --- A form of other people's files: one module in results/forms -------
+
+FORM_MODULE = """
+import json
+from lm_eval_calibration.results.forms.form import About, Form
+
+class Answers(Form):
+    name = "a file of answers"
+
+    def is_mine(self, path, head):
+        return head.startswith(b'{"answers":')
+
+    def about(self, path):
+        return About(json.loads(path.read_text())["model"], ["quiz"])
+
+    def samples(self, path, task):
+        for row, (question, p, right) in enumerate(json.loads(path.read_text())["answers"]):
+            yield self.sample(task, row, question, {"confidence": p, "correct": right}, {"doc": {"question": question}})
+
+FORM = Answers()
+"""
+
+
+def test_a_form_is_one_module_that_every_command_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "answers.py").write_text(FORM_MODULE)
+    monkeypatch.setattr(forms, "__path__", [*forms.__path__, str(tmp_path / "modules")])
+    form_registry.forms.cache_clear()
+    try:
+        rng = np.random.default_rng(1)
+        for model in ("one", "two"):
+            answers = [[f"Why {i}?", float(p), int(rng.random() < p)] for i, p in enumerate(rng.random(80))]
+            (tmp_path / f"{model}.json").write_text(json.dumps({"answers": answers, "model": model}))
+        paths = [str(tmp_path / f"{model}.json") for model in ("one", "two")]
+        calls = [["compare", *paths], ["runs", *paths], ["decide", paths[0]]]
+        calls += [["recalibrate", paths[0], "--method", "platt"]]
+        calls += [["report", paths[0], "--output", str(tmp_path / "report.md")]]
+        for call in calls:
+            shown = CliRunner().invoke(app, call)
+            assert shown.exit_code == 0, shown.output
+        assert "80" in (tmp_path / "report.md").read_text()
+    finally:
+        form_registry.forms.cache_clear()

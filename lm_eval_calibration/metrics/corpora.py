@@ -50,13 +50,16 @@ def _share_estimate(correct: FloatArray, n: IntArray, *, level: float, cluster: 
     """A ratio of sums over texts: Student's t on the logit scale, of as many texts as their lengths are worth.
 
     Each text adds (correct_i - share n_i) / mean(n) to it. With t = sum(n)^2 / sum(n^2) effective texts it has t - 1
-    degrees of freedom: one long text among short ones counts for most.
+    degrees of freedom: one long text among short ones counts for most. The standard error is the jackknife's, which
+    leaves out one text at a time: a long text pulls the share towards itself, and looks less apart from it than it is.
+    Where how often tokens are right hangs on the text's length and lengths differ by an order of magnitude, the
+    interval holds less than its level all the same: the few longest texts decide, and most samples have none of them.
     """
     share, n_texts = float(correct.sum() / n.sum()), len(n)
     if reason := too_few_docs(n_texts) or too_few_texts(correct, n):
         return undefined_estimate(n_texts, reason)
     influence = np.asarray((correct - share * n) / n.mean(), dtype=np.float64)
-    stderr = influence_stderr(influence, cluster)
+    stderr = influence_stderr(influence / (1 - n / n.sum()), cluster)
     if not 0 < share < 1 or stderr == 0:
         return undefined_estimate(n_texts, "no interval: all tokens are right or none is, or all texts are alike")
     freedom = max(1.0, float(n.sum()) ** 2 / float(np.sum(n.astype(np.float64) ** 2)) - 1)

@@ -150,15 +150,21 @@ def _no_skill(hit: FloatArray) -> str | None:
 
 
 def _skill_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster: IntArray | None = None) -> Estimate:
-    """Delta method on the means of (c - h)^2 and h, with a t quantile."""
-    if reason := _no_skill(hit) or intervals.too_few_of_a_class(hit):
+    """Delta method on the means of (c - h)^2 and h, for log(1 - skill), which has no limit, with a t quantile."""
+    if reason := _no_skill(hit) or intervals.too_few_of_a_class(hit, cluster):
         return intervals.undefined_estimate(len(conf), reason)
     accuracy, square = hit.mean(), _squares(conf, hit)
     spread = accuracy * (1 - accuracy)
     value = 1 - square.mean() / spread
     influence = -(square - square.mean()) / spread + square.mean() * (1 - 2 * accuracy) * (hit - accuracy) / spread**2
-    half = intervals.rare_class_quantile(hit, level, cluster) * influence_stderr(influence, cluster)
-    return Estimate(float(value), float(value - half), float(min(1, value + half)), influence)
+    stderr = influence_stderr(influence, cluster)
+    if value == 1 or stderr == 0:
+        return intervals.undefined_estimate(
+            len(conf), "no interval: docs differ in nothing, or the value is at its limit"
+        )
+    half = intervals.rare_class_quantile(hit, level, cluster) * stderr / (1 - value)
+    low, high = 1 - (1 - value) * np.exp([half, -half])
+    return Estimate(float(value), float(low), float(high), influence)
 
 
 def _skill_null(conf: FloatArray, hit: FloatArray, *, seed: int, cluster: IntArray | None = None) -> FloatArray:

@@ -13,10 +13,13 @@ from scipy.special import xlogy
 from lm_eval_calibration.metrics.binning import bin_sums, tie_means
 from lm_eval_calibration.metrics.registry import metric
 from lm_eval_calibration.metrics.uncertainty import intervals
-from lm_eval_calibration.metrics.uncertainty.clusters import influence_stderr, t_quantile, z_quantile
+from lm_eval_calibration.metrics.uncertainty.clusters import influence_stderr, n_apart, z_quantile
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
 from lm_eval_calibration.metrics.uncertainty.nulls import drawn_totals, forecasts_of_docs
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_scores, check_top_label, undefined
+
+FEWEST_FOR_DELONG = 5
+"""Docs of the rarer class from which DeLong's variance is used."""
 
 
 def _one_class(hit: FloatArray) -> str | None:
@@ -97,24 +100,24 @@ def _placement_influence(placements: FloatArray, hit: FloatArray) -> FloatArray:
 
 
 def _auroc_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster: IntArray | None = None) -> Estimate:
-    """DeLong's standard error on the logit scale; Newcombe's interval where there is none.
+    """DeLong's standard error on the logit scale, with the t of the rarer class; Newcombe's interval of few docs.
 
-    Complete separation, one confidence for all, or one doc of a class leave DeLong without a variance. In
-    Newcombe's interval it is Hanley and McNeil's at the hypothesised value.
+    Few right or few wrong docs, complete separation, or one confidence for all leave DeLong's variance unknown. In
+    Newcombe's interval it is Hanley and McNeil's at the hypothesised value; of clustered docs each cluster counts as
+    one doc there.
     """
     if reason := _one_class(hit):
         return intervals.undefined_estimate(len(conf), reason)
     placements = _placements(conf, hit)
-    n_right, n_wrong = int(hit.sum()), int(len(hit) - hit.sum())
+    n_right, n_wrong = (n_apart(hit == of_class, cluster) for of_class in (1, 0))
     value = float(placements[hit == 1].mean())
     influence = _placement_influence(placements, hit)
-    if min(n_right, n_wrong) > 1:
+    if min(n_right, n_wrong) >= FEWEST_FOR_DELONG and 0 < value < 1:
         variance = _delong_variance(placements, hit)
-        if variance > 0 and 0 < value < 1:
-            quantile = t_quantile(level, 2 * min(n_right, n_wrong))
-            if cluster is not None:
-                variance = max(variance, _jackknife_stderr(conf, hit, cluster) ** 2)
-                quantile = max(quantile, t_quantile(level, len(conf), cluster))
+        if cluster is not None:
+            variance = max(variance, _jackknife_stderr(conf, hit, cluster) ** 2)
+        if variance > 0:
+            quantile = intervals.rare_class_quantile(hit, level, cluster)
             return Estimate(value, *intervals.logit_interval(value, float(np.sqrt(variance)), quantile), influence)
     return Estimate(value, *_newcombe(value, n_right, n_wrong, z_quantile(level)), influence)
 

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import typer
 
+from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.jsonl import JsonLines
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
@@ -79,8 +80,10 @@ def _docs(source: Source) -> int | None:
     if len(counts) == len(source.samples) and None not in counts:
         return int(sum(counts))
     try:
+        if source.form is not None:
+            return sum(1 for task, path in source.samples.items() for _ in source.form.samples(path, task))
         return sum(len(lines) for path in source.samples.values() for _, lines in JsonLines(path).blocks())
-    except ValueError:
+    except (UserError, ValueError):
         return None
 
 
@@ -88,7 +91,7 @@ def _settings(source: Source) -> str:
     """Backend, shots, limit and chat template, as far as they are known."""
     configuration, config = Configuration((source,)), source.results.get("config") or {}
     shots = sorted({shots for task, shots in configuration.num_fewshot.items() if task in source.samples})
-    parts = [str(config["model"])] if config.get("model") else []
+    parts = [source.form.name] if source.form else [str(config["model"])] if config.get("model") else []
     parts += [f"{'/'.join(map(str, shots))}-shot"] if shots else []
     parts += [f"limit {config['limit']:g}"] if isinstance(config.get("limit"), int | float) else []
     parts += ["chat template"] if configuration.chat_template else []

@@ -5,9 +5,9 @@ from lm_eval_calibration.results.certificates import CertificateDifference, cert
 from lm_eval_calibration.results.comparison import compare_runs
 from lm_eval_calibration.results.differences import Difference, RunComparison, TaskComparison
 from lm_eval_calibration.results.files import Source, find_sources
+from lm_eval_calibration.results.forms.form import Sample
 from lm_eval_calibration.results.loading import load_run, load_runs
 from lm_eval_calibration.results.measured import Measured
-from lm_eval_calibration.results.reading import Sample
 from lm_eval_calibration.results.run import Run
 from lm_eval_calibration.results.selection import Selection
 

@@ -14,7 +14,9 @@ from typing import Any, NamedTuple
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.jsonl import decompressed_head
 from lm_eval_calibration.results import names
-from lm_eval_calibration.results.forms.table import parse_columns
+from lm_eval_calibration.results.forms.form import Form
+from lm_eval_calibration.results.forms.registry import NoDocsError, form_of
+from lm_eval_calibration.results.forms.table import Table
 from lm_eval_calibration.results.summary import is_summary, read_summary
 
 _HOW = "run the harness with --log_samples --output_path DIR (lm-eval-calibration run does by itself)"
@@ -32,7 +34,7 @@ class Source:
         is_whole: whether these are all that the call wrote, so that a missing one is an error.
         named: the model as the files' names have it; "" where they don't.
         is_part: whether only some of its tasks are wanted.
-        columns: which columns of its samples, a table, are what; None where they are no table.
+        form: what its samples are in; None where they are the harness's.
     """
 
     folder: Path
@@ -42,7 +44,7 @@ class Source:
     is_whole: bool
     named: str = ""
     is_part: bool = False
-    columns: str | None = None
+    form: Form | None = None
 
     @cached_property
     def results(self) -> Mapping[str, Any]:
@@ -86,7 +88,8 @@ def find_sources(paths: Sequence[Path], columns: str | None = None) -> Found:
     found: dict[tuple[Path, str, str], Source] = {}
     broken: dict[Path, str] = {}
     if columns is not None:
-        return Found([_of_table(path, columns) for path in paths], broken)
+        table = Table(columns)
+        return Found([source for path in paths for source in _of_form(path, table).values()], broken)
     for path in paths:
         for source in _sources_at(path, broken):
             key = source.folder.resolve(), source.time, source.named
@@ -94,10 +97,15 @@ def find_sources(paths: Sequence[Path], columns: str | None = None) -> Found:
     return Found(list(found.values()), broken)
 
 
-def _of_table(path: Path, columns: str) -> Source:
-    parse_columns(columns)
+def _of_form(path: Path, form: Form) -> dict[tuple[Path, str, str], Source]:
+    """What somebody else's file holds, by folder, time and model; raise UserError naming the file."""
     _check_regular(path)
-    return Source(path.parent, "", None, {path.stem: path}, is_whole=False, named=path.stem, columns=columns)
+    try:
+        model, tasks, time = form.about(path)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    key = path.parent, time, model
+    return {key: Source(path.parent, time, None, dict.fromkeys(tasks, path), is_whole=False, named=model, form=form)}
 
 
 def _together(one: Source, other: Source) -> Source:
@@ -116,6 +124,8 @@ def _sources_at(path: Path, broken: dict[Path, str]) -> list[Source]:
             raise UserError(reasons or f"{path} holds no samples_*.jsonl: {_HOW}")
         return sources
     _check_regular(path)
+    if form := form_of(path, decompressed_head(path)):
+        return list(_of_form(path, form).values())
     if names.parse(path).suffix not in (".json", ".jsonl", names.PARQUET):
         raise UserError(f"{path} is not the folder of a run, results_*.json or samples_*.jsonl")
     return [_beside(path)]
@@ -140,23 +150,33 @@ def _in_folder(files: Sequence[Path], broken: dict[Path, str]) -> list[Source]:
     """Sort files into calls: results and samples of one folder and time belong together."""
     samples: dict[tuple[Path, str, str], dict[str, Path]] = defaultdict(dict)
     results: dict[tuple[Path, str], Path] = {}
-    arrays = []
+    arrays: list[Path] = []
+    others: dict[tuple[Path, str, str], Source] = {}
+    without_docs = {}
     for file in files:
         name = names.parse(file)
         try:
-            if name.is_samples:
+            if form := _form_of(file):
+                for key, source in _of_form(file, form).items():
+                    known = others.get(key, source)
+                    is_again = known is not source and bool(known.samples.keys() & source.samples.keys())
+                    others[(file, *key[1:]) if is_again else key] = source if is_again else _together(known, source)
+            elif name.is_samples:
                 _check_regular(file)
                 samples[file.parent, name.time, ""].setdefault(name.task, file)
             elif name.suffix == ".json" and is_summary(file, name):
                 results.setdefault((file.parent, name.time), file)
             elif name.suffix == ".jsonl" and _is_old_array(file):
                 arrays.append(file)
+        except NoDocsError as error:
+            without_docs[file] = str(error)
         except (UserError, ValueError, OSError) as error:
             broken[file] = _naming(file, error)
+    broken |= {} if others else without_docs
     for file in arrays:
         task, model = _of_array(file, results.get((file.parent, "")))
         samples[file.parent, "", model][task] = file
-    return list(_paired(samples, results, broken))
+    return [*_paired(samples, results, broken), *others.values()]
 
 
 def _paired(
@@ -218,6 +238,13 @@ def _check_regular(path: Path) -> None:
         decompressed_head(path)
     except (OSError, ValueError) as error:
         raise UserError(_naming(path, error)) from error
+
+
+def _form_of(file: Path) -> Form | None:
+    try:
+        return form_of(file, decompressed_head(file))
+    except (OSError, ValueError):  # told of where such a file is one of the harness's
+        return None
 
 
 def _naming(path: Path, error: Exception) -> str:

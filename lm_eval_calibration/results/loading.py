@@ -10,7 +10,7 @@ from lm_eval_calibration.metrics.validation import check_n_bins
 from lm_eval_calibration.results.configuration import Configuration
 from lm_eval_calibration.results.files import Source, find_sources
 from lm_eval_calibration.results.names import in_name, parse
-from lm_eval_calibration.results.reading import SUFFIX, SamplesFile, TableFile, check_cluster_field
+from lm_eval_calibration.results.reading import SUFFIX, FormFile, SamplesFile, check_cluster_field
 from lm_eval_calibration.results.run import Run
 from lm_eval_calibration.results.selection import ALL, Selection, one_run, runs_of
 from lm_eval_calibration.results.stock import StockError
@@ -116,8 +116,8 @@ def _read(
 
 
 def _file(source: Source, path: Path, task: str, cluster: str | None) -> SamplesFile:
-    if source.columns is not None:
-        return TableFile(path, task, source.columns, cluster)
+    if source.form is not None:
+        return FormFile(path, task, source.form, cluster)
     return SamplesFile(path, task, cluster)
 
 

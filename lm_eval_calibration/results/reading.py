@@ -6,7 +6,7 @@ from functools import cached_property
 from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -17,24 +17,12 @@ from lm_eval_calibration.records.jsonl import JsonLines
 from lm_eval_calibration.records.parquet import belongs_to, parquet_of, read_parquet, records_of
 from lm_eval_calibration.records.reading import is_of_other_filter, read_batches, record_of
 from lm_eval_calibration.results import stock
-from lm_eval_calibration.results.forms.table import read_table
+from lm_eval_calibration.results.forms.form import Form, Sample
 from lm_eval_calibration.results.names import PARQUET
 
 SUFFIX = "_calibration"
 
 T_co = TypeVar("T_co", covariant=True)
-
-
-class Sample(NamedTuple):
-    """A line of a samples file.
-
-    Attributes:
-        record: of the doc.
-        line: all that was logged of it.
-    """
-
-    record: Record
-    line: Mapping[str, Any]
 
 
 class SamplesFile:
@@ -145,16 +133,16 @@ class SamplesFile:
             raise UserError(f"--cluster {self.cluster}: {location} {error}") from error
 
 
-class TableFile(SamplesFile):
-    """A table with a row a doc, read as a samples file is; ``columns`` says which column is what."""
+class FormFile(SamplesFile):
+    """Somebody else's file, read as a samples file is."""
 
-    def __init__(self, path: Path, task: str, columns: str, cluster: str | None = None) -> None:
+    def __init__(self, path: Path, task: str, form: Form, cluster: str | None = None) -> None:
         super().__init__(path, task, cluster)
-        self._columns = columns
+        self._form = form
         self.is_stock = False
 
     def batches(self) -> Iterator[tuple[Batch, list[int]]]:
-        """Yield its docs, some at a time, and their rows; raise UserError naming row, column and value."""
+        """Yield its docs, some at a time, and their rows; raise UserError naming place and value."""
         rows = enumerate(self._samples())
         while part := list(islice(rows, 1024)):
             records = [sample.record for _, sample in part]
@@ -172,9 +160,11 @@ class TableFile(SamplesFile):
         yield from (found[row] for row in rows)
 
     def _samples(self) -> Iterator[Sample]:
-        for record, row in read_table(self.path, self._columns):
-            line = {"doc_id": record.doc_id, "doc": dict(row)}
-            yield Sample(self._clustered(record, line), line)
+        try:
+            for sample in self._form.samples(self.path, self.task):
+                yield sample._replace(record=self._clustered(sample.record, sample.line))
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
 
 class Lines(Sequence[T_co]):

@@ -25,6 +25,7 @@ from lm_eval_calibration.results.candidates import candidates_of
 from lm_eval_calibration.results.columns import ACC, columns
 from lm_eval_calibration.results.configuration import Configuration
 from lm_eval_calibration.results.doc_fields import fields_of
+from lm_eval_calibration.results.forms.form import Sample
 from lm_eval_calibration.results.grouping import groups_of, split_field
 from lm_eval_calibration.results.measured import (
     Measured,
@@ -34,7 +35,7 @@ from lm_eval_calibration.results.measured import (
     metric_of,
     undefined,
 )
-from lm_eval_calibration.results.reading import Lines, Sample, SamplesFile
+from lm_eval_calibration.results.reading import Lines, SamplesFile
 from lm_eval_calibration.results.shown import model_name
 from lm_eval_calibration.results.task_docs import TaskDocs
 

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from lm_eval_calibration.backends.hf.output_layer import only_positions, spared
+from lm_eval_calibration.backends.hf.output_layer import at, only_positions, spared
 from lm_eval_calibration.tuning.loss import Batch
 
 
@@ -60,12 +60,15 @@ class Forward:
     def _call(
         self, model: Callable[..., Any], batch: Batch, positions: torch.Tensor, length: int
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """[n, vocab_size] logits and [n, hidden_size] inputs of the output layer at [n, 2] rows and positions."""
+        """[n, vocab_size] logits and [n, hidden_size] inputs of the output layer at [n, 2] rows and positions.
+
+        Both are on the batch's device, where targets, labels and a probe are: the model's last layers may be elsewhere.
+        """
         row, position = positions.T
         seen: list[torch.Tensor] = []
 
         def keep(_: Any, arguments: tuple[Any, ...]) -> None:
-            seen.append(arguments[0][0] if self.picks else arguments[0][row, position])
+            seen.append(arguments[0][0] if self.picks else at(arguments[0], row, position, length))
 
         inputs = {name: batch[name][:, :length] for name in ("input_ids", "attention_mask")}
         picking = only_positions(self.lm, row, position, length) if self.picks else nullcontext()
@@ -75,4 +78,5 @@ class Forward:
                 logits = model(**inputs, use_cache=False).logits
             finally:
                 handle.remove()
-        return logits[0] if self.picks else logits[row, position], seen[0]
+        logits = logits[0] if self.picks else at(logits, row, position, length)
+        return logits.to(positions.device), seen[0].to(positions.device)

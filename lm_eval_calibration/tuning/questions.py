@@ -10,11 +10,12 @@ import numpy as np
 from lm_eval.api.instance import Instance
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records import cluster_of
 from lm_eval_calibration.tasks.docs import gold_index
 from lm_eval_calibration.tasks.generation import GenerationTask
 from lm_eval_calibration.tasks.task_manager import CalibrationTaskManager
 from lm_eval_calibration.tuning.settings import GradingSettings
-from lm_eval_calibration.tuning.splitting import Split, content_hash, split_across, split_within
+from lm_eval_calibration.tuning.splitting import Hashes, Split, content_hash, split_across, split_within
 
 SUFFIX = "_calibration"
 
@@ -178,9 +179,9 @@ def _check_gradable(task: Any, grading: GradingSettings) -> None:
 
 def _split(task: Any, grading: GradingSettings) -> tuple[str, Split]:
     """Return the name of the split to learn from, whose docs the task's requests are then built of, and the docs."""
-    evaluated = _contents(task)
+    evaluated = _hashes(task)
     if grading.fit_fraction is not None:
-        split = split_within(evaluated, _sources(task, evaluated), grading.fit_fraction, grading.limit)
+        split = split_within(evaluated, grading.fit_fraction, grading.limit)
         return str(task.config.test_split or task.config.validation_split), split
     if not task.has_training_docs():
         raise UserError(
@@ -188,11 +189,12 @@ def _split(task: Any, grading: GradingSettings) -> tuple[str, Split]:
             "evaluates and tests on the other half"
         )
     task.config.test_split = task.config.training_split
-    return str(task.config.training_split), split_across(_contents(task), evaluated, grading.limit)
+    return str(task.config.training_split), split_across(_hashes(task), evaluated, grading.limit)
 
 
-def _contents(task: Any) -> list[str]:
-    return [_content(task, doc) for doc in task.eval_docs]
+def _hashes(task: Any) -> Hashes:
+    contents = [_content(task, doc) for doc in task.eval_docs]
+    return Hashes(contents, _sources(task, contents))
 
 
 def _content(task: Any, doc: Any) -> str:
@@ -202,10 +204,13 @@ def _content(task: Any, doc: Any) -> str:
 
 
 def _sources(task: Any, contents: Sequence[str]) -> list[str]:
-    """Hash of what each doc was made from: itself, or a program each of whose lines is in the next one's prompt.
+    """Hash of what each doc was drawn with: its cluster (option ``cluster``), else what it was made from.
 
-    (Docs of ``line_completion.lines`` are known by ``before``; ``task_id`` alone may be the same for all docs.)
+    That is the doc itself, or a program each of whose lines is in the next one's prompt. (Docs of
+    ``line_completion.lines`` are known by ``before``; ``task_id`` alone may be the same for all docs.)
     """
+    if field := task.options.cluster:
+        return [content_hash(cluster_of(doc, field), ()) for doc in task.eval_docs]
     return [
         content_hash(doc["task_id"], ()) if {"task_id", "before"} <= doc.keys() else content
         for doc, content in zip(task.eval_docs, contents, strict=True)

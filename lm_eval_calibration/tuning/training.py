@@ -142,7 +142,7 @@ def _arguments(protocol: Protocol, directory: Path, n_examples: int, model: Any)
 
     batch = protocol.batch_size * protocol.gradient_accumulation * PartialState().num_processes
     every = min(MOST_STEPS, max(1, -(-n_examples // batch)))
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(directory),
         num_train_epochs=protocol.epochs,
         per_device_train_batch_size=protocol.batch_size,
@@ -171,6 +171,10 @@ def _arguments(protocol: Protocol, directory: Path, n_examples: int, model: Any)
         report_to=[],
         ddp_find_unused_parameters=False,
     )
+    # With several GPUs and one process the Trainer would copy the model to all of them for each batch, and split the
+    # batch's tensors, whose rows are of different things. `accelerate launch` is the way to use them.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def details(trainer: CalibrationTrainer) -> dict[str, Any]:

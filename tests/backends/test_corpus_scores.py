@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -139,6 +140,8 @@ def assert_chunked_like_stock(lm: Any) -> None:
 
 def test_a_model_spread_over_ranks_computes_a_batch_at_once(gpt2_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "is_sharded", lambda _: True)  # its other ranks would wait in the layers
+    monkeypatch.setattr(chunks.HFLM, "world_size", 2)
+    monkeypatch.setattr(hf_corpus, "joint_calls", nullcontext)
     monkeypatch.setitem(hf_corpus._CHUNK_ELEMENTS, "cpu", 1)
     shapes = []
     handle = gpt2_lm.model.register_forward_hook(lambda _m, _i, output: shapes.append(output.logits.shape[1]))

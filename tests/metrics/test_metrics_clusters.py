@@ -29,6 +29,29 @@ def test_the_standard_error_of_a_mean_is_that_of_cluster_sums():
     assert expected > 1.5 * metrics.overconfidence_stderr(confidence, correct)
 
 
+def test_sums_for_intervals_are_those_of_a_jackknife_over_clusters():
+    """With each cluster left out in turn the mean moves by its sum / N, whatever the clusters' sizes."""
+    rng = np.random.default_rng(4)
+    cluster = rng.integers(0, 12, 150)
+    values = rng.normal(size=150) + rng.normal(size=12)[cluster]
+    moved = [values.mean() - values[cluster != g].mean() for g in range(12)]
+    sums = clusters.independent_sums(values - values.mean(), cluster)
+    np.testing.assert_allclose(sums / 150, moved, atol=1e-12)
+    assert clusters.influence_stderr(values - values.mean(), cluster) == pytest.approx(np.linalg.norm(moved), abs=1e-12)
+
+
+def test_a_rare_class_is_counted_by_clusters():
+    correct = np.repeat([1, 0], [60, 40])
+    assert clusters.n_apart(correct == 0, None) == 40
+    assert clusters.n_apart(correct == 0, np.repeat(np.arange(5), 20)) == 2
+    confidence = np.random.default_rng(0).uniform(size=100)
+    with pytest.warns(UserWarning, match="10 wrong docs in different clusters, and there are 3 and 2"):
+        assert np.isnan(metrics.aurc_interval(confidence, correct, cluster=np.repeat(np.arange(5), 20))).all()
+    low, high = metrics.auroc_interval(confidence, correct, cluster=np.repeat(np.arange(5), 20))
+    alone = metrics.auroc_interval(confidence, correct)
+    assert high - low > 2 * (alone[1] - alone[0])
+
+
 @pytest.mark.parametrize("name", ["overconfidence", "brier_top_label", "acc", "confident_error_rate", "auroc"])
 def test_docs_in_clusters_of_one_are_docs(name):
     confidence, correct, _ = draw(np.random.default_rng(1), 80, 1)

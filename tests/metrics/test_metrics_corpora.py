@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import scipy.special
+import scipy.stats
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.metrics.binning import bin_index, bin_sums
@@ -97,3 +99,16 @@ def test_three_long_texts_among_short_ones_widen_the_interval_of_a_share():
     spread = [metrics.token_accuracy_interval(np.round(pattern * n).astype(int), n) for n in (even, odd)]
     widths = [high - low for low, high in spread]
     assert widths[1] > 3 * widths[0]
+
+
+def test_the_interval_of_a_share_is_the_jackknifes_over_texts():
+    rng = np.random.default_rng(2)
+    n = rng.integers(5, 400, 30)
+    correct = rng.binomial(n, rng.uniform(0.4, 0.8, 30))
+    share, others = correct.sum() / n.sum(), np.arange(30)
+    moved = [share - correct[others != i].sum() / n[others != i].sum() for i in others]
+    stderr = float(np.linalg.norm(moved)) * np.sqrt(30 / 29) / (share * (1 - share))  # on the logit scale
+    freedom = n.sum() ** 2 / np.sum(n**2) - 1
+    half = scipy.stats.t(freedom).ppf(0.975) * stderr
+    expected = scipy.special.expit(scipy.special.logit(share) + np.array([-half, half]))
+    np.testing.assert_allclose(metrics.token_accuracy_interval(correct, n), expected, atol=1e-12)

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import special, stats
 from sklearn.exceptions import UndefinedMetricWarning
 
 from lm_eval_calibration import metrics
@@ -150,6 +150,24 @@ def test_few_docs_of_a_class_are_too_few_to_tell(name):
     assert low < CATALOG[name].value(confidence, correct) < high
 
 
+def test_the_interval_of_skill_is_that_of_the_log_of_what_is_lost():
+    rng = np.random.default_rng(1)
+    confidence = rng.uniform(size=300)
+    correct = (rng.uniform(size=300) < confidence).astype(int)
+    squares, hits = (confidence - correct) ** 2, correct
+    a, brier = hits.mean(), squares.mean()
+    # log(1 - skill) = log(brier) - log(a (1 - a)): its derivative in each doc's weight
+    influence = (squares - brier) / brier - (1 - 2 * a) * (hits - a) / (a * (1 - a))
+    quantile = stats.t(min(hits.sum(), 300 - hits.sum()) - 1).ppf(0.975)
+    half = quantile * np.std(influence, ddof=1) / np.sqrt(300)
+    expected = 1 - np.exp(np.log(brier / (a * (1 - a))) + np.array([half, -half]))
+    np.testing.assert_allclose(metrics.skill_score_interval(confidence, correct), expected, atol=1e-12)
+    even = np.resize([0, 1], 300)
+    for alike in (even, np.full(300, 0.5), 1 - even):
+        with pytest.warns(UndefinedMetricWarning, match="no interval"):
+            assert np.isnan(metrics.skill_score_interval(alike.astype(float), even)).all()
+
+
 @pytest.mark.parametrize("name", [name for name in CATALOG if name != "confident_error_rate"])
 def test_one_doc_has_no_interval(make_sample, name):
     sample, metric = make_sample(1), CATALOG[name]
@@ -224,6 +242,24 @@ def test_auroc_interval_of_separated_docs_is_newcombes():
     assert 0.2 < low < 0.35
     with pytest.warns(UndefinedMetricWarning, match="every doc is correct"):
         assert np.isnan(metrics.auroc_interval([0.2, 0.4], [1, 1])).all()
+
+
+def test_auroc_interval_is_delongs_with_the_t_of_the_rarer_class_and_newcombes_below_five():
+    rng = np.random.default_rng(0)
+    confidence, correct = rng.uniform(size=60), np.repeat([1, 0], [54, 6])
+    right, wrong = confidence[correct == 1], confidence[correct == 0]
+    wins = (right[:, None] > wrong) + 0.5 * (right[:, None] == wrong)
+    area = wins.mean()
+    variance = np.var(wins.mean(axis=1), ddof=1) / 54 + np.var(wins.mean(axis=0), ddof=1) / 6
+    half = stats.t(5).ppf(0.975) * np.sqrt(variance) / (area * (1 - area))
+    expected = special.expit(special.logit(area) + np.array([-half, half]))
+    np.testing.assert_allclose(metrics.auroc_interval(confidence, correct), expected, atol=1e-12)
+    few = correct[:58]
+    area = metrics.auroc(confidence[:58], few)
+    for end in metrics.auroc_interval(confidence[:58], few):
+        spread = 1 + 28 * (1 - end) / (2 - end) + 28 * end / (1 + end)
+        variance = end * (1 - end) * spread / (54 * 4)
+        assert abs(area - end) / np.sqrt(variance) == pytest.approx(stats.norm.ppf(0.975), abs=1e-6)
 
 
 def test_confident_error_rate_interval_is_mid_p():

@@ -13,7 +13,7 @@ import json
 import tempfile
 import warnings
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from simulations.regimes import Sample, draw_regime, draw_sample
 from lm_eval_calibration import load_run
 from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord, Generation, GenerationRecord
 from lm_eval_calibration.reports.drift.gate import gate
+from lm_eval_calibration.reports.report.content import chance
 from lm_eval_calibration.reports.report.recalibration import recalibrated
-from lm_eval_calibration.reports.report.verdicts import answers
+from lm_eval_calibration.reports.report.verdicts import Answer, answers, spread
 from lm_eval_calibration.reports.sentences import confidence_sentence
 from lm_eval_calibration.results import Run, compare_runs
 
@@ -33,11 +34,12 @@ TASK = "words"
 ASKED = ("overconfidence", "auroc", "confident_error_rate")
 COMPARED = ("acc", "ece", "overconfidence", "brier_top_label", "auroc")
 FALSE_ANSWERS = {
-    0: ("Overconfident", "Underconfident"),
-    3: ("Yes",),
-    4: ("Yes", "Enough"),
+    "gap": ("as often as it says", ("Overconfident", "Underconfident")),
+    "guessing": ("by guessing", ("No",)),
+    "recalibration": ("recalibrat", ("Yes",)),
+    "enough docs": ("enough", ("Yes", "Enough")),
 }
-"""Beginnings of the report's answers that are false of a calibrated model, by the number of the question."""
+"""Words of a question of the report, and beginnings of its answers that are false of a calibrated model."""
 
 
 def lines_of(sample: Sample, which: np.ndarray) -> list[dict[str, Any]]:
@@ -75,12 +77,21 @@ def false_words(sample: Sample, rng: np.random.Generator, folder: Path) -> Itera
     yield "demo", "no clear" not in confidence_sentence(confidence, correct)
     after = recalibrated(run, [TASK])
     nulls = {name: run.null(name, TASK) for name in ("ece", "overconfidence")}
-    said = answers(run.metrics(TASK, names=ASKED), nulls, confidence, correct, after and after.changes)
-    is_false = [said[i].short.startswith(words) for i, words in FALSE_ANSWERS.items()]
-    is_false.append(said[2].tone == "bad")  # more than 10% wrong where it is 90% sure
-    yield from zip(("report: gap", "report: recalibration", "report: enough docs"), is_false, strict=False)
-    yield "report: confident errors", is_false[-1]
-    yield "report: any", any(is_false)
+    guessing = chance(run, [TASK])
+    said = answers(
+        run.metrics(TASK, names=ASKED),
+        nulls,
+        confidence,
+        correct,
+        after and after.changes,
+        chance=guessing,
+        spread_after=spread(after.confidence, guessing) if after else 1.0,
+    )
+    found = {name: _begins(said, *words) for name, words in FALSE_ANSWERS.items()}
+    # more than 10% wrong where it is 90% sure
+    found["confident errors"] = next(one for one in said if "90% sure" in one.question).tone == "bad"
+    yield from ((f"report: {name}", is_false) for name, is_false in found.items())
+    yield "report: any", any(found.values())
     if after is not None:
         yield "recalibrate: better", any(change.verdict == "better" for change in after.changes)
         yield "recalibrate: worse", any(change.verdict == "worse" for change in after.changes)
@@ -90,6 +101,10 @@ def false_words(sample: Sample, rng: np.random.Generator, folder: Path) -> Itera
     for name, found in comparison.tasks[0].differences.items():
         yield f"compare: {name}", found.verdict != ""
     yield "drift", any(test.verdict == "drifted" for test in gate(comparison, dict.fromkeys(COMPARED, 0.0)))
+
+
+def _begins(said: Sequence[Answer], of_question: str, beginnings: tuple[str, ...]) -> bool:
+    return any(one.short.startswith(beginnings) for one in said if of_question in one.question)
 
 
 def _run(folder: Path, sample: Sample, which: np.ndarray) -> Run:

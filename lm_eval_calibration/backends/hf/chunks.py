@@ -14,6 +14,7 @@ from lm_eval_calibration.backends.certificate import logger
 from lm_eval_calibration.backends.harness_calls import replaced
 from lm_eval_calibration.backends.hf.output_layer import agree, only_positions
 from lm_eval_calibration.backends.hf.sharded import is_sharded
+from lm_eval_calibration.backends.hf.transfer import to_device
 
 
 def logits_in_chunks(
@@ -40,12 +41,13 @@ def logits_in_chunks(
 def can_chunk(lm: HFLM, tokens: Sequence[int]) -> bool:
     """Try it once on a few tokens against one call.
 
-    A model whose weights are spread over ranks is not tried: in a call of it, all ranks compute all layers.
+    A model whose weights are spread over ranks that have different texts is not tried: in a call, all ranks compute all
+    layers. (Ranks of tensor parallelism have the same texts, and are one to the harness.)
     """
-    if is_sharded(lm.model):
+    if lm.world_size > 1 and is_sharded(lm.model):
         return False
-    inputs = torch.tensor([tokens[:8], tokens[:8]], dtype=torch.long, device=lm.device)
-    row, position = torch.ones_like(inputs).nonzero().T
+    inputs = to_device([tokens[:8], tokens[:8]], lm.device)
+    row, position = to_device([(i, j) for i in range(2) for j in range(inputs.shape[1])], lm.device).T
     try:
         with only_positions(lm, row, position, inputs.shape[1]):
             expected = lm._model_call(inputs)[0]

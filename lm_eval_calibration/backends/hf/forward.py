@@ -12,7 +12,7 @@ from lm_eval.models.utils_hf import pad_and_concat
 
 from lm_eval_calibration.backends.certificate import certificate
 from lm_eval_calibration.backends.hf.chunks import can_chunk, logits_in_chunks
-from lm_eval_calibration.backends.hf.output_layer import Spared, only_positions, spared, without_cache
+from lm_eval_calibration.backends.hf.output_layer import Spared, at, only_positions, spared, without_cache
 from lm_eval_calibration.backends.hf.prefixes import Tokens
 from lm_eval_calibration.backends.hf.transfer import to_device
 
@@ -79,9 +79,7 @@ class Forward:
                     logits: torch.Tensor = self.lm._model_call(inputs)
                 return logits[0]
             logits = self.lm._model_call(inputs)
-        # Tokens of prompt tuning come before the inputs and have logits too.
-        picked: torch.Tensor = logits[row, position + (logits.shape[1] - inputs.shape[1])]
-        return picked
+        return at(logits, row, position, inputs.shape[1])
 
     def _seq2seq(self, batch: list[Row]) -> torch.Tensor:
         device = self.lm.device

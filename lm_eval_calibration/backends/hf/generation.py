@@ -18,6 +18,7 @@ from lm_eval_calibration.backends.answer_types import TOP_K, Floats
 from lm_eval_calibration.backends.certificate import certificate, logger
 from lm_eval_calibration.backends.harness_calls import generate_until
 from lm_eval_calibration.backends.hf.distributions import dtype_of, float64_or_widest
+from lm_eval_calibration.backends.hf.transfer import to_host
 from lm_eval_calibration.backends.registry import GENERATION_REQUEST_TYPE, Deliver, register
 from lm_eval_calibration.backends.written import Vocabulary, written_text
 
@@ -46,7 +47,7 @@ def generate(lm: HFLM, requests: Sequence[Any], deliver: Deliver) -> None:
             failures.add("the tokens that it chose were not seen step by step, as with beams")
         known = "none" if log_probs is None else "exact: the model's own at temperature 1"
         of_batch = {**about, "token_probabilities": known, "dtype": recorder.dtype}
-        for i, tokens in enumerate(emitted.tolist()):
+        for i, tokens in enumerate(emitted):
             of_row = [None if steps is None else steps[:, i] for steps in (log_probs, mean_top_k)]
             rows.append(_Row(tokens, of_row[0], of_row[1], of_batch))
         return sequences
@@ -117,24 +118,25 @@ class _Recorder:
 
     def finish(
         self, sequences: torch.Tensor, context: torch.Tensor
-    ) -> tuple[torch.Tensor, Floats | None, Floats | None]:
-        """Return the emitted tokens [batch, steps], their log-probabilities and ``mean_top_k`` [steps, batch].
+    ) -> tuple[list[list[int]], Floats | None, Floats | None]:
+        """Return each row's emitted tokens, their log-probabilities and ``mean_top_k`` [steps, batch].
 
         None where not every emitted token was seen being chosen, in its step: with beams, say.
         """
         start = context.shape[1] if self.tokens_name == "input_ids" else 1
         emitted = sequences[:, start:]
         if not emitted.shape[1]:
-            return emitted, np.zeros((0, len(emitted))), None
+            return emitted.tolist(), np.zeros((0, len(emitted))), None
         if self._held is not None:
             self._choose(emitted[:, -1])
         if len(self._tokens) != emitted.shape[1]:
-            return emitted, None, None
-        if not torch.equal(torch.stack(self._tokens, dim=1).to(emitted.device), emitted):
-            return emitted, None, None
-        log_probs = np.minimum(_stacked(self._log_probs), 0.0)  # a rounding error would be a probability above 1
-        return emitted, log_probs, _stacked(self._mean_top_k) if self._mean_top_k else None
-
-
-def _stacked(steps: list[torch.Tensor]) -> Floats:
-    return torch.stack(steps).cpu().numpy().astype(np.float64)
+            return emitted.tolist(), None, None
+        steps = (self._log_probs, self._tokens, self._mean_top_k)
+        log_probs, chosen, *mean_top_k, found = to_host(
+            *(torch.stack(of_step) for of_step in steps if of_step), emitted
+        )
+        tokens = found.astype(np.int64).tolist()
+        if not np.array_equal(chosen.T, found):
+            return tokens, None, None
+        # A rounding error would be a probability above 1.
+        return tokens, np.minimum(log_probs, 0.0), mean_top_k[0] if mean_top_k else None

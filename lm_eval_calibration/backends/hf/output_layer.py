@@ -14,6 +14,15 @@ from lm_eval.models.huggingface import HFLM
 from transformers import DynamicCache
 
 from lm_eval_calibration.backends.certificate import logger
+from lm_eval_calibration.backends.hf.transfer import to_device
+
+
+def at(values: torch.Tensor, row: torch.Tensor, position: torch.Tensor, length: int) -> torch.Tensor:
+    """Return values [batch, length, size] of a model at rows and positions, [n, size].
+
+    Layers may lie on other devices than the inputs; tokens of prompt tuning come before the inputs' ``length``.
+    """
+    return values[row.to(values.device), position.to(values.device) + (values.shape[1] - length)]
 
 
 @contextmanager
@@ -26,9 +35,7 @@ def only_positions(lm: HFLM, row: torch.Tensor, position: torch.Tensor, length: 
 
     def pick(_: Any, arguments: tuple[Any, ...]) -> tuple[Any, ...]:
         hidden, *rest = arguments
-        offset = hidden.shape[1] - length
-        picked = hidden[row.to(hidden.device), position.to(hidden.device) + offset]
-        return (picked.unsqueeze(0), *rest)
+        return (at(hidden, row, position, length).unsqueeze(0), *rest)
 
     handle = lm.model.get_output_embeddings().register_forward_pre_hook(pick)
     try:
@@ -79,7 +86,7 @@ def spared(lm: HFLM, tokens: tuple[int, ...]) -> Spared:
 
     (And some pass keys and values from layer to layer in their cache.)
     """
-    inputs = torch.tensor([tokens[:8], tokens[:8]], dtype=torch.long, device=lm.device)
+    inputs = to_device([tokens[:8], tokens[:8]], lm.device)
     expected = lm._model_call(inputs)
     for candidate in (Spared(True, True), Spared(True, False), Spared(False, True)):
         reason = _reason_against(lm, candidate, inputs, expected)
@@ -96,8 +103,8 @@ def spared(lm: HFLM, tokens: tuple[int, ...]) -> Spared:
 
 def _reason_against(lm: HFLM, what: Spared, inputs: torch.Tensor, expected: torch.Tensor) -> str | None:
     last = inputs.shape[1] - 1
-    rows, positions = torch.tensor([[0, last], [1, 0], [1, last]], device=lm.device).T
-    wanted = expected[rows, positions + (expected.shape[1] - inputs.shape[1])]
+    rows, positions = to_device([[0, last], [1, 0], [1, last]], lm.device).T
+    wanted = at(expected, rows, positions, inputs.shape[1])
     try:
         with ExitStack() as contexts:
             if what.cache:

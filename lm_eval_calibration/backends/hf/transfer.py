@@ -20,6 +20,6 @@ def to_device(values: Any, device: torch.device) -> torch.Tensor:
 
 def to_host(*tensors: torch.Tensor) -> list[NDArray[np.float64]]:
     """Return the tensors as arrays of their shapes, float64, fetched together in the first one's dtype."""
-    flat = torch.cat([tensor.flatten().to(tensors[0].dtype) for tensor in tensors])
+    flat = torch.cat([tensor.flatten().to(tensors[0]) for tensor in tensors])  # layers may be spread over devices
     parts = torch.split(flat.cpu().double(), [tensor.numel() for tensor in tensors])
     return [part.view(tensor.shape).numpy() for part, tensor in zip(parts, tensors, strict=True)]

@@ -49,20 +49,35 @@ def cluster_sums(rows: NDArray[Any], cluster: IntArray | None) -> NDArray[Any]:
 
 
 def independent_sums(influence: FloatArray, cluster: IntArray | None) -> FloatArray:
-    """Sums [G, ...] whose products add up to N^2 times the covariance of the estimate, without bias.
+    """Sums [G, ...] whose products add up to N^2 times the covariance of the estimate.
 
-    Each is divided by sqrt(1 - share of the docs), by which centring makes a cluster's sum too small; for docs that
-    are alone that is the N - 1 of a variance.
+    Centring makes a cluster's sum too small by the cluster's share of the docs. Products of docs that are alone are
+    divided by 1 - 1 / N, the N - 1 of a variance. Sums of clusters are divided by 1 - share, which makes them those of
+    the jackknife (CR3): a little too large on average, where an unbiased variance of few unequal clusters is too small
+    most of the time.
     """
     n_docs, sums = len(influence), cluster_sums(influence, cluster)
-    size = np.ones(n_docs) if cluster is None else np.bincount(cluster).astype(np.float64)
-    scale = 1 / np.sqrt(1 - np.minimum(size / n_docs, 1 - 1 / n_docs))
-    return np.asarray(sums * scale.reshape(-1, *[1] * (sums.ndim - 1)))
+    if cluster is None:
+        return np.asarray(sums / np.sqrt(1 - 1 / n_docs))
+    share = np.minimum(np.bincount(cluster) / n_docs, 1 - 1 / n_docs)
+    return np.asarray(sums / (1 - share).reshape(-1, *[1] * (sums.ndim - 1)))
+
+
+def n_apart(member: NDArray[np.bool_], cluster: IntArray | None) -> int:
+    """How many of these docs were drawn apart from each other: [N] which, counted once a cluster."""
+    return int(np.count_nonzero(member)) if cluster is None else len(np.unique(cluster[member]))
 
 
 def influence_stderr(influence: FloatArray, cluster: IntArray | None) -> float:
     """Standard error of an estimate from what each doc adds to it."""
     return float(np.sqrt(np.sum(independent_sums(influence, cluster) ** 2)) / len(influence))
+
+
+def unbiased_stderr(influence: FloatArray, cluster: IntArray) -> float:
+    """Standard error of a mean whose square is right on average over equal clusters, from what each doc adds."""
+    share = np.minimum(np.bincount(cluster) / len(influence), 1 - 1 / len(influence))
+    sums = cluster_sums(influence, cluster) * (1 / np.sqrt(1 - share))
+    return float(np.sqrt(np.sum(sums**2)) / len(influence))
 
 
 def degrees_of_freedom(n_docs: int, cluster: IntArray | None) -> float:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit, logit
 
-from lm_eval_calibration.metrics.uncertainty.clusters import influence_stderr, t_quantile
+from lm_eval_calibration.metrics.uncertainty.clusters import influence_stderr, n_apart, t_quantile
 from lm_eval_calibration.metrics.uncertainty.means import Values, mean_interval, values_of
 from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_estimates, mean_stderr
 from lm_eval_calibration.metrics.uncertainty.shares import Interval
@@ -50,23 +50,23 @@ def too_few_docs(n_docs: int) -> str | None:
     return "an interval needs at least two docs" if n_docs < 2 else None
 
 
-def too_few_of_a_class(hit: FloatArray) -> str | None:
+def too_few_of_a_class(hit: FloatArray, cluster: IntArray | None) -> str | None:
     """Why there is no interval of what ranks right docs against wrong ones, or divides by their numbers.
 
     With few of either a normal approximation fails, on whatever scale: the docs that matter are those that happen not
-    to be there.
+    to be there. Docs of one cluster count once.
     """
-    n_right = int(hit.sum())
-    n_wrong = len(hit) - n_right
+    n_right, n_wrong = (n_apart(hit == of_class, cluster) for of_class in (1, 0))
     if min(n_right, n_wrong) >= FEWEST_OF_A_CLASS:
         return None
-    needed = f"{FEWEST_OF_A_CLASS} right and {FEWEST_OF_A_CLASS} wrong docs"
+    what = "docs" if cluster is None else "docs in different clusters"
+    needed = f"{FEWEST_OF_A_CLASS} right and {FEWEST_OF_A_CLASS} wrong {what}"
     return f"too few to tell: an interval needs {needed}, and there are {n_right} and {n_wrong}"
 
 
 def rare_class_quantile(hit: FloatArray, level: float, cluster: IntArray | None) -> float:
     """Student's t of as many docs as the rarer class has, right or wrong: these make most of the variance."""
-    rarer = int(min(hit.sum(), len(hit) - hit.sum()))
+    rarer = min(n_apart(hit == of_class, cluster) for of_class in (1, 0))
     return max(t_quantile(level, rarer), t_quantile(level, len(hit), cluster))
 
 
@@ -122,7 +122,7 @@ def area_estimate(
 ) -> Estimate:
     """Student's t on the logit scale of value / largest, from the influence of each doc."""
     n_docs, influence = len(influence), influence - influence.mean()
-    if reason := too_few_docs(n_docs) or too_few_of_a_class(hit):
+    if reason := too_few_docs(n_docs) or too_few_of_a_class(hit, cluster):
         return undefined_estimate(n_docs, reason)
     stderr = influence_stderr(influence, cluster)
     if not 0 < value < largest or stderr == 0:

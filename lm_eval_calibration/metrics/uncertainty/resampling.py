@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from lm_eval_calibration.metrics.uncertainty.clusters import cluster_sums, influence_stderr
+from lm_eval_calibration.metrics.uncertainty.clusters import cluster_sums, unbiased_stderr
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_positive_integer, undefined
 
 EXACT_DOCS = 20_000
@@ -53,7 +53,7 @@ def mean_stderr(values: FloatArray, cluster: IntArray | None = None) -> float:
     if not np.isfinite(values).all():
         return undefined("a standard error needs finite values: some doc's is infinite")
     if cluster is not None:
-        return influence_stderr(values - values.mean(), cluster)
+        return unbiased_stderr(values - values.mean(), cluster)
     return float(np.std(values, ddof=1) / np.sqrt(len(values)))
 
 

@@ -1,1 +1,1 @@
-"""Other people's forms of logged answers: one file each, which makes records of rows."""
+"""Other people's forms of logged answers, one module each, which makes records of what it finds."""

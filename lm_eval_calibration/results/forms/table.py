@@ -1,7 +1,6 @@
 """Tables (CSV, Parquet, JSON lines) with a row a doc: confidence and outcome of its answer, or its choices and gold."""
 
 import csv
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -9,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_calibration.errors import UserError, nearest
-from lm_eval_calibration.records import ChoicesRecord, Record, ScoredRecord
 from lm_eval_calibration.records.jsonl import JsonLines
+from lm_eval_calibration.results.forms.form import About, Form, Sample, number, whole
 
 SUFFIXES = (".csv", ".parquet", ".jsonl")
 
@@ -40,56 +39,65 @@ def parse_columns(text: str) -> dict[str, str]:
     return found
 
 
-def read_table(path: Path, columns: str) -> Iterator[tuple[Record, Row]]:
-    """Yield the record and the row of each doc.
+class Table(Form):
+    """A table; it is none of :func:`~lm_eval_calibration.results.forms.registry.forms`, for only ``--columns`` tells.
 
     Args:
-        path: of the table.
-        columns: as ``--columns`` names them.
+        columns: which of its columns are what, as ``--columns`` has it.
 
     Raises:
-        UserError: naming file, row, column and value.
+        UserError: an unknown field, or not what a metric needs.
     """
-    fields = parse_columns(columns)
-    for number, row in enumerate(_rows(path), 1):
-        where = f"{path}, row {number}"
-        if missing := [column for column in fields.values() if column not in row]:
-            raise UserError(f"{where}: no column {missing[0]!r}; there are {', '.join(map(str, row))}")
-        try:
-            yield _record({field: row[column] for field, column in fields.items()}, path.stem, number - 1, row), row
-        except ValueError as error:
-            raise UserError(f"{where}: {error}") from error
+
+    name = "a table"
+
+    def __init__(self, columns: str) -> None:
+        self.fields = parse_columns(columns)
+
+    def is_mine(self, path: Path, head: bytes) -> bool:
+        """Whether the suffix is a table's."""
+        del head
+        return path.suffix in SUFFIXES
+
+    def about(self, path: Path) -> About:
+        """Return the file's name as that of model and task; a column may name others."""
+        return About(path.stem, [path.stem])
+
+    def samples(self, path: Path, task: str) -> Iterator[Sample]:
+        """Yield the rows; raise ValueError naming row, column and value."""
+        for place, row in enumerate(_rows(path)):
+            where = f"{path}, row {place + 1}"
+            if missing := [column for column in self.fields.values() if column not in row]:
+                raise UserError(f"{where}: no column {missing[0]!r}; there are {', '.join(map(str, row))}")
+            values = {field: row[column] for field, column in self.fields.items()}
+            try:
+                # Rows of equal numbers are different docs: with one hash they would all be in one fold.
+                doc_id = whole("doc_id", values["doc_id"]) if "doc_id" in values else place
+                identity = {"id": doc_id} if "doc_id" in values else {"row": place, **row}
+                found = {"doc_id": doc_id, **_numbers(values)}
+                line = {"doc": dict(row), "target": values.get("gold")}
+                yield self.sample(str(values.get("task", task)), place, identity, found, line)
+            except ValueError as error:
+                raise UserError(f"{where}: {error}") from error
 
 
-def _record(values: Row, stem: str, number: int, row: Row) -> Record:
-    doc_id = _whole("doc_id", values["doc_id"]) if "doc_id" in values else number
-    # Rows of equal numbers are different docs: with one hash they would all be in one fold.
-    identity = {"id": doc_id} if "doc_id" in values else {"row": number, **row}
-    text = json.dumps(identity, sort_keys=True, default=str)
-    common: dict[str, Any] = {
-        "task": str(values.get("task", stem)),
-        "doc_id": doc_id,
-        "doc_hash": hashlib.sha256(text.encode()).hexdigest(),
-        "prompt_hash": "",
-        "certificate": {"source": "a table", "distributions": "none"},
-    }
+def _numbers(values: Row) -> dict[str, Any]:
     if "gold" not in values:
-        correct = _whole("correct", values["correct"])
-        confidence = _number("confidence", values["confidence"])
-        return ScoredRecord(**common, answer_confidence=confidence, answer_correct=correct)
+        correct = whole("correct", values["correct"])
+        return {"confidence": number("confidence", values["confidence"]), "correct": correct}
     if "log_likelihoods" in values:
-        logs = [_number("log_likelihoods", value) for value in _list("log_likelihoods", values["log_likelihoods"])]
-    else:
-        probs = [_number("probabilities", value) for value in _list("probabilities", values["probabilities"])]
-        if not all(0 <= p <= 1 for p in probs) or abs(sum(probs) - 1) > 1e-4:
-            raise ValueError(f"probabilities are {probs}, which are none or don't sum to 1")
-        logs = [math.log(p) if p else -math.inf for p in probs]
-    if logs and max(logs) > 1e-3:
-        raise ValueError(f"log_likelihoods are {logs}; none is above 0")
-    return ChoicesRecord(**common, log_likelihoods=tuple(logs), gold=_whole("gold", values["gold"]))
+        return {"log_likelihoods": _list("log_likelihoods", values), "gold": whole("gold", values["gold"])}
+    probs = [number("probabilities", value) for value in _list("probabilities", values)]
+    if not all(0 <= p <= 1 for p in probs) or abs(sum(probs) - 1) > 1e-4:
+        raise ValueError(f"probabilities are {probs}, which are none or don't sum to 1")
+    return {
+        "log_likelihoods": [math.log(p) if p else -math.inf for p in probs],
+        "gold": whole("gold", values["gold"]),
+    }
 
 
-def _list(field: str, value: Any) -> list[Any]:
+def _list(field: str, values: Row) -> list[Any]:
+    value = values[field]
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -98,28 +106,6 @@ def _list(field: str, value: Any) -> list[Any]:
     if not isinstance(value, list):
         raise ValueError(f"{field} is {value!r:.60}, not a list")
     return value
-
-
-def _number(field: str, value: Any) -> float:
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        number = float(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{field} is {value!r:.60}, not a number") from None
-    if math.isnan(number):
-        raise ValueError(f"{field} is nan")
-    return number
-
-
-def _whole(field: str, value: Any) -> int:
-    known = {"true": 1, "false": 0}
-    if field == "correct" and str(value).strip().lower() in known:
-        return known[str(value).strip().lower()]
-    number = _number(field, value)
-    if not number.is_integer():
-        raise ValueError(f"{field} is {value!r}, not a whole number")
-    return int(number)
 
 
 def _rows(path: Path) -> Iterator[Row]:
@@ -134,9 +120,9 @@ def _rows(path: Path) -> Iterator[Row]:
 
 def _csv(path: Path) -> Iterator[Row]:
     with path.open(encoding="utf-8-sig", newline="") as file:
-        for number, row in enumerate(csv.DictReader(file, strict=True), 1):
+        for place, row in enumerate(csv.DictReader(file, strict=True), 1):
             if None in row or None in row.values():
-                raise ValueError(f"{path}, row {number}: not as many cells as the head has")
+                raise ValueError(f"{path}, row {place}: not as many cells as the head has")
             yield row
 
 
@@ -149,8 +135,8 @@ def _parquet(path: Path) -> Iterator[Row]:
 
 def _jsonl(path: Path) -> Iterator[Row]:
     file = JsonLines(path)
-    for number, lines in file.blocks():
-        for place, row in enumerate(file.values(number, lines), number):
+    for first, lines in file.blocks():
+        for place, row in enumerate(file.values(first, lines), first):
             if not isinstance(row, dict):
                 raise ValueError(f"{file.where(place)}: {row!r:.60} is no object")
             yield row

@@ -1,0 +1,90 @@
+"""lighteval's details: ``details/<model>/<date>/details_<task>_<date>.parquet``, a row a doc.
+
+Read as lighteval 0.11 to 0.13 writes them (columns doc, model_response, metric). The log-likelihoods are those of the
+choices, and where the row's own ``acc`` is another than theirs, nothing is read.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lm_eval_calibration.results.forms.form import About, Form, Sample, number, whole
+from lm_eval_calibration.results.names import parse
+
+_COLUMNS = {"doc", "model_response", "metric"}
+
+
+class Lighteval(Form):
+    """The details that ``--save-details`` writes."""
+
+    name = "lighteval's details"
+
+    def is_mine(self, path: Path, head: bytes) -> bool:
+        """Whether a file is called as details are."""
+        return path.name.startswith("details_") and head.startswith(b"PAR1")
+
+    def without_docs(self, path: Path, head: bytes) -> str:
+        """Results alone have no docs."""
+        is_results = parse(path).is_results and re.match(rb'\s*\{\s*"config_general"', head)
+        return "results of lighteval; its docs are in details_*.parquet, which --save-details writes" * bool(is_results)
+
+    def about(self, path: Path) -> About:
+        """Return model and task by folder and name."""
+        name, parts = parse(path), path.resolve().parts[:-1]
+        above = [part for part in parts if part != name.time]
+        if "details" in above:
+            model = "/".join(above[len(above) - above[::-1].index("details") :])
+        else:
+            model = re.sub(r"^details_(.*?)(_private)?$", r"\1", above[-1]).replace("__", "/")
+        return About(model, [name.stem.removeprefix("details_")], name.time)
+
+    def samples(self, path: Path, task: str) -> Iterator[Sample]:
+        """Yield the docs; raise ValueError naming the row."""
+        try:
+            file = pq.ParquetFile(path)
+            if missing := sorted(_COLUMNS - set(file.schema_arrow.names)):
+                raise ValueError(f"{path}: no column {missing[0]!r}: written by lighteval before 0.11, or by another")
+            rows = (row for part in file.iter_batches(1024) for row in part.to_pylist())
+            for i, row in enumerate(rows):
+                try:
+                    yield self._sample(task, i, *(row[name] or {} for name in ("doc", "model_response", "metric")))
+                except (ValueError, TypeError) as error:
+                    raise ValueError(f"{path}, row {i + 1}: {error}") from error
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+    def _sample(self, task: str, row: int, doc: Mapping[str, Any], said: Mapping[str, Any], metric: Any) -> Sample:
+        choices, k = list(doc.get("choices") or ()), len(doc.get("choices") or ())
+        logs = [number("logprobs", value) for value in said.get("logprobs") or ()]
+        if "GENERATIVE" in (doc.get("sampling_methods") or ()) or k < 2 or len(logs) not in (k, 2 * k):
+            raise ValueError(f"{len(logs)} logprobs of {k} choices: not multiple choice")
+        logs = logs[:k]  # behind them those without a prompt
+        gold = _gold(doc.get("gold_index"), k)
+        counted, found = metric.get("acc"), int(gold == int(np.argmax(logs)))
+        if counted is not None and number("acc", counted) != found:
+            raise ValueError(f"acc is {counted}, but by logprobs and gold_index it is {found}")
+        query = doc.get("query")
+        line = {
+            "doc": {"query": query, **(doc.get("specific") or {})},
+            "target": choices[gold],
+            "arguments": [[query, choice] for choice in choices],
+        }
+        return self.sample(task, row, [query, choices], {"log_likelihoods": logs, "gold": gold}, line)
+
+
+def _gold(value: Any, k: int) -> int:
+    golds = value if isinstance(value, list) else [value]
+    if len(golds) != 1:
+        raise ValueError(f"gold_index is {golds}: several gold answers can't be calibrated")
+    gold = whole("gold_index", golds[0])
+    if not 0 <= gold < k:
+        raise ValueError(f"gold_index is {gold}, and there are {k} choices")
+    return gold
+
+
+FORM = Lighteval()
