@@ -94,7 +94,7 @@ def save(figure: "Figure", form: Form, *, label: str) -> bytes:
         figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
         return buffer.getvalue()
     if form == "pdf":
-        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None, "Title": label})
+        figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
         return buffer.getvalue()
     inline = form == "inline"
     figure.savefig(buffer, format="svg", transparent=inline, metadata={"Date": None, "Creator": None})

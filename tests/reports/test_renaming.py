@@ -8,6 +8,7 @@ from commands import run_command
 from logged_runs import make_lines, write_run
 
 from lm_eval_calibration.cli import SHOW_NAMES
+from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.reports.names import parse_renames, renamed, shown, task_name
 
 TASKS = ("mmlu_anatomy_calibration", "mmlu_virology_calibration")
@@ -79,7 +80,7 @@ def test_what_is_no_pair_of_names_is_an_error(runs: tuple[Path, Path]) -> None:
         done = run_command("compare", *runs, "--rename", text)
         assert done.exit_code == 2
         assert "it is OLD=NEW" in done.stderr
-    with pytest.raises(ValueError, match="renamed twice"):
+    with pytest.raises(UserError, match="renamed twice"):
         parse_renames(["a=b", "a=c"])
     assert parse_renames(["a=b=c"]) == {"a": "b=c"}
     assert len(SHOW_NAMES) == 10

@@ -1,5 +1,4 @@
 // Tables of models that are sorted by their heads and searched; a point of the picture leads to its row.
-"use strict";
 const tables = [...document.querySelectorAll("table.models")];
 for (const table of tables) {
   const body = table.tBodies[0];
