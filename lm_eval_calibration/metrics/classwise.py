@@ -15,7 +15,7 @@ from scipy.sparse import csr_array
 from lm_eval_calibration.metrics.binning import bin_index, bin_sums, equal_mass_gaps
 from lm_eval_calibration.metrics.registry import metric
 from lm_eval_calibration.metrics.uncertainty import gap_vectors, nulls
-from lm_eval_calibration.metrics.uncertainty.inversion import inverted_tests
+from lm_eval_calibration.metrics.uncertainty.inversion import inverted_tests, one_forecast
 from lm_eval_calibration.metrics.uncertainty.ranges import ranges_stderr, sort_forecasts
 from lm_eval_calibration.metrics.uncertainty.resampling import binned_stderr, ratio_stderr
 from lm_eval_calibration.metrics.validation import (
@@ -50,6 +50,10 @@ def _classes(choices: Choices) -> list[IntArray]:
     return np.split(order, np.cumsum(np.bincount(choices.position))[:-1])
 
 
+def _most_choices(choices: Choices) -> int:
+    return int(choices.n_choices.max())
+
+
 def _ace_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int, cluster: IntArray | None = None) -> float:
     classes = [sort_forecasts(choices.doc[k], choices.probs[k], choices.hits[k]) for k in _classes(choices)]
     options: dict[str, Any] = {"n_bins": n_bins, "draws": draws, "seed": seed, "cluster": cluster}
@@ -75,7 +79,7 @@ def _ace_null(choices: Choices, *, n_bins: int, seed: int, cluster: IntArray | N
     core=("choices",),
     order=3,
     stderr=_ace_stderr,
-    estimate=inverted_tests(gap_vectors.class_range_gaps, null=_ace_null),
+    estimate=inverted_tests(gap_vectors.class_range_gaps, null=_ace_null, per_doc=_most_choices),
     null=_ace_null,
 )
 def ace(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
@@ -123,7 +127,7 @@ def _one_class_null(
     core=("generation",),
     order=3,
     stderr=_one_class_stderr,
-    estimate=inverted_tests(gap_vectors.one_class_range_gaps, null=_one_class_null),
+    estimate=inverted_tests(gap_vectors.one_class_range_gaps, null=_one_class_null, per_doc=one_forecast),
     null=_one_class_null,
 )
 def ace_one_class(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10) -> float:
@@ -173,7 +177,7 @@ def _sce_null(choices: Choices, *, n_bins: int, seed: int, cluster: IntArray | N
     higher_is_better=False,
     order=11,
     stderr=_sce_stderr,
-    estimate=inverted_tests(gap_vectors.class_bin_gaps, null=_sce_null),
+    estimate=inverted_tests(gap_vectors.class_bin_gaps, null=_sce_null, per_doc=_most_choices),
     null=_sce_null,
 )
 def sce(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
@@ -205,7 +209,7 @@ def _pooled_null(choices: Choices, *, n_bins: int, seed: int, cluster: IntArray 
     higher_is_better=False,
     order=12,
     stderr=_pooled_stderr,
-    estimate=inverted_tests(gap_vectors.choices_gaps, largest=2.0, null=_pooled_null),
+    estimate=inverted_tests(gap_vectors.choices_gaps, largest=2.0, null=_pooled_null, per_doc=_most_choices),
     null=_pooled_null,
 )
 def full_ece_choices(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:

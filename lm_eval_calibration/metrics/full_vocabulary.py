@@ -46,6 +46,11 @@ def _null(gaps: FloatArray, n_positions: IntArray, *, seed: int, cluster: IntArr
     return nulls.drawn_errors(forecasts, nulls.bins_membership(cell, gaps.shape[1], 1 / len(gaps)), seed)
 
 
+def _most_bins(gaps: FloatArray, n_positions: IntArray) -> int:
+    """Bins of which one is the reference token's; 0, which is unknown, for docs of several positions."""
+    return gaps.shape[1] if np.all(n_positions == 1) else 0
+
+
 def _bin_masses(gaps: FloatArray) -> FloatArray:
     """Mass of each bin of single positions, [N, n_bins]; 0 throughout where one bin holds all: it has no noise."""
     masses, position = np.maximum(-gaps, 0), np.arange(len(gaps))
@@ -64,7 +69,7 @@ def _bin_masses(gaps: FloatArray) -> FloatArray:
     core=("choices", "generation", "corpus"),
     order=4,
     stderr=ratio_stderr,
-    estimate=inverted_tests(ratio_gaps, largest=2.0, null=_null, refuse=too_few_texts),
+    estimate=inverted_tests(ratio_gaps, largest=2.0, null=_null, refuse=too_few_texts, per_doc=_most_bins),
     null=_null,
 )
 def full_ece_from_gap_sums(gap_sums: ArrayLike, n_positions: ArrayLike) -> float:

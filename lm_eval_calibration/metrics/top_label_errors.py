@@ -16,7 +16,7 @@ from lm_eval_calibration.metrics.registry import define, metric
 from lm_eval_calibration.metrics.uncertainty import gap_vectors, nulls
 from lm_eval_calibration.metrics.uncertainty.clusters import effective_docs
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate, mean_of, too_few_docs, undefined_estimate
-from lm_eval_calibration.metrics.uncertainty.inversion import error_estimate, inverted_tests
+from lm_eval_calibration.metrics.uncertainty.inversion import error_estimate, inverted_tests, one_forecast
 from lm_eval_calibration.metrics.uncertainty.ranges import ranges_stderr, sort_forecasts
 from lm_eval_calibration.metrics.uncertainty.resampling import binned_stderr
 from lm_eval_calibration.metrics.uncertainty.shares import exact_intervals
@@ -101,7 +101,7 @@ def _bins_null(
     higher_is_better=False,
     core=("choices", "generation"),
     order=2,
-    estimate=inverted_tests(gap_vectors.equal_width_gaps, null=partial(_bins_null, sum_of_gaps)),
+    estimate=inverted_tests(gap_vectors.equal_width_gaps, null=partial(_bins_null, sum_of_gaps), per_doc=one_forecast),
     **_over_bins(sum_of_gaps),
 )
 def ece(confidence: ArrayLike, correct: ArrayLike, *, n_bins: int = 10) -> float:

@@ -205,14 +205,25 @@ def draw_reliability(diagrams: Sequence[tuple[str, Reliability]], title: str, fo
         return save(figure, form, label=title)
 
 
+MANY_POINTS = 30
+"""Models from which on a legend of all can't be read."""
+
+
 def draw_trade_off(points: Sequence[TradeOffPoint], form: Form, *, error: str = "ece") -> bytes:
     """Return accuracy against calibration error, with 95% intervals and the Pareto front as a dashed line.
+
+    Of many models only those on the front have names and intervals.
 
     Raises:
         UserError: matplotlib is not installed.
     """
-    with styled_figure(7.0, 4.2 + 0.22 * len(points)) as (figure, (ax,)):
-        for index, point in enumerate(points):
+    named = [point for point in points if point.on_front] if len(points) > MANY_POINTS else list(points)
+    rest = [point for point in points if point not in named]
+    with styled_figure(7.0, 4.2 + 0.22 * (len(named) + bool(rest))) as (figure, (ax,)):
+        if rest:
+            pairs = [(point.accuracy.value, point.error.value) for point in rest]
+            ax.plot(*zip(*pairs, strict=True), ".", color="0.6", markersize=4, zorder=0, label=f"{len(rest)} others")
+        for index, point in enumerate(named):
             ax.errorbar(
                 point.accuracy.value,
                 point.error.value,

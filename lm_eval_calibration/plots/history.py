@@ -24,7 +24,6 @@ class MetricHistory(NamedTuple):
         highs: upper ends.
         drifted: whether the metric had drifted in each run.
         limits: the base run's value worsened by the tolerance, for each run; nan where there is none.
-        scope: name of the docs' task or group.
     """
 
     metric: str
@@ -35,7 +34,6 @@ class MetricHistory(NamedTuple):
     highs: tuple[float, ...]
     drifted: tuple[bool, ...]
     limits: tuple[float, ...] = ()
-    scope: str = ""
 
     @property
     def bounds(self) -> tuple[float, float]:

@@ -110,7 +110,7 @@ def bandwidth(confidence: Array) -> float:
     """
     low, high = np.quantile(confidence, [0.25, 0.75])
     spread = [part for part in (float(np.std(confidence)), float(high - low) / 1.34) if part > 0]
-    return max(NARROWEST, 1.06 * min(spread, default=0.0) * len(confidence) ** -0.2)
+    return float(max(NARROWEST, 1.06 * min(spread, default=0.0) * len(confidence) ** -0.2))
 
 
 def _weights(confidence: Array, at: float, width: float) -> Array | None:
@@ -132,7 +132,8 @@ def _summed(values: Array, cluster: Any) -> Array:
     if cluster is None:
         return values
     _, index = np.unique(cluster, return_inverse=True)
-    return np.bincount(index, weights=values)
+    summed: Array = np.bincount(index, weights=values)
+    return summed
 
 
 def _curve(rows: list[tuple[float, float, float, float]]) -> Smooth:

@@ -53,6 +53,7 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 def describe_trade_off(points: Sequence[TradeOffPoint], error: str) -> str:
     """Return what the figure shows in words, for screen readers."""
-    parts = [f"{p.label}: accuracy {p.accuracy.value:.3f}, {error} {p.error.value:.3f}" for p in points]
+    parts = [f"{p.label}: accuracy {p.accuracy.value:.3f}, {error} {p.error.value:.3f}" for p in points[:30]]
+    parts += [f"and {len(points) - 30} more"] if len(points) > 30 else []
     front = ", ".join(p.label for p in points if p.on_front)
     return f"Accuracy against {error}. {'; '.join(parts)}. On the Pareto front: {front}."

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import chain
 from typing import Any, Self
@@ -112,19 +112,28 @@ class Batch:
         finite = np.repeat(np.arange(len(self)), self.n_choices)[np.isfinite(self.log_likelihoods)]
         return np.asarray((np.bincount(finite, minlength=len(self)) > 0) | (self.n_choices == 0))
 
-    def take(self, which: NDArray[np.bool_]) -> Self:
-        """Return the docs where ``which``, [n], is True."""
-        if which.all():
+    def by_task(self) -> Iterator[tuple[str, list[int]]]:
+        """Yield each task with the rows of its docs."""
+        rows: dict[str, list[int]] = {}
+        for row, task in enumerate(self.task):
+            rows.setdefault(task, []).append(row)
+        yield from sorted(rows.items())
+
+    def take(self, rows: Sequence[int]) -> Self:
+        """Return the docs of these rows, which are in order."""
+        if len(rows) == len(self):
             return self
-        of_choice = np.repeat(which, self.n_choices)
-        of_position = np.repeat(which, self._taken_positions)
+        which = np.array(rows, dtype=np.int64)
+        position, large = self.first_position, np.concatenate([[0], np.cumsum(self.n_large)])
+        of_position = _spans(position[which], self._taken_positions[which])
         flat: dict[str, Any] = {
-            "log_likelihoods": self.log_likelihoods[of_choice],
+            "log_likelihoods": self.log_likelihoods[
+                _spans((np.cumsum(self.n_choices) - self.n_choices)[which], self.n_choices[which])
+            ],
             "log_probs": self.log_probs[of_position],
             "n_large": self.n_large[of_position],
-            "large_probs": self.large_probs[np.repeat(of_position, self.n_large)],
+            "large_probs": self.large_probs[_spans(large[of_position], self.n_large[of_position])],
         }
-        rows = np.flatnonzero(which).tolist()
         lists: dict[str, Any] = {
             f.name: [column[i] for i in rows] for f in fields(self) if (column := self._list(f.name))
         }
@@ -154,6 +163,12 @@ class Batch:
 
 
 _OF_DOCS = ("doc_id", "cluster", "gold", "correct", "confidence", "n_choices", "kept_from", "n_positions")
+
+
+def _spans(first: Ints, length: Ints) -> Ints:
+    """Entries first, first + 1, ... of each of some spans, one after the other."""
+    ends = np.cumsum(length)
+    return np.repeat(first - (ends - length), length) + np.arange(ends[-1] if len(ends) else 0)
 
 
 def answers(docs: Batch) -> tuple[Floats, Ints]:

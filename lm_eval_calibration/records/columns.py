@@ -149,7 +149,7 @@ class Columns:
             self._take(Batch.of(docs))
 
     def _take(self, docs: Batch) -> None:
-        docs = docs.take(docs.is_sound)
+        docs = docs.take(np.flatnonzero(docs.is_sound).tolist())
         if not len(docs):
             return
         code = {task: self._tasks.setdefault(task, len(self._tasks)) for task in sorted(set(docs.task))}

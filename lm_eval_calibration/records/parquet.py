@@ -167,7 +167,11 @@ def _batch(part: pa.RecordBatch) -> Batch:
         return np.asarray(part.column(name).to_numpy(zero_copy_only=False), dtype=np.float64)
 
     def texts(name: str) -> list[str]:
-        return list(part.column(name).to_pylist())
+        column = part.column(name)
+        if pa.types.is_dictionary(column.type):
+            names = np.array(column.dictionary.to_pylist(), dtype=object)
+            return list(names[column.indices.to_numpy()].tolist())
+        return list(column.to_numpy(zero_copy_only=False).tolist())
 
     choices, log_probs, large = (part.column(name) for name in _LISTS)
     kind, confidence, correct = texts("kind"), floats("confidence"), ints("correct")

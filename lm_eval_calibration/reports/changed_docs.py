@@ -1,5 +1,6 @@
 """Docs that one run answers right and another wrong."""
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -115,7 +116,7 @@ def paired_docs(a: Run, b: Run, task: str) -> list[PairedDoc]:
 
 
 def _falling(confidence: float) -> float:
-    return -np.nan_to_num(confidence, nan=-1.0)
+    return 1.0 if math.isnan(confidence) else -confidence
 
 
 class _TextsOf:

@@ -42,7 +42,12 @@ def label_of(run: Run, name: str) -> str:
 def print_notes(run: Run) -> None:
     """Say on standard error what of a run is left out, and why."""
     for note in run.notes:
-        typer.echo(f"note: {visible(note)}", err=True)
+        echo_note(note)
+
+
+def echo_note(note: str) -> None:
+    """Say on standard error what is left out, and why."""
+    typer.echo(f"note: {visible(note)}", err=True)
 
 
 def common_tasks(runs: Mapping[str, Run]) -> list[str]:

@@ -1,7 +1,7 @@
 """What the certificates of two runs say that is not the same: numbers may differ for that alone."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.results.shown import model_name
@@ -18,6 +18,14 @@ _VALUES = {"True": "yes", "False": "no", "": "not recorded", "top_k": "the most 
 
 _WITHOUT_NAMES = "vocabulary"
 """A field whose values are fingerprints."""
+
+
+class Certified(Protocol):
+    """What has a certificate: a record, say."""
+
+    @property
+    def certificate(self) -> Mapping[str, Any]:
+        """How its numbers were obtained."""
 
 
 class CertificateDifference(NamedTuple):
@@ -42,7 +50,7 @@ class CertificateDifference(NamedTuple):
         return f"{what}: {_in_words(self.a)} against {_in_words(self.b)}"
 
 
-def certificate_differences(a: Iterable[Record], b: Iterable[Record]) -> tuple[CertificateDifference, ...]:
+def certificate_differences(a: Iterable[Certified], b: Iterable[Certified]) -> tuple[CertificateDifference, ...]:
     """Fields of the certificates (how the numbers were obtained) whose values are not the same in both runs.
 
     Names of tokenizers count only where vocabularies are unknown or not the same.
@@ -81,7 +89,7 @@ def tokenizer(records: Iterable[Record]) -> str | None:
     return None if name is None or size is None else f"{name} ({size} entries)"
 
 
-def _values(records: Iterable[Record]) -> dict[str, tuple[str, ...]]:
+def _values(records: Iterable[Certified]) -> dict[str, tuple[str, ...]]:
     """Values of each field, "" where a record lacks it."""
     # Certificates are few and shared by many records: each is looked at once.
     certificates = {repr(record.certificate): record.certificate for record in records}

@@ -2,9 +2,11 @@
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from lm_eval_calibration.results.run import Run
 
@@ -49,20 +51,41 @@ def date_of(run: Run) -> str:
     return datetime.fromtimestamp(files_of(run)[0].stat().st_mtime).isoformat(timespec="seconds")
 
 
+class Identity(NamedTuple):
+    """What a run may be told by, in words: its model's name, its shots, its template, its day."""
+
+    model: str
+    shots: str
+    template: str
+    day: str
+
+
+def identity_of(run: Run) -> Identity:
+    """Return what a run may be told by."""
+    model = " ".join(re.sub(r".*__|.*[/\\]", "", run.model.rstrip("/\\")).split()) or "model"
+    return Identity(model, _shots(run), _template(run), date_of(run)[:10])
+
+
 def labels(runs: Sequence[Run]) -> list[str]:
     """Names of runs for a table: the model's, and what else tells them apart, if need be a number."""
-    plain = [" ".join(re.sub(r".*__|.*[/\\]", "", run.model.rstrip("/\\")).split()) or "model" for run in runs]
-    details: list[list[str]] = [[] for _ in runs]
+    return labels_of([identity_of(run) for run in runs])
+
+
+def labels_of(identities: Sequence[Identity]) -> list[str]:
+    """Return the :func:`labels` of runs that are told by these."""
+    plain = [identity.model for identity in identities]
+    details: list[list[str]] = [[] for _ in identities]
     names = plain
-    for detail in (_shots, _template, _day):
-        if len(set(names)) < len(names) and len(set(map(detail, runs))) > 1:
-            for of_run, run in zip(details, runs, strict=True):
-                of_run.append(detail(run))
+    for column in list(zip(*identities, strict=True))[1:]:
+        if len(set(names)) < len(names) and len(set(column)) > 1:
+            for of_run, detail in zip(details, column, strict=True):
+                of_run.append(detail)
             names = [f"{name} ({', '.join(of_run)})" for name, of_run in zip(plain, details, strict=True)]
-    return [
-        f"{name} #{names[: index + 1].count(name)}" if names.count(name) > 1 else name
-        for index, name in enumerate(names)
-    ]
+    total, seen = Counter(names), Counter[str]()
+    for index, name in enumerate(names):
+        seen[name] += 1
+        names[index] = f"{name} #{seen[name]}" if total[name] > 1 else name
+    return names
 
 
 def _shots(run: Run) -> str:
@@ -72,7 +95,3 @@ def _shots(run: Run) -> str:
 
 def _template(run: Run) -> str:
     return "chat template" if run.configuration.chat_template else "no chat template"
-
-
-def _day(run: Run) -> str:
-    return date_of(run)[:10]

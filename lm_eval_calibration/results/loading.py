@@ -2,8 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import NamedTuple
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics.validation import check_n_bins
@@ -44,37 +43,50 @@ def load_run(
         UserError: naming file and line, and what to do: nothing sound there, or docs of several runs or models.
         ValueError: ``n_bins`` is no positive integer.
     """
-    found = find_sources([Path(path) for path in paths], select.columns)
-    sources = one_run(select.of(found.sources), paths)
-    return _load(sources, found.broken, n_bins, cluster, is_strict=is_strict)
+    return find_run(*paths, select=select).load(n_bins, cluster, is_strict=is_strict)
 
 
 def load_runs(
     *paths: str | Path, n_bins: int | None = None, cluster: str | None = None, select: Selection = ALL
 ) -> Iterator[Run]:
     """Yield every run that is in some places; arguments and errors as those of :func:`load_run`."""
+    yield from (found.load(n_bins, cluster) for found in find_runs(*paths, select=select))
+
+
+class FoundRun(NamedTuple):
+    """A run that was found, and is not read yet.
+
+    Attributes:
+        sources: calls of the harness.
+        broken: files beside it that are left out, each with the reason.
+    """
+
+    sources: Sequence[Source]
+    broken: Mapping[Path, str]
+
+    def load(self, n_bins: int | None = None, cluster: str | None = None, *, is_strict: bool = False) -> Run:
+        """Read it; arguments, result and errors as those of :func:`load_run`."""
+        check_cluster_field(cluster)
+        configuration = Configuration(tuple(self.sources))
+        if n_bins is None:
+            n_bins = configuration.n_bins_of(task for source in self.sources for task in source.samples)
+        left_out = {_named(path): reason for path, reason in self.broken.items()}
+        if is_strict and self.broken:
+            raise UserError(next(iter(self.broken.values())))
+        docs = _read(self.sources, check_n_bins(n_bins), left_out, cluster, is_strict=is_strict)
+        return Run(configuration, docs, n_bins, left_out)
+
+
+def find_run(*paths: str | Path, select: Selection = ALL) -> FoundRun:
+    """Return the run that :func:`load_run` would read; raise UserError where there are several."""
     found = find_sources([Path(path) for path in paths], select.columns)
-    for sources in runs_of(select.of(found.sources)):
-        yield _load(sources, found.broken, n_bins, cluster)
+    return FoundRun(one_run(select.of(found.sources), paths), found.broken)
 
 
-def _load(
-    sources: Sequence[Source],
-    broken: Mapping[Path, str],
-    n_bins: int | None,
-    cluster: str | None,
-    *,
-    is_strict: bool = False,
-) -> Run:
-    check_cluster_field(cluster)
-    configuration = Configuration(tuple(sources))
-    if n_bins is None:
-        n_bins = configuration.n_bins_of(task for source in sources for task in source.samples)
-    left_out = {_named(path): reason for path, reason in broken.items()}
-    if is_strict and broken:
-        raise UserError(next(iter(broken.values())))
-    docs = _read(sources, check_n_bins(n_bins), left_out, cluster, is_strict=is_strict)
-    return Run(configuration, docs, n_bins, left_out)
+def find_runs(*paths: str | Path, select: Selection = ALL) -> list[FoundRun]:
+    """Return every run that is in some places."""
+    found = find_sources([Path(path) for path in paths], select.columns)
+    return [FoundRun(sources, found.broken) for sources in runs_of(select.of(found.sources))]
 
 
 def _named(path: Path) -> str:
@@ -132,15 +144,10 @@ def _read_file(source: Source, file: SamplesFile, n_bins: int) -> dict[str, Task
     """Return the docs of a file by task; raise UserError where they are not what the call of the harness logged."""
     docs: dict[str, TaskDocs] = {}
     for batch, rows in file.batches():
-        tasks = sorted(set(batch.task))
-        for task in tasks:
+        for task, mine in batch.by_task():
             if task not in docs:
                 docs[task] = TaskDocs(task, n_bins)
-            if len(tasks) == 1:
-                docs[task].add(file, rows, batch)
-                continue
-            mine = np.array([name == task for name in batch.task])
-            docs[task].add(file, [row for row, is_mine in zip(rows, mine, strict=True) if is_mine], batch.take(mine))
+            docs[task].add(file, rows if len(mine) == len(batch) else [rows[i] for i in mine], batch.take(mine))
     for of_task in docs.values():  # before they are counted: a doc that is twice says more than one too many
         if (i := of_task.twice()) is not None:
             raise UserError(

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lm_eval_calibration.metrics import CATALOG, COMPARED, GENERATION_CATALOG, Metric, Null
+from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
 from lm_eval_calibration.metrics.uncertainty.shares import share_interval
 from lm_eval_calibration.results.columns import ACC
 
@@ -65,6 +66,25 @@ def measure(
     is_whole = not any(map(math.isnan, (value, stderr if with_stderr else 0.0, low, high)))
     reason = None if is_whole else "; ".join(dict.fromkeys(reasons)) or None
     return Measured(value, stderr, low, high, n_docs, reason, _number_of(cluster))
+
+
+def estimate(metric: Metric, arrays: tuple[Any, Any], n_bins: int, *, cluster: Any = None) -> tuple[Measured, Estimate]:
+    """Return what :func:`measure` does without a standard error, and the estimate that the interval is of.
+
+    Raises:
+        ValueError: no docs.
+    """
+    if len(arrays[1]) == 0:
+        raise ValueError("no doc has a sound gold label and a confidence")
+    options = {"n_bins": n_bins} if metric.takes_n_bins else {}
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        value = float(metric.value(*arrays, **options))
+        found = metric.estimate(*arrays, **options, cluster=cluster)
+    reasons = [str(warning.message) for warning in caught if issubclass(warning.category, UserWarning)]
+    reason = "; ".join(dict.fromkeys(reasons)) if any(map(math.isnan, (value, found.low, found.high))) else None
+    told = Measured(value, math.nan, found.low, found.high, len(arrays[1]), reason or None, _number_of(cluster))
+    return told, found
 
 
 def measure_null(metric: Metric, arrays: tuple[Any, Any], n_bins: int, *, cluster: Any = None) -> Null | None:

@@ -68,7 +68,9 @@ class TaskDocs:
                 self._texts[text] = json.dumps(json.loads(text), sort_keys=True)
             self.certificates[self._texts[text]] += n_docs
         self.without_likelihood += [str(docs.doc_id[row]) for row in np.flatnonzero(~docs.has_likelihood)]
-        shown = docs.take((docs.n_positions >= 0) & docs.is_sound & np.array([kind != "corpus" for kind in docs.kind]))
+        is_shown = (docs.n_positions >= 0) & docs.is_sound
+        is_shown[list(docs.corpus)] = False
+        shown = docs.take(np.flatnonzero(is_shown).tolist())
         self._vocabulary.add(shown.log_probs, shown.large_probs)
 
     def extend(self, other: Self) -> None:

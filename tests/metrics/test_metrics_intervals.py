@@ -376,3 +376,28 @@ def test_large_ragged_and_tied_docs_have_finite_intervals(make_sample):
         warnings.simplefilter("error")
         for name in ("ace", "sce", "full_ece_choices", "brier_score"):
             assert np.isfinite(CATALOG[name].interval(sample.probs, sample.labels)).all()
+
+
+@pytest.mark.parametrize("name", ["ece", "ace", "sce", "full_ece_choices", "full_ece"])
+def test_no_error_that_is_beyond_the_null_would_have_been_within_it(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng, told, metric = np.random.default_rng(8), [], metrics.CATALOG[name]
+    real = inversion._is_beyond_null
+    for _ in range(25):
+        n_docs, n_choices = int(rng.choice([40, 300, 1500])), int(rng.integers(2, 6))
+        logits = rng.normal(0, 1.5, (n_docs, n_choices))
+        probs = special.softmax(rng.uniform(0.8, 2.5) * logits, axis=1)
+        labels = np.array([rng.choice(n_choices, p=row) for row in special.softmax(logits, axis=1)])
+        targets = np.arange(n_choices) == labels[:, None]
+        arrays = {
+            "choices": (probs, labels),
+            "top_label": (probs.max(1), (probs.argmax(1) == labels) * 1),
+            "full_vocabulary": (
+                metrics.gap_sums_of_positions(probs.ravel(), np.full(n_docs, n_choices), probs[targets], n_bins=10),
+                np.ones(n_docs, dtype=int),
+            ),
+        }[metric.kind]
+        monkeypatch.setattr(inversion, "_is_beyond_null", lambda *a: told.append(real(*a)) or told[-1])
+        found = metric.interval(*arrays)
+        monkeypatch.setattr(inversion, "_is_beyond_null", lambda *_: False)
+        assert found == metric.interval(*arrays)
+    assert {True, False} <= set(told)

@@ -13,6 +13,7 @@ Because that vector is estimated, the tests are made a little stricter than the 
 (``STRICTNESS``), which the coverage simulation in ``tests/simulations`` was used to choose.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
@@ -22,6 +23,7 @@ from scipy.special import erf
 from lm_eval_calibration.metrics.uncertainty.clusters import degrees_of_freedom, z_quantile
 from lm_eval_calibration.metrics.uncertainty.gap_vectors import GapVector
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate, too_few_docs, undefined_estimate
+from lm_eval_calibration.metrics.uncertainty.nulls import DRAWS as NULL_DRAWS
 from lm_eval_calibration.metrics.uncertainty.nulls import ROUNDING
 from lm_eval_calibration.metrics.uncertainty.resampling import covariance_root
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
@@ -39,15 +41,20 @@ STEPS = 36
 NEARLY_NORMAL = 200
 """Degrees of freedom from which Student's t is taken to be normal."""
 
+NEVER = 1e-18
+"""Probability of drawing what is taken to be never drawn."""
+
 Norm = Literal["sum", "root"]
 
 
 def inverted_tests(
     gaps: Callable[..., GapVector],
     norm: Norm = "sum",
+    *,
     largest: float = 1.0,
     null: Callable[..., FloatArray] | None = None,
     refuse: Callable[..., str | None] | None = None,
+    per_doc: Callable[..., int] | None = None,
 ) -> Callable[..., Estimate]:
     """The :func:`error_estimate` of the gaps, as a function of the arrays and options of which these are one.
 
@@ -56,6 +63,9 @@ def inverted_tests(
     near to normal.
 
     ``refuse``: why these arrays have no interval; None where they have one.
+
+    ``per_doc``: how many forecasts, from the arrays, a doc has at most, of which one comes true and each has all of its
+    mass in cells; 0 where that is not so. Then an error far above what calibration shows is told without drawing.
     """
 
     def estimate(*arrays: Any, level: float, seed: int, cluster: IntArray | None = None, **options: Any) -> Estimate:
@@ -66,11 +76,38 @@ def inverted_tests(
         if null is None or not found.low > 0:
             return found
         observed = float(_SIZES[norm](vector.gaps))
+        together = per_doc(*arrays) if per_doc is not None and cluster is None else 0
+        if together and _is_beyond_null(observed, vector, together, level):
+            return found
         drawn = null(*arrays, seed=seed, **options, **({} if cluster is None else {"cluster": cluster}))
         as_bad = (1 + np.count_nonzero(drawn >= observed - ROUNDING)) / (1 + len(drawn))
         return found._replace(low=0.0) if as_bad > (1 - level) / 2 else found
 
     return estimate
+
+
+def one_forecast(*_: Any) -> int:
+    """What ``per_doc`` is of metrics of answers: that the answer is right is the doc's only forecast."""
+    return 1
+
+
+def _is_beyond_null(observed: float, vector: GapVector, per_doc: int, level: float) -> bool:
+    """Whether so few draws of the null are as large as the observed error that they can't be enough not to reject.
+
+    A calibrated error Z is a supremum of sums over independent docs, over all signs of the gaps, so that
+    P(Z >= E Z + U x) <= exp(-x^2 / (2 v + 3 x)) with U what one doc adds at most, v = V / U^2 + 2 E Z / U, and V the
+    largest variance of such a sum. Enough draws are beyond with probability below ``NEVER``, by Chernoff's bound.
+
+    Source: Klein & Rio 2005, theorem 1.1.
+    """
+    variance = vector.counts.n * vector.calibrated_variance
+    expected, most = float(np.sqrt(variance).sum()), 2 * float(vector.counts.scale.max())
+    enough = math.floor((1 + NULL_DRAWS) * (1 - level) / 2 - 1) + 1
+    if enough < 1:
+        return False
+    limit = math.log(math.e * NULL_DRAWS / enough) - math.log(NEVER) / enough
+    spread = per_doc * float(variance.sum()) / most**2 + 2 * expected / most
+    return observed - ROUNDING > expected + most * (3 * limit + math.sqrt(9 * limit**2 + 8 * spread * limit)) / 2
 
 
 def error_estimate(

@@ -231,8 +231,14 @@ def _outcomes(forecasts: Forecasts, rng: np.random.Generator, draws: int) -> Flo
     first = np.searchsorted(doc, doc)
     reached = np.concatenate([[0.0], np.cumsum(probs)])
     start, end = reached[:-1] - reached[first], reached[1:] - reached[first]
-    uniform = rng.random((n_docs, draws))[doc]
-    comes_true: NDArray[np.bool_] = (start[:, None] <= uniform) & (uniform < end[:, None])
+    uniform = rng.random((n_docs, draws))
+    if len(doc) == n_docs and start.max() == 0:  # one forecast a doc
+        true = np.empty(uniform.shape)
+        np.less(uniform, end[:, None], out=true)
+        return true
+    uniform = uniform[doc]
+    comes_true: NDArray[np.bool_] = start[:, None] <= uniform
+    comes_true &= uniform < end[:, None]
     return comes_true.astype(np.float64)
 
 

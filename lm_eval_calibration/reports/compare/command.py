@@ -1,20 +1,29 @@
 """``lm-eval-calibration compare``: read the runs, make the table, print or write it."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import combinations
 from pathlib import Path
+from typing import TypeVar
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.reports.compare.formats import FORMATS, SUFFIXES, html
-from lm_eval_calibration.reports.compare.side_by_side import side_by_side
-from lm_eval_calibration.reports.compare.table import make_table
+from lm_eval_calibration.reports.compare.many import make_table_of_many
+from lm_eval_calibration.reports.compare.measuring import Plan
+from lm_eval_calibration.reports.compare.side_by_side import SideBySide, side_by_side
+from lm_eval_calibration.reports.compare.table import Table, make_table
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
-from lm_eval_calibration.reports.runs import by_name, has_distributions, name_and_path, print_notes
-from lm_eval_calibration.results import Run, Selection, load_run
+from lm_eval_calibration.reports.runs import by_name, echo_note, has_distributions, name_and_path, print_notes
+from lm_eval_calibration.results import Run, Selection
 from lm_eval_calibration.results.columns import columns, parse_metrics
 from lm_eval_calibration.results.identity import are_same_files, labels
+from lm_eval_calibration.results.loading import FoundRun, find_run, find_runs
 from lm_eval_calibration.results.selection import ALL
+
+T = TypeVar("T")
+
+MANY_RUNS = 30
+"""With more runs than this, each is tested against the best alone, and none is kept in memory."""
 
 
 def compare(
@@ -31,29 +40,61 @@ def compare(
     """Print or write the table of some runs; the arguments are the command's."""
     form = choose_format(form, output, FORMATS, default="table", suffixes=SUFFIXES)
     names = parse_metrics(metrics) if metrics is not None else []
-    runs = read_runs(results, n_bins, cluster, select)
-    for run in runs.values():
-        print_notes(run)
-    names = names or default_metrics(list(runs.values()))
+    given, found = find_named(results, select)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is undefined says so in its cell
-        table = make_table(runs, names, tasks or None, progress=_progress)
-        content = html(table, side_by_side(runs, table, redact=True)) if form == "html" else FORMATS[form](table)
-    print_or_write(content, output, f"{len(runs)} runs, {len(table.scopes)} tables")
+        beside: SideBySide | None = None
+        if len(found) > MANY_RUNS:
+            wanted = Plan({}, {}, tuple(names), n_bins, cluster)
+            table = _table_of_many(given, found, wanted, tasks)
+        else:
+            runs = read_runs(given, found, n_bins, cluster)
+            for run in runs.values():
+                print_notes(run)
+            names = names or default_metrics(list(runs.values()))
+            table = make_table(runs, names, tasks or None, progress=_progress)
+            beside = side_by_side(runs, table, redact=True) if form == "html" else None
+        content = html(table, beside) if form == "html" else FORMATS[form](table)
+    print_or_write(content, output, f"{len(table.labels)} runs, {len(table.scopes)} tables")
+
+
+def _table_of_many(given: Sequence[str], found: Sequence[FoundRun], wanted: Plan, tasks: Sequence[str]) -> Table:
+    def plan_of(run: Run | None) -> Plan:
+        return wanted if wanted.metrics or run is None else wanted._replace(metrics=tuple(default_metrics([run])))
+
+    def progress(runs: Iterable[T]) -> Iterable[T]:
+        return progress_bar(runs, len(found), "run")
+
+    return make_table_of_many(found, given, plan_of, tasks, note=echo_note, progress=progress)
+
+
+def find_named(results: Sequence[str], select: Selection) -> tuple[list[str], list[FoundRun]]:
+    """Return the names and the runs that arguments of the command mean; one folder means all of its runs.
+
+    Raises:
+        UserError: fewer than two.
+    """
+    if len(results) == 1:
+        found = find_runs(name_and_path(results[0])[1], select=select)
+        names = [""] * len(found)
+    else:
+        names, paths = map(list, zip(*map(name_and_path, results), strict=True)) if results else ([], [])
+        found = [find_run(path, select=select) for path in paths]
+    if len(found) < 2:
+        raise UserError("compare needs two runs at least")
+    return names, found
 
 
 def read_runs(
-    results: Sequence[str], n_bins: int | None, cluster: str | None = None, select: Selection = ALL
+    names: Sequence[str], found: Sequence[FoundRun], n_bins: int | None, cluster: str | None = None
 ) -> dict[str, Run]:
     """Read the runs, by label.
 
     Raises:
-        UserError: fewer than two, one run or one name twice, or different numbers of bins.
+        UserError: one run or one name twice, or different numbers of bins.
     """
-    if len(results) < 2:
-        raise UserError("compare needs two runs at least")
-    names, paths = zip(*map(name_and_path, results), strict=True)
-    runs = [load_run(path, n_bins=n_bins, cluster=cluster, select=select) for path in paths]
+    runs = [one.load(n_bins, cluster) for one in found]
+    paths = [one.sources[0].folder for one in found]
     for (run, path), (other, other_path) in combinations(zip(runs, paths, strict=True), 2):
         if are_same_files(run, other):
             raise UserError(f"{path} and {other_path} are the same files")
@@ -70,8 +111,13 @@ def default_metrics(runs: Sequence[Run]) -> list[str]:
     return [name for name in names if name != "full_ece" or any(map(has_distributions, runs))]
 
 
-def _progress(pairs: Sequence[tuple[str, str]]) -> Sequence[tuple[str, str]]:
+def _progress(pairs: Sequence[tuple[str, str]]) -> Iterable[tuple[str, str]]:
+    return progress_bar(pairs, len(pairs), "pair")
+
+
+def progress_bar(items: Iterable[T], total: int, unit: str) -> Iterable[T]:
+    """Return the same, with a bar where they take more than a moment."""
     from tqdm import tqdm
 
-    bar: Sequence[tuple[str, str]] = tqdm(pairs, desc="Comparing", unit="pair", delay=2, leave=False)
+    bar: Iterable[T] = tqdm(items, desc="Comparing", total=total, unit=unit, delay=2, leave=False)
     return bar

@@ -26,6 +26,9 @@ TEMPLATE = Path(__file__).with_name("compare.html")
 ACCURACY, ERROR = "acc", "ece"
 """Metrics of the picture's axes."""
 
+SHOWN = 20
+"""Runs that a terminal shows of many."""
+
 MARKS = {"best": "*", "tied": "≈", "": ""}
 
 
@@ -34,15 +37,19 @@ def text(table: Table) -> str:
     lines = []
     for scope in table.scopes:
         heads = ["model", "docs", *(f"{name} {arrow(name)}" for name in table.metrics)]
-        rows = [[*row, *(_plain_cell(cell) for cell in cells)] for row, cells in _rows(scope)]
+        top = list(_rows(scope))[: SHOWN if table.is_against_best else None]
+        rows = [[*row, *(_plain_cell(cell) for cell in cells)] for row, cells in top]
         lines.append(visible(f"# {shown(scope.task)}"))
         if fits_terminal(heads, rows):
             lines += plain_table(heads, rows)
         else:
-            lines += plain_table(heads, [[*row, *map(_value, cells)] for row, cells in _rows(scope)])
+            lines += plain_table(heads, [[*row, *map(_value, cells)] for row, cells in top])
             lines.append(
                 "(without intervals, for which this terminal is too narrow: `| less -S` or --format md shows them)"
             )
+        if len(top) < len(scope.rows):
+            rest = f"the best {len(top)} of {len(scope.rows)} runs by {table.metrics[0]}"
+            lines.append(f"({rest}: --output with .html to search all, .csv, .json, .md or .tex for all)")
     return "\n".join([*lines, "", table.legend(), *(visible(f"note: {note}") for note in table.notes)]) + "\n"
 
 

@@ -6,7 +6,7 @@ whole table are wrong about any difference at most 5% of the time.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal, NamedTuple
@@ -26,7 +26,7 @@ ALPHA = 0.05
 MANY_TASKS = 12
 """With more tasks than this, those in groups are shown as groups only."""
 
-_OF_THE_MODEL = ("tokenizer", "vocabulary")
+OF_THE_MODEL = ("tokenizer", "vocabulary")
 """Fields of a certificate that differ between models; where that matters the metric says so."""
 
 Mark = Literal["best", "tied", ""]
@@ -89,7 +89,10 @@ class Scope:
 
 @dataclass(frozen=True)
 class Table:
-    """Runs compared: the docs of all tasks first, where there are several; all tests; what else should be known."""
+    """Runs compared: the docs of all tasks first, where there are several; all tests; what else should be known.
+
+    ``is_against_best``: whether each run is tested against the best of a column alone, not every two runs.
+    """
 
     labels: tuple[str, ...]
     metrics: tuple[str, ...]
@@ -97,6 +100,7 @@ class Table:
     scopes: tuple[Scope, ...]
     pairs: tuple[Pair, ...]
     notes: tuple[str, ...]
+    is_against_best: bool = False
 
     @property
     def n_tests(self) -> int:
@@ -105,9 +109,12 @@ class Table:
 
     def legend(self, best: str = "*", tied: str = "≈") -> str:
         """Say what intervals and marks mean."""
+        tests = "Holm's procedure over all {} tests (pairs of runs, metrics, tasks)"
+        if self.is_against_best:
+            tests = "Bonferroni's correction over all {} tests (of each run against the best, metrics, tasks)"
         return (
             f"95% intervals in brackets, {self.n_bins} bins. {best}: best; {tied}: not shown to be worse than the best "
-            f"at 5%, after Holm's procedure over all {self.n_tests} tests (pairs of runs, metrics, tasks)."
+            f"at 5%, after {tests.format(self.n_tests)}."
         )
 
 
@@ -130,7 +137,7 @@ def make_table(
         UserError: no task in common, or none of that name.
     """
     common = common_tasks(runs)
-    scopes = _scopes_of(list(runs.values()), common)
+    scopes = scopes_of([run.groups for run in runs.values()], common)
     if unknown := [task for task in tasks or () if task not in scopes]:
         raise UserError(f"no task or group {unknown[0]!r} in common; there are {', '.join(scopes)}")
     shown = list(tasks or _worth_showing(scopes, common))
@@ -153,17 +160,22 @@ def make_table(
     return Table(tuple(runs), tuple(names), next(iter(runs.values())).n_bins, filled, tuple(pairs), notes)
 
 
-def _scopes_of(runs: Sequence[Run], common: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """All docs, the groups that are the same tasks in every run, and the tasks: name to tasks."""
+def scopes_of(groups: Sequence[Mapping[str, tuple[str, ...]]], common: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return all docs, the groups that are the same tasks in every run, and the tasks: name to tasks.
+
+    Args:
+        groups: of each run, with their tasks.
+        common: tasks that all runs have.
+    """
     every: dict[str, tuple[str, ...]] = {task: (task,) for task in common}
     if len(common) == 1:
         return every
-    groups = {
+    alike = {
         name: inside
-        for name, inside in runs[0].groups.items()
-        if set(inside) < set(common) and all(run.groups.get(name) == inside for run in runs)
+        for name, inside in groups[0].items()
+        if set(inside) < set(common) and all(of_run.get(name) == inside for of_run in groups)
     }
-    return {POOLED: tuple(common), **groups, **every}
+    return {POOLED: tuple(common), **alike, **every}
 
 
 def _worth_showing(scopes: dict[str, tuple[str, ...]], common: Sequence[str]) -> list[str]:
@@ -224,15 +236,16 @@ def _mark(rows: dict[str, dict[str, Cell]], name: str, pairs: Sequence[Pair]) ->
         return
     if len(defined) < 2:
         return
-    best = min(defined, key=lambda label: _badness(name, rows[label][name].value))
-    least = _badness(name, rows[best][name].value)
+    best = min(defined, key=lambda label: badness(name, rows[label][name].value))
+    least = badness(name, rows[best][name].value)
     for label in defined:
         p = math.nan if label == best else between[frozenset((label, best))].p_adjusted
-        mark: Mark = "" if p <= ALPHA else "best" if _badness(name, rows[label][name].value) == least else "tied"
+        mark: Mark = "" if p <= ALPHA else "best" if badness(name, rows[label][name].value) == least else "tied"
         rows[label][name] = rows[label][name]._replace(mark=mark, p_best=p)
 
 
-def _badness(name: str, value: float) -> float:
+def badness(name: str, value: float) -> float:
+    """Return what is the lower, the better a metric's value is."""
     higher_is_better = metric_of(name).higher_is_better
     return abs(value) if higher_is_better is None else -value if higher_is_better else value
 
@@ -250,7 +263,7 @@ def _notes(a: str, b: str, found: RunComparison) -> list[str]:
             notes.append(f"{shown(scope.task)}: {scope.other_golds} docs of {a} and {b} have different gold answers")
     if any(scope.other_prompts for scope in found.tasks):
         notes.append(f"{a} and {b} were given different prompts")
-    if differences := [str(d) for d in found.certificate_differences if d.field.split(".")[-1] not in _OF_THE_MODEL]:
+    if differences := [str(d) for d in found.certificate_differences if d.field.split(".")[-1] not in OF_THE_MODEL]:
         notes.append(f"{a} and {b} were not measured in the same way ({'; '.join(differences)})")
     if left := [*found.only_a, *found.only_b]:
         notes.append(f"not in every run and left out: {', '.join(map(shown, left))}")

@@ -36,9 +36,7 @@ def prepare_history(entries: Sequence[Entry], scope: str = POOLED) -> list[Metri
                 limit = math.nan if base is None else _limit(metric, values_of(base, scope), entry.tolerances)
                 points.setdefault(metric, []).append((date, value, low, high, drifted, limit))
     return [
-        MetricHistory(
-            metric, DIRECTIONS[metric_of(metric).higher_is_better], *map(tuple, zip(*of_metric, strict=True)), scope
-        )
+        MetricHistory(metric, DIRECTIONS[metric_of(metric).higher_is_better], *map(tuple, zip(*of_metric, strict=True)))
         for metric, of_metric in points.items()
     ]
 

@@ -10,7 +10,7 @@ import typer
 
 from lm_eval_calibration.harness.redacted_errors import redacted_errors
 from lm_eval_calibration.records.files import write_whole
-from lm_eval_calibration.reports.compare.command import default_metrics, read_runs
+from lm_eval_calibration.reports.compare.command import default_metrics, find_named, read_runs
 from lm_eval_calibration.reports.compare.side_by_side import side_by_side
 from lm_eval_calibration.reports.compare.table import make_table
 from lm_eval_calibration.reports.compare.together import FORMATS as OF_SEVERAL
@@ -60,7 +60,7 @@ def _of_one(paths: Sequence[Path], form: str, *, redact: bool, **how: Any) -> tu
 
 
 def _of_several(results: Sequence[str], form: str, *, redact: bool, **how: Any) -> tuple[str | bytes, str]:
-    runs = read_runs(results, how["n_bins"], how["cluster"], how["select"])
+    runs = read_runs(*find_named(results, how["select"]), how["n_bins"], how["cluster"])
     for run in runs.values():
         print_notes(run)
     with warnings.catch_warnings():
