@@ -132,8 +132,7 @@ def _summed(values: Array, cluster: Any) -> Array:
     if cluster is None:
         return values
     _, index = np.unique(cluster, return_inverse=True)
-    summed: Array = np.bincount(index, weights=values)
-    return summed
+    return np.asarray(np.bincount(index, weights=values), dtype=np.float64)
 
 
 def _curve(rows: list[tuple[float, float, float, float]]) -> Smooth:
