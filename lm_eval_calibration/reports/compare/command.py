@@ -10,9 +10,9 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.reports.compare.formats import FORMATS, SUFFIXES, html
 from lm_eval_calibration.reports.compare.many import make_table_of_many
 from lm_eval_calibration.reports.compare.measuring import Plan
-from lm_eval_calibration.reports.compare.side_by_side import SideBySide, side_by_side
+from lm_eval_calibration.reports.compare.side_by_side import MOST_CURVES, SideBySide, side_by_side
 from lm_eval_calibration.reports.compare.table import Table, make_table
-from lm_eval_calibration.reports.formats import choose_format, print_or_write
+from lm_eval_calibration.reports.formats import choose_format, echo_next, print_or_write
 from lm_eval_calibration.reports.runs import by_name, echo_note, has_distributions, name_and_path, print_notes
 from lm_eval_calibration.results import Run, Selection
 from lm_eval_calibration.results.columns import columns, parse_metrics
@@ -56,6 +56,8 @@ def compare(
             beside = side_by_side(runs, table, redact=True) if form == "html" else None
         content = html(table, beside) if form == "html" else FORMATS[form](table)
     print_or_write(content, output, f"{len(table.labels)} runs, {len(table.scopes)} tables")
+    if output is None and form == "table" and 1 < len(results) <= MOST_CURVES:
+        echo_next(results, "report.html", "curves on the same axes, docs that changed sides")
 
 
 def _table_of_many(given: Sequence[str], found: Sequence[FoundRun], wanted: Plan, tasks: Sequence[str]) -> Table:

@@ -14,7 +14,7 @@ from lm_eval_calibration.reports.drift.gate import TOLERANCE, gate
 from lm_eval_calibration.reports.drift.history import Entry, append, read_history
 from lm_eval_calibration.reports.drift.picture import write_picture
 from lm_eval_calibration.reports.drift.result import EXIT_CODES, Result
-from lm_eval_calibration.reports.formats import choose_format, print_or_write
+from lm_eval_calibration.reports.formats import choose_format, echo_next, print_or_write
 from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import finite
 from lm_eval_calibration.reports.runs import compare_records, has_distributions, label_of, print_notes
@@ -63,6 +63,8 @@ def drift(
     if known == fingerprint(other):
         result = replace(result, notes=(unchanged("BASE", "NEW"), *result.notes))
     print_or_write(FORMATS[form](result), output, result.summary())
+    if output is None and form == "text" and not result.reasons:
+        echo_next([f"base={base}", f"new={new}"], "changes.html", "curves on the same axes, docs that changed sides")
     if history is not None and not result.reasons:
         common = [task for task in one.tasks if task in other.tasks]
         changed = changed_docs(one, other, common, redact=True, most=WORST)

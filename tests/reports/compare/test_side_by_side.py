@@ -119,3 +119,14 @@ def test_folders_of_one_run_stay_one_report(tmp_path: Path) -> None:
     assert "60 docs of 2 tasks" in done.stdout
     one = run_command("report", tmp_path / TASKS[0], "--output", tmp_path / "r.json")
     assert "30 docs of 1 task;" in one.stdout
+
+
+def test_compare_and_drift_say_what_to_run_next(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    for command in ("compare", "drift"):
+        done = run_command(command, *runs, "--metrics", "acc,ece")
+        (line,) = (line for line in done.stderr.splitlines() if line.startswith("Next: "))
+        arguments = line.removeprefix("Next: lm-eval-calibration ").partition(" (")[0].split()
+        arguments[-1] = str(tmp_path / "next.html")
+        assert run_command(*arguments).exit_code == 0
+        assert "Docs that changed sides" in (tmp_path / "next.html").read_text()
+        assert "Next: " not in run_command(command, *runs, "--format", "json").stderr
