@@ -1,17 +1,34 @@
 """The prepared figures drawn by matplotlib."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from lm_eval_calibration.decisions import GuaranteeCurve
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots.decision import describe_decision
-from lm_eval_calibration.plots.history import MetricHistory, describe_history
+from lm_eval_calibration.plots.history import MetricHistory, describe_history, time_ticks
 from lm_eval_calibration.plots.reliability import Reliability
 from lm_eval_calibration.plots.risk_coverage import RiskCoveragePoint
-from lm_eval_calibration.plots.style import COLOURS, MARKERS, Form, save, shortened, styled_figure
+from lm_eval_calibration.plots.smooth import Smooth
+from lm_eval_calibration.plots.style import (
+    ACCURACY,
+    COLOURS,
+    COLUMN,
+    CONFIDENCE,
+    COVERAGE,
+    DASHES,
+    MARKERS,
+    PAGE,
+    RISK,
+    Form,
+    save,
+    shortened,
+    styled_figure,
+    wrapped,
+)
 from lm_eval_calibration.plots.trade_off import TradeOffPoint, describe_trade_off
 
 if TYPE_CHECKING:
@@ -20,9 +37,13 @@ if TYPE_CHECKING:
 INSIDE, OUTSIDE = COLOURS[:2]
 """Colours of a bar whose accuracy lies in the consistency band, and of one whose accuracy doesn't."""
 
-BAND, LINE = "#bbbbbb", "#333333"
+OFF: dict[str, Any] = {"color": "#f0b48a", "edgecolor": OUTSIDE, "linewidth": 1.2}
+BAND, LINE = "#bbbbbb", "#444444"
 
-HISTORY_COLUMNS, HISTORY_TICKS = 2, 5
+FEW = 10
+"""Docs of a bin below which it is drawn faintly."""
+
+HISTORY_COLUMNS, HISTORY_TICKS = 2, 4
 
 
 def plot_reliability(data: Reliability, ax: "Axes | None" = None) -> "Axes":
@@ -32,16 +53,94 @@ def plot_reliability(data: Reliability, ax: "Axes | None" = None) -> "Axes":
         UserError: no axes are given and matplotlib is not installed.
     """
     ax = _new_axes() if ax is None else ax
+    told: dict[str, Any] = {}
     for b in (b for b in data.bins if b.n_docs):
         middle, width = (b.low + b.high) / 2, b.high - b.low
-        colour, hatch = (OUTSIDE, "///") if b.is_off else (INSIDE, None)
-        ax.bar(middle, b.accuracy, width * 0.9, color=colour, hatch=hatch)
-        ax.bar(middle, b.band_high - b.band_low, width * 0.5, b.band_low, color=BAND, alpha=0.6, edgecolor=LINE)
-        ax.plot([b.low, b.high], [b.confidence] * 2, color=LINE, linewidth=2)
-    ax.plot([0, 1], [0, 1], color=LINE, linewidth=0.8, linestyle=":")
-    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
+        fill = OFF if b.is_off else {"color": INSIDE}
+        alpha = 0.35 if b.n_docs < FEW else 1.0  # a bar of a few docs is no loud one
+        told["outside the band" if b.is_off else "accuracy"] = ax.bar(
+            middle, b.accuracy, width * 0.94, alpha=alpha, **fill
+        )
+        height = max(b.band_high - b.band_low, 0.004)
+        told["if calibrated (95%)"] = ax.bar(
+            middle, height, width * 0.5, b.band_low, color=BAND, alpha=0.6, edgecolor=LINE, linewidth=0.5
+        )
+        (told["mean confidence"],) = ax.plot([b.low, b.high], [b.confidence] * 2, color=LINE, linewidth=1.6)
+    _unit_axes(ax)
     ax.set_title(f"ECE {data.ece:.3f} of {data.n_docs:,} docs, {len(data.bins)} bins")
+    ax.legend(told.values(), told.keys(), loc="upper left", fontsize=6, handlelength=1.2)
     return ax
+
+
+def plot_smooth(
+    curve: Smooth, data: Reliability, ax: "Axes | None" = None, *, name: str = "", index: int = 0
+) -> "Axes":
+    """Draw a smooth reliability curve with its band, and the bins of ten docs and more as marks; several share axes.
+
+    Raises:
+        UserError: no axes are given and matplotlib is not installed.
+    """
+    ax = _new_axes() if ax is None else ax
+    if not ax.get_lines():
+        _unit_axes(ax)
+    _band(ax, curve, index)
+    bins = [b for b in data.bins if b.n_docs >= FEW]
+    style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+    ax.plot([b.confidence for b in bins], [b.accuracy for b in bins], linestyle="none", markersize=4, **style)
+    ax.plot([], [], **style, linestyle=_dash(index), markersize=4, label=f"{shortened(name, 34)} (ECE {data.ece:.3f})")
+    return ax
+
+
+def draw_side_by_side(
+    curves: Mapping[str, Smooth],
+    bins: Mapping[str, Reliability],
+    differences: Mapping[str, Smooth],
+    title: str,
+    form: Form,
+) -> bytes:
+    """Return reliability curves of several models on the same axes, and below how they differ from the first's.
+
+    Args:
+        curves: of each model, by name.
+        bins: of each model.
+        differences: accuracy of other models at each confidence less that of the first, by their names.
+        title: of the figure.
+        form: of the file.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
+    height = 4.2 + 0.16 * len(curves)
+    with styled_figure(COLUMN, height, (2, 1), ratios=(3, 1.3)) as (figure, (above, below)):
+        for index, (name, curve) in enumerate(curves.items()):
+            plot_smooth(curve, bins[name], above, name=name, index=index)
+        above.set_title(shortened(title, 60))
+        for index, curve in enumerate(differences.values(), start=1):
+            _band(below, curve, index)
+        below.axhline(0, color=LINE, linewidth=0.8, linestyle=":")
+        below.set(xlim=(0, 1), xlabel=CONFIDENCE, ylabel=f"difference of\n{ACCURACY}")
+        figure.legend(loc="outside lower left", handlelength=3)
+        first = next(iter(curves))
+        label = f"Reliability of {', '.join(curves)}; below: {ACCURACY} at each confidence less that of {first}"
+        return save(figure, form, label=label)
+
+
+def _band(ax: "Axes", curve: Smooth, index: int) -> None:
+    colour = COLOURS[index % len(COLOURS)]
+    ax.fill_between(curve.at, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0)
+    ax.plot(curve.at, curve.value, color=colour, linestyle=_dash(index), linewidth=1.5)
+
+
+def _dash(index: int) -> Any:
+    """The dashes of a series, as pages have them."""
+    dash = DASHES[index % len(DASHES)]
+    return "-" if dash == "none" else (0, [float(part) / 2 for part in dash.split()])
+
+
+def _unit_axes(ax: "Axes") -> None:
+    """Confidence and accuracy, with the diagonal of calibrated models."""
+    ax.plot([0, 1], [0, 1], color=LINE, linewidth=0.8, linestyle=":")
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel=CONFIDENCE, ylabel=ACCURACY)
 
 
 def plot_calibration_curve(data: Reliability, ax: "Axes | None" = None, *, name: str = "") -> "Axes":
@@ -53,8 +152,8 @@ def plot_calibration_curve(data: Reliability, ax: "Axes | None" = None, *, name:
     ax = _new_axes() if ax is None else ax
     number = len(ax.get_lines())
     if not number:
-        ax.plot([0, 1], [0, 1], color=LINE, linewidth=0.8, linestyle=":", label="calibrated")
-        ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", ylabel="accuracy")
+        _unit_axes(ax)
+        ax.get_lines()[0].set_label("calibrated")
     bins = [b for b in data.bins if b.n_docs]
     style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
     label = f"{shortened(name, 40)} (ECE {data.ece:.3f})".strip()
@@ -73,7 +172,7 @@ def plot_risk_coverage(points: Sequence[RiskCoveragePoint], ax: "Axes | None" = 
     colour = COLOURS[len(ax.get_lines()) % len(COLOURS)]
     coverage, risk = [point.coverage for point in points], [point.risk for point in points]
     ax.plot(coverage, risk, color=colour, drawstyle="steps-post", label=shortened(name, 40) or None)
-    ax.set(xlim=(0, 1), xlabel="docs answered, the surest first", ylabel="wrong answers among them")
+    ax.set(xlim=(0, 1), xlabel=COVERAGE, ylabel=RISK)
     ax.set_ylim(bottom=0)
     ax.grid(alpha=0.25)
     if name:
@@ -94,13 +193,15 @@ def draw_reliability(diagrams: Sequence[tuple[str, Reliability]], title: str, fo
     """
     n_columns = min(3, len(diagrams))
     n_rows = math.ceil(len(diagrams) / n_columns)
-    with styled_figure(4.2 * n_columns, 4.2 * n_rows + 0.5, (n_rows, n_columns)) as (figure, panels):
+    width = COLUMN if n_columns == 1 else PAGE
+    side = width / n_columns
+    with styled_figure(width, (side + 0.3) * n_rows + 0.3, (n_rows, n_columns)) as (figure, panels):
         for ax, (name, data) in zip(panels, diagrams, strict=False):
             plot_reliability(data, ax)
-            ax.set_title(f"{shortened(name)}\n{ax.get_title()}", fontsize=9)
+            ax.set_title(f"{wrapped(name)}\n{ax.get_title()}", fontsize=7)
         for ax in panels[len(diagrams) :]:
             ax.set_axis_off()
-        figure.suptitle(shortened(title, 80))
+        figure.suptitle(shortened(title, 24 * n_columns + 24))
         return save(figure, form, label=title)
 
 
@@ -174,7 +275,7 @@ def draw_history(panels: Sequence[MetricHistory], form: Form) -> bytes:
         UserError: matplotlib is not installed.
     """
     n_rows = math.ceil(len(panels) / HISTORY_COLUMNS)
-    with styled_figure(7.5, 0.6 + 1.9 * n_rows, (n_rows, HISTORY_COLUMNS)) as (figure, axes):
+    with styled_figure(PAGE, 0.4 + 1.7 * n_rows, (n_rows, HISTORY_COLUMNS)) as (figure, axes):
         for panel, ax in zip_longest(panels, axes):
             if panel is None:
                 ax.set_axis_off()
@@ -184,19 +285,37 @@ def draw_history(panels: Sequence[MetricHistory], form: Form) -> bytes:
 
 
 def _plot_history(panel: MetricHistory, ax: "Axes") -> None:
-    days = [(date - panel.dates[0]).total_seconds() / 86400 for date in panel.dates]
+    days = [_days(date, panel) for date in panel.dates]
     below = [value - low for value, low in zip(panel.values, panel.lows, strict=True)]
     above = [high - value for value, high in zip(panel.values, panel.highs, strict=True)]
-    ax.errorbar(days, panel.values, yerr=[below, above], color=COLOURS[0], marker="o", markersize=4, capsize=2)
+    few = len(days) < 30
+    ax.errorbar(
+        days,
+        panel.values,
+        yerr=[below, above],
+        color=COLOURS[0],
+        marker="o",
+        markersize=4 if few else 2.5,
+        elinewidth=0.8,
+    )
+    if any(not math.isnan(limit) for limit in panel.limits):
+        ax.plot(
+            days, panel.limits, color=OUTSIDE, linestyle="--", linewidth=1, drawstyle="steps-pre", label="tolerance"
+        )
     drifted = [index for index, has_drifted in enumerate(panel.drifted) if has_drifted]
     if drifted:
         crosses = [days[index] for index in drifted], [panel.values[index] for index in drifted]
-        ax.plot(*crosses, "X", color=COLOURS[1], markersize=9, label="drifted")
-        ax.legend(loc="best", fontsize=8)
+        ax.plot(*crosses, "X", color=OUTSIDE, markersize=7, linestyle="none", label="drifted")
+    if ax.get_legend_handles_labels()[0]:
+        ax.legend(loc="best", fontsize=6)
     ax.set_title(f"{panel.metric} ({panel.direction})", fontsize=9, loc="left")
-    ticks = sorted({round(i * (len(days) - 1) / (HISTORY_TICKS - 1)) for i in range(HISTORY_TICKS)})
-    ax.set_xticks([days[i] for i in ticks], [f"{panel.dates[i]:%Y-%m-%d}" for i in ticks], rotation=30, ha="right")
+    marks = time_ticks(panel.dates[0], panel.dates[-1], HISTORY_TICKS)
+    ax.set_xticks([_days(time, panel) for time, _ in marks], [label for _, label in marks])
     ax.grid(alpha=0.25)
+
+
+def _days(date: datetime, panel: MetricHistory) -> float:
+    return (date - panel.dates[0]).total_seconds() / 86400
 
 
 def _error_bars(found: Any) -> list[list[float]] | None:
