@@ -15,7 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from tiny import make_gpt2, make_t5, scoring_requests
 
 from lm_eval_calibration import backends as scoring
-from lm_eval_calibration.backends.hf import log_likelihood, packed
+from lm_eval_calibration.backends.hf import attention, cost, log_likelihood, packed, trial
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 LENGTH = {"max_position_embeddings": 256}
@@ -147,19 +147,33 @@ def test_a_run_too_small_for_the_trial_shares_nothing(byte_tokenizer: Any) -> No
     assert shared(scoring.token_scores(lm, requests)) == {False}
 
 
-@pytest.mark.parametrize("most", [40, slow(100), slow(1000)])
-def test_what_the_trial_reads_is_counted(most: int, byte_tokenizer: Any) -> None:
+@pytest.fixture
+def free_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device on which only operations take time, so that tiny models share whatever they can."""
+    monkeypatch.setattr(cost, "CPU", cost.CPU._replace(launch=0.0, bandwidth=float("inf")))
+
+
+@pytest.mark.parametrize("part", [1, slow(5), 12])
+def test_the_trial_reads_what_it_says_once_a_model(part: int, byte_tokenizer: Any) -> None:
     lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
-    rows = sorted({tuple(lm.tok_encode(request.args[0])[-120:]) for request in few_shot_requests()})
-    plan = packed.Plan(rows, [1] * len(rows), most)
     read: list[int] = []
     lm.model.register_forward_pre_hook(
         lambda _, arguments, named: read.append((*arguments, named.get("input_ids"))[0].numel()), with_kwargs=True
     )
-    answers = list(packed.score(lm, plan, lambda i: lm._model_call(torch.tensor([rows[i]]))[0, -1:]))
-    assert sum(len(numbers) for numbers, *_ in answers) == len(rows) - len(plan.alone)
-    for_answers = sum(len(step.tokens) for family in plan.families for step in plan.steps(family))
-    assert sum(read) - for_answers == packed.trial_tokens(plan) > 0
+
+    def alone(row: tuple[int, ...], n: int) -> torch.Tensor:
+        return lm._model_call(torch.tensor([row]))[0, -n:]
+
+    assert trial.attention_of(lm, range(40), part, alone).attention == "apart"
+    assert sum(read) == trial.tokens_of(part) == 10 * part
+    trial.attention_of(lm, range(40), part, alone)
+    assert sum(read) == 10 * part
+
+
+def test_a_trial_reads_at_most_a_twentieth_of_a_run() -> None:
+    assert trial.tokens_of(trial.part_of(8_186)) == 120  # 135 docs of 5-shot MMLU: 1.5%
+    for n in range(200, 5_000, 7):
+        assert 0 < trial.tokens_of(trial.part_of(n)) <= n / 20
 
 
 @pytest.mark.slow
@@ -190,10 +204,11 @@ def test_equal_docs_get_equal_answers(byte_tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize("most", [slow(1), 30, slow(10_000)])
+@pytest.mark.usefixtures("free_calls")
 def test_packs_of_any_size_give_the_same(most: int, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = load(gemma3(), byte_tokenizer)
     requests = few_shot_requests()
-    monkeypatch.setattr(packed, "max_pack_tokens", lambda *_: most)
+    monkeypatch.setattr(cost, "most_tokens", lambda *_: most)
     ours = scoring.token_scores(lm, requests)
     assert per_token(lm.loglikelihood(requests, disable_tqdm=True), ours) < 1e-4
     assert True in shared(ours)
@@ -223,11 +238,15 @@ def test_a_beginning_is_read_once_and_logits_are_made_where_scored(
 
 
 def _deaf(model: Any) -> Any:
-    """As custom code may: whatever mask comes, only ordinary causal attention happens."""
-    forward = model.forward
+    """As custom code may: whatever mask comes or attention is chosen, only ordinary causal attention happens."""
+    forward, own = model.forward, model.config._attn_implementation
 
     def ignoring(*arguments: Any, attention_mask: Any = None, **options: Any) -> Any:
-        return forward(*arguments, **options)
+        chosen, model.config._attn_implementation = model.config._attn_implementation, own
+        try:
+            return forward(*arguments, **options)
+        finally:
+            model.config._attn_implementation = chosen
 
     model.forward = ignoring
     return model
@@ -248,7 +267,7 @@ def test_the_trial_catches_a_model_that_ignores_the_mask(
     requests = few_shot_requests()
     harness_log.clear()
     ours = scoring.token_scores(lm, requests)
-    assert "prompts don't share prefixes (its logits differ" in harness_log.text
+    assert "prompts don't share prefixes (its attention can't be chosen; its logits differ" in harness_log.text
     assert shared(ours) == {False}
     if dtype == torch.float32:
         assert per_token(lm.loglikelihood(requests, disable_tqdm=True), ours) < 1e-5
@@ -266,10 +285,33 @@ def test_the_trial_catches_a_window_of_another_size(
         return mask(self, *step)
 
     monkeypatch.setattr(packed.PackedForward, "_mask", wrong)
+    monkeypatch.setattr(attention._Pack, "window", _not_chosen)
     harness_log.clear()
     ours = scoring.token_scores(lm, requests)
-    assert "its logits differ alone" in harness_log.text
+    assert "prompts don't share prefixes (not chosen; its logits differ alone" in harness_log.text
     assert shared(ours) == {False}
+
+
+def _not_chosen(*_: Any) -> None:
+    raise ValueError("not chosen")
+
+
+def test_a_window_that_code_and_configuration_tell_differently_is_left_to_the_mask(
+    byte_tokenizer: Any, harness_log: pytest.LogCaptureFixture
+) -> None:
+    lm = load(gemma3(), byte_tokenizer)
+    requests = few_shot_requests()
+    stock = lm.loglikelihood(requests, disable_tqdm=True)
+    for layer in lm.model.model.layers:
+        layer.self_attn.sliding_window = None  # the mask alone cuts the window, as in some custom code
+    harness_log.clear()
+    ours = scoring.token_scores(lm, requests)
+    assert (
+        "prompts share prefixes by a mask (a layer's window is None where its configuration says 24)"
+        in harness_log.text
+    )
+    assert True in shared(ours)
+    assert per_token(stock, ours) < 1e-4
 
 
 @pytest.mark.parametrize("dtype", [slow(torch.bfloat16), slow(torch.float16)])
@@ -297,49 +339,21 @@ def test_autocast_is_the_backend_s(byte_tokenizer: Any) -> None:
     assert per_token(stock, ours) < 0.5
 
 
-@pytest.mark.parametrize(
-    ("kind", "shape", "tied", "most"),
-    [
-        ("LlamaConfig", (576, 1536, 30, 9, 3, 64, 49152), True, 249),  # SmolLM2-135M
-        slow("LlamaConfig", (576, 1536, 30, 9, 3, 64, 49152), False, 249),  # an embedding is looked up, not read
-        slow("Gemma3TextConfig", (640, 2048, 18, 4, 1, 256, 262144), True, 682),  # Gemma 3 270M
-        slow("LlamaConfig", (4096, 14336, 32, 32, 8, 128, 128256), False, 957),  # Llama 3 8B
-        ("LlamaConfig", (64, 64, 2, 4, 4, 16, 500), True, 128),  # never less
-    ],
-)
-def test_a_pack_s_size_weighs_reading_weights_against_attention(
-    kind: str, shape: tuple[int, ...], tied: bool, most: int
-) -> None:
-    import transformers
-
-    names = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"]
-    names += ["num_key_value_heads", "head_dim", "vocab_size"]
-    options = dict(zip(names, shape, strict=True))
-    with torch.device("meta"):  # no memory for the weights
-        model = transformers.AutoModelForCausalLM.from_config(
-            getattr(transformers, kind)(tie_word_embeddings=tied, bos_token_id=1, eos_token_id=1, **options)
-        )
-    lm = HFLM.__new__(HFLM)
-    lm._model, lm._device, lm.batch_size_per_gpu = model, torch.device("cpu"), 8
-    assert packed.max_pack_tokens(lm, 1000) == most
-    assert packed.max_pack_tokens(lm, 10) == 80  # a stock batch is never larger
-
-
 def test_refusals_name_their_reason(byte_tokenizer: Any) -> None:
     lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
     assert packed.reason_unsupported(lm, 100) is None
     lm.model.config.layer_types = ["full_attention", "chunked_attention"]
     assert packed.reason_unsupported(lm, 100) == "it has layers of type chunked_attention"
     lm.model.config.layer_types = None
-    lm.model.config._attn_implementation = "flash_attention_2"
-    assert packed.reason_unsupported(lm, 100) == "its attention is flash_attention_2"
+    lm.model.config._attn_implementation = None
+    assert packed.reason_unsupported(lm, 100) == "its configuration names no attention"
 
 
 def test_a_model_without_a_transformers_configuration_is_refused(byte_tokenizer: Any) -> None:
     class Lm(HFLM):
         model = type("Model", (), {"config": type("Config", (), {})})  # as mamba_ssm's
 
-    assert packed.reason_unsupported(Lm.__new__(Lm), 100) == "its attention is None"
+    assert packed.reason_unsupported(Lm.__new__(Lm), 100) == "its configuration names no attention"
 
 
 def test_a_length_dependent_position_encoding_is_refused_beyond_its_first_length(byte_tokenizer: Any) -> None:
@@ -349,27 +363,32 @@ def test_a_length_dependent_position_encoding_is_refused_beyond_its_first_length
     assert packed.reason_unsupported(lm, 65) == "its position encoding depends on the prompt's length"
 
 
-def test_what_a_pack_has_scored_is_kept_when_the_next_dies(
-    byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.usefixtures("free_calls")
+@pytest.mark.parametrize("deaths", [1, 1000])
+def test_out_of_memory_goes_on_with_smaller_packs_or_none(
+    deaths: int, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
     requests = few_shot_requests()
-    monkeypatch.setattr(packed, "max_pack_tokens", lambda *_: 60)
-    forward = packed.PackedForward.__call__
-    monkeypatch.setattr(packed, "_compare", lambda *_: None)  # a model that fails on trial is scored plainly
-    calls = []
+    stock = lm.loglikelihood(requests, disable_tqdm=True)
+    monkeypatch.setattr(cost, "most_tokens", lambda *_: 300)
+    forward, calls = packed.PackedForward.__call__, []
 
     def dying(self: Any, step: Any, columns: Any) -> torch.Tensor:
         calls.append(step)
-        if len(calls) == 20:
+        if 6 <= len(calls) < 6 + deaths:  # after the trial and a pack
             raise torch.OutOfMemoryError("no memory left")
         return forward(self, step, columns)
 
     monkeypatch.setattr(packed.PackedForward, "__call__", dying)
-    kept: list[int] = []
-    with pytest.raises(torch.OutOfMemoryError):
-        log_likelihood.score(lm, requests, lambda index, _: kept.append(index))
-    assert 0 < len(kept) == len(set(kept)) < len(requests)
+    answers: dict[int, Any] = {}
+    log_likelihood.score(lm, requests, lambda index, scores: answers.update({index: scores}))
+    assert "are read 150 tokens at a time" in caplog.text
+    assert ("prompts that are left don't share prefixes" in caplog.text) == (deaths == 1000)
+    assert sorted(answers) == list(range(len(requests)))
+    ours = [answers[i] for i in range(len(requests))]
+    assert per_token(stock, ours) < 1e-4
+    assert shared(ours) == {True, False}
 
 
 def test_nan_logits_in_a_pack_name_the_doc(byte_tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -94,9 +94,13 @@ def test_a_question_stands_once_for_all_its_choices() -> None:
     assert {spots[0] for _, spots in step.rows} == {29}  # the question's last token tells of all four
 
 
-def test_rows_that_share_little_are_left_alone() -> None:
+def test_rows_that_share_little_share_that_and_others_are_left_alone() -> None:
     rows = [(1, 2, *range(100 * i, 100 * i + 40)) for i in range(1, 6)]
     plan = Plan(rows, [1] * 5, 200)
+    assert sum(len(step.tokens) for step in plan.all_steps()) == plan.tokens == sum(map(len, rows)) - plan.saved
+    assert plan.alone == []
+    unlike = [row[2:] for row in rows]
+    plan = Plan(unlike, [1] * 5, 200)
     assert plan.families == []
     assert plan.alone == [0, 1, 2, 3, 4]
     assert Plan([], [], 10).families == []

@@ -14,6 +14,7 @@ import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from lm_eval_calibration.backends.hf.layout import Block, Layout
+from lm_eval_calibration.backends.hf.prefixes import Step
 
 NAME = "shared_prefixes"
 
@@ -24,9 +25,17 @@ Part = tuple[torch.Tensor, torch.Tensor]
 class _Pack:
     """The pack that is being computed, and how many layers have asked for its attention."""
 
-    def __init__(self, layout: Layout, config: Any) -> None:
-        self.layout, self.config = layout, config
+    def __init__(self, step: Step, config: Any) -> None:
+        self.step, self.config = step, config
+        self.longest = max(step.positions) + 1
+        self.layouts: dict[torch.device, Layout] = {}  # layers may be spread over devices
         self.calls = 0
+
+    def layout(self, device: torch.device) -> Layout:
+        """Return the pack's layout on a layer's device."""
+        if device not in self.layouts:
+            self.layouts[device] = Layout(self.step, device)
+        return self.layouts[device]
 
     def window(self, module: Any, stated: int | None) -> int | None:
         """Return the layer's window (None: it cuts nothing), on which the model's code and configuration must agree."""
@@ -36,19 +45,19 @@ class _Pack:
             window = None
         if (stated or None) != (window or None):
             raise ValueError(f"a layer's window is {stated} where its configuration says {window}")
-        return window if window and window < self.layout.longest else None
+        return window if window and window < self.longest else None
 
 
 _packs: list[_Pack] = []
 
 
 @contextmanager
-def apart(config: Any, layout: Layout) -> Iterator[None]:
+def apart(config: Any, step: Step) -> Iterator[None]:
     """Let the model with this text configuration compute this pack within the context.
 
     Raises TypeError after it if the model has asked for no attention by name.
     """
-    own, pack = config._attn_implementation, _Pack(layout, config)
+    own, pack = config._attn_implementation, _Pack(step, config)
     ALL_ATTENTION_FUNCTIONS.register(NAME, attention)
     config._attn_implementation = NAME
     _packs.append(pack)
@@ -81,10 +90,11 @@ def attention(
     """
     pack = _packs[-1]
     pack.calls += 1
-    layout = pack.layout
+    layout = pack.layout(key.device)
     if attention_mask is not None or position_bias is not None or key.shape[2] != layout.base + query.shape[2]:
         raise TypeError("its attention needs more than queries, keys and values")
-    one = _Layer(layout, key, value, pack.window(module, sliding_window), scaling or query.shape[-1] ** -0.5, softcap)
+    window, scale = pack.window(module, sliding_window), scaling or query.shape[-1] ** -0.5
+    one = _Layer(layout, key, value, window=window, scale=scale, softcap=softcap)
     out, log_sum = one.of_pack(query[:, :, : layout.n])
     if s_aux is not None:  # a key without a value
         out = out * torch.sigmoid(log_sum - s_aux.view(1, -1, 1))[..., None].to(out.dtype)
@@ -100,6 +110,7 @@ class _Layer:
         layout: Layout,
         key: torch.Tensor,
         value: torch.Tensor,
+        *,
         window: int | None,
         scale: float,
         softcap: float | None,
@@ -115,7 +126,8 @@ class _Layer:
             own = slice(base, base + stem)
             positions = self.layout.positions[own]
             sees = None if self.window is None else positions <= positions[:, None]
-            part = self._over(query[:, :, :stem], self.key[:, :, own], self.value[:, :, own], sees, positions, positions)
+            keys, values = self.key[:, :, own], self.value[:, :, own]
+            part = self._over(query[:, :, :stem], keys, values, sees, of_queries=positions, of_keys=positions)
             parts.append(merged(self._before(query[:, :, :stem], base, slice(base, base + stem)), part))
         if self.layout.blocks:
             rest = slice(base + stem, base + self.layout.n)
@@ -136,7 +148,7 @@ class _Layer:
             return out.reshape(*query.shape[:3], -1), log_sum.reshape(query.shape[:3])
         positions = self.layout.positions
         sees = torch.ones(1, 1, dtype=torch.bool, device=key.device)
-        return self._over(query, key, value, sees, positions[which], positions[reach])
+        return self._over(query, key, value, sees, of_queries=positions[which], of_keys=positions[reach])
 
     def _branches(self, query: torch.Tensor) -> Part:
         """Return attention of the tokens after the stem over those that they see there."""
@@ -148,15 +160,15 @@ class _Layer:
 
     def _block(self, query: torch.Tensor, block: Block) -> Part:
         base, positions = self.layout.base, self.layout.positions
-        gathered = [
-            tensor[0, :, base:][:, block.keys].transpose(0, 1) for tensor in (self.key, self.value)
-        ]  # [branches, key heads, depth, dim]
+        # [branches, key heads, depth, dim]
+        key, value = (tensor[0, :, base:][:, block.keys].transpose(0, 1) for tensor in (self.key, self.value))
         own = query[0][:, block.queries].transpose(0, 1)
         sees = block.sees
         if sees is None and self.window is not None:
             n = torch.arange(block.keys.shape[1], device=query.device)
             sees = n <= n[:, None]
-        return self._over(own, *gathered, sees, positions[base + block.queries], positions[base + block.keys])
+        of_queries, of_keys = positions[base + block.queries], positions[base + block.keys]
+        return self._over(own, key, value, sees, of_queries=of_queries, of_keys=of_keys)
 
     def _over(
         self,
@@ -164,12 +176,16 @@ class _Layer:
         key: torch.Tensor,
         value: torch.Tensor,
         sees: torch.Tensor | None,
-        query_positions: torch.Tensor,
-        key_positions: torch.Tensor,
+        *,
+        of_queries: torch.Tensor,
+        of_keys: torch.Tensor,
     ) -> Part:
-        """Return attention over keys that queries see if ``sees``, [queries, keys], says so (None: causally)."""
+        """Return attention over keys that queries see if ``sees``, [queries, keys], says so (None: causally).
+
+        ``of_queries`` and ``of_keys`` are their positions, for the window.
+        """
         if sees is not None and self.window is not None:
-            sees = sees & (query_positions[..., :, None] - key_positions[..., None, :] < self.window)
+            sees = sees & (of_queries[..., :, None] - of_keys[..., None, :] < self.window)
         if sees is not None and sees.dim() == 3:
             sees = sees[:, None]
         return attend(query, key, value, sees, causal=sees is None, scale=self.scale, softcap=self.softcap)

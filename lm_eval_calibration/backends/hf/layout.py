@@ -1,4 +1,4 @@
-"""Which keys each token of a pack is compared with, in blocks: attention without masked entries, as far as blocks allow.
+"""Which keys each token of a pack is compared with, in blocks: few masked entries, as far as blocks allow.
 
 A pack (see :mod:`prefixes`) begins with a *stem*: tokens that all later ones see, as they see the cached ones. No mask
 is needed for those. What is left are *branches*: a branch is a chain of tokens that stands in one piece, behind tokens
@@ -36,13 +36,11 @@ class Layout:
         blocks: of the tokens after the stem.
         inverse: [n - stem] which entry of the blocks' queries, laid one after the other, is each token's.
         positions: [base + n] of the cached and the new tokens in their rows.
-        longest: the largest position, and 1.
     """
 
     def __init__(self, step: Step, device: torch.device) -> None:
         self.base, self.n = step.base, len(step.tokens)
         self.stem = _stem(step)
-        self.longest = max(step.positions) + 1
         self.positions = to_device([*range(step.base), *step.positions], device)
         branches = list(_branches(step, self.stem))
         if sum(len(keys) for _, keys in branches) > _MOST_KEYS * self.n:
@@ -55,7 +53,7 @@ class Layout:
         self.inverse = to_device(slots, device)
 
     def attended(self) -> int:
-        """Count the entries of attention that are computed: those that masks or padding hide, too (causal ones: half)."""
+        """Count the entries of attention that are computed, those that masks or padding hide, too (causal: half)."""
         entries = self.stem * (self.stem + 1) // 2 + self.stem * self.base
         entries += (self.n - self.stem) * (self.base + self.stem)
         for queries, keys, sees in self.blocks:

@@ -146,7 +146,9 @@ class _Scoring:
         chosen = sharing.choose(self.lm, rows, n_scored, lambda row, n: self.forward([Row(row, (), n)])[0])
         if chosen is None:
             return set()
-        return packed.score(self.lm, rows, n_scored, *chosen, partial(self._deliver, progress=progress, shared=True))
+        plan, attention = chosen
+        consume = partial(self._deliver, progress=progress, shared=True)
+        return packed.score(self.lm, rows, n_scored, plan, attention=attention, consume=consume)
 
     def _batches(self, numbers: Sequence[int]) -> Iterator[list[int]]:
         """Batch these rows as the harness does: longest first, a given size or its automatic one."""

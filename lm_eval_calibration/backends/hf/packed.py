@@ -18,7 +18,6 @@ from transformers import DynamicCache
 from lm_eval_calibration.backends.certificate import logger
 from lm_eval_calibration.backends.hf import cost
 from lm_eval_calibration.backends.hf.attention import apart
-from lm_eval_calibration.backends.hf.layout import Layout
 from lm_eval_calibration.backends.hf.output_layer import cache_argument, only_positions
 from lm_eval_calibration.backends.hf.prefixes import Plan, Step, Tokens
 from lm_eval_calibration.backends.hf.transfer import to_device
@@ -109,7 +108,7 @@ class PackedForward:
     def _attention(self, step: Step) -> AbstractContextManager[None]:
         if self.attention == "masked":
             return nullcontext()
-        return apart(self.config, Layout(step, self.lm.device))
+        return apart(self.config, step)
 
     def _masks(self, base: int, positions: torch.Tensor, ends: torch.Tensor) -> Any:
         masks = {kind: self._mask(kind, base, positions, ends) for kind in self.kinds}
@@ -148,7 +147,7 @@ Consume = Callable[[list[int], torch.Tensor, list[list[int]]], None]
 
 
 def score(
-    lm: HFLM, rows: Sequence[Tokens], n_scored: Sequence[int], plan: Plan, attention: Attention, consume: Consume
+    lm: HFLM, rows: Sequence[Tokens], n_scored: Sequence[int], plan: Plan, *, attention: Attention, consume: Consume
 ) -> set[int]:
     """Give the logits of rows that share prefixes to ``consume``; return which rows these were.
 
@@ -156,7 +155,7 @@ def score(
     """
     done: set[int] = set()
     left = list(range(len(rows)))
-    while not _scored(lm, plan, attention, left, consume, done):
+    while not _scored(PackedForward(lm, attention), plan, left, consume, done):
         _free_memory(lm.device)
         most = plan.max_tokens // 2
         if most < _LEAST_TOKENS:
@@ -168,11 +167,8 @@ def score(
     return done
 
 
-def _scored(
-    lm: HFLM, plan: Plan, attention: Attention, names: Sequence[int], consume: Consume, done: set[int]
-) -> bool:
+def _scored(forward: PackedForward, plan: Plan, names: Sequence[int], consume: Consume, done: set[int]) -> bool:
     """Score the plan's rows, whose numbers outside it are ``names``; return False where memory doesn't suffice."""
-    forward = PackedForward(lm, attention)
     try:
         for step in plan.all_steps():
             columns = sorted({column for _, scored in step.rows for column in scored}) or [0]

@@ -1,4 +1,4 @@
-"""Whether prompts share prefixes, and how: the cheapest plan by :mod:`cost`, with an attention that a trial has shown."""
+"""Whether prompts share prefixes, and how: the cheapest plan by :mod:`cost`, with an attention that is tried first."""
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
@@ -44,7 +44,7 @@ def choose(
     if reason is None:
         attention, reason = trial.attention_of(lm, longest, part, reference)
     if attention == "masked":
-        best = cheapest(model, device, rows, n_scored, batch_size, attention)
+        best = cheapest(model, device, rows, n_scored, batch_size, attention=attention)
         if best is None or best.shared >= best.plain:
             return None
     if attention is None:
@@ -59,6 +59,7 @@ def cheapest(
     rows: Sequence[Tokens],
     n_scored: Sequence[int],
     batch_size: int,
+    *,
     attention: Attention = "apart",
 ) -> Estimate | None:
     """Return the cheapest plan for distinct rows whose last tokens are scored (None: they share nothing)."""

@@ -23,7 +23,9 @@ class Fetch:
 
     def __init__(self, *tensors: torch.Tensor) -> None:
         self.shapes = [tensor.shape for tensor in tensors]
-        self.flat = torch.cat([tensor.flatten().to(tensors[0]) for tensor in tensors])  # layers may be spread over devices
+        self.flat = torch.cat(
+            [tensor.flatten().to(tensors[0]) for tensor in tensors]
+        )  # layers may be spread over devices
         self.arrival = None
         if self.flat.device.type == "cuda":
             there = torch.empty(self.flat.shape, dtype=self.flat.dtype, pin_memory=True)
