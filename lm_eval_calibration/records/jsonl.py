@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import jsonlines
 import numpy as np
@@ -24,6 +24,17 @@ _IN_MEMORY = 64 * 1024 * 1024
 """Bytes of a decompressed file that are kept in memory; more go to a temporary file."""
 
 
+_PART = 16 * 1024 * 1024
+"""Bytes of a large file that a process decodes at a time."""
+
+
+class Part(NamedTuple):
+    """Bytes [start, end) of a file; the lines that begin there are its own."""
+
+    start: int
+    end: int
+
+
 class JsonLines:
     """A file of JSON values: one a line, or the entries of one array, plain or compressed by gzip or zstd.
 
@@ -34,6 +45,7 @@ class JsonLines:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self._is_array = False
+        self._is_plain = False
         self._starts: NDArray[np.int64] | None = None
 
     def blocks(self, size: int = 1024) -> Iterator[tuple[int, list[bytes]]]:
@@ -45,6 +57,35 @@ class JsonLines:
                     lines = list(islice(file, size))
                 except OSError as error:
                     raise ValueError(f"{self.where(number)}: {error.strerror or error}") from error
+                if not lines:
+                    return
+                yield number, lines
+                number += len(lines)
+
+    def parts(self) -> list[Part]:
+        """Return some megabytes each of a large file of plain lines; of any other file nothing."""
+        try:
+            with self.opened():
+                pass
+            size = self.path.stat().st_size
+        except OSError as error:
+            raise ValueError(f"{self.path}: {error.strerror or error}") from error
+        if not self._is_plain or size < 4 * _PART:
+            return []
+        return [Part(start, min(start + _PART, size)) for start in range(0, size, _PART)]
+
+    def blocks_of(self, part: Part, number: int, size: int = 1024) -> Iterator[tuple[int, list[bytes]]]:
+        """Yield the lines that begin in a part, as :meth:`blocks` does; ``number`` is that of the first."""
+        with self.path.open("rb") as file:
+            if part.start:
+                file.seek(part.start - 1)
+                file.readline()  # the line that begins before
+            at = file.tell()
+            while at < part.end:
+                lines: list[bytes] = []
+                while at < part.end and len(lines) < size and (line := file.readline()):
+                    lines.append(line)
+                    at += len(line)
                 if not lines:
                     return
                 yield number, lines
@@ -93,6 +134,7 @@ class JsonLines:
             file.seek(len(_BOM) if has_mark else 0)
             self._is_array = file.read(64).lstrip().startswith(b"[")
             file.seek(len(_BOM) if has_mark else 0)
+            self._is_plain = codec is None and not self._is_array and not has_mark
             if not self._is_array and not has_mark:
                 yield file
                 return

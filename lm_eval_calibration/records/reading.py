@@ -1,13 +1,16 @@
 """Records in ``samples_*.jsonl`` files."""
 
-from collections.abc import Iterable, Iterator, Mapping
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from lm_eval_calibration.records.batch import Batch
 from lm_eval_calibration.records.columns import Columns
 from lm_eval_calibration.records.decoding import decode
-from lm_eval_calibration.records.jsonl import JsonLines
+from lm_eval_calibration.records.jsonl import JsonLines, Part
 from lm_eval_calibration.records.record import OTHER_FILTER, RECORD_KEY, Record
 
 
@@ -50,8 +53,18 @@ def read_batches(file: JsonLines, *, with_names: bool = False) -> Iterator[tuple
     Raises:
         ValueError: naming file and line where there is no record.
     """
+    parts = file.parts()
+    if len(parts) > 1 and processors() > 1:
+        yield from _in_parallel(file, parts, with_names=with_names)
+        return
+    yield from _batches(file, file.blocks(), with_names=with_names)
+
+
+def _batches(
+    file: JsonLines, blocks: Iterable[tuple[int, list[bytes]]], *, with_names: bool
+) -> Iterator[tuple[Batch, list[int]]]:
     is_plain = True
-    for number, lines in file.blocks():
+    for number, lines in blocks:
         docs = decode(lines) if is_plain else None
         rows = list(range(number - 1, number - 1 + len(lines)))
         if docs is None:
@@ -59,6 +72,44 @@ def read_batches(file: JsonLines, *, with_names: bool = False) -> Iterator[tuple
             rows, docs = [row for row, _ in found], [record for _, record in found]
             is_plain = all(record.kind == "multiple_choice" for record in docs)
         yield Batch.of(docs, with_names=with_names), rows
+
+
+def _in_parallel(file: JsonLines, parts: Sequence[Part], *, with_names: bool) -> Iterator[tuple[Batch, list[int]]]:
+    """The docs of a large file, whose parts several processes decode; lines of other kinds are left to this one."""
+    number = 1
+    with ProcessPoolExecutor(processors()) as pool:
+        for part, (n_lines, batches) in zip(
+            parts, pool.map(_decoded, [(file.path, part, with_names) for part in parts]), strict=True
+        ):
+            if batches is None:
+                yield from _batches(file, file.blocks_of(part, number), with_names=with_names)
+            else:
+                row = number - 1
+                for batch in batches:
+                    yield batch, list(range(row, row + len(batch)))
+                    row += len(batch)
+            number += n_lines
+
+
+def _decoded(wanted: tuple[Path, Part, bool]) -> tuple[int, list[Batch] | None]:
+    """Number of lines of a part, and its docs; None where they aren't all plain multiple choice."""
+    path, part, with_names = wanted
+    n_lines, batches = 0, []
+    is_plain = True
+    for _, lines in JsonLines(path).blocks_of(part, 1):
+        n_lines += len(lines)
+        docs = decode(lines) if is_plain else None
+        is_plain = docs is not None
+        if docs is not None:
+            batches.append(Batch.of(docs, with_names=with_names))
+    return n_lines, batches if is_plain else None
+
+
+def processors() -> int:
+    """Return how many processors this process may use; one that was started by another of ours, its own alone."""
+    if multiprocessing.parent_process() is not None:
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def records_in(file: JsonLines, number: int, lines: list[bytes]) -> Iterator[tuple[int, Record]]:

@@ -3,6 +3,9 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/stock_and_ours.py [--work mmlu-5 mmlu-0 medqa-0] [--model smollm2 262k]
         [--docs 60] [--repeats 3] [--batch-size 8] [--dtype float32] [--subject anatomy]
 
+With `--device cuda --model_args pretrained=...,dtype=bfloat16 --tasks mmlu_anatomy --batch_size 16` it measures three
+arms on a GPU and prints a table to paste: see three_arms.py.
+
 Both runs go through the harness's own `simple_evaluate` in one process, alternating, on docs of MMLU and MedQA (in
 ../shared/data/hub, or the folder that LM_EVAL_CALIBRATION_HUB names). `smollm2` is the demo's model; `262k` has random
 weights, 270M of them, and the shape of Gemma 3 270M, with SmolLM2's tokenizer. Printed for each work:
@@ -183,7 +186,11 @@ def differences(stock: list[Any], ours: list[Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Run and print a row for each model and work."""
+    """Run and print a row for each model and work; with a device's options, its three arms."""
+    if any(argument.split("=")[0] in ("--model_args", "--device", "--tasks", "--size") for argument in sys.argv[1:]):
+        import three_arms
+
+        sys.exit(three_arms.main(sys.argv[1:]))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", nargs="+", choices=list(WORK), default=list(WORK))
     parser.add_argument("--model", nargs="+", choices=["smollm2", "262k"], default=["smollm2", "262k"])

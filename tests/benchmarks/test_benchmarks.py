@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
-BENCHMARKS = [path for path in sorted(Path(__file__).parent.rglob("*.py")) if path.name != Path(__file__).name]
+BENCHMARKS = [path for path in sorted(Path(__file__).parent.rglob("*.py")) if not path.name.startswith("test_")]
 
 
 @pytest.mark.parametrize("path", BENCHMARKS, ids=lambda path: path.stem)

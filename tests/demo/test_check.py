@@ -45,6 +45,19 @@ def test_the_largest_difference_is_named() -> None:
     assert outcome.differences[0].location == "t_calibration doc 2 choice 1"
 
 
+@pytest.mark.parametrize(
+    ("dtype", "agrees"), [("float32", False), ("float16", False), ("bfloat16", True), ("auto", False)]
+)
+def test_the_bound_is_that_of_the_coarser_dtype(dtype: str, agrees: bool) -> None:
+    backend = [replace(record, certificate={"dtype": dtype}) for record in make_records()]
+    other = [replace(record, certificate={"dtype": "float32"}) for record in make_records()]
+    other[2] = replace(other[2], log_likelihoods=(-1.0, -4.5, -3.0))  # half a nat away
+    for outcome in (compare(backend, other), compare(other, backend)):
+        assert outcome.agrees == agrees
+        bound = {"bfloat16": "1 or less in bfloat16", "float16": "0.2 or less in float16"}
+        assert f"rounding is {bound.get(dtype, '0.001 or less in float32')}" in verdict(outcome)
+
+
 def test_another_answer_is_a_close_call_only_where_the_choices_are_close() -> None:
     near, far = make_records(1), make_records(1)
     near[0] = replace(near[0], log_likelihoods=(-2.0, -1.9999, -3.0))

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from logged_runs import make_lines
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.records import (
@@ -17,11 +18,15 @@ from lm_eval_calibration.records import (
     Columns,
     Record,
     columns,
+    jsonl,
     metric_arrays,
     read_columns,
     read_records,
+    reading,
 )
 from lm_eval_calibration.records.gap_sums import doc_gap_sums
+from lm_eval_calibration.records.jsonl import JsonLines
+from lm_eval_calibration.records.reading import read_batches
 
 KINDS = ("top_label", "choices", "full_vocabulary")
 
@@ -257,3 +262,39 @@ def test_gap_sums_of_many_positions_are_those_of_each() -> None:
 def test_bad_positions_are_named(large: Any, counts: Any, targets: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         metrics.gap_sums_of_positions(large, counts, targets)
+
+
+def test_parts_of_a_large_file_are_its_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [json.dumps(line) for line in make_lines("a_calibration", 300)]
+    for i, text in enumerate(("", "x" * 5000)):  # a line longer than a part
+        path = tmp_path / f"samples_a_{i}.jsonl"
+        whole = [
+            line.replace('"target"', f'"pad": "{text}", "target"', 1) if j == 7 else line
+            for j, line in enumerate(lines)
+        ]
+        path.write_text("\n".join(whole))
+        expected = read_columns(path)
+        monkeypatch.setattr(jsonl, "_PART", 4096)
+        monkeypatch.setattr(reading, "processors", lambda: 2)
+        file = JsonLines(path)
+        assert [line for part in file.parts() for _, block in file.blocks_of(part, 1) for line in block] == [
+            line for _, block in file.blocks() for line in block
+        ]
+        found = read_columns(path)
+        for kind in ("top_label", "choices", "full_vocabulary"):
+            for one, other in zip(found.arrays(kind), expected.arrays(kind), strict=True):
+                np.testing.assert_array_equal(one, other)
+        rows = [row for _, some in read_batches(file) for row in some]
+        assert rows == list(range(300))
+        monkeypatch.undo()
+
+
+def test_a_broken_line_of_a_large_file_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [json.dumps(line) for line in make_lines("a_calibration", 300)]
+    lines[213] = lines[213].replace('"gold": ', '"gold": 1.5, "was": ')
+    path = tmp_path / "samples_a.jsonl"
+    path.write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(jsonl, "_PART", 4096)
+    monkeypatch.setattr(reading, "processors", lambda: 2)
+    with pytest.raises(ValueError, match=r"samples_a\.jsonl, line 214: gold is 1\.5"):
+        read_columns(path)

@@ -8,7 +8,6 @@ have them, would be 124,750 a column of 500.
 
 import math
 import multiprocessing
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any, NamedTuple
@@ -16,6 +15,7 @@ from typing import Any, NamedTuple
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics.uncertainty.differences import difference_of
+from lm_eval_calibration.records.reading import processors
 from lm_eval_calibration.reports.compare.measuring import MeasuredRun, Plan, doc_hashes, measured_run
 from lm_eval_calibration.reports.compare.table import (
     ALPHA,
@@ -119,7 +119,7 @@ def _with_scopes(
 
 def _measured(found: Sequence[FoundRun], plan: Plan, progress: Callable[..., Any]) -> list[MeasuredRun | UserError]:
     """Measure the runs, as many at a time as there are processors."""
-    n_workers = min(_processors(), len(found))
+    n_workers = min(processors(), len(found))
     if n_workers == 1:
         return [measured_run(one, plan) for one in progress(found)]
     with ProcessPoolExecutor(n_workers, multiprocessing.get_context(), _begin, (plan,)) as pool:
@@ -136,10 +136,6 @@ def _begin(plan: Plan) -> None:
 
 def _measure(found: FoundRun) -> MeasuredRun | UserError:
     return measured_run(found, _plan)
-
-
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _check(runs: Sequence[MeasuredRun]) -> None:
