@@ -25,6 +25,6 @@ def test_a_table_and_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_fallback_is_a_failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(log_likelihood._Scoring, "_shared", lambda _: iter(()))
+    monkeypatch.setattr(log_likelihood._Scoring, "_shared", lambda *_: set())
     assert three_arms.main(ARGUMENTS) == 1
     assert "ours, shared: 0 of 8 docs shared prefixes: it fell back" in capsys.readouterr().out
