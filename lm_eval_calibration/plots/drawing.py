@@ -18,6 +18,7 @@ from lm_eval_calibration.plots.style import (
     COLUMN,
     CONFIDENCE,
     COVERAGE,
+    ECE,
     MARKERS,
     PAGE,
     RISK,
@@ -168,7 +169,7 @@ def draw_trade_off(points: Sequence[TradeOffPoint], form: Form, *, error: str = 
     """
     named = [point for point in points if point.on_front] if len(points) > MANY_POINTS else list(points)
     rest = [point for point in points if point not in named]
-    with styled_figure(PAGE, 4.2 + 0.22 * (len(named) + bool(rest))) as (figure, (ax,)):
+    with styled_figure(COLUMN, 3.0 + 0.17 * (len(named) + bool(rest))) as (figure, (ax,)):
         if rest:
             pairs = [(point.accuracy.value, point.error.value) for point in rest]
             ax.plot(*zip(*pairs, strict=True), ".", color="0.6", markersize=4, zorder=0, label=f"{len(rest)} others")
@@ -180,19 +181,20 @@ def draw_trade_off(points: Sequence[TradeOffPoint], form: Form, *, error: str = 
                 yerr=_error_bars(point.error),
                 color=COLOURS[index % len(COLOURS)],
                 marker=MARKERS[index % len(MARKERS)],
-                markersize=7,
+                markersize=5,
                 elinewidth=1,
                 capsize=2,
                 linestyle="none",
-                label=shortened(point.label, 60) + (" (front)" if point.on_front else ""),
+                label=shortened(point.label, 44) + (" (front)" if point.on_front else ""),
             )
         front = sorted((p.accuracy.value, p.error.value) for p in points if p.on_front)
         if len(front) > 1:
             ax.plot(*zip(*front, strict=True), linestyle="--", linewidth=1, color=COLOURS[-1], zorder=0)
-        ax.set_xlabel("accuracy (higher is better)")
-        ax.set_ylabel(f"{error} (lower is better)")
+        name = ECE if error == "ece" else error
+        ax.set(xlabel=f"{ACCURACY} (higher is better)", ylabel=f"{name}, lower is better")
+        ax.set_title("Accuracy against calibration")
         ax.grid(alpha=0.25)
-        figure.legend(loc="outside lower left", ncols=1, fontsize=9)
+        figure.legend(loc="outside lower left", ncols=1)
         return save(figure, form, label=describe_trade_off(points, error))
 
 
