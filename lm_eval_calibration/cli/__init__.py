@@ -20,6 +20,7 @@ from lm_eval_calibration.cli.evidence import evidence
 from lm_eval_calibration.cli.export import export
 from lm_eval_calibration.cli.overwriting import refusing_to_overwrite_inputs
 from lm_eval_calibration.cli.recalibrate import recalibrate
+from lm_eval_calibration.cli.renaming import with_rename
 from lm_eval_calibration.cli.report import report
 from lm_eval_calibration.cli.run import run
 from lm_eval_calibration.cli.runs import runs
@@ -58,6 +59,9 @@ COMMANDS = (
 )
 """In the order of the help page."""
 
+SHOW_NAMES = (runs, recalibrate, report, view, decide, compare, drift, export, evidence, confidences)
+"""What shows names of logged models and tasks."""
+
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 """What makes ``run`` hand the harness's options on."""
 
@@ -94,7 +98,9 @@ def _errors_in_one_line() -> Iterator[None]:
 
 for _command in COMMANDS:
     app.command(context_settings=PASS_THROUGH if _command is run else None)(
-        _errors_in_one_line()(refusing_to_overwrite_inputs(_command))
+        _errors_in_one_line()(
+            refusing_to_overwrite_inputs(with_rename(_command) if _command in SHOW_NAMES else _command)
+        )
     )
 
 

@@ -31,7 +31,7 @@ def compare(
         str | None,
         typer.Option(
             "--format",
-            help="table, md, latex, bibtex, csv, json, html, svg or png; by default --output's suffix decides.",
+            help="table, md, latex, bibtex, csv, json, html, svg, png or pdf; by default --output's suffix decides.",
         ),
     ] = None,
     cluster: Cluster = None,
@@ -42,8 +42,8 @@ def compare(
 ) -> None:
     """Put runs side by side: every metric with its interval; the best is marked, as are those tied within noise.
 
-    Every two runs are tested on the docs that both have, corrected over the whole table (Holm). `html`, `svg` and
-    `png` show accuracy against calibration error with the Pareto front.
+    Every two runs are tested on the docs that both have, corrected over the whole table (Holm). `html`, `svg`, `png`
+    and `pdf` show accuracy against calibration error with the Pareto front.
 
     Example: `lm-eval-calibration compare results/a results/b --format latex --output table.tex`
     """

@@ -18,7 +18,7 @@ def confidences(
     form: Annotated[
         str | None,
         typer.Option(
-            "--format", help="md, json, svg or png (reliability diagrams); by default --output's suffix decides."
+            "--format", help="md, json, svg, png or pdf (reliability diagrams); by default --output's suffix decides."
         ),
     ] = None,
     output: Output = None,

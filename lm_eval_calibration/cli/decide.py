@@ -58,7 +58,7 @@ def decide(
     ] = None,
     form: Annotated[str, typer.Option("--format", help="text or json.")] = "text",
     picture: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Draw what each error rate would give: .svg or .png.")
+        Path | None, typer.Option(metavar="FILE", help="Draw what each error rate would give: .svg, .png or .pdf.")
     ] = None,
 ) -> None:
     """From which confidence on may the model answer alone, with a guarantee, and which options can be ruled out?

@@ -39,7 +39,9 @@ def drift(
     history: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Append the runs to this JSONL file, one line each.")
     ] = None,
-    picture: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the history: .svg, .png or .html.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Draw the history: .svg, .png, .pdf or .html.")
+    ] = None,
 ) -> None:
     """Has calibration become worse than tolerated? Exit code 0: not shown; 1: drifted; 2: not comparable.
 

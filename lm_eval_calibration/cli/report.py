@@ -18,15 +18,17 @@ from lm_eval_calibration.cli.options import (
 
 def report(
     results: Annotated[
-        list[Path],
+        list[str],
         typer.Argument(
-            metavar="RESULTS...", help="Folders, `results_*.json` or `samples_*.jsonl` of a run, stock ones too."
+            metavar="RESULTS...",
+            help="Folders, `results_*.json` or `samples_*.jsonl` of a run, stock ones too; of several runs one each, "
+            "as PATH or NAME=PATH, which gives one page with all of them side by side.",
         ),
     ],
     *,
     output: Annotated[Path, typer.Option(metavar="FILE", help="What to write.")] = Path("report.html"),
     format_: Annotated[
-        str | None, typer.Option("--format", help="html, md, json, png or svg; by default FILE's suffix decides.")
+        str | None, typer.Option("--format", help="html, md, json, png, svg or pdf; by default FILE's suffix decides.")
     ] = None,
     n_bins: Annotated[int | None, n_bins_option("the run's own")] = None,
     cluster: Cluster = None,

@@ -1,7 +1,7 @@
 """Accuracy against calibration error of several models, and which of them no other one beats in both."""
 
 from collections.abc import Mapping, Sequence
-from math import isnan
+from math import ceil, floor, isnan, log10
 from typing import Any, NamedTuple
 
 
@@ -26,6 +26,21 @@ def prepare_trade_off(models: Mapping[str, tuple[Any, Any]]) -> list[TradeOffPoi
     defined = {label: pair for label, pair in models.items() if not any(isnan(found.value) for found in pair)}
     front = pareto_front({label: (accuracy.value, error.value) for label, (accuracy, error) in defined.items()})
     return [TradeOffPoint(label, *pair, label in front) for label, pair in defined.items()]
+
+
+def ticks(values: Sequence[float], most: int = 6) -> list[float]:
+    """Return round numbers, 1, 2 or 5 times a power of ten apart, from below the least value to above the largest.
+
+    Args:
+        values: finite; one at least.
+        most: about how many numbers there may be.
+    """
+    low, high = min(values), max(values)
+    rough = max(high - low, 1e-3) / (most - 1)
+    power = 10 ** floor(log10(rough))
+    step = next(power * k for k in (1, 2, 5, 10) if power * k >= rough * 0.999)
+    first, last = floor(low / step + 1e-9), ceil(high / step - 1e-9)
+    return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:

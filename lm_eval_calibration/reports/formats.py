@@ -1,5 +1,6 @@
 """``--format`` and ``--output``: which format is meant, and where the content goes."""
 
+import shlex
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import typer
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.files import write_whole
 
-BINARY = ("png",)
+BINARY = ("png", "pdf")
 
 
 def choose_format(
@@ -40,6 +41,12 @@ def choose_format(
     if chosen in BINARY and output is None:
         raise UserError(f"a {chosen.upper()} can't be printed: give --output FILE")
     return chosen
+
+
+def echo_next(arguments: Iterable[str | Path], output: str, shows: str) -> None:
+    """Say on standard error what to run next: the report of what a command was given."""
+    named = " ".join(shlex.quote(str(one)) for one in arguments)
+    typer.echo(f"Next: lm-eval-calibration report {named} --output {output} ({shows})", err=True)
 
 
 def print_or_write(content: str | bytes, output: Path | None, summary: str) -> None:

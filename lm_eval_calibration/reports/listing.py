@@ -10,6 +10,7 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.jsonl import JsonLines
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
+from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import json_text
 from lm_eval_calibration.reports.tables import csv_table, markdown_table, plain_table
 from lm_eval_calibration.results import Selection, Source, find_sources
@@ -44,7 +45,14 @@ class Listed(NamedTuple):
         """What a table shows."""
         more = f" and {len(self.tasks) - SHOWN} more" if len(self.tasks) > SHOWN else ""
         docs = "?" if self.docs is None else str(self.docs)
-        return [self.model, self.date, ", ".join(self.tasks[:SHOWN]) + more, docs, self.settings, self.path]
+        return [
+            shown(self.model),
+            self.date,
+            ", ".join(map(shown, self.tasks[:SHOWN])) + more,
+            docs,
+            self.settings,
+            self.path,
+        ]
 
 
 def list_runs(folders: Sequence[Path], select: Selection, *, form: str | None, output: Path | None) -> None:

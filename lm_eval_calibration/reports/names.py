@@ -1,4 +1,9 @@
-"""Names of models and tasks as people say them."""
+"""Names of models and tasks as people say them: the one place where ``--rename`` applies."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+
+from lm_eval_calibration.errors import UserError
 
 EVERYTHING = "All together"
 """Name of the docs of all tasks, as a part of a report."""
@@ -16,8 +21,59 @@ _WRITTEN = {
 """How words of tasks' names are written that are no English words."""
 
 
+_renamed: dict[str, str] = {}
+"""New names by old ones, of the command that runs."""
+
+
+def parse_renames(given: Sequence[str]) -> dict[str, str]:
+    """Return new names by old ones.
+
+    Args:
+        given: OLD=NEW each; the first "=" ends OLD.
+
+    Raises:
+        UserError: no "=", an empty name, or one name given twice.
+    """
+    found: dict[str, str] = {}
+    for text in given:
+        old, equals, new = text.partition("=")
+        if not equals or not old.strip() or not new.strip():
+            raise UserError(f"--rename {text}: it is OLD=NEW, as mmlu_anatomy_calibration=Anatomy")
+        if old in found:
+            raise UserError(f"--rename {text}: {old} is renamed twice")
+        found[old] = new
+    return found
+
+
+@contextmanager
+def renamed(names: Mapping[str, str]) -> Iterator[None]:
+    """Show models, tasks and groups by new names until the context ends.
+
+    Args:
+        names: new names by old ones; of a task with or without ``_calibration``.
+    """
+    before = dict(_renamed)
+    _renamed.update(names)
+    try:
+        yield
+    finally:
+        _renamed.clear()
+        _renamed.update(before)
+
+
+def shown(name: str) -> str:
+    """Return what a model, task or group was renamed to, or else its name.
+
+    Of a model ``org/name`` the name alone may have been given, of a task that without ``_calibration``.
+    """
+    known = (name, name.removesuffix("_calibration"), name.rpartition("/")[2])
+    return next((_renamed[old] for old in known if old in _renamed), name)
+
+
 def task_name(name: str) -> str:
     """Return the name of a task or group in words."""
+    if (new := shown(name)) != name:
+        return new
     if name in (EVERYTHING, "all"):
         return "All tasks"
     text = " ".join(_WRITTEN.get(word, word) for word in name.removesuffix("_calibration").split("_"))

@@ -6,6 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.plots.style import (
+    ACCURACY,
+    COLOURS,
+    CONFIDENCE,
+    COVERAGE,
+    DARK_COLOURS,
+    DASHES,
+    RISK,
+    shortened,
+)
 from lm_eval_calibration.reports import names, numbers
 
 FILTERS: dict[str, Callable[..., Any]] = {
@@ -17,7 +27,9 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "percent": numbers.percent,
     "count": numbers.count,
     "short_count": numbers.short_count,
+    "shown": names.shown,
     "task_name": names.task_name,
+    "shortened": shortened,
     "short_task_name": names.short_task_name,
 }
 """What every template can write numbers and names with."""
@@ -46,5 +58,9 @@ def render_page(template: Path, *, filters: Mapping[str, Callable[..., Any]] | N
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update({**FILTERS, **(filters or {})})
+    environment.globals.update(
+        axes={"confidence": CONFIDENCE, "accuracy": ACCURACY, "coverage": COVERAGE, "risk": RISK}
+    )
+    environment.globals.update(colours=COLOURS, dark_colours=DARK_COLOURS, dashes=DASHES)
     environment.tests["nan"] = math.isnan
     return environment.get_template(template.name).render(**data)

@@ -9,6 +9,7 @@ import typer
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.records.display import visible
+from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.results import Run, RunComparison, compare_runs
 
 
@@ -19,14 +20,23 @@ def name_and_path(text: str) -> tuple[str, Path]:
 
 
 def by_name(names: Sequence[str], runs: Sequence[Run]) -> dict[str, Run]:
-    """Return runs by their names.
+    """Return runs by their names, or by the ones that these or their models were renamed to.
 
     Raises:
         UserError: two of them have the same name.
     """
+    names = [label_of(run, name) for run, name in zip(runs, names, strict=True)]
     if len(set(names)) < len(names):
         raise UserError(f"two runs have the same name ({', '.join(names)}): give others as NAME=PATH")
     return dict(zip(names, runs, strict=True))
+
+
+def label_of(run: Run, name: str) -> str:
+    """Return a run's name, or what it or its model was renamed to."""
+    model = run.model.rpartition("/")[2]
+    if shown(name) == name and name.startswith(model) and shown(run.model) != run.model:
+        return shown(run.model) + name.removeprefix(model)
+    return shown(name)
 
 
 def print_notes(run: Run) -> None:

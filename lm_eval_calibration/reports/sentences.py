@@ -13,7 +13,8 @@ APART = ((0.9, "very well"), (0.8, "well"), (0.7, "fairly well"), (0.6, "only we
 
 def counted(n_docs: int, n_clusters: int | None, what: str = "docs") -> str:
     """Return how many docs there are and, where they were drawn in clusters, of how many."""
-    return f"{count(n_docs)} {what}" + ("" if n_clusters is None else f" of {count(n_clusters)} clusters")
+    what = what.removesuffix("s") if n_docs == 1 else what
+    return f"{count(n_docs)} {what}" + ("" if n_clusters is None else f" of {counted(n_clusters, None, 'clusters')}")
 
 
 def confidence_sentence(confidence: Any, correct: Any) -> str:

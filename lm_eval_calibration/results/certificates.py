@@ -4,6 +4,20 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 from lm_eval_calibration.records import Record
+from lm_eval_calibration.results.shown import model_name
+
+_FIELDS = {
+    "shared_prefixes": "shared beginnings of prompts computed once",
+    "distributions": "probabilities of the vocabulary",
+    "max_length": "longest input",
+    "k": "entries of the vocabulary that the server returns",
+}
+"""What people read instead of a field's name."""
+
+_VALUES = {"True": "yes", "False": "no", "": "not recorded", "top_k": "the most probable only"}
+
+_WITHOUT_NAMES = "vocabulary"
+"""A field whose values are fingerprints."""
 
 
 class Certified(Protocol):
@@ -28,7 +42,12 @@ class CertificateDifference(NamedTuple):
     b: tuple[str, ...]
 
     def __str__(self) -> str:
-        return f"{self.field}: {' and '.join(self.a)} against {' and '.join(self.b)}"
+        """Say it in words."""
+        *parents, name = self.field.split(".")
+        if name == _WITHOUT_NAMES:
+            return "vocabulary of the tokenizer: not the same"
+        what = f"version of {name}" if parents == ["versions"] else ".".join([*parents, _FIELDS.get(name, name)])
+        return f"{what}: {_in_words(self.a)} against {_in_words(self.b)}"
 
 
 def certificate_differences(a: Iterable[Certified], b: Iterable[Certified]) -> tuple[CertificateDifference, ...]:
@@ -46,6 +65,13 @@ def certificate_differences(a: Iterable[Certified], b: Iterable[Certified]) -> t
         CertificateDifference(field, one.get(field, missing), other.get(field, missing)) for field in {**one, **other}
     ]
     return tuple(difference for difference in found if difference.a != difference.b)
+
+
+def tokenizer_name(records: Iterable[Record]) -> str:
+    """Return the name of the tokenizer for people, with its number of entries."""
+    first = next(iter(records))
+    size = "" if first.vocab_size is None else f" ({first.vocab_size:,} entries)"
+    return model_name(str(first.certificate.get("tokenizer") or "an unknown one")) + size
 
 
 def tokenizer(records: Iterable[Record]) -> str | None:
@@ -78,3 +104,9 @@ def _flat(certificate: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", str(value)
+
+
+def _in_words(values: tuple[str, ...]) -> str:
+    """Values as people read them; of several, each is that of some docs."""
+    words = [_VALUES.get(value, model_name(value)) for value in values]
+    return words[0] if len(words) == 1 else f"{' and '.join(words)} (some docs each)"

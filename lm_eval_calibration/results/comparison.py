@@ -15,7 +15,7 @@ from lm_eval_calibration.metrics.verdicts import sum_of
 from lm_eval_calibration.records import Columns, Record
 from lm_eval_calibration.records.clusters import as_numbers, n_clusters
 from lm_eval_calibration.results.alignment import Alignment, align
-from lm_eval_calibration.results.certificates import certificate_differences, tokenizer
+from lm_eval_calibration.results.certificates import certificate_differences, tokenizer, tokenizer_name
 from lm_eval_calibration.results.differences import METRICS, POOLED, Difference, RunComparison, TaskComparison
 
 
@@ -176,7 +176,9 @@ def _refusal(docs: Alignment, a: metrics.Run, b: metrics.Run) -> str:
     if a.tokenizer is None or b.tokenizer is None:
         return "full_ece: a run has several tokenizers, or its records don't name one"
     if a.tokenizer != b.tokenizer:
-        return f"full_ece is compared within one tokenizer only, not between {a.tokenizer} and {b.tokenizer}"
+        one, other = tokenizer_name(docs.a), tokenizer_name(docs.b)
+        other = "one of the same name with other entries" if one == other else other
+        return f"full_ece is compared within one tokenizer only, not between {one} and {other}"
     if docs.paired and a.n_positions is not None and not np.array_equal(a.n_positions, np.asarray(b.n_positions)):
         return "full_ece: the gold answers of the same docs have other numbers of tokens"
     return ""

@@ -41,6 +41,18 @@ class Configuration:
         return sorted(source.time for source in self.sources if source.time)
 
     @property
+    def revision(self) -> str:
+        """Hash or name of the model's revision, as far as the harness knows it; of several different ones all."""
+        found = (source.results.get("config") or {} for source in self.sources)
+        return ", ".join(dict.fromkeys(str(c["model_sha"]) for c in found if c.get("model_sha")))
+
+    @property
+    def commit(self) -> str:
+        """Commit of the repository that the harness ran in; "" where it ran in none."""
+        found = (source.results.get("git_hash") for source in self.sources)
+        return ", ".join(dict.fromkeys(str(one) for one in found if one))
+
+    @property
     def settings(self) -> list[dict[str, Any]]:
         """Model arguments, limit, seeds and so on of each call, different ones once; of folders their names."""
         return _unique(

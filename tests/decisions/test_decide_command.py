@@ -88,7 +88,7 @@ def test_another_model_is_noticed(run: Path, tmp_path: Path) -> None:
         (["--by", "ward"], "docs can't be grouped by ward"),
         (["--fit_on", "law"], "it is FIELD=VALUE"),
         (["--fit_on", "task=none"], "the calibration split is empty"),
-        (["--picture", "x.pdf"], "x.pdf: a picture is a file .svg or .png"),
+        (["--picture", "x.jpg"], "x.jpg: a picture is a file .svg, .png or .pdf"),
         (["--format", "xml"], "no format 'xml'"),
         (["--apply", "none.json"], "none.json: "),
     ],

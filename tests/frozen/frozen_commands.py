@@ -27,7 +27,7 @@ def report(place: Place) -> dict[str, Any]:
     runs = {"good": "json md html svg png", "written": "json md", "corpus": "json md", "stock": "json md"}
     runs |= {"tuned": "json", "grid": "json", "subjects": "md html"}
     commands = [f"report {run} --output {run}.{form}" for run, forms in runs.items() for form in forms.split()]
-    more = ["report subjects --n_bins 5 --redact --format json --output redacted.txt", "report good --output x.pdf"]
+    more = ["report subjects --n_bins 5 --redact --format json --output redacted.txt", "report good --output x.docx"]
     outputs = [f"{run}.{form}" for run, forms in runs.items() for form in forms.split()]
     return of_commands(*commands, *more, outputs=" ".join([*outputs, "redacted.txt"]))
 

@@ -220,9 +220,9 @@ def test_certificates_that_differ_are_listed_field_by_field(runs):
         a, [replace(r, certificate=other) if r.task == "two" else r for r in b], names=["acc"]
     ).certificate_differences
     assert [str(difference) for difference in found] == [
-        "dtype: float32 against bfloat16 and float32",
-        "versions.x: 1 against 1 and 2",
-        "k:  against  and 20",
+        "dtype: float32 against bfloat16 and float32 (some docs each)",
+        "version of x: 1 against 1 and 2 (some docs each)",
+        "entries of the vocabulary that the server returns: not recorded against not recorded and 20 (some docs each)",
     ]
     assert certificate_differences(a, b) == ()
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.reports.compare.formats import FORMATS, SUFFIXES
+from lm_eval_calibration.reports.compare.formats import FORMATS, SUFFIXES, html
 from lm_eval_calibration.reports.compare.many import make_table_of_many
 from lm_eval_calibration.reports.compare.measuring import Plan
+from lm_eval_calibration.reports.compare.side_by_side import MOST_CURVES, SideBySide, side_by_side
 from lm_eval_calibration.reports.compare.table import Table, make_table
-from lm_eval_calibration.reports.formats import choose_format, print_or_write
+from lm_eval_calibration.reports.formats import choose_format, echo_next, print_or_write
 from lm_eval_calibration.reports.runs import by_name, echo_note, has_distributions, name_and_path, print_notes
 from lm_eval_calibration.results import Run, Selection
 from lm_eval_calibration.results.columns import columns, parse_metrics
@@ -42,6 +43,7 @@ def compare(
     given, found = find_named(results, select)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # what is undefined says so in its cell
+        beside: SideBySide | None = None
         if len(found) > MANY_RUNS:
             wanted = Plan({}, {}, tuple(names), n_bins, cluster)
             table = _table_of_many(given, found, wanted, tasks)
@@ -49,15 +51,18 @@ def compare(
             runs = read_runs(given, found, n_bins, cluster)
             for run in runs.values():
                 print_notes(run)
-            names = names or _default_metrics(list(runs.values()))
+            names = names or default_metrics(list(runs.values()))
             table = make_table(runs, names, tasks or None, progress=_progress)
-        content = FORMATS[form](table)
+            beside = side_by_side(runs, table, redact=True) if form == "html" else None
+        content = html(table, beside) if form == "html" else FORMATS[form](table)
     print_or_write(content, output, f"{len(table.labels)} runs, {len(table.scopes)} tables")
+    if output is None and form == "table" and 1 < len(results) <= MOST_CURVES:
+        echo_next(results, "report.html", "curves on the same axes, docs that changed sides")
 
 
 def _table_of_many(given: Sequence[str], found: Sequence[FoundRun], wanted: Plan, tasks: Sequence[str]) -> Table:
     def plan_of(run: Run | None) -> Plan:
-        return wanted if wanted.metrics or run is None else wanted._replace(metrics=tuple(_default_metrics([run])))
+        return wanted if wanted.metrics or run is None else wanted._replace(metrics=tuple(default_metrics([run])))
 
     def progress(runs: Iterable[T]) -> Iterable[T]:
         return progress_bar(runs, len(found), "run")
@@ -101,8 +106,8 @@ def read_runs(
     return by_name([name or label for name, label in zip(names, labels(runs), strict=True)], runs)
 
 
-def _default_metrics(runs: Sequence[Run]) -> list[str]:
-    """The metrics that compare shows by default, as far as some doc of the runs has them."""
+def default_metrics(runs: Sequence[Run]) -> list[str]:
+    """Return the metrics that compare shows by default, as far as some doc of the runs has them."""
     has_choices = any("multiple_choice" in run.kinds() for run in runs)
     names = columns("compare" if has_choices else "compare: generated answers")
     return [name for name in names if name != "full_ece" or any(map(has_distributions, runs))]

@@ -3,16 +3,19 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots.drawing import draw_trade_off
 from lm_eval_calibration.plots.style import Form
-from lm_eval_calibration.plots.trade_off import TradeOffPoint, prepare_trade_off
+from lm_eval_calibration.plots.trade_off import TradeOffPoint, prepare_trade_off, ticks
 from lm_eval_calibration.records.display import visible
 from lm_eval_calibration.reports.compare.references import bibtex
+from lm_eval_calibration.reports.compare.side_by_side import SideBySide
 from lm_eval_calibration.reports.compare.table import Cell, Scope, Table
 from lm_eval_calibration.reports.compare.tex import latex_table
 from lm_eval_calibration.reports.escaping import markdown
+from lm_eval_calibration.reports.names import shown, task_name
 from lm_eval_calibration.reports.numbers import estimate, json_text, number
 from lm_eval_calibration.reports.page import render_page
 from lm_eval_calibration.reports.tables import csv_table, fits_terminal, markdown_table, plain_table
@@ -36,7 +39,7 @@ def text(table: Table) -> str:
         heads = ["model", "docs", *(f"{name} {arrow(name)}" for name in table.metrics)]
         top = list(_rows(scope))[: SHOWN if table.is_against_best else None]
         rows = [[*row, *(_plain_cell(cell) for cell in cells)] for row, cells in top]
-        lines.append(visible(f"# {scope.task}"))
+        lines.append(visible(f"# {shown(scope.task)}"))
         if fits_terminal(heads, rows):
             lines += plain_table(heads, rows)
         else:
@@ -56,7 +59,7 @@ def md(table: Table) -> str:
     heads = ["model", "docs", *(f"{markdown(short_title(n))} {arrow(n)}" for n in table.metrics)]
     for scope in table.scopes:
         rows = ([*map(markdown, row), *map(_markdown_cell, cells)] for row, cells in _rows(scope))
-        lines += [f"### {markdown(scope.task)}", "", *markdown_table(heads, rows), ""]
+        lines += [f"### {markdown(task_name(scope.task))}", "", *markdown_table(heads, rows), ""]
     lines += [markdown(table.legend(best="Bold", tied="≈")), "", *(f"- {markdown(note)}" for note in table.notes)]
     return "\n".join([*lines, "", "```bibtex", bibtex(table.metrics).rstrip(), "```"]) + "\n"
 
@@ -65,7 +68,17 @@ def csv(table: Table) -> str:
     """One line for each task, run and metric."""
     heads = ["task", "model", "metric", "value", "low", "high", "mark", "p_best", "docs", "n_bins", "note"]
     rows = (
-        (scope.task, label, name, *cell[:3], cell.mark, cell.p_best, scope.n_docs[label], table.n_bins, cell.reason)
+        (
+            shown(scope.task),
+            label,
+            name,
+            *cell[:3],
+            cell.mark,
+            cell.p_best,
+            scope.n_docs[label],
+            table.n_bins,
+            cell.reason,
+        )
         for scope in table.scopes
         for label, row in scope.rows.items()
         for name, cell in row.items()
@@ -84,12 +97,12 @@ def json(table: Table) -> str:
         "notes": table.notes,
         "tasks": [
             {
-                "task": scope.task,
+                "task": shown(scope.task),
                 "runs": {label: {**_counts(scope, label), **row} for label, row in scope.rows.items()},
             }
             for scope in table.scopes
         ],
-        "pairs": table.pairs,
+        "pairs": [pair._replace(task=shown(pair.task)) for pair in table.pairs],
         "bibtex": bibtex(table.metrics),
     }
     return json_text(data)
@@ -100,21 +113,38 @@ def _counts(scope: Scope, label: str) -> dict[str, int]:
     return {"n_docs": scope.n_docs[label], **n_clusters}
 
 
-def html(table: Table) -> str:
-    """A page with the picture of the first table."""
-    from markupsafe import Markup
+def html(table: Table, beside: SideBySide | None = None) -> str:
+    """A page: curves on the same axes, accuracy against calibration error, tables, docs that changed sides.
 
-    has_picture = {ACCURACY, ERROR} <= set(table.metrics)
+    Args:
+        table: of the runs.
+        beside: what is shown beside it.
+    """
+    points = _trade_off(table) if {ACCURACY, ERROR} <= set(table.metrics) else []
     return render_page(
         TEMPLATE,
         title=f"{len(table.labels)} runs compared",
         table=table,
-        picture=Markup(picture(table, "inline").decode()) if has_picture else "",
-        n_front=sum(point.on_front for point in _trade_off(table)) if has_picture else 0,
+        beside=beside,
+        reach=_reach(beside) if beside else 1,
+        points=points,
+        x=_ticks([point.accuracy for point in points]),
+        y=_ticks([point.error for point in points]),
+        n_front=sum(point.on_front for point in points),
         legend=table.legend(best="Bold", tied="underlined"),
         bibtex=bibtex(table.metrics),
         heads=[f"{short_title(name)} {arrow(name)}" for name in table.metrics],
     )
+
+
+def _ticks(found: Sequence[Any]) -> list[float]:
+    return ticks([end for one in found for end in (one.value, one.low, one.high) if not math.isnan(end)] or [0, 1])
+
+
+def _reach(beside: SideBySide) -> float:
+    """How far the axis of differences goes to either side, in tenths."""
+    ends = [abs(end) for v in beside.versus for end in (*v.difference.low, *v.difference.high)]
+    return min(1, max(1, math.ceil(10 * max(ends, default=0))) / 10)
 
 
 def picture(table: Table, form: Form) -> bytes:
@@ -143,6 +173,7 @@ FORMATS: dict[str, Callable[[Table], str | bytes]] = {
     "html": html,
     "svg": lambda table: picture(table, "svg"),
     "png": lambda table: picture(table, "png"),
+    "pdf": lambda table: picture(table, "pdf"),
 }
 """Functions by the name of their format."""
 

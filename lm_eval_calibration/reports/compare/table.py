@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.runs import common_tasks, compare_records
 from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run, RunComparison, TaskComparison
@@ -253,19 +254,19 @@ def _notes(a: str, b: str, found: RunComparison) -> list[str]:
     notes = []
     for scope in found.tasks:
         if scope.n_clusters is not None:
-            notes.append(f"{scope.task}: {a} and {b} are tested as {counted(scope.n_a, scope.n_clusters)}")
+            notes.append(f"{shown(scope.task)}: {a} and {b} are tested as {counted(scope.n_a, scope.n_clusters)}")
         if not scope.paired:
-            notes.append(f"{scope.task}: {a} and {b} have different docs and are compared unpaired")
+            notes.append(f"{shown(scope.task)}: {a} and {b} have different docs and are compared unpaired")
         elif scope.left_out_a or scope.left_out_b:
-            notes.append(f"{scope.task}: {a} and {b} are tested on the {scope.n_a} docs that both have")
+            notes.append(f"{shown(scope.task)}: {a} and {b} are tested on the {scope.n_a} docs that both have")
         if scope.other_golds:
-            notes.append(f"{scope.task}: {scope.other_golds} docs of {a} and {b} have different gold answers")
+            notes.append(f"{shown(scope.task)}: {scope.other_golds} docs of {a} and {b} have different gold answers")
     if any(scope.other_prompts for scope in found.tasks):
         notes.append(f"{a} and {b} were given different prompts")
     if differences := [str(d) for d in found.certificate_differences if d.field.split(".")[-1] not in OF_THE_MODEL]:
         notes.append(f"{a} and {b} were not measured in the same way ({'; '.join(differences)})")
     if left := [*found.only_a, *found.only_b]:
-        notes.append(f"not in every run and left out: {', '.join(left)}")
+        notes.append(f"not in every run and left out: {', '.join(map(shown, left))}")
     for difference in found.tasks[0].differences.values():
         if math.isnan(difference.difference) and difference.name == "full_ece":
             notes.append(difference.reason)

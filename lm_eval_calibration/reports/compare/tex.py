@@ -5,6 +5,7 @@ import math
 from lm_eval_calibration.reports.compare.references import bibtex, cited
 from lm_eval_calibration.reports.compare.table import Cell, Table
 from lm_eval_calibration.reports.escaping import latex
+from lm_eval_calibration.reports.names import task_name
 from lm_eval_calibration.results.columns import metric_of, short_title
 
 ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$", None: r"$\to 0$"}
@@ -48,7 +49,7 @@ def _body(table: Table) -> list[str]:
     for index, scope in enumerate(table.scopes):
         if len(table.scopes) > 1:
             body += [r"\midrule"] if index else []
-            body += [rf"\multicolumn{{{len(table.metrics) + 2}}}{{l}}{{\emph{{{latex(scope.task)}}}}} \\"]
+            body += [rf"\multicolumn{{{len(table.metrics) + 2}}}{{l}}{{\emph{{{latex(task_name(scope.task))}}}}} \\"]
         for label, row in scope.rows.items():
             cells = [rf"\raggedright {latex(label)}", str(scope.n_docs[label]), *map(_cell, row.values())]
             body.append(" & ".join(cells) + r" \\")

@@ -11,6 +11,7 @@ from lm_eval_calibration.records import n_clusters
 from lm_eval_calibration.reports.confidences.table import Row, Table, make_tables
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
+from lm_eval_calibration.reports.names import shown, task_name
 from lm_eval_calibration.reports.numbers import estimate, interval, json_text, signed
 from lm_eval_calibration.reports.runs import by_name, common_tasks, name_and_path, print_notes
 from lm_eval_calibration.reports.tables import markdown_table
@@ -54,7 +55,7 @@ def md(tables: Sequence[Table], n_bins: int) -> str:
     """Markdown tables: each kind of confidence by metrics, then what changes on the same docs."""
     lines = []
     for table in tables:
-        lines += [f"### {markdown(table.task)}", "", *_values(table), "", *_changes(table), ""]
+        lines += [f"### {markdown(shown(table.task))}", "", *_values(table), "", *_changes(table), ""]
     lines.append(
         f"95% intervals in brackets, {n_bins} bins. Temperatures are cross-fitted over docs. Changes are estimates for "
         "all such docs: of ECE without its bias, so they need not be the difference of two values."
@@ -100,7 +101,7 @@ def _table(about: str, name: str, rows: Sequence[Sequence[str]]) -> list[str]:
 
 def json(tables: Sequence[Table], n_bins: int) -> str:
     """The tables for programs; undefined numbers are null."""
-    return json_text({"n_bins": n_bins, "tasks": {table.task: _plain(table) for table in tables}})
+    return json_text({"n_bins": n_bins, "tasks": {shown(table.task): _plain(table) for table in tables}})
 
 
 def _plain(table: Table) -> dict[str, Any]:
@@ -134,7 +135,7 @@ def picture(tables: Sequence[Table], n_bins: int, form: Form) -> bytes:
 
     diagrams = [
         (
-            f"{table.task}: {row.answers.name}" if len(tables) > 1 else row.answers.name,
+            f"{task_name(table.task)}: {row.answers.name}" if len(tables) > 1 else row.answers.name,
             prepare_reliability(row.answers.confidence, row.answers.correct, n_bins=n_bins),
         )
         for table in tables
@@ -148,5 +149,6 @@ FORMATS: dict[str, Callable[[Sequence[Table], int], str | bytes]] = {
     "json": json,
     "svg": lambda tables, n_bins: picture(tables, n_bins, "svg"),
     "png": lambda tables, n_bins: picture(tables, n_bins, "png"),
+    "pdf": lambda tables, n_bins: picture(tables, n_bins, "pdf"),
 }
 """Functions by the name of their format."""

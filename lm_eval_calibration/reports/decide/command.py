@@ -38,8 +38,8 @@ def decide(
 ) -> None:
     """Print the decision, and write its file and its picture; arguments are the command's."""
     choose_format(form, None, TEXTS)
-    if picture is not None and picture.suffix not in (".svg", ".png"):
-        raise UserError(f"{picture}: a picture is a file .svg or .png")
+    if picture is not None and picture.suffix not in (".svg", ".png", ".pdf"):
+        raise UserError(f"{picture}: a picture is a file .svg, .png or .pdf")
     try:
         wanted = Wanted(error_rate, confidence_level, _costs(*costs)).check()  # before the run is read
         run = _load(results, cluster, select)

@@ -16,6 +16,7 @@ from lm_eval_calibration.reports.decide.sentences import (
     why_not,
 )
 from lm_eval_calibration.reports.groups import HEADS, left_out, rows_of_groups, what_groups_say
+from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import count, json_text, number, p_value
 from lm_eval_calibration.reports.tables import plain_table
 
@@ -90,7 +91,10 @@ def check_text(checked: Checked) -> str:
     """Return the verdict first, then how each group does."""
     heads = ("group", "docs", "answered [95%]", "wrong [95%]", "p of at most the promised rate (Holm)")
     tests = {check.name: p_value(check.p_adjusted, ".4f") for check in checked.checks}
-    rows = [_shown_row(name or ALL, found, tests.get(name, "never answers")) for name, found in checked.groups.items()]
+    rows = [
+        _shown_row(shown(name) or ALL, found, tests.get(name, "never answers"))
+        for name, found in checked.groups.items()
+    ]
     if len(checked.groups) > 1:
         rows.append(_shown_row(ALL, checked.all_shown, ""))
     lines = [summary(checked), *plain_table(heads, rows)]
@@ -98,8 +102,8 @@ def check_text(checked: Checked) -> str:
     if checked.n_left_out:
         n_out = count(checked.n_left_out)
         lines.append(f"{n_out} docs are left out: the decision was made on them, or on others of their clusters")
-    lines += [f"no docs of {task}, which the decision was made on" for task in checked.missing_tasks]
-    lines += [f"{name} was not decided on and is never answered" for name in checked.unknown_groups]
+    lines += [f"no docs of {shown(task)}, which the decision was made on" for task in checked.missing_tasks]
+    lines += [f"{shown(name)} was not decided on and is never answered" for name in checked.unknown_groups]
     if checked.sets:
         lines += _sets(checked.sets)
     return "\n".join(lines) + "\n"
@@ -132,7 +136,7 @@ def _groups(decision: Decision) -> tuple[Sequence[str], Sequence[Sequence[str]]]
     heads = ("group", "from confidence", "tested: wrong of answered", "others: answered [95%]", "wrong [95%]")
     rows = [
         (
-            name,
+            shown(name),
             "never" if group.threshold.value is None else number(group.threshold.value),
             f"{count(group.threshold.n_wrong)} of {count(group.threshold.n_answered)}",
             share(group.shown.coverage),

@@ -4,23 +4,29 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.reports.changed_docs import ChangedDocs, changed_docs
 from lm_eval_calibration.reports.drift.comparability import docs_apart, docs_changed, settings_apart
 from lm_eval_calibration.reports.drift.formats import FORMATS
 from lm_eval_calibration.reports.drift.gate import TOLERANCE, gate
 from lm_eval_calibration.reports.drift.history import Entry, append, read_history
 from lm_eval_calibration.reports.drift.picture import write_picture
 from lm_eval_calibration.reports.drift.result import EXIT_CODES, Result
-from lm_eval_calibration.reports.formats import choose_format, print_or_write
+from lm_eval_calibration.reports.formats import choose_format, echo_next, print_or_write
+from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import finite
-from lm_eval_calibration.reports.runs import compare_records, has_distributions, print_notes
+from lm_eval_calibration.reports.runs import compare_records, has_distributions, label_of, print_notes
 from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run, RunComparison, Selection, load_run
 from lm_eval_calibration.results.columns import check_metric, columns, parse_metrics
 from lm_eval_calibration.results.differences import POOLED
 from lm_eval_calibration.results.identity import are_same_files, date_of, fingerprint, labels, unchanged
 from lm_eval_calibration.results.selection import ALL
+
+WORST = 10
+"""Newly wrong docs that a line of the history names."""
 
 
 def drift(
@@ -57,9 +63,19 @@ def drift(
     if known == fingerprint(other):
         result = replace(result, notes=(unchanged("BASE", "NEW"), *result.notes))
     print_or_write(FORMATS[form](result), output, result.summary())
+    if output is None and form == "text" and not result.reasons:
+        echo_next([f"base={base}", f"new={new}"], "changes.html", "curves on the same axes, docs that changed sides")
     if history is not None and not result.reasons:
+        common = [task for task in one.tasks if task in other.tasks]
+        changed = changed_docs(one, other, common, redact=True, most=WORST)
         names = list(dict.fromkeys(test.metric for test in result.tests))
-        entries = append(history, [_entry(one, names), _entry(other, names, known, result)])
+        entries = append(
+            history,
+            [
+                _entry(one, names),
+                _entry(other, names, known, result, changed),
+            ],
+        )
         if picture is not None:
             write_picture(picture, entries)
     return EXIT_CODES[result.verdict]
@@ -99,7 +115,7 @@ def run_gate(base: Run, new: Run, tolerances: dict[str, float], *, named: bool, 
         named: whether the metrics were named, so that one that can't be computed is an obstacle.
         same_docs: whether docs that were added, removed or changed are an obstacle.
     """
-    label, other = labels([base, new])
+    label, other = map(label_of, (base, new), labels([base, new]))
     reasons, notes = settings_apart(base, new), []
     if "full_ece" in tolerances and not named and not has_distributions(base) and not has_distributions(new):
         tolerances = {name: value for name, value in tolerances.items() if name != "full_ece"}
@@ -118,20 +134,26 @@ def run_gate(base: Run, new: Run, tolerances: dict[str, float], *, named: bool, 
 
 
 def _notes(comparison: RunComparison) -> list[str]:
-    notes = [f"{task} is in NEW only and not tested" for task in comparison.only_b]
+    notes = [f"{shown(task)} is in NEW only and not tested" for task in comparison.only_b]
     for task in comparison.tasks:
         if task.n_clusters is not None:
-            notes.append(f"{task.task}: tested as {counted(task.n_a, task.n_clusters)}")
+            notes.append(f"{shown(task.task)}: tested as {counted(task.n_a, task.n_clusters)}")
         if not task.paired:
-            notes.append(f"{task.task}: the runs have different docs, so they are compared unpaired")
+            notes.append(f"{shown(task.task)}: the runs have different docs, so they are compared unpaired")
         elif task.left_out_a or task.left_out_b:
             counts = f"{task.left_out_a} docs of BASE and {task.left_out_b} of NEW"
-            notes.append(f"{task.task}: {counts} are not in both (or have a broken gold label) and are left out")
+            notes.append(f"{shown(task.task)}: {counts} are not in both (or have a broken gold label) and are left out")
     notes += [f"different in the two runs: {difference}" for difference in comparison.certificate_differences]
     return notes
 
 
-def _entry(run: Run, names: Sequence[str], base: str = "", result: Result | None = None) -> Entry:
+def _entry(
+    run: Run,
+    names: Sequence[str],
+    base: str = "",
+    result: Result | None = None,
+    changed: ChangedDocs | None = None,
+) -> Entry:
     scopes = {task: run.docs[task].name for task in run.tasks} | ({POOLED: ""} if len(run.tasks) > 1 else {})
     values = {}
     for scope in scopes:
@@ -147,4 +169,19 @@ def _entry(run: Run, names: Sequence[str], base: str = "", result: Result | None
         base=base,
         verdict="" if result is None else result.verdict,
         drifted=() if result is None else tuple(f"{test.task} {test.metric}" for test in result.drifted),
+        revision=run.configuration.revision,
+        commit=run.configuration.commit,
+        tolerances={} if result is None else {test.metric: test.tolerance for test in result.tests},
+        **_newly_wrong(changed),
     )
+
+
+def _newly_wrong(changed: ChangedDocs | None) -> dict[str, Any]:
+    if changed is None:
+        return {}
+    docs = [(doc.task, doc.doc_id, finite(doc.confidence_a), finite(doc.confidence_b)) for doc in changed.lost]
+    return {
+        "newly_wrong": tuple(docs),
+        "n_newly_wrong": changed.n_lost,
+        "n_newly_right": changed.n_won,
+    }

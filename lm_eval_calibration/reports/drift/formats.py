@@ -8,6 +8,7 @@ from lm_eval_calibration.records.display import visible
 from lm_eval_calibration.reports.drift.gate import Test
 from lm_eval_calibration.reports.drift.result import Result
 from lm_eval_calibration.reports.escaping import markdown
+from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import interval, json_text, number, p_value
 from lm_eval_calibration.reports.tables import markdown_table, plain_table
 
@@ -43,11 +44,16 @@ def junit(result: Result) -> str:
         tests = list(grouped)
         count = {name: str(sum(test.verdict == name for test in tests)) for name in ("drifted", "undefined")}
         suite = ET.SubElement(
-            root, "testsuite", name=xml_characters(task), tests=str(len(tests)), failures=count["drifted"], errors="0"
+            root,
+            "testsuite",
+            name=xml_characters(shown(task)),
+            tests=str(len(tests)),
+            failures=count["drifted"],
+            errors="0",
         )
         suite.set("skipped", count["undefined"])
         for test in tests:
-            case = ET.SubElement(suite, "testcase", classname=xml_characters(f"drift.{task}"), name=test.metric)
+            case = ET.SubElement(suite, "testcase", classname=xml_characters(f"drift.{shown(task)}"), name=test.metric)
             if test.verdict == "drifted":
                 ET.SubElement(case, "failure", message=_sentence(test), type="drifted")
             elif test.verdict == "undefined":
@@ -61,7 +67,9 @@ def junit(result: Result) -> str:
 def github(result: Result) -> str:
     """Workflow commands: an annotation for each drift, or for each reason against comparing."""
     lines = [_annotation("error", "not comparable", reason) for reason in result.reasons]
-    lines += [_annotation("error", f"drift: {test.task} {test.metric}", _sentence(test)) for test in result.drifted]
+    lines += [
+        _annotation("error", f"drift: {shown(test.task)} {test.metric}", _sentence(test)) for test in result.drifted
+    ]
     lines += [_annotation("notice", "drift", note) for note in result.notes]
     if not result.reasons:
         lines.append(_annotation("notice", "drift", result.summary()))
@@ -87,7 +95,7 @@ FORMATS = {"text": text, "json": json, "junit": junit, "github": github, "md": m
 def _row(test: Test) -> tuple[str, ...]:
     found = (number(test.base, undefined="nan"), number(test.new, undefined="nan"), f"{test.worsening:+.4f}")
     worsening = interval(test.low, test.high, "+.4f")
-    return test.task, test.metric, *found, worsening, f"{test.tolerance:g}", _p(test), test.verdict
+    return shown(test.task), test.metric, *found, worsening, f"{test.tolerance:g}", _p(test), test.verdict
 
 
 def _p(test: Test) -> str:

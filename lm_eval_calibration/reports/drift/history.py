@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,24 @@ VERSION = 1
 class Entry:
     """A run as the history keeps it.
 
-    ``run`` is the SHA-256 of its samples files, ``date`` ISO 8601, ``base`` the ``run`` that it was compared with
-    ("" for a base run, as is its verdict). ``values`` are by task ("all" for the docs of all tasks) and metric: value,
-    lower and upper end of its interval, null where undefined. ``drifted`` holds "task metric".
+    Attributes:
+        run: SHA-256 of its samples files.
+        date: when it ended, ISO 8601.
+        model: its name.
+        n_bins: bins of the binned metrics.
+        values: by task ("all" for the docs of all tasks) and metric: value, lower and upper end of its interval, null
+            where undefined.
+        n_docs: by task.
+        base: the ``run`` that it was compared with; "" for a base run, as is its verdict.
+        verdict: of the gate.
+        drifted: "task metric" of each drift.
+        revision: of the model, as far as the run knows it.
+        commit: of the folder that the harness ran in.
+        tolerances: by metric.
+        newly_wrong: docs that the base run answered right and this one wrong, those of which it is surest: task,
+            number, confidence before and now. No line holds a text of a doc.
+        n_newly_wrong: number of all of them.
+        n_newly_right: number of docs that the base run answered wrong and this one right.
     """
 
     run: str
@@ -31,6 +46,12 @@ class Entry:
     base: str = ""
     verdict: str = ""
     drifted: tuple[str, ...] = ()
+    revision: str = ""
+    commit: str = ""
+    tolerances: dict[str, float] = field(default_factory=dict)
+    newly_wrong: tuple[tuple[str, int | None, float | None, float | None], ...] = ()
+    n_newly_wrong: int = 0
+    n_newly_right: int = 0
 
 
 def read_history(path: Path) -> list[Entry]:
@@ -76,6 +97,7 @@ def _entry(line: str, location: str) -> Entry:
         if (version := data.pop("version", None)) != VERSION:
             raise ValueError(f"version {version!r} of the history is not {VERSION}")
         data["drifted"] = tuple(data.get("drifted") or ())
+        data["newly_wrong"] = tuple(tuple(doc) for doc in data.get("newly_wrong") or ())
         entry = Entry(**data)
         for metrics in entry.values.values():
             for numbers in metrics.values():

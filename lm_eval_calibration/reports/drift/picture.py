@@ -1,5 +1,6 @@
-"""The history as a picture or a page: each metric over time, with intervals, runs that had drifted marked."""
+"""The history as a picture or a page: each metric over time, with intervals, tolerances, and what had drifted."""
 
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -7,8 +8,9 @@ from typing import cast
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots.drawing import draw_history
-from lm_eval_calibration.plots.history import MetricHistory
+from lm_eval_calibration.plots.history import MetricHistory, time_ticks
 from lm_eval_calibration.plots.style import Form
+from lm_eval_calibration.plots.trade_off import ticks
 from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.reports.drift.history import Entry
 from lm_eval_calibration.reports.page import render_page
@@ -17,39 +19,78 @@ from lm_eval_calibration.results.differences import POOLED
 
 TEMPLATE = Path(__file__).with_name("history.html")
 
+LATEST = 5
+"""Runs whose newly wrong docs are shown."""
 
-def prepare_history(entries: Sequence[Entry]) -> list[MetricHistory]:
-    """Return metrics of the pooled docs of each run (of its only task) in order of time."""
-    points: dict[str, list[tuple[datetime, float, float, float, bool]]] = {}
+
+def prepare_history(entries: Sequence[Entry], scope: str = POOLED) -> list[MetricHistory]:
+    """Return metrics of a task or group in each run, in order of time; by default of all docs together."""
+    points: dict[str, list[tuple[datetime, float, float, float, bool, float]]] = {}
+    bases = {entry.run: entry for entry in entries}
     for entry in sorted(entries, key=lambda entry: entry.date):
-        date = datetime.fromisoformat(entry.date)
-        for metric, numbers in pooled_values(entry).items():
+        date, base = datetime.fromisoformat(entry.date), bases.get(entry.base)
+        for metric, numbers in values_of(entry, scope).items():
             if None not in numbers:
                 value, low, high = (float(x) for x in numbers if x is not None)
-                drifted = any(name.split(" ")[-1] == metric for name in entry.drifted)
-                points.setdefault(metric, []).append((date, value, low, high, drifted))
+                drifted = _has_drifted(entry, scope, metric)
+                limit = math.nan if base is None else _limit(metric, values_of(base, scope), entry.tolerances)
+                points.setdefault(metric, []).append((date, value, low, high, drifted, limit))
     return [
         MetricHistory(metric, DIRECTIONS[metric_of(metric).higher_is_better], *map(tuple, zip(*of_metric, strict=True)))
         for metric, of_metric in points.items()
     ]
 
 
-def pooled_values(entry: Entry) -> dict[str, list[float | None]]:
-    """Return values of the docs of all tasks, or of the only one."""
-    return entry.values.get(POOLED) or next(iter(entry.values.values()), {})
+def values_of(entry: Entry, scope: str = POOLED) -> dict[str, list[float | None]]:
+    """Return values of a task or group; of all docs where there is one task alone those of it."""
+    if scope == POOLED and len(entry.values) == 1:
+        return next(iter(entry.values.values()))
+    return entry.values.get(scope, {})
+
+
+def scopes_of(entries: Sequence[Entry]) -> list[str]:
+    """Return the tasks and groups of the history, those that had drifted last first; not all docs together."""
+    names = list(dict.fromkeys(scope for entry in entries for scope in entry.values if scope != POOLED))
+    when = {
+        name.rpartition(" ")[0]: entry.date for entry in sorted(entries, key=lambda e: e.date) for name in entry.drifted
+    }
+    return sorted(names, key=lambda name: when.get(name, ""), reverse=True) if len(names) > 1 else []
+
+
+def _has_drifted(entry: Entry, scope: str, metric: str) -> bool:
+    """Whether it had in these docs; of all docs together in any task."""
+    of = [name.rpartition(" ") for name in entry.drifted]
+    return any(name == metric and scope in (POOLED, task) for task, _, name in of)
+
+
+def _limit(metric: str, base: dict[str, list[float | None]], tolerances: dict[str, float]) -> float:
+    """The base run's value worsened by the tolerance; nan where either is unknown."""
+    value = (base.get(metric) or [None])[0]
+    if value is None or metric not in tolerances:
+        return math.nan
+    higher_is_better = metric_of(metric).higher_is_better
+    away = -1 if higher_is_better or (higher_is_better is None and value < 0) else 1
+    return value + away * tolerances[metric]
 
 
 def write_picture(path: Path, entries: Sequence[Entry]) -> None:
-    """Write the history's picture: .svg, .png, or .html with a table of the runs."""
+    """Write the history's picture: .svg, .png, .pdf, or .html with a table of the runs and every task."""
     form = path.suffix.removeprefix(".")
-    if form not in ("svg", "png", "html"):
-        raise UserError(f"{path}: a picture is a file .svg, .png or .html")
-    panels = prepare_history(entries)
+    if form not in ("svg", "png", "pdf", "html"):
+        raise UserError(f"{path}: a picture is a file .svg, .png, .pdf or .html")
     if form != "html":
-        write_whole(path, draw_history(panels, cast(Form, form)))
+        write_whole(path, draw_history(prepare_history(entries), cast(Form, form)))
         return
-    from markupsafe import Markup
-
-    picture = Markup(draw_history(panels, "inline").decode())
-    page = render_page(TEMPLATE, title="Calibration over time", entries=entries, picture=picture, values=pooled_values)
+    ordered = sorted(entries, key=lambda entry: entry.date)
+    page = render_page(
+        TEMPLATE,
+        title="Calibration over time",
+        entries=ordered,
+        panels=prepare_history(entries),
+        tasks={scope: prepare_history(entries, scope) for scope in scopes_of(entries)},
+        values=values_of,
+        time_ticks=time_ticks,
+        ticks=ticks,
+        worst=[entry for entry in ordered[::-1] if entry.newly_wrong][:LATEST],
+    )
     write_whole(path, page)

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from lm_eval_calibration.reports.drift.gate import ALPHA, Test, docs_to_settle
+from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import count
 
 EXIT_CODES = {"ok": 0, "drifted": 1, "unclear": 1, "not comparable": 2}
@@ -63,7 +64,7 @@ class Result:
         counts = {text: sum(test.verdict == verdict for test in self.tests) for verdict, text in texts.items()}
         others = ", ".join(f"{n} {text}" for text, n in counts.items() if n)
         if self.drifted:
-            names = ", ".join(f"{test.metric} of {test.task}" for test in self.drifted)
+            names = ", ".join(f"{test.metric} of {shown(test.task)}" for test in self.drifted)
             return f"drifted: {names}" + (f"; {others}" if others else "")
         if self.verdict == "unclear":
             needed = self.docs_to_settle
@@ -87,5 +88,5 @@ class Result:
             "reasons": self.reasons,
             "notes": self.notes,
             **({"docs_to_settle": self.docs_to_settle} if self.fails_on_unclear else {}),
-            "tests": self.tests,
+            "tests": [test._replace(task=shown(test.task)) for test in self.tests],
         }

@@ -14,6 +14,7 @@ from lm_eval_calibration.records.parquet import parquet_of, write_parquet
 from lm_eval_calibration.reports.export.every_eval_ever import every_eval_ever
 from lm_eval_calibration.reports.export.model_card import merged, model_card
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
+from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import json_text
 from lm_eval_calibration.reports.runs import print_notes
 from lm_eval_calibration.reports.tables import csv_table
@@ -31,7 +32,7 @@ def as_csv(run: Run, found: Iterable[Value], name: str) -> str:
     rows = []
     for value in found:
         m, null, configuration = value.measured, value.null, run.configuration
-        about = run.model, value.scope, str(configuration.task_versions.get(value.scope, ""))
+        about = shown(run.model), shown(value.scope), str(configuration.task_versions.get(value.scope, ""))
         shots = configuration.num_fewshot.get(value.tasks[0], "")
         nulls = (null.mean, null.upper, null.p_value) if null else [math.nan] * 3
         numbers = m.value, m.stderr, m.low, m.high, *nulls
@@ -77,7 +78,7 @@ def export(
     print_notes(run)
     found = list(tqdm(values(run, nulls=form == "csv"), desc="Metrics", delay=2, leave=False))
     _note_undefined(found)
-    model = name or run.model
+    model = name or shown(run.model)
     if merge is not None:
         content, n_new, n_replaced = merged(merge, run, found, model)
         write_whole(output or merge, content)

@@ -13,6 +13,7 @@ from lm_eval_calibration.metrics.fields import Fields
 from lm_eval_calibration.metrics.group_errors import GroupError, group_errors
 from lm_eval_calibration.recalibration import Change, Domain, Forecasts, MapByGroup, OperatingPoint, Temperature
 from lm_eval_calibration.reports.groups import MOST_ROWS
+from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import estimate, interval, number, p_value, signed
 from lm_eval_calibration.reports.tables import plain_table
 from lm_eval_calibration.results.columns import ACC, ARROWS, columns, metric_of
@@ -39,7 +40,7 @@ def print_domains(domains: Sequence[Domain], fitted: MapByGroup, for_all: MapByG
         for name, change in domain.changes.items():
             values = map(_number, (domain.unchanged[name], change.before, change.after))
             rows.append(
-                (domain.name, str(domain.n_docs), temperature, name, *values, _interval(change), change.verdict)
+                (shown(domain.name), str(domain.n_docs), temperature, name, *values, _interval(change), change.verdict)
             )
     _print("one map for all docs, or one for each group? (cross-fitted; change: its own less one for all)", heads, rows)
 
@@ -48,13 +49,13 @@ def print_strata(before: Forecasts, after: Forecasts, strata: NDArray[np.str_], 
     """Print metrics within each group, before and after, and whether the group differs from the other docs."""
     names = columns("recalibrate: each group")
     how: dict[str, Any] = {"n_bins": n_bins, "cluster": before.cluster}
-    shown, mapped = ([ACC, *(name for name in names if docs.has(metric_of(name)))] for docs in (before, after))
+    used, mapped = ([ACC, *(name for name in names if docs.has(metric_of(name)))] for docs in (before, after))
     found = {(m.stratum, m.name): m for m in by_stratum(after.run, strata, names=mapped, **how)}
     rows = []
-    for m in by_stratum(before.run, strata, names=shown, **how):
+    for m in by_stratum(before.run, strata, names=used, **how):
         versus = (f"{m.difference:+.4f}", p_value(m.p_adjusted))
         one, other = _with_interval(m), _with_interval(found.get((m.stratum, m.name)))
-        rows.append((m.stratum, str(m.n_docs), m.name, one, *versus, other))
+        rows.append((shown(m.stratum), str(m.n_docs), m.name, one, *versus, other))
     heads = ("group", "docs", "metric", "before [95%]", "less the other docs'", "p (Holm)", "after [95%]")
     n_groups = len(np.unique(strata))
     _print(f"within each group, pooled; p before the map, adjusted over {n_groups} groups", heads, rows)
@@ -91,11 +92,11 @@ def print_operating_point(point: OperatingPoint) -> None:
 
 def print_answer(changes: Sequence[Change]) -> None:
     """Print in a sentence whether the map helps: what became of calibration and of the proper score."""
-    shown = {c.name: c for c in changes if c.name in ANSWERS}
+    told = {c.name: c for c in changes if c.name in ANSWERS}
     parts = [
-        f"{c.name} {_number(c.before)} -> {_number(c.after)} ({c.verdict or 'no clear change'})" for c in shown.values()
+        f"{c.name} {_number(c.before)} -> {_number(c.after)} ({c.verdict or 'no clear change'})" for c in told.values()
     ]
-    verdicts = {c.verdict for c in shown.values()}
+    verdicts = {c.verdict for c in told.values()}
     worse, better = "worse" in verdicts, "better" in verdicts
     helps = "better and worse" if worse and better else "worse" if worse else "better" if better else "no clear change"
     say(f"With the map, on docs that it was not fitted on: {helps}. {', '.join(parts)}")

@@ -1,24 +1,31 @@
 """``lm-eval-calibration report``: read a run, work out what it shows, write the file."""
 
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from lm_eval_calibration.harness.redacted_errors import redacted_errors
 from lm_eval_calibration.records.files import write_whole
+from lm_eval_calibration.reports.compare.command import default_metrics, find_named, read_runs
+from lm_eval_calibration.reports.compare.side_by_side import side_by_side
+from lm_eval_calibration.reports.compare.table import make_table
+from lm_eval_calibration.reports.compare.together import FORMATS as OF_SEVERAL
 from lm_eval_calibration.reports.formats import choose_format
 from lm_eval_calibration.reports.report.content import make_report
 from lm_eval_calibration.reports.report.formats import FORMATS
-from lm_eval_calibration.reports.runs import print_notes
+from lm_eval_calibration.reports.runs import name_and_path, print_notes
+from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Selection, load_run
 from lm_eval_calibration.results.files import find_sources
-from lm_eval_calibration.results.selection import ALL
+from lm_eval_calibration.results.selection import ALL, runs_of
 
 
 def write_report(
-    results: Sequence[Path],
+    results: Sequence[str],
     output: Path,
     *,
     format_: str | None = None,
@@ -27,16 +34,37 @@ def write_report(
     select: Selection = ALL,
     redact: bool = False,
 ) -> None:
-    """Write the report of a run; the arguments are the command's.
+    """Write the report of a run, or of several side by side; the arguments are the command's.
 
     Raises:
         UserError: what can't be read or written, or no such format.
     """
     form = choose_format(format_, output, FORMATS)
-    find_sources(results, select.columns)  # an error in this one holds no text of a doc
+    names, paths = zip(*map(name_and_path, results), strict=True)
+    sources = find_sources(paths, select.columns).sources  # an error in this one holds no text of a doc
+    how: dict[str, Any] = {"n_bins": n_bins, "cluster": cluster, "select": select}
     with redacted_errors() if redact else nullcontext():
-        run = load_run(*results, n_bins=n_bins, cluster=cluster, select=select)
+        if len(paths) > 1 and (any(names) or len(runs_of(select.of(sources))) > 1):
+            content, done = _of_several(results, form, redact=redact, **how)
+        else:
+            content, done = _of_one(paths, form, redact=redact, **how)
+    write_whole(output, content)
+    typer.echo(f"{done}; the report is in {output}")
+
+
+def _of_one(paths: Sequence[Path], form: str, *, redact: bool, **how: Any) -> tuple[str | bytes, str]:
+    run = load_run(*paths, **how)
+    print_notes(run)
+    content = FORMATS[form](make_report(run, redact=redact, explorable=form == "html"))
+    return content, f"{counted(len(run), None)} of {counted(len(run.tasks), None, 'tasks')}"
+
+
+def _of_several(results: Sequence[str], form: str, *, redact: bool, **how: Any) -> tuple[str | bytes, str]:
+    runs = read_runs(*find_named(results, how["select"]), how["n_bins"], how["cluster"])
+    for run in runs.values():
         print_notes(run)
-        report = FORMATS[form](make_report(run, redact=redact, explorable=form == "html"))
-    write_whole(output, report)
-    typer.echo(f"{len(run):,} docs of {len(run.tasks)} tasks; the report is in {output}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what is undefined says so in its cell
+        table = make_table(runs, default_metrics(list(runs.values())))
+        content = OF_SEVERAL[form](table, side_by_side(runs, table, redact=redact))
+    return content, f"{len(runs)} runs side by side"

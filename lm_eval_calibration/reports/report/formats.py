@@ -3,6 +3,7 @@
 import math
 import re
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from lm_eval_calibration.reports.decide.formats import as_data as decision_data
 from lm_eval_calibration.reports.decide.sentences import may_answer_all, share, what_it_means
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.groups import HEADS, left_out, rows_of_groups, what_groups_say
-from lm_eval_calibration.reports.names import task_name
+from lm_eval_calibration.reports.names import shown, task_name
 from lm_eval_calibration.reports.numbers import (
     NOTHING,
     bounds,
@@ -42,17 +43,16 @@ def to_html(report: Report) -> str:
         Path(__file__).with_name("report.html"),
         filters={
             "point_at": _point_at,
-            "with_task_names": _with_task_names,
             "points_data": lambda points: [list(point) for point in points],
             "overconfidence_points": _overconfidence_points,
             "share": share,
             "may_answer_all": may_answer_all,
             "what_it_means": what_it_means,
-            "what_groups_say": what_groups_say,
-            "rows_of_groups": rows_of_groups,
+            "what_groups_say": partial(what_groups_say, task=task_name),
+            "rows_of_groups": partial(rows_of_groups, task=task_name),
             "left_out": left_out,
         },
-        title=f"Calibration of {report.model}",
+        title=f"Calibration of {shown(report.model)}",
         report=report,
         facts={heading: _short_time(text) for heading, text in report.method},
         scopes=scopes({d.name: d.tasks for d in report.domains}, report.domains[0].tasks, report.decisions),
@@ -64,7 +64,7 @@ def to_html(report: Report) -> str:
 def to_markdown(report: Report) -> str:
     """Return the verdicts, the metrics and the method as Markdown."""
     parts = [
-        [f"# Can the confidence of {markdown(report.model)} be trusted?"],
+        [f"# Can the confidence of {markdown(shown(report.model))} be trusted?"],
         ["Numbers in brackets are 95% intervals."],
         *(part for domain in report.domains for part in _markdown_domain(domain)),
         *_markdown_decisions(report),
@@ -76,7 +76,10 @@ def to_markdown(report: Report) -> str:
         ["## Method"],
         [
             *(f"- {heading}: {markdown(text)}" for heading, text in report.method),
-            *(f"- Left out: {markdown(task)}: {markdown(reason)}" for task, reason in report.left_out.items()),
+            *(
+                f"- Left out: {markdown(task_name(task))}: {markdown(reason)}"
+                for task, reason in report.left_out.items()
+            ),
         ],
     ]
     return "\n\n".join("\n".join(lines) for lines in parts if lines) + "\n"
@@ -105,8 +108,8 @@ def _markdown_decisions(report: Report) -> list[list[str]]:
 def _markdown_groups(report: Report) -> list[list[str]]:
     if report.group_errors is None:
         return []
-    rows = [[markdown(cell) for cell in row] for row in rows_of_groups(report.group_errors.groups)]
-    said = markdown(what_groups_say(report.group_errors))
+    rows = [[markdown(cell) for cell in row] for row in rows_of_groups(report.group_errors.groups, task_name)]
+    said = markdown(what_groups_say(report.group_errors, task_name))
     return [["## Does its confidence hold in every group?"], [said], markdown_table(HEADS, rows)]
 
 
@@ -114,7 +117,7 @@ def _markdown_tasks(report: Report) -> list[list[str]]:
     if not report.tasks:
         return []
     rows = [
-        [markdown(task), count(found["acc"].n_docs), *map(estimate, found.values())]
+        [markdown(task_name(task)), count(found["acc"].n_docs), *map(estimate, found.values())]
         for task, found in report.by_overconfidence
     ]
     return [["## Each task"], markdown_table(["task", "docs", *columns("report: each task")], rows)]
@@ -137,7 +140,7 @@ def _markdown_budgets(report: Report) -> list[list[str]]:
 
 def _markdown_errors(report: Report) -> Iterator[str]:
     for example in report.examples:
-        yield f"- {percent(example.confidence, 1)} sure: {markdown(example.task)}, doc {example.doc_id}"
+        yield f"- {percent(example.confidence, 1)} sure: {markdown(task_name(example.task))}, doc {example.doc_id}"
         if example.prompt is not None:
             answer, right = markdown(example.answer or ""), markdown(example.right or "unknown")
             yield f"  answered {answer}; the right answer is {right}:"
@@ -147,12 +150,12 @@ def _markdown_errors(report: Report) -> Iterator[str]:
 def to_json(report: Report) -> str:
     """Return all that the report shows as JSON; undefined numbers are null."""
     data = {
-        "model": report.model,
+        "model": shown(report.model),
         "n_docs": report.n_docs,
         "domains": [_domain(domain) for domain in report.domains],
-        "tasks": report.tasks,
+        "tasks": {shown(name): found for name, found in report.tasks.items()},
         "full_ece": report.vocabulary,
-        "decisions": {name: decision_data(found) for name, found in report.decisions.items()},
+        "decisions": {shown(name): decision_data(found) for name, found in report.decisions.items()},
         "group_errors": report.group_errors,
         "budgets": [{**at._asdict(), "acc": at.acc} for at in report.budgets],
         "worst_confident_errors": [vars(example) for example in report.examples],
@@ -163,7 +166,7 @@ def to_json(report: Report) -> str:
 
 
 def _domain(domain: Domain) -> dict[str, Any]:
-    data = {**vars(domain), "reliability": domain.reliability.bins}
+    data = {**vars(domain), "name": shown(domain.name), "reliability": domain.reliability.bins}
     if domain.recalibrated:
         data["recalibrated"] = {**domain.recalibrated._asdict(), "reliability": domain.recalibrated.reliability.bins}
         for name in ("notes", "confidence"):
@@ -178,7 +181,7 @@ def to_picture(report: Report, form: Form) -> bytes:
         UserError: matplotlib is not installed.
     """
     diagrams = [(task_name(domain.name), domain.reliability) for domain in report.domains[:MOST_DIAGRAMS]]
-    return draw_reliability(diagrams, f"Reliability of {report.model}", form)
+    return draw_reliability(diagrams, f"Reliability of {shown(report.model)}", form)
 
 
 FORMATS: dict[str, Callable[[Report], str | bytes]] = {
@@ -187,6 +190,7 @@ FORMATS: dict[str, Callable[[Report], str | bytes]] = {
     "json": to_json,
     "png": lambda report: to_picture(report, "png"),
     "svg": lambda report: to_picture(report, "svg"),
+    "pdf": lambda report: to_picture(report, "pdf"),
 }
 """Functions by the name of their format."""
 
@@ -212,8 +216,3 @@ def _overconfidence_points(found: Measured) -> str:
 def _short_time(text: str) -> str:
     """Times as the harness writes them into names of files, to the minute: 2026-01-31 10:05."""
     return re.sub(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-\d\d\.\d+", r"\1 \2:\3", text)
-
-
-def _with_task_names(text: str) -> str:
-    """Text with the names of tasks, as groups of docs have them, in words."""
-    return re.sub(r"\btask = ([\w.-]+)", lambda found: task_name(found[1]), text)

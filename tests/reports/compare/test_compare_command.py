@@ -169,7 +169,10 @@ def test_runs_measured_otherwise_are_flagged(tmp_path: Path) -> None:
     done = compare(*paths)
     assert "note: m1: shifted by one position" in done.stdout
     (line,) = (line for line in done.stdout.splitlines() if "were not measured in the same way" in line)
-    assert "distributions:  against top_k; dtype:  against bfloat16" in line
+    assert (
+        "probabilities of the vocabulary: not recorded against the most probable only; dtype: not recorded against"
+        in line
+    )
     assert "tokenizer" not in line
     assert "not comparable" not in done.stdout  # one vocabulary in two folders
 

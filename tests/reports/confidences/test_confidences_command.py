@@ -104,7 +104,7 @@ def test_pictures_are_reliability_diagrams(folders: tuple[Path, Path], tmp_path:
     ("arguments", "words"),
     [
         (("--task", "quiz"), "no task 'quiz' in common"),
-        (("--format", "pdf"), "no format 'pdf'"),
+        (("--format", "docx"), "no format 'docx'"),
         (("--format", "png"), "give --output FILE"),
     ],
 )

@@ -59,4 +59,4 @@ def test_the_picture_shows_the_pooled_docs_in_order_of_time() -> None:
     (panel,) = prepare_history([later, ENTRY])  # auroc is undefined throughout
     assert (panel.metric, panel.values, panel.lows) == ("ece", (0.1, 0.2), (0.05, 0.1))
     assert panel.drifted == (False, True)
-    assert describe_history([panel]) == "2 runs over time: ece from 0.1000 to 0.2000; 1 metrics had drifted in some run"
+    assert describe_history([panel]) == "2 runs over time: ece from 0.1000 to 0.2000; 1 metric had drifted in some run"

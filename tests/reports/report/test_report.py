@@ -290,10 +290,13 @@ def test_nothing_is_written_where_something_is_wrong(folder: Path, tmp_path: Pat
         ((broken, "--output", output), f"samples_law_{TIME}.jsonl, line 5: not JSON, cut short"),
         ((tmp_path / "none", "--output", output), "does not exist"),
         (
-            (folder, "--output", tmp_path / "report.pdf"),
-            "no format is known by its suffix; there are html, md, json, png, svg",
+            (folder, "--output", tmp_path / "report.docx"),
+            "no format is known by its suffix; there are html, md, json, png, svg, pdf",
         ),
-        ((folder, "--output", output, "--format", "pdf"), "error: no format 'pdf'; there are html, md, json, png, svg"),
+        (
+            (folder, "--output", output, "--format", "docx"),
+            "error: no format 'docx'; there are html, md, json, png, svg, pdf",
+        ),
     ):
         done = report_of(*arguments)
         assert done.exit_code == 2

@@ -1,0 +1,144 @@
+"""Docs that one run answers right and another wrong."""
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from lm_eval_calibration.reports.report.explorer.texts import Texts, shortened, texts_of
+from lm_eval_calibration.results import Run
+
+MOST = 20
+"""Docs that are shown of each side, the surest wrong answers first."""
+
+QUESTION, ANSWER = 400, 160
+"""Characters that are shown of a question (its end) and of an answer."""
+
+
+class ChangedDoc(NamedTuple):
+    """A doc that changed sides; texts are None where they are left out or were not logged.
+
+    Attributes:
+        task: of the doc.
+        doc_id: its number in its split; None for none.
+        confidence_a: of run a; nan where undefined.
+        confidence_b: of run b.
+        question: the prompt's end.
+        answer_a: what run a answered.
+        answer_b: what run b answered.
+        right: the right answer.
+    """
+
+    task: str
+    doc_id: int | None
+    confidence_a: float
+    confidence_b: float
+    question: str | None = None
+    answer_a: str | None = None
+    answer_b: str | None = None
+    right: str | None = None
+
+
+class ChangedDocs(NamedTuple):
+    """Docs that both runs have, and those of them that changed sides.
+
+    Attributes:
+        n_both: docs with a known outcome in both.
+        n_lost: right in a, wrong in b.
+        n_won: wrong in a, right in b.
+        lost: the worst of these: those of which b is surest.
+        won: those of which a was surest.
+    """
+
+    n_both: int
+    n_lost: int
+    n_won: int
+    lost: tuple[ChangedDoc, ...]
+    won: tuple[ChangedDoc, ...]
+
+
+class PairedDoc(NamedTuple):
+    """A doc that two runs have, with a known outcome in both.
+
+    Attributes:
+        task: of the doc.
+        a: its index among the docs of the task in run a.
+        b: its index in run b.
+        correct_a: whether a is right.
+        correct_b: whether b is right.
+        confidence_a: of a; nan where undefined.
+        confidence_b: of b.
+    """
+
+    task: str
+    a: int
+    b: int
+    correct_a: int
+    correct_b: int
+    confidence_a: float
+    confidence_b: float
+
+
+def changed_docs(a: Run, b: Run, tasks: Sequence[str], *, redact: bool = False, most: int = MOST) -> ChangedDocs:
+    """Return the docs of some tasks that changed sides between two runs, paired by hash as all comparisons are.
+
+    Args:
+        a: one run.
+        b: the other.
+        tasks: that both have.
+        redact: without texts.
+        most: docs that are described of each side.
+    """
+    pairs = [pair for task in tasks for pair in paired_docs(a, b, task)]
+    lost = [pair for pair in pairs if pair.correct_a > pair.correct_b]
+    won = [pair for pair in pairs if pair.correct_a < pair.correct_b]
+    lost.sort(key=lambda pair: _falling(pair.confidence_b))
+    won.sort(key=lambda pair: _falling(pair.confidence_a))
+    texts = _TextsOf(a, redact), _TextsOf(b, redact)
+    described = (tuple(_described(pair, a, *texts) for pair in part[:most]) for part in (lost, won))
+    return ChangedDocs(len(pairs), len(lost), len(won), *described)
+
+
+def paired_docs(a: Run, b: Run, task: str) -> list[PairedDoc]:
+    """Return the docs of a task that both runs have, by the hash of the doc; of equal docs as many as both have."""
+    one, other = a.docs[task], b.docs[task]
+    waiting: dict[str, list[int]] = defaultdict(list)
+    for j in reversed(range(len(other))):
+        waiting[other.doc_hashes[j]].append(j)
+    pairs = [(i, waiting[name].pop()) for i, name in enumerate(one.doc_hashes) if waiting.get(name)]
+    return [
+        PairedDoc(task, i, j, one.correct[i], other.correct[j], one.confidence[i], other.confidence[j])
+        for i, j in pairs
+        if min(one.correct[i], other.correct[j]) >= 0
+    ]
+
+
+def _falling(confidence: float) -> float:
+    return 1.0 if math.isnan(confidence) else -confidence
+
+
+class _TextsOf:
+    """Texts of a run's docs, by task and index; without any if redacted."""
+
+    def __init__(self, run: Run, redact: bool) -> None:
+        sizes = [len(docs) for docs in run.docs.values()]
+        self._starts = dict(zip(run.docs, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
+        self._samples = None if redact else run.samples
+
+    def __call__(self, task: str, index: int) -> Texts:
+        return Texts() if self._samples is None else texts_of(self._samples[self._starts[task] + index])
+
+
+def _described(pair: PairedDoc, a: Run, texts_a: _TextsOf, texts_b: _TextsOf) -> ChangedDoc:
+    one, other = texts_a(pair.task, pair.a), texts_b(pair.task, pair.b)
+    doc_id = a.docs[pair.task].doc_ids[pair.a]
+    return ChangedDoc(
+        pair.task,
+        None if doc_id < 0 else doc_id,
+        pair.confidence_a,
+        pair.confidence_b,
+        shortened(one.question, QUESTION, keep="end"),
+        *(shortened(text, ANSWER, keep="end") for text in (one.answer, other.answer, one.right)),
+    )

@@ -1,0 +1,59 @@
+"""A report of several runs: the table of ``compare``, curves on the same axes, sentences, docs that changed sides."""
+
+import json as json_module
+from collections.abc import Callable
+
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.plots.side_by_side import draw_side_by_side
+from lm_eval_calibration.plots.style import Form
+from lm_eval_calibration.reports.compare import formats
+from lm_eval_calibration.reports.compare.side_by_side import MOST_CURVES, SideBySide
+from lm_eval_calibration.reports.compare.table import Table
+from lm_eval_calibration.reports.escaping import markdown
+from lm_eval_calibration.reports.names import task_name
+from lm_eval_calibration.reports.numbers import json_text
+
+
+def md(table: Table, beside: SideBySide) -> str:
+    """The sentences, then the tables."""
+    lines = ["## Results, as sentences", "", *(f"- {markdown(sentence)}" for sentence in beside.sentences), ""]
+    for versus in beside.versus:
+        found = versus.changed
+        text = f"Of {found.n_both} docs that both have, {versus.a} alone answers {found.n_lost} right"
+        lines += [markdown(f"{text} and {versus.b} alone {found.n_won}."), ""]
+    return "\n".join(lines) + "\n" + formats.md(table)
+
+
+def json(table: Table, beside: SideBySide) -> str:
+    """What ``compare`` gives as JSON, with curves, sentences and docs that changed sides."""
+    data = {
+        "sentences": beside.sentences,
+        "curves": beside.curves,
+        "differences": [
+            {"a": v.a, "b": v.b, "paired": v.paired, "curve": v.difference, "changed": v.changed} for v in beside.versus
+        ],
+    }
+    return json_text(json_module.loads(formats.json(table)) | data)
+
+
+def picture(table: Table, beside: SideBySide, form: Form) -> bytes:
+    """Reliability curves on the same axes.
+
+    Raises:
+        UserError: too many runs for one diagram, or no confidences.
+    """
+    if not beside.curves:
+        raise UserError(f"curves are drawn of up to {MOST_CURVES} runs that all have confidences; try `compare`")
+    differences = {v.b: v.difference for v in beside.versus}
+    return draw_side_by_side(beside.curves, beside.bins, differences, f"Reliability: {task_name(beside.scope)}", form)
+
+
+FORMATS: dict[str, Callable[[Table, SideBySide], str | bytes]] = {
+    "html": formats.html,
+    "md": md,
+    "json": json,
+    "png": lambda table, beside: picture(table, beside, "png"),
+    "svg": lambda table, beside: picture(table, beside, "svg"),
+    "pdf": lambda table, beside: picture(table, beside, "pdf"),
+}
+"""Functions by the name of their format."""
