@@ -15,7 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from tiny import make_gpt2, make_t5, scoring_requests
 
 from lm_eval_calibration import backends as scoring
-from lm_eval_calibration.backends.hf import attention, cost, log_likelihood, packed, trial
+from lm_eval_calibration.backends.hf import cost, log_likelihood, packed, trial
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 LENGTH = {"max_position_embeddings": 256}
@@ -141,39 +141,36 @@ def test_models_that_can_t_share_fall_back_with_one_line(
     assert shared(ours) == {False}
 
 
-def test_a_run_too_small_for_the_trial_shares_nothing(byte_tokenizer: Any) -> None:
-    lm = load(mistral(), byte_tokenizer)
-    requests = few_shot_requests()[:3]
-    assert shared(scoring.token_scores(lm, requests)) == {False}
+def packs_of(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let packs hold so many tokens, on a device where a call costs nothing but its operations."""
+    monkeypatch.setattr(cost, "most_tokens", lambda *_: most)
+    monkeypatch.setattr(cost, "CPU", cost.CPU._replace(launch=0.0, bandwidth=1e18))
 
 
-@pytest.fixture
-def free_calls(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A device on which only operations take time, so that tiny models share whatever they can."""
-    monkeypatch.setattr(cost, "CPU", cost.CPU._replace(launch=0.0, bandwidth=float("inf")))
-
-
-@pytest.mark.parametrize("part", [1, slow(5), 12])
-def test_the_trial_reads_what_it_says_once_a_model(part: int, byte_tokenizer: Any) -> None:
-    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
+def read_by(lm: Any) -> list[int]:
+    """Fill a list with the tokens of each call of the model from now on."""
     read: list[int] = []
     lm.model.register_forward_pre_hook(
         lambda _, arguments, named: read.append((*arguments, named.get("input_ids"))[0].numel()), with_kwargs=True
     )
-
-    def alone(row: tuple[int, ...], n: int) -> torch.Tensor:
-        return lm._model_call(torch.tensor([row]))[0, -n:]
-
-    assert trial.attention_of(lm, range(40), part, alone).attention == "apart"
-    assert sum(read) == trial.tokens_of(part) == 10 * part
-    trial.attention_of(lm, range(40), part, alone)
-    assert sum(read) == 10 * part
+    return read
 
 
-def test_a_trial_reads_at_most_a_twentieth_of_a_run() -> None:
-    assert trial.tokens_of(trial.part_of(8_186)) == 120  # 135 docs of 5-shot MMLU: 1.5%
-    for n in range(200, 5_000, 7):
-        assert 0 < trial.tokens_of(trial.part_of(n)) <= n / 20
+def test_a_run_too_small_for_the_trial_shares_nothing(byte_tokenizer: Any) -> None:
+    requests = scoring_requests(["ab", "ac"], [" A", " B"])
+    assert shared(scoring.token_scores(load(mistral(), byte_tokenizer), requests)) == {False}
+
+
+def test_the_trial_reads_little_and_once_a_model(byte_tokenizer: Any) -> None:
+    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer, batch_size=64)
+    requests = few_shot_requests()
+    read = read_by(lm)
+    scoring.token_scores(lm, requests)
+    first = sum(read)
+    read.clear()
+    scoring.token_scores(lm, requests)
+    assert 0 < first - sum(read) <= 0.05 * sum(read)
+    assert (first - sum(read)) % trial.tokens_of(1) == 0
 
 
 @pytest.mark.slow
@@ -204,11 +201,10 @@ def test_equal_docs_get_equal_answers(byte_tokenizer: Any) -> None:
 
 
 @pytest.mark.parametrize("most", [slow(1), 30, slow(10_000)])
-@pytest.mark.usefixtures("free_calls")
 def test_packs_of_any_size_give_the_same(most: int, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = load(gemma3(), byte_tokenizer)
     requests = few_shot_requests()
-    monkeypatch.setattr(cost, "most_tokens", lambda *_: most)
+    packs_of(most, monkeypatch)
     ours = scoring.token_scores(lm, requests)
     assert per_token(lm.loglikelihood(requests, disable_tqdm=True), ours) < 1e-4
     assert True in shared(ours)
@@ -237,16 +233,56 @@ def test_a_beginning_is_read_once_and_logits_are_made_where_scored(
     assert max(logits) < 40
 
 
+def only_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for models whose attention can't be chosen."""
+
+    def no_choice(*_: Any) -> Any:
+        raise TypeError("its attention can't be chosen")
+
+    monkeypatch.setattr(packed, "apart", no_choice)
+
+
+@pytest.mark.parametrize("kind", ["Gemma 3", *(slow(kind) for kind in SHARING if kind != "Gemma 3")])
+def test_a_mask_gives_the_same(
+    kind: str, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, harness_log: pytest.LogCaptureFixture
+) -> None:
+    only_masks(monkeypatch)
+    lm = load(SHARING[kind](), byte_tokenizer)
+    requests = few_shot_requests()
+    harness_log.clear()
+    ours = scoring.token_scores(lm, requests)
+    assert "prompts share prefixes by a mask (its attention can't be chosen)" in harness_log.text
+    assert per_token(lm.loglikelihood(requests, disable_tqdm=True), ours) < 1e-4
+    assert True in shared(ours)
+
+
+@pytest.mark.parametrize("name", ["flash_attention_2", slow("flex_attention"), slow("a kernel from elsewhere")])
+def test_any_attention_that_transformers_can_choose_shares(
+    name: str, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernels are not here: SDPA, given no mask, stands in for the plain path's."""
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    requests = few_shot_requests()
+    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
+    stock = lm.loglikelihood(requests, disable_tqdm=True)
+    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    monkeypatch.setitem(type(ALL_ATTENTION_FUNCTIONS)._global_mapping, name, lambda *a, **k: sdpa(*a[:4], None, **k))
+    monkeypatch.setitem(type(ALL_MASK_ATTENTION_FUNCTIONS)._global_mapping, name, lambda **_: None)
+    lm.model.config._attn_implementation = name
+    ours = scoring.token_scores(lm, requests)
+    assert True in shared(ours)
+    assert per_token(stock, ours) < 1e-4
+    assert lm.model.config._attn_implementation == name
+
+
 def _deaf(model: Any) -> Any:
-    """As custom code may: whatever mask comes or attention is chosen, only ordinary causal attention happens."""
-    forward, own = model.forward, model.config._attn_implementation
+    """As custom code may: whatever mask comes, only ordinary causal attention happens."""
+    forward = model.forward
 
     def ignoring(*arguments: Any, attention_mask: Any = None, **options: Any) -> Any:
-        chosen, model.config._attn_implementation = model.config._attn_implementation, own
-        try:
-            return forward(*arguments, **options)
-        finally:
-            model.config._attn_implementation = chosen
+        return forward(*arguments, **options)
 
     model.forward = ignoring
     return model
@@ -261,13 +297,18 @@ def _deaf(model: Any) -> Any:
     ],
 )
 def test_the_trial_catches_a_model_that_ignores_the_mask(
-    make: Callable[[], Any], dtype: torch.dtype, byte_tokenizer: Any, harness_log: pytest.LogCaptureFixture
+    make: Callable[[], Any],
+    dtype: torch.dtype,
+    byte_tokenizer: Any,
+    harness_log: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    only_masks(monkeypatch)
     lm = load(make().to(dtype), byte_tokenizer)
     requests = few_shot_requests()
     harness_log.clear()
     ours = scoring.token_scores(lm, requests)
-    assert "prompts don't share prefixes (its attention can't be chosen; its logits differ" in harness_log.text
+    assert re.search(r"prompts don't share prefixes \(.*its logits differ", harness_log.text)
     assert shared(ours) == {False}
     if dtype == torch.float32:
         assert per_token(lm.loglikelihood(requests, disable_tqdm=True), ours) < 1e-5
@@ -276,6 +317,7 @@ def test_the_trial_catches_a_model_that_ignores_the_mask(
 def test_the_trial_catches_a_window_of_another_size(
     byte_tokenizer: Any, harness_log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    only_masks(monkeypatch)
     lm = load(mistral(), byte_tokenizer)
     requests = few_shot_requests()
     mask = packed.PackedForward._mask
@@ -285,33 +327,10 @@ def test_the_trial_catches_a_window_of_another_size(
         return mask(self, *step)
 
     monkeypatch.setattr(packed.PackedForward, "_mask", wrong)
-    monkeypatch.setattr(attention._Pack, "window", _not_chosen)
     harness_log.clear()
     ours = scoring.token_scores(lm, requests)
-    assert "prompts don't share prefixes (not chosen; its logits differ alone" in harness_log.text
+    assert "its logits differ alone" in harness_log.text
     assert shared(ours) == {False}
-
-
-def _not_chosen(*_: Any) -> None:
-    raise ValueError("not chosen")
-
-
-def test_a_window_that_code_and_configuration_tell_differently_is_left_to_the_mask(
-    byte_tokenizer: Any, harness_log: pytest.LogCaptureFixture
-) -> None:
-    lm = load(gemma3(), byte_tokenizer)
-    requests = few_shot_requests()
-    stock = lm.loglikelihood(requests, disable_tqdm=True)
-    for layer in lm.model.model.layers:
-        layer.self_attn.sliding_window = None  # the mask alone cuts the window, as in some custom code
-    harness_log.clear()
-    ours = scoring.token_scores(lm, requests)
-    assert (
-        "prompts share prefixes by a mask (a layer's window is None where its configuration says 24)"
-        in harness_log.text
-    )
-    assert True in shared(ours)
-    assert per_token(stock, ours) < 1e-4
 
 
 @pytest.mark.parametrize("dtype", [slow(torch.bfloat16), slow(torch.float16)])
@@ -344,9 +363,6 @@ def test_refusals_name_their_reason(byte_tokenizer: Any) -> None:
     assert packed.reason_unsupported(lm, 100) is None
     lm.model.config.layer_types = ["full_attention", "chunked_attention"]
     assert packed.reason_unsupported(lm, 100) == "it has layers of type chunked_attention"
-    lm.model.config.layer_types = None
-    lm.model.config._attn_implementation = None
-    assert packed.reason_unsupported(lm, 100) == "its configuration names no attention"
 
 
 def test_a_model_without_a_transformers_configuration_is_refused(byte_tokenizer: Any) -> None:
@@ -363,32 +379,52 @@ def test_a_length_dependent_position_encoding_is_refused_beyond_its_first_length
     assert packed.reason_unsupported(lm, 65) == "its position encoding depends on the prompt's length"
 
 
-@pytest.mark.usefixtures("free_calls")
-@pytest.mark.parametrize("deaths", [1, 1000])
-def test_out_of_memory_goes_on_with_smaller_packs_or_none(
-    deaths: int, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, fails: Callable[[int, int], bool]) -> list[int]:
+    """Let packs fail by their number and tokens; return the list of their tokens."""
+    forward = packed.PackedForward.__call__
+    sizes: list[int] = []
+
+    def call(self: Any, step: Any, columns: Any) -> torch.Tensor:
+        if self.multiple == 1 and not step.rows and step.base == 0 and not sizes:
+            return forward(self, step, columns)
+        sizes.append(len(step.tokens))
+        if fails(len(sizes), sizes[-1]):
+            raise error
+        return forward(self, step, columns)
+
+    monkeypatch.setattr(packed.PackedForward, "__call__", call)
+    return sizes
+
+
+def test_what_a_pack_has_scored_is_kept_when_the_next_dies(
+    byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
+    requests = few_shot_requests()
+    scoring.token_scores(lm, requests)  # the trial
+    packs_of(60, monkeypatch)
+    failing(monkeypatch, RuntimeError("lost"), lambda number, _: number == 15)
+    kept: list[int] = []
+    with pytest.raises(RuntimeError, match="lost"):
+        log_likelihood.score(lm, requests, lambda index, _: kept.append(index))
+    assert 0 < len(kept) == len(set(kept)) < len(requests)
+
+
+@pytest.mark.parametrize("most", [150, slow(1)])
+def test_where_memory_doesn_t_suffice_packs_get_smaller(
+    most: int, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
     requests = few_shot_requests()
     stock = lm.loglikelihood(requests, disable_tqdm=True)
-    monkeypatch.setattr(cost, "most_tokens", lambda *_: 300)
-    forward, calls = packed.PackedForward.__call__, []
-
-    def dying(self: Any, step: Any, columns: Any) -> torch.Tensor:
-        calls.append(step)
-        if 6 <= len(calls) < 6 + deaths:  # after the trial and a pack
-            raise torch.OutOfMemoryError("no memory left")
-        return forward(self, step, columns)
-
-    monkeypatch.setattr(packed.PackedForward, "__call__", dying)
-    answers: dict[int, Any] = {}
-    log_likelihood.score(lm, requests, lambda index, scores: answers.update({index: scores}))
-    assert "are read 150 tokens at a time" in caplog.text
-    assert ("prompts that are left don't share prefixes" in caplog.text) == (deaths == 1000)
-    assert sorted(answers) == list(range(len(requests)))
-    ours = [answers[i] for i in range(len(requests))]
-    assert per_token(stock, ours) < 1e-4
-    assert shared(ours) == {True, False}
+    scoring.token_scores(lm, requests)  # the trial
+    packs_of(600, monkeypatch)
+    failing(monkeypatch, torch.OutOfMemoryError("no memory left"), lambda number, n: number > 1 and n > most)
+    kept: dict[int, Any] = {}
+    log_likelihood.score(lm, requests, lambda index, scores: kept.update({index: scores}))
+    assert "Out of memory" in caplog.text
+    assert sorted(kept) == list(range(len(requests)))  # each of them once
+    assert per_token(stock, [kept[i] for i in range(len(requests))]) < 1e-4
 
 
 def test_nan_logits_in_a_pack_name_the_doc(byte_tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:

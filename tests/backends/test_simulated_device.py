@@ -12,7 +12,7 @@ from simulated_device import FIRST, SECOND, Elsewhere, MixedDevicesError, on_dev
 from tiny import generation_requests, make_gpt2, scoring_requests
 
 from lm_eval_calibration import backends as scoring
-from lm_eval_calibration.backends.hf import corpus, log_likelihood, trial
+from lm_eval_calibration.backends.hf import corpus, log_likelihood
 
 
 def test_operations_on_two_devices_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,6 @@ def test_scores_are_the_cpu_s_in_one_transfer_a_batch(
 ) -> None:
     requests = scoring_requests(texts(), (" A", " B", " C", " more"), shared_prefixes=shared, temperatures=temperatures)
     expected = scoring.token_scores(lm, requests)
-    trial._found.clear()  # so that the pack is tried on the device, too
     with simulated(monkeypatch) as simulation:
         batches = batches_of(monkeypatch, log_likelihood, "Fetch")
         found = scoring.token_scores(on_device(lm), requests)

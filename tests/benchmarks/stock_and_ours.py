@@ -148,7 +148,7 @@ def counted(lm: Any, prompts: list[tuple[str, str]]) -> float:
     pairs = [lm._encode_pair(*prompt) for prompt in prompts]
     scored = {(*context, *continuation)[:-1]: len(continuation) for context, continuation in pairs}
     rows = list(scored)
-    best = sharing.cheapest(cost.model_of(lm.model, lm.model.config), cost.CPU, rows, list(scored.values()), 8)
+    best = sharing.cheapest(cost.model_of(lm.model, lm.model.config), cost.CPU, list(scored.items()), 8)
     steps = list(best.plan.all_steps()) if best else []
     new = [(len(step.tokens), sum(step.positions) / len(step.tokens) + 1) for step in steps]
     alone = [(len(rows[i]), len(rows[i]) / 2) for i in (best.plan.alone if best else range(len(rows)))]

@@ -8,7 +8,7 @@ attention be chosen by name: ours is chosen while a pack is computed, whatever t
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
@@ -27,12 +27,11 @@ class _Pack:
 
     def __init__(self, step: Step, config: Any) -> None:
         self.step, self.config = step, config
-        self.longest = max(step.positions) + 1
         self.layouts: dict[torch.device, Layout] = {}  # layers may be spread over devices
         self.calls = 0
 
     def layout(self, device: torch.device) -> Layout:
-        """Return the pack's layout on a layer's device."""
+        """Return the pack's layout, with its tensors on this device."""
         if device not in self.layouts:
             self.layouts[device] = Layout(self.step, device)
         return self.layouts[device]
@@ -45,7 +44,7 @@ class _Pack:
             window = None
         if (stated or None) != (window or None):
             raise ValueError(f"a layer's window is {stated} where its configuration says {window}")
-        return window if window and window < self.longest else None
+        return window if window and window <= max(self.step.positions) else None
 
 
 _packs: list[_Pack] = []
@@ -90,11 +89,10 @@ def attention(
     """
     pack = _packs[-1]
     pack.calls += 1
-    layout = pack.layout(key.device)
+    layout = pack.layout(query.device)
     if attention_mask is not None or position_bias is not None or key.shape[2] != layout.base + query.shape[2]:
         raise TypeError("its attention needs more than queries, keys and values")
-    window, scale = pack.window(module, sliding_window), scaling or query.shape[-1] ** -0.5
-    one = _Layer(layout, key, value, window=window, scale=scale, softcap=softcap)
+    one = _Layer(layout, key, value, pack.window(module, sliding_window), scaling or query.shape[-1] ** -0.5, softcap)
     out, log_sum = one.of_pack(query[:, :, : layout.n])
     if s_aux is not None:  # a key without a value
         out = out * torch.sigmoid(log_sum - s_aux.view(1, -1, 1))[..., None].to(out.dtype)
@@ -102,21 +100,15 @@ def attention(
     return torch.nn.functional.pad(out.transpose(1, 2), (0, 0, 0, 0, 0, filling)).contiguous(), None
 
 
-class _Layer:
+class _Layer(NamedTuple):
     """One layer's attention over a pack."""
 
-    def __init__(
-        self,
-        layout: Layout,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *,
-        window: int | None,
-        scale: float,
-        softcap: float | None,
-    ) -> None:
-        self.layout, self.key, self.value = layout, key, value
-        self.window, self.scale, self.softcap = window, scale, softcap
+    layout: Layout
+    key: torch.Tensor
+    value: torch.Tensor
+    window: int | None
+    scale: float
+    softcap: float | None
 
     def of_pack(self, query: torch.Tensor) -> Part:
         """Return the attention of all new tokens."""
@@ -126,8 +118,8 @@ class _Layer:
             own = slice(base, base + stem)
             positions = self.layout.positions[own]
             sees = None if self.window is None else positions <= positions[:, None]
-            keys, values = self.key[:, :, own], self.value[:, :, own]
-            part = self._over(query[:, :, :stem], keys, values, sees, of_queries=positions, of_keys=positions)
+            own_part = query[:, :, :stem], self.key[:, :, own], self.value[:, :, own]
+            part = self._over(own_part, sees, (positions, positions))
             parts.append(merged(self._before(query[:, :, :stem], base, slice(base, base + stem)), part))
         if self.layout.blocks:
             rest = slice(base + stem, base + self.layout.n)
@@ -148,7 +140,7 @@ class _Layer:
             return out.reshape(*query.shape[:3], -1), log_sum.reshape(query.shape[:3])
         positions = self.layout.positions
         sees = torch.ones(1, 1, dtype=torch.bool, device=key.device)
-        return self._over(query, key, value, sees, of_queries=positions[which], of_keys=positions[reach])
+        return self._over((query, key, value), sees, (positions[which], positions[reach]))
 
     def _branches(self, query: torch.Tensor) -> Part:
         """Return attention of the tokens after the stem over those that they see there."""
@@ -167,28 +159,24 @@ class _Layer:
         if sees is None and self.window is not None:
             n = torch.arange(block.keys.shape[1], device=query.device)
             sees = n <= n[:, None]
-        of_queries, of_keys = positions[base + block.queries], positions[base + block.keys]
-        return self._over(own, key, value, sees, of_queries=of_queries, of_keys=of_keys)
+        of_both = positions[base + block.queries], positions[base + block.keys]
+        return self._over((own, key, value), sees, of_both)
 
     def _over(
         self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
+        tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
         sees: torch.Tensor | None,
-        *,
-        of_queries: torch.Tensor,
-        of_keys: torch.Tensor,
+        positions: tuple[torch.Tensor, torch.Tensor],
     ) -> Part:
-        """Return attention over keys that queries see if ``sees``, [queries, keys], says so (None: causally).
+        """Return attention of queries over keys and values where ``sees``, [queries, keys], says so (None: causally).
 
-        ``of_queries`` and ``of_keys`` are their positions, for the window.
+        ``positions``: those of the queries and of the keys.
         """
         if sees is not None and self.window is not None:
-            sees = sees & (of_queries[..., :, None] - of_keys[..., None, :] < self.window)
+            sees = sees & (positions[0][..., :, None] - positions[1][..., None, :] < self.window)
         if sees is not None and sees.dim() == 3:
             sees = sees[:, None]
-        return attend(query, key, value, sees, causal=sees is None, scale=self.scale, softcap=self.softcap)
+        return attend(*tensors, sees, causal=sees is None, scale=self.scale, softcap=self.softcap)
 
 
 def merged(a: Part | None, b: Part) -> Part:

@@ -68,7 +68,7 @@ def device_of(device: torch.device) -> Device:
 
 
 def operations(model: Model, call: Call) -> float:
-    """Count operations: 2 a weight and token; 4 an entry of attention and dimension of a head (two products)."""
+    """Count a call's operations: 2 a weight and token, 4 an entry of attention and dimension of a head."""
     products = model.layer_weights * call.tokens + model.output_weights * call.logits
     return 2.0 * products + 4.0 * model.layers * model.width * call.attended
 

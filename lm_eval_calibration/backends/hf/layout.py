@@ -1,4 +1,4 @@
-"""Which keys each token of a pack is compared with, in blocks: few masked entries, as far as blocks allow.
+"""Which keys each token of a pack is compared with, in blocks: attention with few masked entries.
 
 A pack (see :mod:`prefixes`) begins with a *stem*: tokens that all later ones see, as they see the cached ones. No mask
 is needed for those. What is left are *branches*: a branch is a chain of tokens that stands in one piece, behind tokens
@@ -6,6 +6,7 @@ of earlier branches, if any. Branches of like lengths are a block: queries [bran
 """
 
 from collections.abc import Iterator
+from math import log2
 from typing import NamedTuple
 
 import torch
@@ -53,7 +54,7 @@ class Layout:
         self.inverse = to_device(slots, device)
 
     def attended(self) -> int:
-        """Count the entries of attention that are computed, those that masks or padding hide, too (causal: half)."""
+        """Count the entries of attention that are computed, masked and padded ones, too (of causal blocks half)."""
         entries = self.stem * (self.stem + 1) // 2 + self.stem * self.base
         entries += (self.n - self.stem) * (self.base + self.stem)
         for queries, keys, sees in self.blocks:
@@ -86,10 +87,10 @@ def _branches(step: Step, stem: int) -> Iterator[Branch]:
 
 
 def _alike(branches: list[Branch]) -> list[list[Branch]]:
-    """Group branches of one depth, and of like lengths: at most twice as long as another."""
-    groups: dict[tuple[bool, int, int], list[Branch]] = {}
+    """Group branches of one depth, and of like lengths: at most 1.4 times as long as another."""
+    groups: dict[tuple[bool | int, ...], list[Branch]] = {}
     for own, path in branches:
-        kind = len(own) == len(path), max(len(own), 8).bit_length(), max(len(path), 8).bit_length()
+        kind = len(own) == len(path), *(int(2 * log2(max(len(part), 8))) for part in (own, path))
         groups.setdefault(kind, []).append((own, path))
     return list(groups.values())
 

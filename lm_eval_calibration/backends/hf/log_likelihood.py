@@ -142,13 +142,11 @@ class _Scoring:
             name = type(self.lm.model).__name__
             logger.info("%s: prompts don't share prefixes (shared_prefixes is false).", name)
             return set()
-        rows, n_scored = [row.inputs for row in self.rows], [row.n_scored for row in self.rows]
-        chosen = sharing.choose(self.lm, rows, n_scored, lambda row, n: self.forward([Row(row, (), n)])[0])
+        rows = [(row.inputs, row.n_scored) for row in self.rows]
+        chosen = sharing.choose(self.lm, rows, lambda row, n: self.forward([Row(row, (), n)])[0])
         if chosen is None:
             return set()
-        plan, attention = chosen
-        consume = partial(self._deliver, progress=progress, shared=True)
-        return packed.score(self.lm, rows, n_scored, plan, attention=attention, consume=consume)
+        return packed.score(self.lm, rows, *chosen, partial(self._deliver, progress=progress, shared=True))
 
     def _batches(self, numbers: Sequence[int]) -> Iterator[list[int]]:
         """Batch these rows as the harness does: longest first, a given size or its automatic one."""

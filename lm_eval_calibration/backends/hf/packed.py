@@ -7,7 +7,7 @@ cache keeps all tokens of one row at most.
 """
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
@@ -146,41 +146,45 @@ Consume = Callable[[list[int], torch.Tensor, list[list[int]]], None]
 """Takes rows by number, logits [n, vocab_size], and for each row which of the n are its scored positions."""
 
 
-def score(
-    lm: HFLM, rows: Sequence[Tokens], n_scored: Sequence[int], plan: Plan, *, attention: Attention, consume: Consume
-) -> set[int]:
+Rows = Sequence[tuple[Tokens, int]]
+"""Distinct rows, and how many of their last tokens are scored."""
+
+
+def score(lm: HFLM, rows: Rows, plan: Plan, attention: Attention, consume: Consume) -> set[int]:
     """Give the logits of rows that share prefixes to ``consume``; return which rows these were.
 
     Where memory doesn't suffice, what is left is tried in smaller packs; what is left even then is not scored.
     """
     done: set[int] = set()
     left = list(range(len(rows)))
-    while not _scored(PackedForward(lm, attention), plan, left, consume, done):
-        _free_memory(lm.device)
-        most = plan.max_tokens // 2
+    while True:
+        try:
+            for numbers, logits, indices in _packs(lm, plan, attention):
+                names = [left[i] for i in numbers]
+                consume(names, logits, indices)
+                done.update(names)
+        except torch.OutOfMemoryError:
+            most = plan.max_tokens // 2
+        else:
+            return done
+        _free_memory(lm.device)  # what the error holds is free by now
         if most < _LEAST_TOKENS:
             logger.warning("Out of memory: prompts that are left don't share prefixes.")
-            break
+            return done
         logger.warning("Out of memory: prompts that share prefixes are read %d tokens at a time.", most)
         left = [i for i in range(len(rows)) if i not in done]
-        plan = Plan([rows[i] for i in left], [n_scored[i] for i in left], most)
-    return done
+        plan = Plan([rows[i][0] for i in left], [rows[i][1] for i in left], most)
 
 
-def _scored(forward: PackedForward, plan: Plan, names: Sequence[int], consume: Consume, done: set[int]) -> bool:
-    """Score the plan's rows, whose numbers outside it are ``names``; return False where memory doesn't suffice."""
-    try:
-        for step in plan.all_steps():
-            columns = sorted({column for _, scored in step.rows for column in scored}) or [0]
-            logits = forward(step, columns)
-            if step.rows:
-                index = {column: i for i, column in enumerate(columns)}
-                numbers = [names[row] for row, _ in step.rows]
-                consume(numbers, logits, [[index[i] for i in scored] for _, scored in step.rows])
-                done.update(numbers)
-    except torch.OutOfMemoryError:
-        return False
-    return True
+def _packs(lm: HFLM, plan: Plan, attention: Attention) -> Iterator[tuple[list[int], torch.Tensor, list[list[int]]]]:
+    """Yield what is consumed, a pack at a time."""
+    forward = PackedForward(lm, attention)
+    for step in plan.all_steps():
+        columns = sorted({column for _, scored in step.rows for column in scored}) or [0]
+        logits = forward(step, columns)
+        if step.rows:
+            index = {column: i for i, column in enumerate(columns)}
+            yield [row for row, _ in step.rows], logits, [[index[i] for i in scored] for _, scored in step.rows]
 
 
 def _free_memory(device: torch.device) -> None:

@@ -1,14 +1,14 @@
-"""Whether prompts share prefixes, and how: the cheapest plan by :mod:`cost`, with an attention that is tried first."""
+"""Whether prompts share prefixes, and how: the cheapest plan by :mod:`cost`, by an attention that a trial has shown."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from lm_eval.models.huggingface import HFLM
 
 from lm_eval_calibration.backends.certificate import logger
 from lm_eval_calibration.backends.hf import cost, trial
-from lm_eval_calibration.backends.hf.packed import Attention, reason_unsupported, text_config
-from lm_eval_calibration.backends.hf.prefixes import Plan, Tokens
+from lm_eval_calibration.backends.hf.packed import Attention, Rows, reason_unsupported, text_config
+from lm_eval_calibration.backends.hf.prefixes import Plan
 
 _AUTOMATIC = 64
 """Rows in a batch whose size the harness is still to find."""
@@ -25,13 +25,11 @@ class Estimate(NamedTuple):
     plain: float
 
 
-def choose(
-    lm: HFLM, rows: Sequence[Tokens], n_scored: Sequence[int], reference: trial.Reference
-) -> tuple[Plan, Attention] | None:
+def choose(lm: HFLM, rows: Rows, reference: trial.Reference) -> tuple[Plan, Attention] | None:
     """Return how these rows share prefixes (None: plain batches cost less, or the model can't; the log says why)."""
     model, device = cost.model_of(lm.model, text_config(lm)), cost.device_of(lm.device)
     batch_size = _AUTOMATIC if lm.batch_size == "auto" else int(lm.batch_size)
-    best = cheapest(model, device, rows, n_scored, batch_size)
+    best = cheapest(model, device, rows, batch_size)
     if best is None:
         return None
     part = trial.part_of(best.plan.tokens)
@@ -39,12 +37,12 @@ def choose(
     on_trial = cost.Call(n, 2 * n * part, n)
     if best.shared + cost.operations(model, on_trial) / device.operations >= best.plain:
         return None
-    longest = max(rows, key=len)
+    longest = max((tokens for tokens, _ in rows), key=len)
     reason, attention = reason_unsupported(lm, len(longest)), None
     if reason is None:
         attention, reason = trial.attention_of(lm, longest, part, reference)
     if attention == "masked":
-        best = cheapest(model, device, rows, n_scored, batch_size, attention=attention)
+        best = cheapest(model, device, rows, batch_size, attention)
         if best is None or best.shared >= best.plain:
             return None
     if attention is None:
@@ -54,17 +52,13 @@ def choose(
 
 
 def cheapest(
-    model: cost.Model,
-    device: cost.Device,
-    rows: Sequence[Tokens],
-    n_scored: Sequence[int],
-    batch_size: int,
-    *,
-    attention: Attention = "apart",
+    model: cost.Model, device: cost.Device, rows: Rows, batch_size: int, attention: Attention = "apart"
 ) -> Estimate | None:
     """Return the cheapest plan for distinct rows whose last tokens are scored (None: they share nothing)."""
     most = cost.most_tokens(model, device)
-    plan = Plan(rows, n_scored, most)
+    n_scored = [n for _, n in rows]
+    lengths = [len(tokens) for tokens, _ in rows]
+    plan = Plan([tokens for tokens, _ in rows], n_scored, most)
     if not plan.families:
         return None
     plans = [plan]
@@ -72,13 +66,13 @@ def cheapest(
         plans.append(plan.with_packs_of(most))
 
     def seconds(plan: Plan) -> float:
-        calls = [*shared_calls(plan, device, attention)]
-        lengths, scored = ([values[i] for i in plan.alone] for values in ([*map(len, rows)], n_scored))
-        return cost.seconds(model, device, [*calls, *cost.plain_calls(lengths, scored, batch_size)])
+        calls = shared_calls(plan, device, attention)
+        alone = cost.plain_calls([lengths[i] for i in plan.alone], [n_scored[i] for i in plan.alone], batch_size)
+        return cost.seconds(model, device, [*calls, *alone])
 
     estimates = [seconds(plan) for plan in plans]
     shared = next(estimate for estimate in estimates if estimate <= _AS_CHEAP * min(estimates))
-    plain = cost.seconds(model, device, cost.plain_calls([*map(len, rows)], n_scored, batch_size))
+    plain = cost.seconds(model, device, cost.plain_calls(lengths, n_scored, batch_size))
     return Estimate(plans[estimates.index(shared)], shared, plain)
 
 

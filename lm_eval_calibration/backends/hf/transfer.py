@@ -23,11 +23,10 @@ class Fetch:
 
     def __init__(self, *tensors: torch.Tensor) -> None:
         self.shapes = [tensor.shape for tensor in tensors]
-        self.flat = torch.cat(
-            [tensor.flatten().to(tensors[0]) for tensor in tensors]
-        )  # layers may be spread over devices
+        # Layers may be spread over devices.
+        self.flat = torch.cat([tensor.flatten().to(tensors[0]) for tensor in tensors])
         self.arrival = None
-        if self.flat.device.type == "cuda":
+        if self.flat.device.type == "cuda" and torch.cuda.is_available():  # a simulated one has no streams
             there = torch.empty(self.flat.shape, dtype=self.flat.dtype, pin_memory=True)
             there.copy_(self.flat, non_blocking=True)
             self.arrival = torch.cuda.current_stream(self.flat.device).record_event()

@@ -53,21 +53,26 @@ def tokens_of(part: int) -> int:
 
 def attention_of(lm: HFLM, line: Sequence[int], part: int, reference: Reference) -> Found:
     """Return the attention with which this model shares prefixes, tried on tokens of ``line`` if it hasn't been yet."""
-    own = text_config(lm)._attn_implementation
     known = _found.setdefault(lm.model, {})
-    kind = (own, lm.model.dtype, lm.mixed_precision_dtype)
+    kind = _kind(lm)
     if kind not in known:
-        known[kind] = _tried(lm, own, line, part, reference)
+        known[kind] = _tried(lm, line, part, reference)
     return known[kind]
 
 
 def is_known(lm: HFLM) -> bool:
     """Whether this model has been tried."""
-    return lm.model in _found
+    return _kind(lm) in _found.get(lm.model, {})
 
 
-def _tried(lm: HFLM, own: str, line: Sequence[int], part: int, reference: Reference) -> Found:
-    reasons = []
+def _kind(lm: HFLM) -> tuple[Any, ...]:
+    """Return what else a trial depends on."""
+    attention = getattr(text_config(lm), "_attn_implementation", None)
+    return attention, lm.device, lm.model.dtype, lm.mixed_precision_dtype
+
+
+def _tried(lm: HFLM, line: Sequence[int], part: int, reference: Reference) -> Found:
+    own, reasons = text_config(lm)._attn_implementation, []
     candidates: tuple[Attention, ...] = ("apart", "masked") if own in ("sdpa", "eager") else ("apart",)
     for attention in candidates:
         window = getattr(text_config(lm), "sliding_window", None) or 0
