@@ -21,6 +21,7 @@ def test_a_table_and_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for arm in three_arms.ARMS:
         assert f"| {arm} |" in printed
+    assert "estimated seconds" in printed
     assert "shape tiny, float32; attention sdpa; questions of our own, 5 shots" in printed
 
 
