@@ -86,14 +86,6 @@ def engine_lm(request: pytest.FixtureRequest) -> Any:
         cls = importlib.import_module("lm_eval.models.sglang_causallms").SGLangLM
 
     def make(tokenizer: Any, engines: Any) -> Any:
-        lm = cls.__new__(cls)
-        TemplateLM.__init__(lm)
-        engine = engines[request.param](tokenizer)
-        vars(lm).update(tokenizer=tokenizer, model=engine, batch_size=2, add_bos_token=False, think_end_token=None)
-        vars(lm).update(custom_prefix_token_id=None, _max_length=1024, _max_gen_toks=256, data_parallel_size=1)
-        vars(lm).update(
-            lora_request=None, truncation_side="left", model_args={"dtype": "float32"}, enable_thinking=False
-        )
-        return lm
+        return make_lm(cls, tokenizer, engines[request.param](tokenizer))
 
     return make

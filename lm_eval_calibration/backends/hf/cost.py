@@ -34,7 +34,7 @@ class Device(NamedTuple):
 
 
 CPU = Device("CPU, one thread", 6e10, 1e10, 5e-4, 1, 1024, 1 << 28)
-"""Measured on one thread of an AMD EPYC: float32 matrix products."""
+"""Operations: float32 matrix products of one thread of an AMD EPYC, measured once. The others are rough."""
 
 H100 = Device("H100", 0.7 * 989e12, 0.8 * 3.35e12, 1e-4, 128, 2048, 1 << 30)
 """NVIDIA's data sheet of the SXM version (bfloat16 without sparsity; memory), times what large matrix products and
