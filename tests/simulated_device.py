@@ -7,6 +7,7 @@ whose size depends on values.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -75,11 +76,12 @@ class Simulation(TorchDispatchMode):
 
     def count(self, function: Any, arguments: Any, options: Any, on: set[torch.device], device: torch.device) -> None:
         kind = function.overloadpacket
-        to_host = function in COPIES and device.type == "cpu" and on
+        is_awaited = not (function is aten.copy_.default and True in arguments[2:])  # else for an event
+        to_host = function in COPIES and device.type == "cpu" and on and is_awaited
         if (to_host or kind in SIZED_BY_VALUES or kind in ASKS) and on:
             self.waits.append(str(kind))
         if function in COPIES and not on and device.type != "cpu":
-            source = arguments[-1] if function is aten.copy_.default else arguments[0]
+            source = arguments[1] if function is aten.copy_.default else arguments[0]
             is_pinned = any(source is tensor for tensor in self._pinned)
             if source.dim() and source.numel() and not (is_pinned and options.get("non_blocking")):
                 self.pageable.append(tuple(source.shape))
@@ -171,6 +173,8 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Iterator[Simulation]:
     """Let there be two devices."""
     monkeypatch.setattr(torch.cuda, "_lazy_init", lambda: None)
     with Simulation() as simulation, _WithoutDriver(simulation):
+        event = SimpleNamespace(synchronize=lambda: simulation.waits.append("event"))
+        monkeypatch.setattr(torch.cuda, "current_stream", lambda _: SimpleNamespace(record_event=lambda: event))
         yield simulation
 
 

@@ -1,7 +1,7 @@
 """The prepared figures drawn by matplotlib."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
@@ -12,14 +12,13 @@ from lm_eval_calibration.plots.decision import describe_decision
 from lm_eval_calibration.plots.history import MetricHistory, describe_history, time_ticks
 from lm_eval_calibration.plots.reliability import Reliability
 from lm_eval_calibration.plots.risk_coverage import RiskCoveragePoint
-from lm_eval_calibration.plots.smooth import Smooth
 from lm_eval_calibration.plots.style import (
     ACCURACY,
     COLOURS,
     COLUMN,
     CONFIDENCE,
     COVERAGE,
-    DASHES,
+    ECE,
     MARKERS,
     PAGE,
     RISK,
@@ -39,6 +38,7 @@ INSIDE, OUTSIDE = COLOURS[:2]
 
 OFF: dict[str, Any] = {"color": "#f0b48a", "edgecolor": OUTSIDE, "linewidth": 1.2}
 BAND, LINE = "#bbbbbb", "#444444"
+IF_CALIBRATED: dict[str, Any] = {"color": BAND, "alpha": 0.6, "edgecolor": LINE, "linewidth": 0.5}
 
 FEW = 10
 """Docs of a bin below which it is drawn faintly."""
@@ -46,101 +46,50 @@ FEW = 10
 HISTORY_COLUMNS, HISTORY_TICKS = 2, 4
 
 
-def plot_reliability(data: Reliability, ax: "Axes | None" = None) -> "Axes":
+def plot_reliability(data: Reliability, ax: "Axes | None" = None, *, with_legend: bool = True) -> "Axes":
     """Draw accuracy as bars, mean confidence as marks, and where calibration would put the bars.
+
+    Args:
+        data: of the diagram.
+        ax: matplotlib axes to draw on; new ones where not given.
+        with_legend: in the axes.
 
     Raises:
         UserError: no axes are given and matplotlib is not installed.
     """
-    ax = _new_axes() if ax is None else ax
-    told: dict[str, Any] = {}
+    ax = new_axes() if ax is None else ax
     for b in (b for b in data.bins if b.n_docs):
         middle, width = (b.low + b.high) / 2, b.high - b.low
         fill = OFF if b.is_off else {"color": INSIDE}
         alpha = 0.35 if b.n_docs < FEW else 1.0  # a bar of a few docs is no loud one
-        told["outside the band" if b.is_off else "accuracy"] = ax.bar(
-            middle, b.accuracy, width * 0.94, alpha=alpha, **fill
-        )
-        height = max(b.band_high - b.band_low, 0.004)
-        told["if calibrated (95%)"] = ax.bar(
-            middle, height, width * 0.5, b.band_low, color=BAND, alpha=0.6, edgecolor=LINE, linewidth=0.5
-        )
-        (told["mean confidence"],) = ax.plot([b.low, b.high], [b.confidence] * 2, color=LINE, linewidth=1.6)
-    _unit_axes(ax)
+        ax.bar(middle, b.accuracy, width * 0.94, alpha=alpha, **fill)
+        ax.bar(middle, max(b.band_high - b.band_low, 0.004), width * 0.5, b.band_low, **IF_CALIBRATED)
+        ax.plot([b.low, b.high], [b.confidence] * 2, color=LINE, linewidth=1.6)
+    unit_axes(ax)
     ax.set_title(f"ECE {data.ece:.3f} of {data.n_docs:,} docs, {len(data.bins)} bins")
-    ax.legend(told.values(), told.keys(), loc="upper left", fontsize=6, handlelength=1.2)
+    if with_legend:
+        ax.legend(handles=_legend(), loc="upper left", fontsize=6, handlelength=1.2)
     return ax
 
 
-def plot_smooth(
-    curve: Smooth, data: Reliability, ax: "Axes | None" = None, *, name: str = "", index: int = 0
-) -> "Axes":
-    """Draw a smooth reliability curve with its band, and the bins of ten docs and more as marks; several share axes.
-
-    Raises:
-        UserError: no axes are given and matplotlib is not installed.
-    """
-    ax = _new_axes() if ax is None else ax
-    if not ax.get_lines():
-        _unit_axes(ax)
-    _band(ax, curve, index)
-    bins = [b for b in data.bins if b.n_docs >= FEW]
-    style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
-    ax.plot([b.confidence for b in bins], [b.accuracy for b in bins], linestyle="none", markersize=4, **style)
-    ax.plot([], [], **style, linestyle=_dash(index), markersize=4, label=f"{shortened(name, 34)} (ECE {data.ece:.3f})")
-    return ax
-
-
-def draw_side_by_side(
-    curves: Mapping[str, Smooth],
-    bins: Mapping[str, Reliability],
-    differences: Mapping[str, Smooth],
-    title: str,
-    form: Form,
-) -> bytes:
-    """Return reliability curves of several models on the same axes, and below how they differ from the first's.
-
-    Args:
-        curves: of each model, by name.
-        bins: of each model.
-        differences: accuracy of other models at each confidence less that of the first, by their names.
-        title: of the figure.
-        form: of the file.
-
-    Raises:
-        UserError: matplotlib is not installed.
-    """
-    height = 4.2 + 0.16 * len(curves)
-    with styled_figure(COLUMN, height, (2, 1), ratios=(3, 1.3)) as (figure, (above, below)):
-        for index, (name, curve) in enumerate(curves.items()):
-            plot_smooth(curve, bins[name], above, name=name, index=index)
-        above.set_title(shortened(title, 60))
-        for index, curve in enumerate(differences.values(), start=1):
-            _band(below, curve, index)
-        below.axhline(0, color=LINE, linewidth=0.8, linestyle=":")
-        below.set(xlim=(0, 1), xlabel=CONFIDENCE, ylabel=f"difference of\n{ACCURACY}")
-        figure.legend(loc="outside lower left", handlelength=3)
-        first = next(iter(curves))
-        label = f"Reliability of {', '.join(curves)}; below: {ACCURACY} at each confidence less that of {first}"
-        return save(figure, form, label=label)
-
-
-def _band(ax: "Axes", curve: Smooth, index: int) -> None:
-    colour = COLOURS[index % len(COLOURS)]
-    ax.fill_between(curve.at, curve.low, curve.high, color=colour, alpha=0.16, linewidth=0)
-    ax.plot(curve.at, curve.value, color=colour, linestyle=_dash(index), linewidth=1.5)
-
-
-def _dash(index: int) -> Any:
-    """The dashes of a series, as pages have them."""
-    dash = DASHES[index % len(DASHES)]
-    return "-" if dash == "none" else (0, [float(part) / 2 for part in dash.split()])
-
-
-def _unit_axes(ax: "Axes") -> None:
-    """Confidence and accuracy, with the diagonal of calibrated models."""
+def unit_axes(ax: "Axes") -> None:
+    """Give axes of confidence and accuracy, with the diagonal of calibrated models."""
     ax.plot([0, 1], [0, 1], color=LINE, linewidth=0.8, linestyle=":")
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel=CONFIDENCE, ylabel=ACCURACY)
+
+
+def _legend() -> list[Any]:
+    """What the parts of a reliability diagram are, the same in every one."""
+    from matplotlib.lines import Line2D
+    from matplotlib.patches import Patch
+
+    return [
+        Patch(color=INSIDE, label=ACCURACY),
+        Patch(facecolor=OFF["color"], edgecolor=OUTSIDE, label=f"{ACCURACY} outside the band"),
+        Patch(color=INSIDE, alpha=0.35, label=f"of fewer than {FEW} docs"),
+        Patch(facecolor=BAND, alpha=0.6, edgecolor=LINE, label="band: if calibrated (95%)"),
+        Line2D([], [], color=LINE, linewidth=1.6, label=CONFIDENCE),
+    ]
 
 
 def plot_calibration_curve(data: Reliability, ax: "Axes | None" = None, *, name: str = "") -> "Axes":
@@ -149,10 +98,10 @@ def plot_calibration_curve(data: Reliability, ax: "Axes | None" = None, *, name:
     Raises:
         UserError: no axes are given and matplotlib is not installed.
     """
-    ax = _new_axes() if ax is None else ax
+    ax = new_axes() if ax is None else ax
     number = len(ax.get_lines())
     if not number:
-        _unit_axes(ax)
+        unit_axes(ax)
         ax.get_lines()[0].set_label("calibrated")
     bins = [b for b in data.bins if b.n_docs]
     style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
@@ -168,7 +117,7 @@ def plot_risk_coverage(points: Sequence[RiskCoveragePoint], ax: "Axes | None" = 
     Raises:
         UserError: no axes are given and matplotlib is not installed.
     """
-    ax = _new_axes() if ax is None else ax
+    ax = new_axes() if ax is None else ax
     colour = COLOURS[len(ax.get_lines()) % len(COLOURS)]
     coverage, risk = [point.coverage for point in points], [point.risk for point in points]
     ax.plot(coverage, risk, color=colour, drawstyle="steps-post", label=shortened(name, 40) or None)
@@ -197,11 +146,12 @@ def draw_reliability(diagrams: Sequence[tuple[str, Reliability]], title: str, fo
     side = width / n_columns
     with styled_figure(width, (side + 0.3) * n_rows + 0.3, (n_rows, n_columns)) as (figure, panels):
         for ax, (name, data) in zip(panels, diagrams, strict=False):
-            plot_reliability(data, ax)
+            plot_reliability(data, ax, with_legend=False)
             ax.set_title(f"{wrapped(name)}\n{ax.get_title()}", fontsize=7)
         for ax in panels[len(diagrams) :]:
             ax.set_axis_off()
         figure.suptitle(shortened(title, 24 * n_columns + 24))
+        figure.legend(handles=_legend(), loc="outside lower center", ncols=2 if n_columns == 1 else 5)
         return save(figure, form, label=title)
 
 
@@ -219,7 +169,7 @@ def draw_trade_off(points: Sequence[TradeOffPoint], form: Form, *, error: str = 
     """
     named = [point for point in points if point.on_front] if len(points) > MANY_POINTS else list(points)
     rest = [point for point in points if point not in named]
-    with styled_figure(7.0, 4.2 + 0.22 * (len(named) + bool(rest))) as (figure, (ax,)):
+    with styled_figure(COLUMN, 3.0 + 0.17 * (len(named) + bool(rest))) as (figure, (ax,)):
         if rest:
             pairs = [(point.accuracy.value, point.error.value) for point in rest]
             ax.plot(*zip(*pairs, strict=True), ".", color="0.6", markersize=4, zorder=0, label=f"{len(rest)} others")
@@ -231,19 +181,20 @@ def draw_trade_off(points: Sequence[TradeOffPoint], form: Form, *, error: str = 
                 yerr=_error_bars(point.error),
                 color=COLOURS[index % len(COLOURS)],
                 marker=MARKERS[index % len(MARKERS)],
-                markersize=7,
+                markersize=5,
                 elinewidth=1,
                 capsize=2,
                 linestyle="none",
-                label=shortened(point.label, 60) + (" (front)" if point.on_front else ""),
+                label=shortened(point.label, 44) + (" (front)" if point.on_front else ""),
             )
         front = sorted((p.accuracy.value, p.error.value) for p in points if p.on_front)
         if len(front) > 1:
             ax.plot(*zip(*front, strict=True), linestyle="--", linewidth=1, color=COLOURS[-1], zorder=0)
-        ax.set_xlabel("accuracy (higher is better)")
-        ax.set_ylabel(f"{error} (lower is better)")
+        name = ECE if error == "ece" else error
+        ax.set(xlabel=f"{ACCURACY} (higher is better)", ylabel=f"{name}, lower is better")
+        ax.set_title("Accuracy against calibration")
         ax.grid(alpha=0.25)
-        figure.legend(loc="outside lower left", ncols=1, fontsize=9)
+        figure.legend(loc="outside lower left", ncols=1)
         return save(figure, form, label=describe_trade_off(points, error))
 
 
@@ -253,7 +204,7 @@ def draw_decision(curve: GuaranteeCurve, error_rate: float, title: str, form: Fo
     Raises:
         UserError: matplotlib is not installed.
     """
-    with styled_figure(7.0, 4.4) as (figure, (ax,)):
+    with styled_figure(PAGE, 4.4) as (figure, (ax,)):
         at = curve.error_rate.index(error_rate)
         ax.plot(curve.error_rate, curve.possible, color=COLOURS[1], linestyle="--", label="possible, known afterwards")
         ax.plot(curve.error_rate, curve.guaranteed, color=COLOURS[0], linewidth=2, label="with a guarantee")
@@ -324,7 +275,12 @@ def _error_bars(found: Any) -> list[list[float]] | None:
     return [[max(0.0, found.value - found.low)], [max(0.0, found.high - found.value)]]
 
 
-def _new_axes() -> "Axes":
+def new_axes() -> "Axes":
+    """Return axes of a new figure.
+
+    Raises:
+        UserError: matplotlib is not installed.
+    """
     try:
         import matplotlib.pyplot as plt
     except ImportError as error:

@@ -29,7 +29,7 @@ def prepare_trade_off(models: Mapping[str, tuple[Any, Any]]) -> list[TradeOffPoi
 
 
 def ticks(values: Sequence[float], most: int = 6) -> list[float]:
-    """Return round numbers (1, 2 or 5 times a power of ten apart) from below the least value to above the largest.
+    """Return round numbers, 1, 2 or 5 times a power of ten apart, from below the least value to above the largest.
 
     Args:
         values: finite; one at least.
@@ -39,7 +39,8 @@ def ticks(values: Sequence[float], most: int = 6) -> list[float]:
     rough = max(high - low, 1e-3) / (most - 1)
     power = 10 ** floor(log10(rough))
     step = next(power * k for k in (1, 2, 5, 10) if power * k >= rough * 0.999)
-    return [round(i * step, 10) for i in range(floor(low / step + 1e-9), ceil(high / step - 1e-9) + 1)]
+    first, last = floor(low / step + 1e-9), ceil(high / step - 1e-9)
+    return [round(i * step, 10) for i in range(first, max(last, first + 1) + 1)]
 
 
 def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:

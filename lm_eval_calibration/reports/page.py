@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.plots.style import COLOURS, DARK_COLOURS, DASHES, shortened
+from lm_eval_calibration.plots.style import (
+    ACCURACY,
+    COLOURS,
+    CONFIDENCE,
+    COVERAGE,
+    DARK_COLOURS,
+    DASHES,
+    RISK,
+    shortened,
+)
 from lm_eval_calibration.reports import names, numbers
 
 FILTERS: dict[str, Callable[..., Any]] = {
@@ -49,6 +58,9 @@ def render_page(template: Path, *, filters: Mapping[str, Callable[..., Any]] | N
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update({**FILTERS, **(filters or {})})
+    environment.globals.update(
+        axes={"confidence": CONFIDENCE, "accuracy": ACCURACY, "coverage": COVERAGE, "risk": RISK}
+    )
     environment.globals.update(colours=COLOURS, dark_colours=DARK_COLOURS, dashes=DASHES)
     environment.tests["nan"] = math.isnan
     return environment.get_template(template.name).render(**data)

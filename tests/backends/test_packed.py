@@ -15,7 +15,7 @@ from lm_eval.models.huggingface import HFLM
 from tiny import make_gpt2, make_t5, scoring_requests
 
 from lm_eval_calibration import backends as scoring
-from lm_eval_calibration.backends.hf import log_likelihood, packed
+from lm_eval_calibration.backends.hf import cost, log_likelihood, packed, trial
 
 SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 LENGTH = {"max_position_embeddings": 256}
@@ -141,25 +141,36 @@ def test_models_that_can_t_share_fall_back_with_one_line(
     assert shared(ours) == {False}
 
 
-def test_a_run_too_small_for_the_trial_shares_nothing(byte_tokenizer: Any) -> None:
-    lm = load(mistral(), byte_tokenizer)
-    requests = few_shot_requests()[:3]
-    assert shared(scoring.token_scores(lm, requests)) == {False}
+def packs_of(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let packs hold so many tokens, on a device where a call costs nothing but its operations."""
+    monkeypatch.setattr(cost, "most_tokens", lambda *_: most)
+    monkeypatch.setattr(cost, "CPU", cost.CPU._replace(launch=0.0, bandwidth=1e18))
 
 
-@pytest.mark.parametrize("most", [40, slow(100), slow(1000)])
-def test_what_the_trial_reads_is_counted(most: int, byte_tokenizer: Any) -> None:
-    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
-    rows = sorted({tuple(lm.tok_encode(request.args[0])[-120:]) for request in few_shot_requests()})
-    plan = packed.Plan(rows, [1] * len(rows), most)
+def read_by(lm: Any) -> list[int]:
+    """Fill a list with the tokens of each call of the model from now on."""
     read: list[int] = []
     lm.model.register_forward_pre_hook(
         lambda _, arguments, named: read.append((*arguments, named.get("input_ids"))[0].numel()), with_kwargs=True
     )
-    answers = list(packed.score(lm, plan, lambda i: lm._model_call(torch.tensor([rows[i]]))[0, -1:]))
-    assert sum(len(numbers) for numbers, *_ in answers) == len(rows) - len(plan.alone)
-    for_answers = sum(len(step.tokens) for family in plan.families for step in plan.steps(family))
-    assert sum(read) - for_answers == packed.trial_tokens(plan) > 0
+    return read
+
+
+def test_a_run_too_small_for_the_trial_shares_nothing(byte_tokenizer: Any) -> None:
+    requests = scoring_requests(["ab", "ac"], [" A", " B"])
+    assert shared(scoring.token_scores(load(mistral(), byte_tokenizer), requests)) == {False}
+
+
+def test_the_trial_reads_little_and_once_a_model(byte_tokenizer: Any) -> None:
+    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer, batch_size=64)
+    requests = few_shot_requests()
+    read = read_by(lm)
+    scoring.token_scores(lm, requests)
+    first = sum(read)
+    read.clear()
+    scoring.token_scores(lm, requests)
+    assert 0 < first - sum(read) <= 0.05 * sum(read)
+    assert (first - sum(read)) % trial.tokens_of(1) == 0
 
 
 @pytest.mark.slow
@@ -193,7 +204,7 @@ def test_equal_docs_get_equal_answers(byte_tokenizer: Any) -> None:
 def test_packs_of_any_size_give_the_same(most: int, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = load(gemma3(), byte_tokenizer)
     requests = few_shot_requests()
-    monkeypatch.setattr(packed, "max_pack_tokens", lambda *_: most)
+    packs_of(most, monkeypatch)
     ours = scoring.token_scores(lm, requests)
     assert per_token(lm.loglikelihood(requests, disable_tqdm=True), ours) < 1e-4
     assert True in shared(ours)
@@ -222,6 +233,50 @@ def test_a_beginning_is_read_once_and_logits_are_made_where_scored(
     assert max(logits) < 40
 
 
+def only_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for models whose attention can't be chosen."""
+
+    def no_choice(*_: Any) -> Any:
+        raise TypeError("its attention can't be chosen")
+
+    monkeypatch.setattr(packed, "apart", no_choice)
+
+
+@pytest.mark.parametrize("kind", ["Gemma 3", *(slow(kind) for kind in SHARING if kind != "Gemma 3")])
+def test_a_mask_gives_the_same(
+    kind: str, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, harness_log: pytest.LogCaptureFixture
+) -> None:
+    only_masks(monkeypatch)
+    lm = load(SHARING[kind](), byte_tokenizer)
+    requests = few_shot_requests()
+    harness_log.clear()
+    ours = scoring.token_scores(lm, requests)
+    assert "prompts share prefixes by a mask (its attention can't be chosen)" in harness_log.text
+    assert per_token(lm.loglikelihood(requests, disable_tqdm=True), ours) < 1e-4
+    assert True in shared(ours)
+
+
+@pytest.mark.parametrize("name", ["flash_attention_2", slow("flex_attention"), slow("a kernel from elsewhere")])
+def test_any_attention_that_transformers_can_choose_shares(
+    name: str, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernels are not here: SDPA, given no mask, stands in for the plain path's."""
+    from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS
+    from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+    requests = few_shot_requests()
+    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
+    stock = lm.loglikelihood(requests, disable_tqdm=True)
+    sdpa = ALL_ATTENTION_FUNCTIONS["sdpa"]
+    monkeypatch.setitem(type(ALL_ATTENTION_FUNCTIONS)._global_mapping, name, lambda *a, **k: sdpa(*a[:4], None, **k))
+    monkeypatch.setitem(type(ALL_MASK_ATTENTION_FUNCTIONS)._global_mapping, name, lambda **_: None)
+    lm.model.config._attn_implementation = name
+    ours = scoring.token_scores(lm, requests)
+    assert True in shared(ours)
+    assert per_token(stock, ours) < 1e-4
+    assert lm.model.config._attn_implementation == name
+
+
 def _deaf(model: Any) -> Any:
     """As custom code may: whatever mask comes, only ordinary causal attention happens."""
     forward = model.forward
@@ -242,13 +297,18 @@ def _deaf(model: Any) -> Any:
     ],
 )
 def test_the_trial_catches_a_model_that_ignores_the_mask(
-    make: Callable[[], Any], dtype: torch.dtype, byte_tokenizer: Any, harness_log: pytest.LogCaptureFixture
+    make: Callable[[], Any],
+    dtype: torch.dtype,
+    byte_tokenizer: Any,
+    harness_log: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    only_masks(monkeypatch)
     lm = load(make().to(dtype), byte_tokenizer)
     requests = few_shot_requests()
     harness_log.clear()
     ours = scoring.token_scores(lm, requests)
-    assert "prompts don't share prefixes (its logits differ" in harness_log.text
+    assert re.search(r"prompts don't share prefixes \(.*its logits differ", harness_log.text)
     assert shared(ours) == {False}
     if dtype == torch.float32:
         assert per_token(lm.loglikelihood(requests, disable_tqdm=True), ours) < 1e-5
@@ -257,6 +317,7 @@ def test_the_trial_catches_a_model_that_ignores_the_mask(
 def test_the_trial_catches_a_window_of_another_size(
     byte_tokenizer: Any, harness_log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    only_masks(monkeypatch)
     lm = load(mistral(), byte_tokenizer)
     requests = few_shot_requests()
     mask = packed.PackedForward._mask
@@ -297,49 +358,18 @@ def test_autocast_is_the_backend_s(byte_tokenizer: Any) -> None:
     assert per_token(stock, ours) < 0.5
 
 
-@pytest.mark.parametrize(
-    ("kind", "shape", "tied", "most"),
-    [
-        ("LlamaConfig", (576, 1536, 30, 9, 3, 64, 49152), True, 249),  # SmolLM2-135M
-        slow("LlamaConfig", (576, 1536, 30, 9, 3, 64, 49152), False, 249),  # an embedding is looked up, not read
-        slow("Gemma3TextConfig", (640, 2048, 18, 4, 1, 256, 262144), True, 682),  # Gemma 3 270M
-        slow("LlamaConfig", (4096, 14336, 32, 32, 8, 128, 128256), False, 957),  # Llama 3 8B
-        ("LlamaConfig", (64, 64, 2, 4, 4, 16, 500), True, 128),  # never less
-    ],
-)
-def test_a_pack_s_size_weighs_reading_weights_against_attention(
-    kind: str, shape: tuple[int, ...], tied: bool, most: int
-) -> None:
-    import transformers
-
-    names = ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads"]
-    names += ["num_key_value_heads", "head_dim", "vocab_size"]
-    options = dict(zip(names, shape, strict=True))
-    with torch.device("meta"):  # no memory for the weights
-        model = transformers.AutoModelForCausalLM.from_config(
-            getattr(transformers, kind)(tie_word_embeddings=tied, bos_token_id=1, eos_token_id=1, **options)
-        )
-    lm = HFLM.__new__(HFLM)
-    lm._model, lm._device, lm.batch_size_per_gpu = model, torch.device("cpu"), 8
-    assert packed.max_pack_tokens(lm, 1000) == most
-    assert packed.max_pack_tokens(lm, 10) == 80  # a stock batch is never larger
-
-
 def test_refusals_name_their_reason(byte_tokenizer: Any) -> None:
     lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
     assert packed.reason_unsupported(lm, 100) is None
     lm.model.config.layer_types = ["full_attention", "chunked_attention"]
     assert packed.reason_unsupported(lm, 100) == "it has layers of type chunked_attention"
-    lm.model.config.layer_types = None
-    lm.model.config._attn_implementation = "flash_attention_2"
-    assert packed.reason_unsupported(lm, 100) == "its attention is flash_attention_2"
 
 
 def test_a_model_without_a_transformers_configuration_is_refused(byte_tokenizer: Any) -> None:
     class Lm(HFLM):
         model = type("Model", (), {"config": type("Config", (), {})})  # as mamba_ssm's
 
-    assert packed.reason_unsupported(Lm.__new__(Lm), 100) == "its attention is None"
+    assert packed.reason_unsupported(Lm.__new__(Lm), 100) == "its configuration names no attention"
 
 
 def test_a_length_dependent_position_encoding_is_refused_beyond_its_first_length(byte_tokenizer: Any) -> None:
@@ -349,27 +379,52 @@ def test_a_length_dependent_position_encoding_is_refused_beyond_its_first_length
     assert packed.reason_unsupported(lm, 65) == "its position encoding depends on the prompt's length"
 
 
+def failing(monkeypatch: pytest.MonkeyPatch, error: Exception, fails: Callable[[int, int], bool]) -> list[int]:
+    """Let packs fail by their number and tokens; return the list of their tokens."""
+    forward = packed.PackedForward.__call__
+    sizes: list[int] = []
+
+    def call(self: Any, step: Any, columns: Any) -> torch.Tensor:
+        if self.multiple == 1 and not step.rows and step.base == 0 and not sizes:
+            return forward(self, step, columns)
+        sizes.append(len(step.tokens))
+        if fails(len(sizes), sizes[-1]):
+            raise error
+        return forward(self, step, columns)
+
+    monkeypatch.setattr(packed.PackedForward, "__call__", call)
+    return sizes
+
+
 def test_what_a_pack_has_scored_is_kept_when_the_next_dies(
     byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
     requests = few_shot_requests()
-    monkeypatch.setattr(packed, "max_pack_tokens", lambda *_: 60)
-    forward = packed.PackedForward.__call__
-    monkeypatch.setattr(packed, "_compare", lambda *_: None)  # a model that fails on trial is scored plainly
-    calls = []
-
-    def dying(self: Any, step: Any, columns: Any) -> torch.Tensor:
-        calls.append(step)
-        if len(calls) == 20:
-            raise torch.OutOfMemoryError("no memory left")
-        return forward(self, step, columns)
-
-    monkeypatch.setattr(packed.PackedForward, "__call__", dying)
+    scoring.token_scores(lm, requests)  # the trial
+    packs_of(60, monkeypatch)
+    failing(monkeypatch, RuntimeError("lost"), lambda number, _: number == 15)
     kept: list[int] = []
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(RuntimeError, match="lost"):
         log_likelihood.score(lm, requests, lambda index, _: kept.append(index))
     assert 0 < len(kept) == len(set(kept)) < len(requests)
+
+
+@pytest.mark.parametrize("most", [150, slow(1)])
+def test_where_memory_doesn_t_suffice_packs_get_smaller(
+    most: int, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer)
+    requests = few_shot_requests()
+    stock = lm.loglikelihood(requests, disable_tqdm=True)
+    scoring.token_scores(lm, requests)  # the trial
+    packs_of(600, monkeypatch)
+    failing(monkeypatch, torch.OutOfMemoryError("no memory left"), lambda number, n: number > 1 and n > most)
+    kept: dict[int, Any] = {}
+    log_likelihood.score(lm, requests, lambda index, scores: kept.update({index: scores}))
+    assert "Out of memory" in caplog.text
+    assert sorted(kept) == list(range(len(requests)))  # each of them once
+    assert per_token(stock, [kept[i] for i in range(len(requests))]) < 1e-4
 
 
 def test_nan_logits_in_a_pack_name_the_doc(byte_tokenizer: Any, caplog: pytest.LogCaptureFixture) -> None:

@@ -94,12 +94,26 @@ def test_a_question_stands_once_for_all_its_choices() -> None:
     assert {spots[0] for _, spots in step.rows} == {29}  # the question's last token tells of all four
 
 
-def test_rows_that_share_little_are_left_alone() -> None:
-    rows = [(1, 2, *range(100 * i, 100 * i + 40)) for i in range(1, 6)]
+def test_rows_that_share_nothing_are_left_alone() -> None:
+    rows = [(i, *range(100 * i, 100 * i + 40)) for i in range(1, 6)]
     plan = Plan(rows, [1] * 5, 200)
     assert plan.families == []
     assert plan.alone == [0, 1, 2, 3, 4]
     assert Plan([], [], 10).families == []
+
+
+def test_rows_that_share_a_token_save_it() -> None:
+    rows = [(1, *range(100 * i, 100 * i + 40)) for i in range(1, 6)]
+    plan = Plan(rows, [1] * 5, 300)
+    assert (plan.saved, plan.alone) == (4, [])
+    assert sum(len(step.tokens) for step in plan.all_steps()) == 1 + 5 * 40
+
+
+@pytest.mark.parametrize("most", [100, 150, 333])
+def test_a_family_s_packs_are_of_like_sizes(most: int) -> None:
+    rows = few_shot_rows(subjects=1, docs=60)
+    sizes = [len(step.tokens) for step in Plan(rows, [1] * len(rows), most).all_steps() if step.rows]
+    assert max(sizes) <= min(most, sum(sizes) / len(sizes) + 2 * 28)  # 28 tokens: the longest question
 
 
 def test_the_longest_row_s_family_comes_first() -> None:

@@ -81,7 +81,7 @@ def test_scores_are_the_cpu_s_in_one_transfer_a_batch(
     requests = scoring_requests(texts(), (" A", " B", " C", " more"), shared_prefixes=shared, temperatures=temperatures)
     expected = scoring.token_scores(lm, requests)
     with simulated(monkeypatch) as simulation:
-        batches = batches_of(monkeypatch, log_likelihood, "to_host")
+        batches = batches_of(monkeypatch, log_likelihood, "Fetch")
         found = scoring.token_scores(on_device(lm), requests)
     assert {scores.certificate["shared_prefixes"] for scores in found} == {shared}
     for ours, cpu in zip(found, expected, strict=True):

@@ -16,7 +16,7 @@ from tiny import make_gpt2, scoring_requests
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lm_eval_calibration import backends as scoring
-from lm_eval_calibration.backends.hf import forward, log_likelihood, packed
+from lm_eval_calibration.backends.hf import cost, forward, log_likelihood, trial
 from lm_eval_calibration.backends.hf.distributions import summarize
 from lm_eval_calibration.backends.hf.output_layer import Spared
 from lm_eval_calibration.backends.hf.transfer import to_device, to_host
@@ -84,9 +84,9 @@ def count_batches(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     batches: list[int] = []
     deliver = log_likelihood._Scoring._deliver
 
-    def counting(self: Any, numbers: Any, *rest: Any, **options: Any) -> int:
+    def counting(self: Any, numbers: Any, *rest: Any, **options: Any) -> None:
         batches.append(len(numbers))
-        return deliver(self, numbers, *rest, **options)
+        deliver(self, numbers, *rest, **options)
 
     monkeypatch.setattr(log_likelihood._Scoring, "_deliver", counting)
     return batches
@@ -98,8 +98,8 @@ def test_the_host_waits_once_a_batch(
     shared: bool, temperatures: bool, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(forward, "spared", lambda *_: Spared(True, True))  # these compare values, once a run
-    monkeypatch.setattr(packed, "_compare", lambda *_: None)
-    monkeypatch.setattr(packed, "max_pack_tokens", lambda *_: 60)
+    monkeypatch.setattr(trial, "_compare", lambda *_: None)
+    monkeypatch.setattr(cost, "most_tokens", lambda *_: 60)
     batches = count_batches(monkeypatch)
     lm = on_meta(
         HFLM(pretrained=make_gpt2(byte_tokenizer), tokenizer=byte_tokenizer, device="cpu", batch_size=4), monkeypatch

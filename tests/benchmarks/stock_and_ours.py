@@ -42,7 +42,7 @@ from lm_eval.api.task import ConfigurableTask
 from lm_eval.models.huggingface import HFLM
 from tiny import run_tasks
 
-from lm_eval_calibration.backends.hf import packed, prefixes
+from lm_eval_calibration.backends.hf import cost, sharing, trial
 from lm_eval_calibration.demo import gguf_file
 from lm_eval_calibration.harness.stock import stock_config
 from lm_eval_calibration.tasks import CalibratedTask
@@ -143,17 +143,16 @@ def counted(lm: Any, prompts: list[tuple[str, str]]) -> float:
     """Return operations of ours / of stock: the layers' matrix products, attention, and the output layer.
 
     Stock reads each distinct (context + continuation without its last token), and computes logits for every token.
-    Ours reads each token of a pack once (and one pack and one prompt more, on trial), and a logit where one is scored.
+    Ours reads each token of a pack once (and a few more, on trial), and a logit where one is scored.
     """
     pairs = [lm._encode_pair(*prompt) for prompt in prompts]
     scored = {(*context, *continuation)[:-1]: len(continuation) for context, continuation in pairs}
-    rows, longest = list(scored), max(map(len, scored))
-    most = packed.max_pack_tokens(lm, longest)
-    plan = prefixes.Plan(rows, list(scored.values()), most)
-    steps = [step for family in plan.families for step in plan.steps(family)]
-    new = [(len(step.tokens), step.base + len(step.tokens) / 2) for step in steps]
-    alone = [(len(rows[i]), len(rows[i]) / 2) for i in plan.alone]
-    trial = [(most, most), (longest, longest / 2)] if steps else []
+    rows = list(scored)
+    best = sharing.cheapest(cost.model_of(lm.model, lm.model.config), cost.CPU, list(scored.items()), 8)
+    steps = list(best.plan.all_steps()) if best else []
+    new = [(len(step.tokens), sum(step.positions) / len(step.tokens) + 1) for step in steps]
+    alone = [(len(rows[i]), len(rows[i]) / 2) for i in (best.plan.alone if best else range(len(rows)))]
+    tried = [(trial.tokens_of(trial.part_of(best.plan.tokens)), trial.part_of(best.plan.tokens))] if best else []
 
     config = lm.model.config
     head = lm.model.get_output_embeddings().weight.numel()
@@ -168,7 +167,7 @@ def counted(lm: Any, prompts: list[tuple[str, str]]) -> float:
 
     tokens = sum(map(len, rows))
     stock = operations([(len(row), len(row) / 2) for row in rows], tokens)
-    return operations([*new, *alone, *trial], sum(scored.values())) / stock
+    return operations([*new, *alone, *tried], sum(scored.values())) / stock
 
 
 def differences(stock: list[Any], ours: list[Any]) -> dict[str, Any]:

@@ -21,10 +21,11 @@ def test_a_table_and_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
     printed = capsys.readouterr().out
     for arm in three_arms.ARMS:
         assert f"| {arm} |" in printed
+    assert "estimated seconds" in printed
     assert "shape tiny, float32; attention sdpa; questions of our own, 5 shots" in printed
 
 
 def test_a_fallback_is_a_failure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(log_likelihood._Scoring, "_shared", lambda _: iter(()))
+    monkeypatch.setattr(log_likelihood._Scoring, "_shared", lambda *_: set())
     assert three_arms.main(ARGUMENTS) == 1
     assert "ours, shared: 0 of 8 docs shared prefixes: it fell back" in capsys.readouterr().out

@@ -7,7 +7,8 @@ Without `--model_args` a Llama of random weights is made on the device (`--size 
 it gets questions of our own: no hub is needed. Stock runs have `softmax_dtype=float32`. One warm-up of each arm, then
 the arms in alternating order, times from synchronised device to synchronised device. Peak memory is above the weights,
 as the allocator counts it. Transfers to the host are counted in a run of their own. Errors are of log-likelihoods, per
-token, against the same weights in float32.
+token, against the same weights in float32. The estimate is what `backends/hf/cost.py` counts for the calls on this
+device (any GPU is taken for an H100): where it and the time part, one of them is to be looked into.
 
 Exit code 1, and the reason: an arm that fell back to another path, a larger error than stock's (twice, or 1e-4), an
 answer that differs from stock's and is no close call.
@@ -32,6 +33,8 @@ from tiny import make_config, make_rows, make_tokenizer, run_tasks
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from lm_eval_calibration.backends.hf import cost, sharing
+from lm_eval_calibration.backends.hf.packed import text_config
 from lm_eval_calibration.harness.stock import stock_config
 from lm_eval_calibration.records import RECORD_KEY
 from lm_eval_calibration.tasks import CalibratedTask
@@ -60,6 +63,7 @@ class Found(NamedTuple):
     transfers: int
     error: tuple[float, float]  # largest and mean, per token
     differing: tuple[int, int]  # docs whose answer is not stock's; close calls among them
+    estimate: float  # seconds
 
     @property
     def samples(self) -> list[dict[str, Any]]:
@@ -194,6 +198,18 @@ def changed(stock: list[Any], ours: list[Any]) -> tuple[int, int]:
     return differing, close
 
 
+def estimates(lm: HFLM, samples: list[Any], batch_size: int) -> dict[str, float]:
+    """Seconds that the arms' calls take by the cost model."""
+    pairs = [lm._encode_pair(*request[:2]) for sample in samples for request in sample["arguments"]]
+    scored = {(*context, *continuation)[:-1]: len(continuation) for context, continuation in pairs}
+    lengths, n_scored = [len(row) for row in scored], list(scored.values())
+    model, device = cost.model_of(lm.model, text_config(lm)), cost.device_of(lm.device)
+    stock = cost.seconds(model, device, cost.stock_calls(lengths, batch_size))
+    plain = cost.seconds(model, device, cost.plain_calls(lengths, n_scored, batch_size))
+    best = sharing.cheapest(model, device, list(scored.items()), batch_size)
+    return dict(zip(ARMS, (stock, plain if best is None else best.shared, plain), strict=True))
+
+
 def about(lm: HFLM, options: argparse.Namespace) -> str:
     """Device, driver, versions, model, work."""
     device = "CPU"
@@ -250,12 +266,14 @@ def main(arguments: list[str]) -> int:
     reference = run(in_float32(lm, options), names[:1], ARMS[0], options.num_fewshot, options.reference_docs).samples
     lengths = [[len(answer.log_probs) for (answer,) in sample["resps"]] for sample in runs[ARMS[1]][0].samples]
     stock = runs[ARMS[0]][0].samples
+    estimated = estimates(lm, stock, options.batch_size)
     found = {
         arm: Found(
             runs[arm],
             transfers[arm],
             errors(runs[arm][0].samples, reference, lengths),
             changed(stock, runs[arm][0].samples),
+            estimated[arm],
         )
         for arm in ARMS
     }
@@ -269,6 +287,7 @@ HEADS = (
     "arm",
     "seconds",
     "/ stock",
+    "estimated seconds",
     "peak memory above the weights (MiB)",
     "transfers to the host",
     "largest (mean) error per token",
@@ -287,6 +306,7 @@ def table(found: dict[str, Found]) -> str:
             arm,
             f"{of_arm.seconds:.3g}",
             f"{of_arm.seconds / found[ARMS[0]].seconds:.2f}",
+            f"{of_arm.estimate:.3g}",
             f"{peak:.0f}" if peak else "",
             of_arm.transfers,
             f"{of_arm.error[0]:.2g} ({of_arm.error[1]:.2g})",

@@ -108,7 +108,8 @@ class _Recorder:
         z = self._held.float()
         total = float64_or_widest(z.device)
         top = z.amax(-1, keepdim=True)
-        log_sum = (z - top).exp_().sum(-1, dtype=total).log()
+        p = torch.nn.functional.pad((z - top).exp_(), (0, -z.shape[-1] % 64))
+        log_sum = p.view(len(z), -1, 64).sum(-1).sum(-1, dtype=total).log()  # few sums are float64
         chosen = (z.gather(-1, tokens[:, None].to(z.device)) - top)[:, 0].to(total) - log_sum
         self._tokens.append(tokens)
         self._log_probs.append(chosen)

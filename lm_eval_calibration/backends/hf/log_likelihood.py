@@ -8,6 +8,7 @@ model gives the same then; all other prompts, and all of other models, go in pla
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,13 +20,13 @@ from tqdm import tqdm
 from lm_eval_calibration.backends.answer_types import TokenScores
 from lm_eval_calibration.backends.certificate import logger
 from lm_eval_calibration.backends.harness_calls import replaced
-from lm_eval_calibration.backends.hf import packed
-from lm_eval_calibration.backends.hf.distributions import Distributions, dtype_of, reduced
+from lm_eval_calibration.backends.hf import packed, sharing
+from lm_eval_calibration.backends.hf.distributions import Distributions, Reduced, dtype_of, reduced
 from lm_eval_calibration.backends.hf.forward import Forward, Row, last_label_changes_nothing_before_it
-from lm_eval_calibration.backends.hf.prefixes import Plan, Tokens
+from lm_eval_calibration.backends.hf.prefixes import Tokens
 from lm_eval_calibration.backends.hf.sharded import joint_calls
 from lm_eval_calibration.backends.hf.temperature_grid import TemperatureGrid, on_device
-from lm_eval_calibration.backends.hf.transfer import to_device, to_host
+from lm_eval_calibration.backends.hf.transfer import Fetch, to_device
 from lm_eval_calibration.backends.registry import SCORING_REQUEST_TYPE, Deliver, register
 
 Encoded = list[tuple[Any, list[int], list[int]]]
@@ -59,6 +60,15 @@ class _Answered(NamedTuple):
     answers: list[tuple[int, Tokens]]  # (number of the request, its continuation's tokens)
 
 
+class _Pending(NamedTuple):
+    """A batch's scores on their way to the host."""
+
+    wanted: list[tuple[int, Sequence[int], Tokens]]  # request, its positions among the batch's logits, continuation
+    sent: Fetch
+    certificate: dict[str, Any]
+    vocab_size: int
+
+
 class _Scoring:
     """One call's requests, scored."""
 
@@ -77,15 +87,16 @@ class _Scoring:
         progress = tqdm(
             total=len(self.requests), disable=disable_tqdm or self.lm.rank != 0, desc="Running token-score requests"
         )
-        remaining = set(range(len(self.rows)))
-        for numbers, logits, indices in self._shared():
-            progress.update(self._deliver(numbers, logits, indices, shared=True))
-            remaining.difference_update(numbers)
-        for numbers in self._batches(sorted(remaining)):
-            logits, ranges = self.forward([self.rows[i] for i in numbers])
-            progress.update(self._deliver(numbers, logits, ranges, shared=False))
-            del logits
-        progress.close()
+        self.pending: _Pending | None = None
+        try:
+            done = self._shared(progress)
+            for numbers in self._batches([i for i in range(len(self.rows)) if i not in done]):
+                logits, ranges = self.forward([self.rows[i] for i in numbers])
+                self._deliver(numbers, logits, ranges, progress, shared=False)
+                del logits
+        finally:
+            self._finish(progress)
+            progress.close()
 
     def _warn_of_broken_logits(self, index: int) -> None:
         if not self.has_warned:
@@ -123,20 +134,19 @@ class _Scoring:
             rows.append(_Answered(Row(inputs, () if is_causal else longest, len(longest)), answers))
         return rows
 
-    def _shared(self) -> Iterator[packed.Scored]:
-        """Score the rows that share prefixes, if there are any and the model can."""
+    def _shared(self, progress: Any) -> set[int]:
+        """Score the rows that share prefixes, if that pays and the model can; return which these were."""
         if not self.forward.picks:
-            return
-        longest = max(len(row.inputs) for row in self.rows)
-        max_tokens = packed.max_pack_tokens(self.lm, longest)
-        plan = Plan([row.inputs for row in self.rows], [row.n_scored for row in self.rows], max_tokens)
-        if plan.saved <= packed.trial_tokens(plan):
-            return
-        reason = packed.reason_unsupported(self.lm, longest) if self.shares else "shared_prefixes is false"
-        if reason is not None:
-            logger.info("%s: prompts don't share prefixes (%s).", type(self.lm.model).__name__, reason)
-            return
-        yield from packed.score(self.lm, plan, lambda i: self.forward([self.rows[i]])[0])
+            return set()
+        if not self.shares:
+            name = type(self.lm.model).__name__
+            logger.info("%s: prompts don't share prefixes (shared_prefixes is false).", name)
+            return set()
+        rows = [(row.inputs, row.n_scored) for row in self.rows]
+        chosen = sharing.choose(self.lm, rows, lambda row, n: self.forward([Row(row, (), n)])[0])
+        if chosen is None:
+            return set()
+        return packed.score(self.lm, rows, *chosen, partial(self._deliver, progress=progress, shared=True))
 
     def _batches(self, numbers: Sequence[int]) -> Iterator[list[int]]:
         """Batch these rows as the harness does: longest first, a given size or its automatic one."""
@@ -154,12 +164,19 @@ class _Scoring:
             yield [number for number, _, _ in batch]
 
     def _deliver(
-        self, numbers: Sequence[int], logits: torch.Tensor, indices: Sequence[Sequence[int]], *, shared: bool
-    ) -> int:
-        """Deliver the scores of the requests that these rows answer, and return how many they are.
+        self,
+        numbers: Sequence[int],
+        logits: torch.Tensor,
+        indices: Sequence[Sequence[int]],
+        progress: Any,
+        *,
+        shared: bool,
+    ) -> None:
+        """Send for the scores of the requests that these rows answer, and deliver those sent for before.
 
-        ``indices`` has each row's positions among the logits [n, vocab_size]. A continuation is scored at
-        the last of them (causal) or the first (seq2seq: all have equal length).
+        So the device has its next call when the host waits. ``indices`` has each row's positions among the logits
+        [n, vocab_size]. A continuation is scored at the last of them (causal) or the first (seq2seq: all have equal
+        length).
         """
         certificate = self.forward.certificate | {"dtype": dtype_of(logits), "shared_prefixes": shared}
         wanted = [
@@ -169,10 +186,19 @@ class _Scoring:
         ]
         pairs = [pair for _, own, tokens in wanted for pair in zip(own, tokens, strict=True)]
         rows, tokens = to_device(pairs, logits.device).T
-        of_one, of_all = reduced(logits, rows, tokens), on_device(logits, rows, tokens) if self.has_grid else ()
-        fetched = to_host(*of_one, *of_all)
-        found = Distributions.of(fetched[: len(of_one)])
-        grid = TemperatureGrid(*fetched[len(of_one) :]) if of_all else None
+        of_all = on_device(logits, rows, tokens) if self.has_grid else ()
+        sent = Fetch(*reduced(logits, rows, tokens), *of_all)
+        self._finish(progress)
+        self.pending = _Pending(wanted, sent, certificate, logits.shape[-1])
+
+    def _finish(self, progress: Any) -> None:
+        """Deliver the scores that were sent for."""
+        if self.pending is None:
+            return
+        (wanted, sent, certificate, vocab_size), self.pending = self.pending, None
+        n, fetched = len(Reduced._fields), sent.arrays()
+        found = Distributions.of(fetched[:n])
+        grid = TemperatureGrid(*fetched[n:]) if self.has_grid else None
         end = 0
         for index, own, continuation in wanted:
             here = slice(end, end + len(continuation))
@@ -185,12 +211,12 @@ class _Scoring:
                 (float(found.target_stock_log_probs[here].sum()), bool(found.target_is_greedy[here].all())),
                 log_probs=found.target_log_probs[here].copy(),
                 large_probs=tuple(found.large_probs[i] for i in own),
-                vocab_size=logits.shape[-1],
+                vocab_size=vocab_size,
                 temperatures=None if grid is None else grid.scores(own, here),
                 certificate=certificate,
             )
             self.deliver(index, scores)
-        return len(wanted)
+        progress.update(len(wanted))
 
 
 def _location(request: Any) -> str:

@@ -6,11 +6,12 @@ own row and where the tokens that continue it end, so it can be made to see its 
 is complete there, so its tokens can stay in the cache for the next pack, as far as that one shares them.
 
 What it costs: a row of n tokens that shares its first m with another one of its pack or with the cached tokens adds
-n - m tokens, against n in a plain batch (and what pads it). All of a pack's tokens are compared in its attention, so
-packs are small where a processor pays for that.
+n - m tokens, against n in a plain batch (and what pads it). Where a family fills several packs these are cut to equal
+sizes, so that calls have few shapes and none is short.
 """
 
 from collections.abc import Iterator, Sequence
+from copy import copy
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -19,9 +20,6 @@ import numpy as np
 Tokens = tuple[int, ...]
 Pack = tuple[int, int]
 """First row and end, in sorted order."""
-
-MIN_SHARED = 0.1
-"""Of a row's tokens: a row that has less in common with its neighbours is left to a plain batch."""
 
 LONG_PREFIX = 16
 """Tokens. Rows that share this many more than their neighbours do, and fill several packs, get packs of their own:
@@ -47,46 +45,75 @@ class Plan:
         max_tokens: tokens that a pack may hold (a row's scored tokens stay together, however many).
 
     Attributes:
-        alone: rows that share too little.
+        alone: rows that share nothing.
+        max_tokens: as given.
         families: packs, the family with the longest row first.
         tokens: tokens of these families, each shared prefix counted once.
         saved: tokens that need not be read again (where packs end, some are).
     """
 
     def __init__(self, rows: Sequence[Tokens], n_scored: Sequence[int], max_tokens: int) -> None:
-        self._max_tokens = max_tokens
         order = sorted(range(len(rows)), key=rows.__getitem__)
         shared = [0, *(_common(rows[a], rows[b]) for a, b in pairwise(order)), 0]
-        near = [max(pair) for pair in pairwise(shared)]
-        chosen = [row for row, n in zip(order, near, strict=False) if 0 < MIN_SHARED * len(rows[row]) <= n]
-        self.alone = sorted(set(order).difference(chosen))
-        self._order = chosen
-        self._rows = [rows[i] for i in chosen]
-        self._starts = [len(rows[i]) - n_scored[i] for i in chosen]
-        self._shared = [0, *(_common(a, b) for a, b in pairwise(self._rows)), 0][: len(chosen) + 1]
+        chosen = [k for k in range(len(order)) if max(shared[k : k + 2]) > 0]  # the others lie between families
+        self._order = [order[k] for k in chosen]
+        self._rows = [rows[i] for i in self._order]
+        self._starts = [len(rows[i]) - n_scored[i] for i in self._order]
+        self._shared = [*(shared[k] for k in chosen), 0][: len(chosen) + 1]
         own = (len(row) - n for row, n in zip(self._rows, self._shared, strict=False))
         self._sums = list(accumulate(own, initial=0))
-        self.families = self._families()
+        self._unlike = sorted(set(order).difference(self._order))
         self.tokens = self._sums[-1]
         self.saved = sum(self._shared)
+        self._cut(max_tokens)
+
+    def with_packs_of(self, max_tokens: int) -> "Plan":
+        """Return the plan for the same rows with packs of another size."""
+        plan = copy(self)
+        plan._cut(max_tokens)
+        return plan
+
+    def _cut(self, max_tokens: int) -> None:
+        self.max_tokens = max_tokens
+        families = self._families(self._packs(0, len(self._rows), max_tokens))
+        families = [equal for family in families for equal in self._families(self._equal(family))]
+        # A single row with nothing before it shares nothing after all.
+        single = [self._order[pack[0]] for pack, *more in families if not more and pack[1] - pack[0] == 1]
+        self.alone = sorted(self._unlike + single)
+        families = [family for family in families if len(family) > 1 or family[0][1] - family[0][0] > 1]
+        self.families = sorted(families, key=lambda family: -max(map(len, self._rows[family[0][0] : family[-1][1]])))
+
+    def _equal(self, family: list[Pack]) -> list[Pack]:
+        """Cut a family again into as many packs, the largest of them as small as possible (to 1/32)."""
+        if len(family) == 1:
+            return family
+        low, high, best = self.max_tokens // 2, self.max_tokens, family
+        for _ in range(4):
+            middle = (low + high + 1) // 2
+            packs = self._packs(family[0][0], family[-1][1], middle)
+            if len(packs) <= len(family):
+                high, best = middle, packs
+            else:
+                low = middle
+        return best
 
     def _size(self, first: int, end: int, depth: int) -> int:
         """Count the different tokens of these rows after their first ``depth``."""
         return len(self._rows[first]) - depth + self._sums[end] - self._sums[first + 1]
 
-    def _packs(self) -> list[Pack]:
-        """Cut the sorted rows: packs of at most ``max_tokens``, none across the end of a long shared prefix."""
+    def _packs(self, first: int, end: int, most: int) -> list[Pack]:
+        """Cut sorted rows: packs of at most so many tokens, none across the end of a long shared prefix."""
         packs: list[Pack] = []
         is_open = False
-        todo: list[tuple[int, int, int] | None] = [(0, len(self._rows), 0)] if self._rows else []
+        todo: list[tuple[int, int, int] | None] = [(first, end, 0)] if first < end else []
         while todo:
             part = todo.pop()
             if part is None:
                 is_open = False
                 continue
             first, end, depth = part
-            if end - first == 1 or self._size(first, end, depth) <= self._max_tokens:
-                if is_open and self._size(packs[-1][0], end, depth) <= self._max_tokens:
+            if end - first == 1 or self._size(first, end, depth) <= most:
+                if is_open and self._size(packs[-1][0], end, depth) <= most:
                     packs[-1] = (packs[-1][0], end)
                 else:
                     packs.append((first, end))
@@ -104,18 +131,20 @@ class Plan:
         """Count the tokens that the pack finds in the cache: those that its rows share with the first row before."""
         return min(*self._shared[before[0] + 1 : pack[1]], *self._starts[slice(*pack)])
 
-    def _families(self) -> list[list[Pack]]:
+    def _families(self, packs: list[Pack]) -> list[list[Pack]]:
         families: list[list[Pack]] = []
         before: Pack | None = None
-        for pack in self._packs():
+        for pack in packs:
             if before is None or self._base(before, pack) == 0:
                 families.append([])
             families[-1].append(pack)
             before = pack
-        # A single row with nothing before it shares nothing after all.
-        self.alone += [self._order[pack[0]] for pack, *more in families if not more and pack[1] - pack[0] == 1]
-        families = [family for family in families if len(family) > 1 or family[0][1] - family[0][0] > 1]
-        return sorted(families, key=lambda family: -max(map(len, self._rows[family[0][0] : family[-1][1]])))
+        return families
+
+    def all_steps(self) -> Iterator[Step]:
+        """Yield the calls for all families, one after the other."""
+        for family in self.families:
+            yield from self.steps(family)
 
     def steps(self, family: list[Pack]) -> Iterator[Step]:
         """Yield the calls for a family, in the order in which the cache serves them."""
@@ -124,8 +153,8 @@ class Plan:
             first, end = pack
             base = 0 if before is None else self._base(before, pack)
             prefix_end = min([*self._starts[first:end], *self._shared[first + 1 : end]])
-            while self._size(first, end, base) > self._max_tokens and base < prefix_end:
-                tokens = list(self._rows[first][base : min(prefix_end, base + self._max_tokens)])
+            while self._size(first, end, base) > self.max_tokens and base < prefix_end:
+                tokens = list(self._rows[first][base : min(prefix_end, base + self.max_tokens)])
                 positions = list(range(base, base + len(tokens)))
                 yield Step(base, tokens, positions, [len(tokens) - 1] * len(tokens), [])
                 base += len(tokens)

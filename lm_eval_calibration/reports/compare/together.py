@@ -4,7 +4,7 @@ import json as json_module
 from collections.abc import Callable
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.plots.drawing import draw_side_by_side
+from lm_eval_calibration.plots.side_by_side import draw_side_by_side
 from lm_eval_calibration.plots.style import Form
 from lm_eval_calibration.reports.compare import formats
 from lm_eval_calibration.reports.compare.side_by_side import MOST_CURVES, SideBySide

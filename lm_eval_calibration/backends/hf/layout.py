@@ -1,0 +1,126 @@
+"""Which keys each token of a pack is compared with, in blocks: attention with few masked entries.
+
+A pack (see :mod:`prefixes`) begins with a *stem*: tokens that all later ones see, as they see the cached ones. No mask
+is needed for those. What is left are *branches*: a branch is a chain of tokens that stands in one piece, behind tokens
+of earlier branches, if any. Branches of like lengths are a block: queries [branches, length], keys [branches, depth].
+"""
+
+from collections.abc import Iterator
+from math import log2
+from typing import NamedTuple
+
+import torch
+
+from lm_eval_calibration.backends.hf.prefixes import Step
+from lm_eval_calibration.backends.hf.transfer import to_device
+
+_MOST_KEYS = 16
+"""A token's keys that blocks may gather. Where branches leave branches again and again, they would copy too many: then
+all of them are one block with a mask."""
+
+
+class Block(NamedTuple):
+    """Branches whose tokens are compared with keys of their own; numbers count a pack's new tokens."""
+
+    queries: torch.Tensor  # [branches, length]
+    keys: torch.Tensor  # [branches, depth]
+    sees: torch.Tensor | None  # [branches, length, depth]; None: each query sees as many keys as its number, and itself
+
+
+class Layout:
+    """The blocks of one pack.
+
+    Attributes:
+        base: cached tokens, which all see.
+        stem: new tokens that all later ones see.
+        n: new tokens; the line may be longer, filled up with tokens that count nothing.
+        blocks: of the tokens after the stem.
+        inverse: [n - stem] which entry of the blocks' queries, laid one after the other, is each token's.
+        positions: [base + n] of the cached and the new tokens in their rows.
+    """
+
+    def __init__(self, step: Step, device: torch.device) -> None:
+        self.base, self.n = step.base, len(step.tokens)
+        self.stem = _stem(step)
+        self.positions = to_device([*range(step.base), *step.positions], device)
+        branches = list(_branches(step, self.stem))
+        if sum(len(keys) for _, keys in branches) > _MOST_KEYS * self.n:
+            self.blocks = [_one_block(step, self.stem, device)]
+            slots = list(range(self.n - self.stem))
+        else:
+            groups = _alike(branches)
+            self.blocks = [_block(group, device) for group in groups]
+            slots = _slots(groups, self.stem, self.n)
+        self.inverse = to_device(slots, device)
+
+    def attended(self) -> int:
+        """Count the entries of attention that are computed, masked and padded ones, too (of causal blocks half)."""
+        entries = self.stem * (self.stem + 1) // 2 + self.stem * self.base
+        entries += (self.n - self.stem) * (self.base + self.stem)
+        for queries, keys, sees in self.blocks:
+            n, length, depth = *queries.shape, keys.shape[1]
+            entries += n * length * (depth if sees is not None else length + 1) // (1 if sees is not None else 2)
+        return entries
+
+
+def _stem(step: Step) -> int:
+    last = len(step.tokens) - 1
+    for i, (position, end) in enumerate(zip(step.positions, step.ends, strict=True)):
+        if position != step.base + i or end != last:
+            return i
+    return last + 1
+
+
+Branch = tuple[range, list[int]]
+"""New tokens by number: those of the branch; all that its last token sees of them after the stem, itself included."""
+
+
+def _branches(step: Step, stem: int) -> Iterator[Branch]:
+    path: list[int] = []
+    start = stem
+    for i in range(stem + 1, len(step.tokens) + 1):
+        if i == len(step.tokens) or step.positions[i] != step.positions[i - 1] + 1:
+            depth = step.positions[start] - step.base - stem
+            path = [*path[:depth], *range(start, i)]
+            yield range(start, i), path
+            start = i
+
+
+def _alike(branches: list[Branch]) -> list[list[Branch]]:
+    """Group branches of one depth, and of like lengths: at most 1.4 times as long as another."""
+    groups: dict[tuple[bool | int, ...], list[Branch]] = {}
+    for own, path in branches:
+        kind = len(own) == len(path), *(int(2 * log2(max(len(part), 8))) for part in (own, path))
+        groups.setdefault(kind, []).append((own, path))
+    return list(groups.values())
+
+
+def _block(group: list[Branch], device: torch.device) -> Block:
+    length, depth = max(len(own) for own, _ in group), max(len(path) for _, path in group)
+    queries = [[*own, *[own[-1]] * (length - len(own))] for own, _ in group]
+    keys = [[*path, *[path[-1]] * (depth - len(path))] for _, path in group]
+    sees = None
+    if any(len(own) < len(path) for own, path in group):
+        before = [[len(path) - len(own)] for own, path in group]
+        query = torch.arange(length, device=device)[:, None] + to_device(before, device)[:, :, None]
+        sees = torch.arange(depth, device=device) <= query
+    return Block(to_device(queries, device), to_device(keys, device), sees)
+
+
+def _slots(groups: list[list[Branch]], stem: int, n: int) -> list[int]:
+    slots = [0] * (n - stem)
+    first = 0
+    for group in groups:
+        length = max(len(own) for own, _ in group)
+        for k, (own, _) in enumerate(group):
+            for i, token in enumerate(own):
+                slots[token - stem] = first + k * length + i
+        first += length * len(group)
+    return slots
+
+
+def _one_block(step: Step, stem: int, device: torch.device) -> Block:
+    numbers = torch.arange(stem, len(step.tokens), device=device)
+    ends = to_device(step.ends[stem:], device)
+    sees = (numbers <= numbers[:, None]) & (numbers[:, None] <= ends)
+    return Block(numbers[None], numbers[None], sees[None])

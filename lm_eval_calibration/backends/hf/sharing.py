@@ -1,0 +1,84 @@
+"""Whether prompts share prefixes, and how: the cheapest plan by :mod:`cost`, by an attention that a trial has shown."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from lm_eval.models.huggingface import HFLM
+
+from lm_eval_calibration.backends.certificate import logger
+from lm_eval_calibration.backends.hf import cost, trial
+from lm_eval_calibration.backends.hf.packed import Attention, Rows, reason_unsupported, text_config
+from lm_eval_calibration.backends.hf.prefixes import Plan
+
+_AUTOMATIC = 64
+"""Rows in a batch whose size the harness is still to find."""
+
+_AS_CHEAP = 1.01
+"""Times the least: of plans that cost the same, that of the fewest calls is taken."""
+
+
+class Estimate(NamedTuple):
+    """A plan, and the seconds that it and plain batches take."""
+
+    plan: Plan
+    shared: float
+    plain: float
+
+
+def choose(lm: HFLM, rows: Rows, reference: trial.Reference) -> tuple[Plan, Attention] | None:
+    """Return how these rows share prefixes (None: plain batches cost less, or the model can't; the log says why)."""
+    model, device = cost.model_of(lm.model, text_config(lm)), cost.device_of(lm.device)
+    batch_size = _AUTOMATIC if lm.batch_size == "auto" else int(lm.batch_size)
+    best = cheapest(model, device, rows, batch_size)
+    if best is None:
+        return None
+    part = trial.part_of(best.plan.tokens)
+    n = 0 if trial.is_known(lm) else trial.tokens_of(part)
+    on_trial = cost.Call(n, 2 * n * part, n)
+    if best.shared + cost.operations(model, on_trial) / device.operations >= best.plain:
+        return None
+    longest = max((tokens for tokens, _ in rows), key=len)
+    reason, attention = reason_unsupported(lm, len(longest)), None
+    if reason is None:
+        attention, reason = trial.attention_of(lm, longest, part, reference)
+    if attention == "masked":
+        best = cheapest(model, device, rows, batch_size, attention)
+        if best is None or best.shared >= best.plain:
+            return None
+    if attention is None:
+        logger.info("%s: prompts don't share prefixes (%s).", type(lm.model).__name__, reason)
+        return None
+    return best.plan, attention
+
+
+def cheapest(
+    model: cost.Model, device: cost.Device, rows: Rows, batch_size: int, attention: Attention = "apart"
+) -> Estimate | None:
+    """Return the cheapest plan for distinct rows whose last tokens are scored (None: they share nothing)."""
+    most = cost.most_tokens(model, device)
+    n_scored = [n for _, n in rows]
+    lengths = [len(tokens) for tokens, _ in rows]
+    plan = Plan([tokens for tokens, _ in rows], n_scored, most)
+    if not plan.families:
+        return None
+    plans = [plan]
+    while (most := most // 2) >= 128:
+        plans.append(plan.with_packs_of(most))
+
+    def seconds(plan: Plan) -> float:
+        calls = shared_calls(plan, device, attention)
+        alone = cost.plain_calls([lengths[i] for i in plan.alone], [n_scored[i] for i in plan.alone], batch_size)
+        return cost.seconds(model, device, [*calls, *alone])
+
+    estimates = [seconds(plan) for plan in plans]
+    shared = next(estimate for estimate in estimates if estimate <= _AS_CHEAP * min(estimates))
+    plain = cost.seconds(model, device, cost.plain_calls(lengths, n_scored, batch_size))
+    return Estimate(plans[estimates.index(shared)], shared, plain)
+
+
+def shared_calls(plan: Plan, device: cost.Device, attention: Attention = "apart") -> Iterator[cost.Call]:
+    """Yield the calls of a plan; with attention apart each token is compared with what it sees, about."""
+    for step in plan.all_steps():
+        n = cost.padded(len(step.tokens), device)
+        attended = sum(step.positions) + n if attention == "apart" else n * (step.base + n)
+        yield cost.Call(n, attended, sum(len(scored) for _, scored in step.rows))

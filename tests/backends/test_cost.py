@@ -1,0 +1,94 @@
+"""What packs cost, counted for a model of 8 billion weights that isn't there."""
+
+import random
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from lm_eval_calibration.backends.hf import cost, sharing, trial
+from lm_eval_calibration.backends.hf.layout import Layout
+
+LLAMA_8B = cost.Model(6_979_584_000, 128256 * 4096, 32, 4096, 128256, 2)
+
+Rows = list[tuple[tuple[int, ...], int]]
+
+
+def docs(shots: int, n: int = 135, choices: int = 1) -> Rows:
+    """Ragged questions behind examples (or a line); choices of one token share a row, longer ones do not."""
+    rng = random.Random(0)
+    begin = [rng.randrange(10**5) for _ in range(120 * shots or 14)]
+    rows: Rows = []
+    for _ in range(n):
+        question = [*begin, *(rng.randrange(10**5) for _ in range(max(20, int(rng.lognormvariate(3.9, 0.45)))))]
+        for _ in range(choices):
+            end = [rng.randrange(10**5) for _ in range(rng.randrange(1, 9) * (choices > 1))]
+            rows.append(((*question, *end), len(end) + 1))
+    return rows
+
+
+@pytest.mark.parametrize(("shots", "choices"), [(5, 1), (5, 4), (0, 1), (0, 4)])
+def test_tokens_attention_and_calls_for_8b(shots: int, choices: int) -> None:
+    rows = docs(shots, choices=choices)
+    best = sharing.cheapest(LLAMA_8B, cost.H100, rows, batch_size=1)
+    assert best is not None
+    trie = {row[:i] for row, _ in rows for i in range(1, len(row) + 1)}
+    steps = list(best.plan.all_steps())
+    on_trial = trial.tokens_of(trial.part_of(best.plan.tokens))
+    assert on_trial <= 0.05 * len(trie)
+    read = sum(cost.padded(len(step.tokens), cost.H100) for step in steps)
+    assert read + on_trial < 1.1 * len(trie)
+    attended = sum(Layout(step, torch.device("cpu")).attended() for step in steps)
+    assert attended < 1.5 * sum(map(len, trie))
+    assert len(steps) <= -(-len(trie) // 2048) + 2
+    assert len({cost.padded(len(step.tokens), cost.H100) for step in steps}) <= 5
+    assert best.shared < best.plain
+
+
+@pytest.mark.parametrize("device", [cost.CPU, cost.H100])
+def test_sharing_that_saves_little_is_used(device: cost.Device) -> None:
+    rows = [((7, 7, 7, *range(100 * i, 100 * i + 80)), 1) for i in range(1, 100)]
+    best = sharing.cheapest(LLAMA_8B, device, rows, batch_size=8)
+    assert best is not None
+    assert best.plan.alone == []
+    assert best.shared < best.plain
+
+
+def test_the_estimate_for_five_shots_on_an_h100() -> None:
+    rows = docs(5)
+    best = sharing.cheapest(LLAMA_8B, cost.H100, rows, batch_size=8)
+    stock = cost.seconds(LLAMA_8B, cost.H100, cost.stock_calls([len(row) for row, _ in rows], 8))
+    assert best is not None
+    least = 2 * LLAMA_8B.layer_weights * best.plan.tokens / cost.H100.operations
+    assert least < best.shared < 1.5 * least < 0.2 * stock
+
+
+def test_operations_and_seconds_by_hand() -> None:
+    model = cost.Model(100, 30, layers=2, width=8, vocab_size=10, itemsize=4)
+    device = cost.Device("x", 1000.0, 1000.0, 0.01, 128, 512, 10**6)
+    call = cost.Call(tokens=10, attended=55, logits=3)
+    assert cost.operations(model, call) == 2 * (100 * 10 + 30 * 3) + 4 * 2 * 8 * 55
+    assert cost.seconds(model, device, [call]) == pytest.approx(cost.operations(model, call) / 1000)
+    assert cost.seconds(model, device, [cost.Call(0, 0, 0)] * 2) == pytest.approx(2 * 130 * 4 / 1000)  # its weights
+    fast = device._replace(bandwidth=1e9)
+    assert cost.seconds(model, fast, [cost.Call(0, 0, 0)]) == pytest.approx(2 * 0.01)  # its launches
+    assert [cost.padded(n, device) for n in (1, 128, 129)] == [128, 128, 256]
+    assert cost.most_tokens(model, device) == 512
+    assert cost.most_tokens(model._replace(vocab_size=10**4), device) == 128
+    assert [*cost.plain_calls([3, 5, 4], [1, 2, 3], 2)] == [cost.Call(10, 25, 5), cost.Call(3, 4.5, 1)]
+    assert [*cost.stock_calls([3, 5, 4], 2)] == [cost.Call(10, 25, 10), cost.Call(3, 4.5, 3)]
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_what_counts_of_a_model(tied: bool) -> None:
+    import transformers
+
+    shape: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "vocab_size": 500}
+    shape |= {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 24, "tie_word_embeddings": tied}
+    with torch.device("meta"):  # no memory for the weights
+        model = transformers.AutoModelForCausalLM.from_config(transformers.LlamaConfig(**shape))
+    found = cost.model_of(model, model.config)
+    layers = 3 * (64 * 96 * 2 + 64 * 48 * 2 + 3 * 64 * 96 + 2 * 64) + 64
+    assert found == cost.Model(layers, 500 * 64, 3, 96, 500, 4)
+    assert cost.model_of(model, SimpleNamespace()).layers == 1
