@@ -64,6 +64,12 @@ class FoundRun(NamedTuple):
     sources: Sequence[Source]
     broken: Mapping[Path, str]
 
+    @property
+    def place(self) -> Path:
+        """Its folder, or its file where another program wrote it."""
+        source = self.sources[0]
+        return source.folder if source.form is None else next(iter(source.samples.values()))
+
     def load(self, n_bins: int | None = None, cluster: str | None = None, *, is_strict: bool = False) -> Run:
         """Read it; arguments, result and errors as those of :func:`load_run`."""
         check_cluster_field(cluster)

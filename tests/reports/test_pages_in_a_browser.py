@@ -1,8 +1,5 @@
 """Every other page in a real browser: nothing cut at any width or on paper, what axe looks for, no errors."""
 
-import os
-import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,7 @@ from logged_runs import make_lines, write_run
 from lm_eval_calibration.reports.drift.history import Entry
 from lm_eval_calibration.reports.drift.picture import write_picture
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra `test`)")
+pytest.importorskip("playwright.sync_api", reason="needs playwright (extra `test`)")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe (extra `test`)")
 
 pytestmark = pytest.mark.slow
@@ -28,17 +25,6 @@ CUT = """() => [...document.querySelectorAll("svg text")].filter(text => {
 }).map(text => text.textContent)"""
 HIDDEN = """() => [...document.querySelectorAll(".scroll")].filter(e => e.scrollWidth > e.clientWidth + 1)
   .map(e => e.getAttribute("aria-label"))"""
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if not found:
-        pytest.skip("no chromium (set CHROMIUM)")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="module")

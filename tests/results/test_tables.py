@@ -76,10 +76,9 @@ def test_commands_take_tables(tmp_path: Path, command: str, is_choice: bool, mon
     rows, columns = (choices(), "gold,probabilities=probs") if is_choice else (answers(), "confidence=p,correct=ok")
     paths = [write(tmp_path / "one.csv", rows)]
     if command == "compare":
-        paths.append(write(tmp_path / "two.csv", [dict(row) for row in rows]))
-        columns += ",task=task"
+        paths.append(tmp_path / "two.csv")
         for path in paths:
-            write(path, [{**row, "task": "quiz", "noise": path.stem} for row in rows])
+            write(path, [{**row, "noise": path.stem} for row in rows])
     options = ["--method", "platt"] if command == "recalibrate" else []
     done = run_command(command, *paths, "--columns", columns, *options)
     assert done.exit_code == 0, done.output
@@ -111,3 +110,17 @@ def test_rows_of_equal_numbers_are_different_docs(tmp_path: Path) -> None:
     path = write(tmp_path / "mine.csv", [{"p": 0.9, "ok": i % 2} for i in range(40)])
     run = load_run(path, select=Selection(columns="confidence=p,correct=ok"))
     assert len(set(run.recalibration_docs().doc_hashes.tolist())) == 40
+
+
+def test_tables_without_a_column_of_tasks_are_compared_doc_by_doc(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    rows = [{**row, "id": i} for i, row in enumerate(answers())]
+    write(tmp_path / "mine.csv", rows)
+    write(tmp_path / "yours.csv", [{**row, "p": row["p"] / 2} for row in rows])
+    done = run_command("compare", "mine.csv", "yours.csv", "--columns", "confidence=p,correct=ok,doc_id=id")
+    assert done.exit_code == 0, done.output
+    assert "mine" in done.output
+    assert "yours" in done.output
+    assert "unpaired" not in done.output
+    again = run_command("compare", "mine.csv", "mine.csv", "--columns", "confidence=p,correct=ok,doc_id=id")
+    assert "mine.csv and mine.csv are the same files" in again.output

@@ -96,12 +96,12 @@ def read_runs(
         UserError: one run or one name twice, or different numbers of bins.
     """
     runs = [one.load(n_bins, cluster) for one in found]
-    paths = [one.sources[0].folder for one in found]
-    for (run, path), (other, other_path) in combinations(zip(runs, paths, strict=True), 2):
+    places = [one.place for one in found]
+    for (run, place), (other, other_place) in combinations(zip(runs, places, strict=True), 2):
         if are_same_files(run, other):
-            raise UserError(f"{path} and {other_path} are the same files")
+            raise UserError(f"{place} and {other_place} are the same files")
     if len({run.n_bins for run in runs}) > 1:
-        listed = ", ".join(f"{run.n_bins} in {path}" for run, path in zip(runs, paths, strict=True))
+        listed = ", ".join(f"{run.n_bins} in {place}" for run, place in zip(runs, places, strict=True))
         raise UserError(f"the runs have different numbers of bins ({listed}): --n_bins computes all alike")
     return by_name([name or label for name, label in zip(names, labels(runs), strict=True)], runs)
 

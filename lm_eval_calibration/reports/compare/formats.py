@@ -11,6 +11,7 @@ from lm_eval_calibration.plots.style import Form
 from lm_eval_calibration.plots.trade_off import TradeOffPoint, prepare_trade_off, ticks
 from lm_eval_calibration.records.display import visible
 from lm_eval_calibration.reports.compare.references import bibtex
+from lm_eval_calibration.reports.compare.sentences import BIAS
 from lm_eval_calibration.reports.compare.side_by_side import SideBySide
 from lm_eval_calibration.reports.compare.table import Cell, Scope, Table
 from lm_eval_calibration.reports.compare.tex import latex_table
@@ -126,6 +127,7 @@ def html(table: Table, beside: SideBySide | None = None) -> str:
         title=f"{len(table.labels)} runs compared",
         table=table,
         beside=beside,
+        bias=BIAS,
         reach=_reach(beside) if beside else 1,
         points=points,
         x=_ticks([point.accuracy for point in points]),

@@ -14,6 +14,13 @@ SHOWN = 3
 """Digits of a difference."""
 
 
+BIAS = (
+    "Differences of binned errors (ECE, ACE, Full-ECE) are of estimates without a binned error's bias, so they can be "
+    "other than those of the values in the table."
+)
+"""What is said beside the sentences, since the values stand on the same page."""
+
+
 def results_sentences(table: Table) -> list[str]:
     """Return a sentence for each metric of the first table and each run, against the first run."""
     scope, reference = table.scopes[0].task, table.labels[0]

@@ -258,7 +258,9 @@ def _notes(a: str, b: str, found: RunComparison) -> list[str]:
         if not scope.paired:
             notes.append(f"{shown(scope.task)}: {a} and {b} have different docs and are compared unpaired")
         elif scope.left_out_a or scope.left_out_b:
-            notes.append(f"{shown(scope.task)}: {a} and {b} are tested on the {scope.n_a} docs that both have")
+            notes.append(
+                f"{shown(scope.task)}: {a} and {b} are tested on the {counted(scope.n_a, None)} that both have"
+            )
         if scope.other_golds:
             notes.append(f"{shown(scope.task)}: {scope.other_golds} docs of {a} and {b} have different gold answers")
     if any(scope.other_prompts for scope in found.tasks):

@@ -7,19 +7,22 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots.side_by_side import draw_side_by_side
 from lm_eval_calibration.plots.style import Form
 from lm_eval_calibration.reports.compare import formats
+from lm_eval_calibration.reports.compare.sentences import BIAS
 from lm_eval_calibration.reports.compare.side_by_side import MOST_CURVES, SideBySide
 from lm_eval_calibration.reports.compare.table import Table
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.names import task_name
 from lm_eval_calibration.reports.numbers import json_text
+from lm_eval_calibration.reports.sentences import counted
 
 
 def md(table: Table, beside: SideBySide) -> str:
     """The sentences, then the tables."""
     lines = ["## Results, as sentences", "", *(f"- {markdown(sentence)}" for sentence in beside.sentences), ""]
+    lines += [markdown(BIAS), ""] if beside.sentences else []
     for versus in beside.versus:
         found = versus.changed
-        text = f"Of {found.n_both} docs that both have, {versus.a} alone answers {found.n_lost} right"
+        text = f"Of {counted(found.n_both, None)} that both have, {versus.a} alone answers {found.n_lost} right"
         lines += [markdown(f"{text} and {versus.b} alone {found.n_won}."), ""]
     return "\n".join(lines) + "\n" + formats.md(table)
 

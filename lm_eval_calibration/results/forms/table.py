@@ -39,6 +39,10 @@ def parse_columns(text: str) -> dict[str, str]:
     return found
 
 
+TASK = "all_docs"
+"""Name of the task of a table without a column that names one: the same in every table, so that tables compare."""
+
+
 class Table(Form):
     """A table; it is none of :func:`~lm_eval_calibration.results.forms.registry.forms`, for only ``--columns`` tells.
 
@@ -60,8 +64,8 @@ class Table(Form):
         return path.suffix in SUFFIXES
 
     def about(self, path: Path) -> About:
-        """Return the file's name as that of model and task; a column may name others."""
-        return About(path.stem, [path.stem])
+        """Return the file's name as the model's; a column may name tasks."""
+        return About(path.stem, [TASK])
 
     def samples(self, path: Path, task: str) -> Iterator[Sample]:
         """Yield the rows; raise ValueError naming row, column and value."""

@@ -1,7 +1,5 @@
 """The page in a real browser: no errors, nothing cut, what axe looks for, and all that can be clicked and typed."""
 
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,24 +9,13 @@ from commands import run_command
 from logged_runs import make_generated_lines, make_lines, write_run
 
 pytest.importorskip("jinja2", reason="reports need jinja2 (extra `report`)")
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright (extra `test`)")
+pytest.importorskip("playwright.sync_api", reason="needs playwright (extra `test`)")
 axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe (extra `test`)")
 
 pytestmark = pytest.mark.slow
 
 ATTACK = "<script>document.title = 'attacked'</script>"
 NAMES = ("mmlu_high_school_government_and_politics_calibration", "mmlu_law_calibration")
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    found = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
-    if not found:
-        pytest.skip("no chromium (set CHROMIUM)")
-    with playwright.sync_playwright() as started:
-        with_flags = started.chromium.launch(executable_path=found, args=["--no-sandbox"])
-        yield with_flags
-        with_flags.close()
 
 
 @pytest.fixture(scope="module")
