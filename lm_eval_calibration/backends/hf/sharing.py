@@ -26,7 +26,7 @@ class Estimate(NamedTuple):
 
 
 def choose(lm: HFLM, rows: Rows, reference: trial.Reference) -> tuple[Plan, Attention] | None:
-    """Return how these rows share prefixes (None: plain batches cost less, or the model can't; the log says why)."""
+    """Return how these rows share prefixes (None: plain batches cost less, or, as the log says, the model can't)."""
     model, device = cost.model_of(lm.model, text_config(lm)), cost.device_of(lm.device)
     batch_size = _AUTOMATIC if lm.batch_size == "auto" else int(lm.batch_size)
     best = cheapest(model, device, rows, batch_size)

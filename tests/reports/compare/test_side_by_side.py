@@ -58,6 +58,16 @@ def test_sentences_have_the_numbers_of_compare(runs: tuple[Path, Path], tmp_path
         assert ("lower by" in text) == (pair["p_adjusted"] <= 0.05 and pair["difference"] < 0)
 
 
+@pytest.mark.parametrize("suffix", ["html", "md"])
+def test_a_page_says_why_a_difference_is_not_that_of_its_values(
+    runs: tuple[Path, Path], tmp_path: Path, suffix: str
+) -> None:
+    page = tmp_path / f"page.{suffix}"
+    run_command("report", *runs, "--output", page)
+    text = page.read_text().replace("\\", "")
+    assert "Differences of binned errors (ECE, ACE, Full-ECE) are of estimates" in text
+
+
 def test_a_sentence_as_a_paper_has_it() -> None:
     pair = Pair("all", "ece", "A", "B", -0.05, -0.08, -0.02, 0.0001, 0.001, True, 1500, "")
     assert sentence(pair, 12) == (
