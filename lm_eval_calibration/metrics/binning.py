@@ -61,8 +61,11 @@ def range_gaps(forecasts: FloatArray, outcomes: FloatArray, sizes: IntArray) -> 
 
     Ties take their mean outcome first.
     """
-    order = np.argsort(forecasts, kind="stable")
-    gaps = (tie_means(forecasts, outcomes) - forecasts)[order]
+    order = np.argsort(forecasts)  # tied docs in any order: all have one mean outcome
+    ranked = forecasts[order]
+    starts = np.append(0, np.flatnonzero(ranked[1:] > ranked[:-1]) + 1)
+    ties = np.diff(starts, append=len(ranked))
+    gaps = np.repeat(np.add.reduceat(outcomes[order], starts) / ties, ties) - ranked
     return bin_sums(np.repeat(np.arange(len(sizes)), sizes), gaps, len(sizes))
 
 

