@@ -21,7 +21,7 @@ def notebook_table(caption: str, scopes: Iterable[tuple[str, int, Mapping[str, M
     for scope, n_docs, found in scopes:
         cells = "".join(f"<td>{_cell(found[name])}</td>" for name in columns("notebook"))
         name = html.escape("all tasks" if scope == POOLED else scope)
-        rows.append(f'<tr><th>{name}</th><td>{n_docs:,}</td>{cells}</tr>')
+        rows.append(f"<tr><th>{name}</th><td>{n_docs:,}</td>{cells}</tr>")
     caption = f"<caption>{html.escape(caption)}; 95% intervals in brackets</caption>"
     head = "".join(f"<th>{name}</th>" for name in heads)
     return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"

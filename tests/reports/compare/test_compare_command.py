@@ -304,7 +304,8 @@ def test_p_stands_in_every_table_and_what_reads_alike_is_marked_alike(table: Tab
         "a": {"ece": cell._replace(value=0.12341, mark="best", p_best=math.nan)},
         "b": {"ece": cell._replace(value=0.12339, mark="tied", p_best=0.9)},
     }
-    close = replace(table, scopes=(replace(table.scopes[0], rows=rows),), metrics=("ece",))
+    scope = replace(table.scopes[0], rows=rows, n_docs={"a": 9, "b": 9})
+    close = replace(table, scopes=(scope,), metrics=("ece",))
     assert str(FORMATS["latex"](close)).count(r"\textbf{0.123}") == 2
     assert r"\underline" not in str(FORMATS["latex"](close))
     assert is_as_good("ece", 0.12341, 0.12339)
