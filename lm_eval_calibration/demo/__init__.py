@@ -69,7 +69,8 @@ def evaluate_quiz(
     from lm_eval.loggers import EvaluationTracker
 
     from lm_eval_calibration.demo.quiz import quiz_group
-    from lm_eval_calibration.harness.command import DEVICE, results_file
+    from lm_eval_calibration.harness.command import DEVICE
+    from lm_eval_calibration.harness.numbers import results_file
     from lm_eval_calibration.tasks import CalibrationTaskManager
 
     tracker = None if output_path is None else EvaluationTracker(output_path=str(output_path))

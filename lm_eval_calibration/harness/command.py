@@ -10,6 +10,7 @@ import lm_eval.evaluator
 import lm_eval.tasks
 
 from lm_eval_calibration.harness.arguments import as_arguments, parsed
+from lm_eval_calibration.harness.numbers import results_file
 from lm_eval_calibration.harness.output import check_writable, whole_files
 from lm_eval_calibration.harness.redacted_output import redacted_output
 from lm_eval_calibration.harness.redaction import redacting, refuse_keeping_texts
@@ -67,16 +68,3 @@ def _noting_tracker(simple_evaluate: Callable[..., Any], trackers: list[Any]) ->
         return simple_evaluate(*args, **kwargs)
 
     return evaluate
-
-
-def results_file(tracker: Any) -> Path | None:
-    """Return the file of results that one of the harness's ``EvaluationTracker`` has written; None where none is."""
-    time, path = getattr(tracker, "date_id", None), getattr(tracker, "output_path", None)
-    if time is None or path is None:
-        return None
-    path = Path(path)
-    if path.suffix == ".json":
-        file = path.with_name(f"{path.stem}_{time}.json")
-    else:
-        file = path / str(tracker.general_config_tracker.model_name_sanitized) / f"results_{time}.json"
-    return file if file.is_file() else None

@@ -92,5 +92,6 @@ class _Noting(logging.LoggerAdapter):  # type: ignore[type-arg]
         error = sys.exc_info()[1]
         if str(msg).startswith(COULD_NOT_SAVE) and error is not None and not self._failures:
             what = str(msg).removeprefix(COULD_NOT_SAVE).strip()
-            self._failures.append(f"{what}: {getattr(error, 'strerror', None) or type(error).__name__}")
+            named = str(error) if isinstance(error, OutputError) else type(error).__name__
+            self._failures.append(f"{what}: {getattr(error, 'strerror', None) or named}")
         super().warning(msg, *args, **options)

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 
 from lm_eval import evaluator, evaluator_utils, utils
 from lm_eval.api.model import CachingLM
+from lm_eval.loggers import EvaluationTracker
 
 from lm_eval_calibration.harness.aggregation import complete
+from lm_eval_calibration.harness.numbers import with_numbers
 from lm_eval_calibration.harness.response_cache import with_response_cache
 from lm_eval_calibration.harness.run import with_run_settings
 
@@ -83,6 +85,7 @@ PATCHES = (
     Patch(evaluator_utils, "_propagate_num_fewshot", children_first),
     Patch(utils.env, "from_string", compiled_once),
     Patch(CachingLM, "__init__", with_response_cache),
+    Patch(EvaluationTracker, "save_results_samples", with_numbers),
     Patch(evaluator, "get_git_commit_hash", without_a_complaint),
 )
 

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.errors import OutputError, UserError
 from lm_eval_calibration.records.answer import ScoredRecord
 from lm_eval_calibration.records.batch import CHOICES, UNKNOWN, Batch, answers
 from lm_eval_calibration.records.choices import ChoicesRecord
@@ -21,6 +21,11 @@ from lm_eval_calibration.records.record import DEFINITION_VERSION, Record
 
 PARQUET_VERSION = 1
 """Version of the columns."""
+
+
+class NoParquetFormError(UserError):
+    """These docs are texts of a corpus, whose sums are in their samples only."""
+
 
 _KEY = b"lm_eval_calibration"
 _END = 1 << 16
@@ -46,7 +51,8 @@ def write_parquet(path: Path, batches: Iterator[tuple[Batch, list[int]]], sample
         samples: the file that they were read from.
 
     Raises:
-        UserError: texts of a corpus, whose sums are in their samples only; or the file can't be written.
+        NoParquetFormError: texts of a corpus.
+        OutputError: naming the file that can't be written.
     """
     about = {
         "version": PARQUET_VERSION,
@@ -61,7 +67,7 @@ def write_parquet(path: Path, batches: Iterator[tuple[Batch, list[int]]], sample
         with whole_file(path) as file:
             for batch, rows in chain([first], batches):
                 if batch.corpus:
-                    raise UserError(f"{samples}: texts of a corpus have no Parquet form")
+                    raise NoParquetFormError(f"{samples}: texts of a corpus have no Parquet form")
                 table = _table(batch, rows).replace_schema_metadata({_KEY: json.dumps(about).encode()})
                 writer = writer or pq.ParquetWriter(file, table.schema, compression="zstd")
                 writer.write_table(table)
@@ -69,7 +75,7 @@ def write_parquet(path: Path, batches: Iterator[tuple[Batch, list[int]]], sample
             if writer is not None:
                 writer.close()
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror or error}") from error
+        raise OutputError(f"{path} can't be written: {error.strerror or error}") from error
     return n_docs
 
 

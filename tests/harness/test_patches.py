@@ -7,16 +7,22 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from lm_eval import evaluator, evaluator_utils, utils
 from lm_eval.api.group import Group
 from lm_eval.api.task import Task
+from lm_eval.loggers import EvaluationTracker
+from logged_runs import make_lines
 
 from lm_eval_calibration.harness.aggregation import Logged
+from lm_eval_calibration.harness.output import NotSavedError, whole_files
 from lm_eval_calibration.harness.patches import PATCHES, apply
 from lm_eval_calibration.harness.pools import DocPool, Statistic
 from lm_eval_calibration.harness.run import RunSettings, current_run, running
-from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord
+from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord, Corpus, CorpusRecord, read_records
+from lm_eval_calibration.records.files import whole_file
+from lm_eval_calibration.records.parquet import belongs_to
 from lm_eval_calibration.tasks import CalibratedTask
 
 assert CalibratedTask  # using it has applied the patches
@@ -128,6 +134,56 @@ def test_upstream_still_tells_tasks_nothing_of_the_run() -> None:
     call = call[: call.index("eval_logger")]
     assert not [name for name in ("bootstrap_iters", "log_samples", "lm=lm") if name in call]
     assert "evaluate(" in inspect.getsource(inspect.unwrap(evaluator.simple_evaluate))  # by its global name
+
+
+# --- save_results_samples ---------------------------------------------------------------------------------------------
+
+
+def tracker_at(output_path: Path) -> EvaluationTracker:
+    tracker = EvaluationTracker(output_path=str(output_path))
+    tracker.date_id, tracker.general_config_tracker.model_name_sanitized = "x", "m"
+    return tracker
+
+
+def with_arguments(n: int) -> list[dict[str, Any]]:
+    return [{**line, "arguments": [("Which?", " A")]} for line in make_lines("law", n)]
+
+
+def suffixes(folder: Path) -> list[str]:
+    return sorted(path.suffix for path in folder.rglob("samples_*"))
+
+
+@pytest.mark.parametrize("output_path", ["out", "out/m/r.json"])
+def test_numbers_of_records_are_saved_beside_the_samples(tmp_path: Path, output_path: str) -> None:
+    tracker_at(tmp_path / output_path).save_results_samples("law", with_arguments(30))
+    assert suffixes(tmp_path / "out") == [".jsonl", ".parquet"]
+    (lines,), (numbers,) = ((tmp_path / "out").rglob(f"*.{suffix}") for suffix in ("jsonl", "parquet"))
+    assert belongs_to(numbers, lines)
+    rows = pq.read_table(numbers).to_pylist()
+    assert [row["log_likelihoods"] for row in rows] == [list(record.log_likelihoods) for record in read_records(lines)]
+
+
+@pytest.mark.parametrize("kind", ["stock", "corpus", "none"])
+def test_samples_without_such_records_stay_as_they_are(tmp_path: Path, kind: str) -> None:
+    stock = [{k: v for k, v in line.items() if k != RECORD_KEY} for line in with_arguments(3)]
+    text = CorpusRecord(task="law", doc_id=0, doc_hash="d", prompt_hash="p", corpus=Corpus(-3.0, 2, 9))
+    of_corpus = [{**stock[0], RECORD_KEY: text.to_dict()}]
+    lines = {"stock": stock, "corpus": of_corpus, "none": []}[kind]
+    tracker_at(tmp_path).save_results_samples("law", lines)
+    assert suffixes(tmp_path) == [".jsonl"]
+
+
+def test_numbers_that_cant_be_saved_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lm_eval_calibration.records.parquet.whole_file", lambda path: whole_file(path / "no folder"))
+    with pytest.raises(NotSavedError, match=r"numbers: .*samples_law_x.parquet can't be written"), whole_files():
+        tracker_at(tmp_path).save_results_samples("law", with_arguments(3))
+    assert suffixes(tmp_path) == [".jsonl"]
+
+
+def test_upstream_still_saves_samples_as_text_only(tmp_path: Path) -> None:
+    """Fails when the harness saves samples in a form of columns by itself."""
+    EvaluationTracker.save_results_samples.stock(tracker_at(tmp_path), "law", with_arguments(3))
+    assert suffixes(tmp_path) == [".jsonl"]
 
 
 # --- aggregate_groups -------------------------------------------------------------------------------------------------

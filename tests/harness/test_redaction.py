@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 from users_tasks import make_rows, write_task
@@ -46,8 +47,9 @@ def test_no_word_of_a_doc_is_written_or_said(tmp_path: Path, capfd: pytest.Captu
     said = done.output + "".join(capfd.readouterr())
     assert "ward_calibration" in said
     files = [path for path in (tmp_path / "out").rglob("*") if path.is_file()]
-    assert len(files) == 2
-    for text in (said, *(path.read_text(encoding="utf-8") for path in files)):
+    assert sorted(path.suffix for path in files) == [".json", ".jsonl", ".parquet"]
+    numbers = str(pq.read_table(next((tmp_path / "out").rglob("*.parquet"))).to_pylist())
+    for text in (said, numbers, *(path.read_bytes().decode("latin-1") for path in files)):
         assert not [word for word in WORDS if word in text.lower()]
     loaded = load_run(tmp_path / "out")
     assert len(loaded) == 6

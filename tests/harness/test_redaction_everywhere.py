@@ -7,6 +7,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import yaml
 from typer.testing import CliRunner
@@ -108,7 +109,14 @@ def planted_in(text: str) -> list[str]:
 
 def written(folder: Path) -> str:
     files = [path for path in folder.rglob("*") if path.is_file()]
-    return "".join(str(path.relative_to(folder)) + path.read_text(encoding="utf-8") for path in files)
+    return "".join(str(path.relative_to(folder)) + text_of(path) for path in files)
+
+
+def text_of(path: Path) -> str:
+    if path.suffix == ".parquet":
+        numbers = pq.read_table(path)
+        return f"{numbers.schema.metadata}{numbers.to_pylist()}"
+    return path.read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -167,7 +175,7 @@ def test_a_run_that_prints_and_logs_all_it_knows(
         assert not planted_in(done.output + done.stderr + "".join(capfd.readouterr()))
     new = {path for path in out.parent.rglob("*") if path.is_file()} - written_before
     assert len(new) >= 5
-    assert not [path for path in new if planted_in(path.read_text(encoding="utf-8"))]
+    assert not [path for path in new if planted_in(text_of(path))]
 
 
 @pytest.mark.slow

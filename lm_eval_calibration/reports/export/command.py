@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.files import write_whole
-from lm_eval_calibration.records.parquet import parquet_of, write_parquet
+from lm_eval_calibration.records.parquet import NoParquetFormError, parquet_of, write_parquet
 from lm_eval_calibration.reports.export.every_eval_ever import every_eval_ever
 from lm_eval_calibration.reports.export.model_card import merged, model_card
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
@@ -99,7 +99,7 @@ def _write_parquet(result: Path, select: Selection) -> None:
             try:
                 parquet_of(path).unlink(missing_ok=True)
                 n_docs = write_parquet(parquet_of(path), SamplesFile(path, task).batches(), path)
-            except StockError as error:
+            except (StockError, NoParquetFormError) as error:
                 typer.echo(f"note: {task} is left out: {error}", err=True)
                 continue
             typer.echo(f"{n_docs} docs: {parquet_of(path)}", err=True)
