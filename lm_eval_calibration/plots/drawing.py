@@ -194,7 +194,7 @@ def draw_trade_off(points: Sequence[TradeOffPoint], form: Form, *, error: str = 
                 capsize=2,
                 linestyle="none",
             )
-            style = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+            style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
             label = shortened(point.label, 44) + (" (front)" if point.on_front else "")
             ax.plot([], [], **style, markersize=5, linestyle="none", label=label)  # a mark without error bars
         front = sorted((p.accuracy.value, p.error.value) for p in points if p.on_front)
