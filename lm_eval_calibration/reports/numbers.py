@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any
 
 NOTHING = "–"
@@ -76,6 +77,11 @@ def count(n: int) -> str:
 def short_count(n: int) -> str:
     """Return a count in the width of a bar: 12.3k."""
     return str(n) if n < 1000 else f"{n / 1000:.3g}k"
+
+
+def short_time(text: str) -> str:
+    """Return times in a text, as the harness writes them into names of files, to the minute: 2026-01-31 10:05."""
+    return re.sub(r"(\d{4}-\d\d-\d\d)T(\d\d)[-:](\d\d)[-:]\d\d(\.\d+)?", r"\1 \2:\3", text)
 
 
 def finite(data: Any) -> Any:
