@@ -49,6 +49,15 @@ def p_value(p: float, spec: str = ".2g") -> str:
     return "< 0.0001" if spec.endswith("f") and p < 1e-4 else f"{p:{spec}}"
 
 
+def p_equals(p: float) -> str:
+    """Return "p = 0.021", as in a sentence; nothing where there is no test."""
+    if math.isnan(p):
+        return ""
+    text = p_value(p, ".3f")
+    text = p_value(p, ".4f") if text == "0.000" else text
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def percent(share: float, digits: int = 0) -> str:
     """Return a share as "12%"; only what is 0 or 1 is 0% or 100%: 0.997 is 99.7%, 0.99997 is > 99.9%."""
     text = f"{share:.{digits}%}"

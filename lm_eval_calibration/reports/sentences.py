@@ -10,6 +10,12 @@ from lm_eval_calibration.reports.numbers import count, percent
 APART = ((0.9, "very well"), (0.8, "well"), (0.7, "fairly well"), (0.6, "only weakly"))
 """From which AUROC on confidence is said to tell right answers from wrong ones how well."""
 
+BINNED_INTERVALS = (
+    "The intervals of binned errors (ECE, ACE, Full-ECE) are of the error without what chance adds to their values, so "
+    "one may end at its value or below."
+)
+"""Why an interval need not have its value in the middle."""
+
 
 def counted(n_docs: int, n_clusters: int | None = None, what: str = "docs") -> str:
     """Return how many docs there are and, where they were drawn in clusters, of how many."""

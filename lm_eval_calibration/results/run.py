@@ -1,8 +1,6 @@
 """A run as an object: its docs as arrays, its metrics, what it was, and each line as it was logged."""
 
-import html
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -27,7 +25,7 @@ from lm_eval_calibration.results.columns import ACC, columns
 from lm_eval_calibration.results.configuration import Configuration
 from lm_eval_calibration.results.doc_fields import fields_of
 from lm_eval_calibration.results.forms.form import Sample
-from lm_eval_calibration.results.grouping import groups_of, split_field
+from lm_eval_calibration.results.grouping import groups_of, split_field, with_whole
 from lm_eval_calibration.results.measured import (
     Measured,
     accuracy,
@@ -36,6 +34,7 @@ from lm_eval_calibration.results.measured import (
     metric_of,
     undefined,
 )
+from lm_eval_calibration.results.notebook import notebook_table
 from lm_eval_calibration.results.reading import Lines, SamplesFile
 from lm_eval_calibration.results.shown import model_name
 from lm_eval_calibration.results.task_docs import TaskDocs
@@ -394,16 +393,12 @@ class Run:
         return plot_risk_coverage(prepare_risk_coverage(*self.arrays("top_label", tasks)), ax, name=self.model)
 
     def _repr_html_(self) -> str:
-        """A table of the core metrics, a row for each group and task, for a notebook."""
-        names = columns("notebook")
-        head = "".join(f"<th>{name}</th>" for name in ("", "docs", *names))
-        rows = []
-        for title, tasks in [*self.groups.items(), *((task, (task,)) for task in self.tasks)]:
-            cells = "".join(f"<td>{_shown(found)}</td>" for found in self.metrics(tasks, names=names).values())
-            n_docs = sum(len(self.docs[task]) for task in tasks)
-            rows.append(f"<tr><th>{html.escape(title)}</th><td>{n_docs}</td>{cells}</tr>")
-        caption = f"<caption>{html.escape(repr(self))}</caption>"
-        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        """A table of the core metrics with intervals, a row for all docs, each group and each task, for a notebook."""
+        scopes = (
+            (scope, sum(len(self.docs[task]) for task in tasks), self.metrics(tasks, names=columns("notebook")))
+            for scope, tasks in with_whole(self.tasks, self.groups).items()
+        )
+        return notebook_table(repr(self), scopes)
 
 
 def _concatenate(parts: list[Any]) -> Any:
@@ -413,10 +408,3 @@ def _concatenate(parts: list[Any]) -> Any:
     if all(isinstance(part, np.ndarray) for part in parts) and len({part.shape[1:] for part in parts}) == 1:
         return np.concatenate(parts)
     return [row for part in parts for row in part]
-
-
-def _shown(found: Measured) -> str:
-    """Value and standard error, as the harness's table shows them."""
-    if math.isnan(found.value):
-        return f'<span title="{html.escape(found.reason or "")}">nan</span>'
-    return f"{found.value:.4f}" if math.isnan(found.stderr) else f"{found.value:.4f} ± {found.stderr:.4f}"

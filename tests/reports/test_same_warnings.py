@@ -27,7 +27,10 @@ def with_one_gold(folder: Path, **options: object) -> Path:
     [f"{name} {{a}}" for name in ("report", "export", "decide", "evidence", "recalibrate")]
     + [f"{name} {{a}} {{b}}" for name in ("compare", "drift", "confidences")],
 )
-def test_ace_with_a_gold_always_in_one_place_is_told_by_all(tmp_path: Path, command: str) -> None:
+def test_ace_with_a_gold_always_in_one_place_is_told_by_all(
+    tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     a, b = with_one_gold(tmp_path / "a"), with_one_gold(tmp_path / "b", seed=1, model="org/other")
     done = run_command(*command.format(a=a, b=b).split())
     said = " ".join((done.stderr + done.stdout).split())

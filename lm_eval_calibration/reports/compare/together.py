@@ -11,6 +11,7 @@ from lm_eval_calibration.reports.compare.sentences import BIAS
 from lm_eval_calibration.reports.compare.side_by_side import MOST_CURVES, SideBySide
 from lm_eval_calibration.reports.compare.table import Table
 from lm_eval_calibration.reports.escaping import markdown
+from lm_eval_calibration.reports.formats import pictures
 from lm_eval_calibration.reports.names import task_name
 from lm_eval_calibration.reports.numbers import json_text
 from lm_eval_calibration.reports.sentences import counted
@@ -55,8 +56,6 @@ FORMATS: dict[str, Callable[[Table, SideBySide], str | bytes]] = {
     "html": formats.html,
     "md": md,
     "json": json,
-    "png": lambda table, beside: picture(table, beside, "png"),
-    "svg": lambda table, beside: picture(table, beside, "svg"),
-    "pdf": lambda table, beside: picture(table, beside, "pdf"),
+    **pictures(picture),
 }
 """Functions by the name of their format."""

@@ -26,7 +26,7 @@ from lm_eval_calibration.results.selection import ALL, runs_of
 
 def write_report(
     results: Sequence[str],
-    output: Path,
+    output: Path | None,
     *,
     format_: str | None = None,
     n_bins: int | None = None,
@@ -36,10 +36,13 @@ def write_report(
 ) -> None:
     """Write the report of a run, or of several side by side; the arguments are the command's.
 
+    Without an output it is ``report`` with the format's suffix.
+
     Raises:
         UserError: what can't be read or written, or no such format.
     """
-    form = choose_format(format_, output, FORMATS)
+    form = choose_format(format_, output, FORMATS, default="html", is_printed=False)
+    output = output or Path(f"report.{form}")
     names, paths = zip(*map(name_and_path, results), strict=True)
     sources = find_sources(paths, select.columns).sources  # an error in this one holds no text of a doc
     how: dict[str, Any] = {"n_bins": n_bins, "cluster": cluster, "select": select}
