@@ -17,10 +17,10 @@ BINNED_INTERVALS = (
 """Why an interval need not have its value in the middle."""
 
 
-def counted(n_docs: int, n_clusters: int | None, what: str = "docs") -> str:
+def counted(n_docs: int, n_clusters: int | None = None, what: str = "docs") -> str:
     """Return how many docs there are and, where they were drawn in clusters, of how many."""
     what = what.removesuffix("s") if n_docs == 1 else what
-    return f"{count(n_docs)} {what}" + ("" if n_clusters is None else f" of {counted(n_clusters, None, 'clusters')}")
+    return f"{count(n_docs)} {what}" + ("" if n_clusters is None else f" of {counted(n_clusters, what='clusters')}")
 
 
 def confidence_sentence(confidence: Any, correct: Any) -> str:

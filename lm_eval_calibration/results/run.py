@@ -13,6 +13,7 @@ from lm_eval_calibration.decisions import Decision, Wanted, decide
 from lm_eval_calibration.decisions.candidates import Candidates
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Null
+from lm_eval_calibration.metrics.classwise import means_little
 from lm_eval_calibration.metrics.fields import Fields
 from lm_eval_calibration.metrics.group_errors import GroupErrors, group_errors
 from lm_eval_calibration.plots import Vocabulary
@@ -97,9 +98,14 @@ class Run:
 
     @property
     def notes(self) -> list[str]:
-        """What every command says beside the numbers: tasks and docs that are left out, and why."""
+        """What every command says beside the numbers: what is left out, what means little, and why."""
         left_out = [f"{task} is left out: {reason}" for task, reason in self.left_out.items()]
-        return [*left_out, *(note for docs in self.docs.values() for note in docs.notes)]
+        notes = [note for docs in self.docs.values() for note in docs.notes]
+        alike = [(means_little(docs.columns.labels), name) for name, docs in self.docs.items()]
+        for reason in dict.fromkeys(reason for reason, _ in alike if reason):
+            names = [name for other, name in alike if other == reason]
+            notes.append(f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {reason}")
+        return [*left_out, *notes]
 
     def __len__(self) -> int:
         return sum(map(len, self.docs.values()))

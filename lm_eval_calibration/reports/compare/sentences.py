@@ -32,7 +32,7 @@ def sentence(pair: Pair, n_tests: int) -> str:
     """Return e.g. "B's ECE is lower by 0.050 [0.020, 0.080] than A's, paired, p = 0.001, Holm over 12 tests."."""
     what = "accuracy" if pair.metric == ACC else title(pair.metric)
     tested = "paired" if pair.paired else "unpaired"
-    where = f"{'all tasks' if pair.task == POOLED else task_name(pair.task)}, {counted(pair.n_docs, None)}"
+    where = f"{'all tasks' if pair.task == POOLED else task_name(pair.task)}, {counted(pair.n_docs)}"
     how = f"{tested}, {p_equals(pair.p_adjusted)}, Holm over {n_tests} tests ({where})."
     if pair.p_adjusted > ALPHA:
         ends = interval(pair.low, pair.high, f"+.{SHOWN}f")

@@ -266,11 +266,9 @@ def _notes(a: str, b: str, found: RunComparison) -> list[str]:
         if not scope.paired:
             notes.append(f"{shown(scope.task)}: {a} and {b} have different docs and are compared unpaired")
         elif scope.left_out_a or scope.left_out_b:
-            notes.append(
-                f"{shown(scope.task)}: {a} and {b} are tested on the {counted(scope.n_a, None)} that both have"
-            )
+            notes.append(f"{shown(scope.task)}: {a} and {b} are tested on the {counted(scope.n_a)} that both have")
         if scope.other_golds:
-            notes.append(f"{shown(scope.task)}: {scope.other_golds} docs of {a} and {b} have different gold answers")
+            notes.append(f"{shown(scope.task)}: different gold answers of {counted(scope.other_golds)} in {a} and {b}")
     if any(scope.other_prompts for scope in found.tasks):
         notes.append(f"{a} and {b} were given different prompts")
     if differences := [str(d) for d in found.certificate_differences if d.field.split(".")[-1] not in OF_THE_MODEL]:

@@ -26,7 +26,7 @@ def md(table: Table, beside: SideBySide) -> str:
     lines += [markdown(BIAS), ""] if beside.sentences else []
     for versus in beside.versus:
         found = versus.changed
-        text = f"Of {counted(found.n_both, None)} that both have, {versus.a} alone answers {found.n_lost} right"
+        text = f"Of {counted(found.n_both)} that both have, {versus.a} alone answers {found.n_lost} right"
         lines += [markdown(f"{text} and {versus.b} alone {found.n_won}."), ""]
     return "\n".join(lines) + "\n" + formats.md(table)
 

@@ -16,7 +16,7 @@ from lm_eval_calibration.reports.formats import choose_format, pictures, print_o
 from lm_eval_calibration.reports.names import shown, task_name
 from lm_eval_calibration.reports.numbers import estimate, interval, json_text, p_equals, signed
 from lm_eval_calibration.reports.runs import by_name, common_tasks, name_and_path, print_notes
-from lm_eval_calibration.reports.sentences import BINNED_INTERVALS
+from lm_eval_calibration.reports.sentences import BINNED_INTERVALS, counted
 from lm_eval_calibration.reports.tables import markdown_table
 from lm_eval_calibration.results import Selection, load_run
 from lm_eval_calibration.results.columns import arrow, columns, title
@@ -51,7 +51,8 @@ def confidences(
         raise UserError(f"no task {unknown[0]!r} in common; there are {', '.join(common)}")
     bins = n_bins or next(iter(runs.values())).n_bins
     content = FORMATS[form](make_tables(runs, list(tasks or common), bins), bins)
-    print_or_write(content, output, f"{len(runs)} runs, {len(tasks or common)} tasks")
+    told = f"{counted(len(runs), what='runs')}, {counted(len(tasks or common), what='tasks')}"
+    print_or_write(content, output, told)
 
 
 def md(tables: Sequence[Table], n_bins: int) -> str:

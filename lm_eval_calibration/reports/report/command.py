@@ -56,7 +56,7 @@ def _of_one(paths: Sequence[Path], form: str, *, redact: bool, **how: Any) -> tu
     run = load_run(*paths, **how)
     print_notes(run)
     content = FORMATS[form](make_report(run, redact=redact, explorable=form == "html"))
-    return content, f"{counted(len(run), None)} of {counted(len(run.tasks), None, 'tasks')}"
+    return content, f"{counted(len(run))} of {counted(len(run.tasks), what='tasks')}"
 
 
 def _of_several(results: Sequence[str], form: str, *, redact: bool, **how: Any) -> tuple[str | bytes, str]:

@@ -26,7 +26,7 @@ def wrong(line: dict[str, Any]) -> dict[str, Any]:
 
 
 CHANGES: dict[str, tuple[Callable[[], list[dict[str, Any]]], str]] = {
-    "added": (lambda: LINES + [rehash({**x, "doc_id": 200}) for x in LINES[:1]], "1 docs added, 0 removed, 0 changed"),
+    "added": (lambda: LINES + [rehash({**x, "doc_id": 200}) for x in LINES[:1]], "1 doc added, 0 removed, 0 changed"),
     "removed": (lambda: LINES[10:], "0 docs added, 10 removed, 0 changed"),
     "changed": (lambda: [wrong(rehash(x)) for x in LINES[:5]] + LINES[5:], "0 docs added, 0 removed, 5 changed"),
 }
