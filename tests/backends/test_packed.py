@@ -143,8 +143,7 @@ def test_models_that_can_t_share_fall_back_with_one_line(
 
 def packs_of(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let packs hold so many tokens, on a device where a call costs nothing but its operations."""
-    monkeypatch.setattr(cost, "most_tokens", lambda *_: most)
-    monkeypatch.setattr(cost, "CPU", cost.CPU._replace(launch=0.0, bandwidth=1e18))
+    monkeypatch.setattr(cost, "CPU", cost.CPU._replace(launch=0.0, bandwidth=1e18, most_tokens=most))
 
 
 def read_by(lm: Any) -> list[int]:

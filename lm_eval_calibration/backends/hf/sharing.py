@@ -13,6 +13,9 @@ from lm_eval_calibration.backends.hf.prefixes import Plan
 _AUTOMATIC = 64
 """Rows in a batch whose size the harness is still to find."""
 
+_LEAST_TOKENS = 128
+"""Of a pack: smaller ones are not thought of."""
+
 _AS_CHEAP = 1.01
 """Times the least: of plans that cost the same, that of the fewest calls is taken."""
 
@@ -55,15 +58,16 @@ def cheapest(
     model: cost.Model, device: cost.Device, rows: Rows, batch_size: int, attention: Attention = "apart"
 ) -> Estimate | None:
     """Return the cheapest plan for distinct rows whose last tokens are scored (None: they share nothing)."""
-    most = cost.most_tokens(model, device)
+    most = device.most_tokens
     n_scored = [n for _, n in rows]
     lengths = [len(tokens) for tokens, _ in rows]
     plan = Plan([tokens for tokens, _ in rows], n_scored, most)
     if not plan.families:
         return None
     plans = [plan]
-    while (most := most // 2) >= 128:
+    while (most := most // 2) >= _LEAST_TOKENS:
         plans.append(plan.with_packs_of(most))
+    plans = [plan for plan in plans if cost.fits(model, device, shared_calls(plan, device))] or plans[-1:]
 
     def seconds(plan: Plan) -> float:
         calls = shared_calls(plan, device, attention)
