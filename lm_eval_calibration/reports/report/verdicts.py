@@ -9,7 +9,7 @@ import numpy as np
 from lm_eval_calibration.metrics import Null, tendency, too_few_to_tell
 from lm_eval_calibration.metrics.verdicts import ALPHA
 from lm_eval_calibration.recalibration import Change
-from lm_eval_calibration.reports.numbers import count, interval, number, p_value, percent
+from lm_eval_calibration.reports.numbers import count, interval, number, p_equals, percent
 from lm_eval_calibration.reports.sentences import how_well_apart
 from lm_eval_calibration.results import Measured
 from lm_eval_calibration.results.measured import accuracy
@@ -175,7 +175,7 @@ def _enough(null: Null | None, n_docs: int) -> Answer:
     noise = (
         f"The calibration error is {number(null.value, 3)}; on these {count(n_docs)} docs a perfectly calibrated model "
         f"would show {number(null.mean, 3)} on average, and 95% of the time at most {number(null.upper, 3)} "
-        f"(p = {p_value(null.p_value)})."
+        f"({p_equals(null.p_value)})."
     )
     if null.p_value > LEVEL_OF_AN_ANSWER:
         return Answer(question, "No: its calibration error could be chance", noise, "bad")
