@@ -15,6 +15,7 @@ from lm_eval_calibration import load_run
 from lm_eval_calibration.reports.compare.sentences import results_sentences
 from lm_eval_calibration.reports.compare.table import ALPHA, Table, badness, make_table
 from lm_eval_calibration.reports.numbers import interval, p_equals
+from lm_eval_calibration.results.columns import title
 
 METRICS = ["acc", "ece", "auroc", "overconfidence"]
 
@@ -39,12 +40,10 @@ def check_sentences(table: Table) -> None:
     ends = [" is not shown to differ from " in sentence for sentence in said]
     assert ends == sorted(ends)  # differences first
     for pair in pairs:
-        (sentence,) = (
-            one
-            for one in said
-            if one.startswith(f"{pair.b}'s ") and f"Holm over {table.n_tests} tests" in one
-            if p_equals(pair.p_adjusted) in one and interval_of(pair, one)
-        )
+        what = "accuracy" if pair.metric == "acc" else title(pair.metric)
+        (sentence,) = (one for one in said if one.startswith(f"{pair.b}'s {what} is "))
+        assert f"{p_equals(pair.p_adjusted)}, Holm over {table.n_tests} tests" in sentence
+        assert has_interval(pair, sentence)
         differs = " is not shown to differ from " not in sentence
         assert differs == (pair.p_adjusted <= ALPHA)
         if differs:
@@ -55,7 +54,7 @@ def check_sentences(table: Table) -> None:
             assert not re.search(r" is (higher|lower) ", sentence)
 
 
-def interval_of(pair: Any, sentence: str) -> bool:
+def has_interval(pair: Any, sentence: str) -> bool:
     low, high = sorted((abs(pair.low), abs(pair.high)))
     return interval(pair.low, pair.high, "+.3f") in sentence or interval(low, high, ".3f") in sentence
 
