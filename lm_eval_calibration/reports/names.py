@@ -33,7 +33,14 @@ _WRITTEN = {
         ),
         *("OpenAI", "IQA", "XWinograd", "PAWS", "TyDiQA", "MMStar", "ArabicMMLU", "JSON", "SQL"),
     )
-} | {"sglue": "SuperGLUE", "sst2": "SST-2", "ceval": "C-Eval", "4options": "(4 options)"}
+} | {
+    "sglue": "SuperGLUE",
+    "sst2": "SST-2",
+    "zeroshot": "zero-shot",
+    "fewshot": "few-shot",
+    "ceval": "C-Eval",
+    "4options": "(4 options)",
+}
 """How words of tasks' names are written that are no English words."""
 
 

@@ -123,6 +123,8 @@ def _discrimination(auroc: Measured) -> Answer:
         f"Of a right and a wrong answer it is surer of the right one {_percent(auroc, ' of the time')}; "
         "a coin toss is 50% (AUROC)."
     )
+    if auroc.high < 0.5:
+        return Answer(question, "The wrong way round: it is surer of its wrong answers", figures, "bad")
     return Answer(question, words[0].upper() + words[1:], figures, "good" if auroc.low >= 0.7 else "")
 
 

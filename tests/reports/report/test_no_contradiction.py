@@ -120,8 +120,12 @@ def check_discrimination(domain: Domain, short: str, figures: str, tone: str) ->
     value, *ends = numbers(figures.partition("; a coin toss")[0])
     assert value == pytest.approx(100 * auroc.value, abs=0.51)
     assert not ends or ends[0] <= value <= ends[1]
+    if short.startswith("The wrong way round"):
+        assert ends[1] <= 50.5
+        assert tone == "bad"
+        return
     if short.startswith("No evidence"):
-        assert not ends or ends[0] <= 50.5
+        assert not ends or ends[0] <= 50.5 <= ends[1] + 1
     else:
         assert ends
         assert ends[0] >= 49.5

@@ -291,11 +291,11 @@ def test_nothing_is_written_where_something_is_wrong(folder: Path, tmp_path: Pat
         ((tmp_path / "none", "--output", output), "does not exist"),
         (
             (folder, "--output", tmp_path / "report.docx"),
-            "no format is known by its suffix; there are html, md, json, png, svg, pdf",
+            "no format is known by its suffix; there are html, md, json, svg, png, pdf",
         ),
         (
             (folder, "--output", output, "--format", "docx"),
-            "error: no format 'docx'; there are html, md, json, png, svg, pdf",
+            "error: no format 'docx'; there are html, md, json, svg, png, pdf",
         ),
     ):
         done = report_of(*arguments)

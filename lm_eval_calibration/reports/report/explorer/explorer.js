@@ -122,7 +122,7 @@ function drawChoices(pane, i) {
   docs.probs[i].forEach((p, k) => {
     const marks = [k === docs.answer[i] && "its answer", k === docs.gold[i] && "right"].filter(Boolean).join(", ");
     const line = element("div", null, { class: "choice" + (k === docs.answer[i] && k !== docs.gold[i] ? " wrong" : "") });
-    const words = element("span", docs.choices?.[i]?.[k] ?? `choice ${k + 1}`);
+    const words = element("span", (docs.choices?.[i]?.[k] ?? `choice ${k + 1}`) || "(nothing)");
     if (marks) words.append(" ", element("strong", `(${marks})`));
     const strip = element("div", null, { class: "strip" }), fill = element("i");
     fill.style.width = percent(p, 2);
@@ -132,6 +132,7 @@ function drawChoices(pane, i) {
   });
 }
 function drawWritten(pane, i) {
+  if (docs.written?.[i] === "") pane.append(element("p", "It wrote nothing."));
   if (docs.written?.[i]) pane.append(element("p", "It wrote:"), element("pre", docs.written[i], { tabindex: 0, role: "region", "aria-label": "What the model wrote" }));
   if (docs.right?.[i]) pane.append(element("p", "Right answer:"), element("pre", docs.right[i], { tabindex: 0, role: "region", "aria-label": "Right answer" }));
   const tokens = docs.tokens[i];
@@ -186,7 +187,7 @@ function draw() {
   const known = shown.filter(isKnown), right = known.filter(i => docs.correct[i] === 1).length;
   const mean = known.reduce((sum, i) => sum + docs.confidence[i], 0) / known.length;
   by("explorer-count").textContent = `${count(shown.length)} of ${count(N)} questions`
-    + (known.length ? `: ${percent(right / known.length)} right, ${percent(mean)} sure on average.` : ".");
+    + (known.length ? `${known.length < shown.length ? `; of the ${count(known.length)} with a confidence and a label` : ":"} ${percent(right / known.length)} right, ${percent(mean)} sure on average.` : ".");
   rows.style.height = shown.length * HEIGHT + "px";
   list.scrollTop = 0;
   const at = state.doc ? shown.findIndex(i => keyOf(i) === state.doc) : 0;
