@@ -166,6 +166,10 @@ def test_words_follow_the_figures() -> None:
     assert unclear.short == "10% of the time: too few to tell"
     few = said(sure=1, confident_error_rate=measured(1.0, 0.05, 1.0))[wrong]
     assert (few.short, few.tone) == ("1 of 1 answers: too few to tell", "")
+    apart = "Can it tell its right answers from its wrong ones?"
+    reversed_ = said(auroc=measured(0.28, 0.18, 0.4))[apart]
+    assert (reversed_.short, reversed_.tone) == ("The wrong way round: it is surer of its wrong answers", "bad")
+    assert said(auroc=measured(0.48, 0.4, 0.56))[apart].short.startswith("No evidence that it tells")
     guessing = "Is it right more often than by guessing?"
     assert guessing not in said()
     shorts = [said(chance=chance)[guessing].short for chance in (0.25, 0.6, 0.9)]
