@@ -106,7 +106,10 @@ def test_scopes_are_domains_and_then_the_other_tasks() -> None:
 
 
 def test_requests_that_are_fewer_than_the_choices_give_the_question_alone(tmp_path: Path) -> None:
-    lines = [line | {"arguments": line["arguments"][:1]} for line in make_lines("law_calibration", n=20)]
+    lines = [
+        line | {"arguments": {"gen_args_0": line["arguments"]["gen_args_0"]}}
+        for line in make_lines("law_calibration", n=20)
+    ]
     sample = load_run(write_run(tmp_path, {"law_calibration": lines})).samples[0]
     texts = texts_of(sample)
     assert texts.question
