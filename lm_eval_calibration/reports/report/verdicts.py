@@ -76,13 +76,14 @@ def answers(
         spread_after: of the recalibrated confidences.
     """
     acc = accuracy(correct, cluster)  # of the docs that the difference is about, not of all
+    gap = _gap(acc, metrics["overconfidence"], nulls["overconfidence"], float(np.mean(confidence)))
     return (
-        _gap(acc, metrics["overconfidence"], nulls["overconfidence"], float(np.mean(confidence))),
+        gap,
         *([_guessing(acc, float(np.mean(chance)))] if np.all(np.asarray(chance) > 0) else []),
         _discrimination(metrics["auroc"]),
         _confident_errors(metrics["confident_error_rate"], int(np.count_nonzero(np.asarray(confidence) >= CONFIDENT))),
         _recalibration(changes, is_erased=spread_after < NARROW <= spread(confidence, chance)),
-        _enough(nulls["ece"], len(confidence)),
+        _enough(nulls["ece"], len(confidence), is_off=gap.tone == "bad"),
     )
 
 
@@ -169,7 +170,8 @@ def _recalibration(changes: Sequence[Change] | None, *, is_erased: bool) -> Answ
     return Answer(question, "No clear improvement", figures, "")
 
 
-def _enough(null: Null | None, n_docs: int) -> Answer:
+def _enough(null: Null | None, n_docs: int, *, is_off: bool) -> Answer:
+    """Whether the calibration error is known; ``is_off``: confidence is shown to be off on average, so it isn't 0."""
     question = "Are there enough questions to measure its calibration?"
     if null is None or math.isnan(null.p_value):
         nothing = f"What a calibrated model would show on these {count(n_docs)} docs is undefined."
@@ -179,9 +181,9 @@ def _enough(null: Null | None, n_docs: int) -> Answer:
         f"would show {number(null.mean, 3)} on average, and 95% of the time at most {number(null.upper, 3)} "
         f"({p_equals(null.p_value)})."
     )
-    if null.p_value > LEVEL_OF_AN_ANSWER:
+    if null.p_value > LEVEL_OF_AN_ANSWER and not is_off:
         return Answer(question, "No: its calibration error could be chance", noise, "bad")
-    if too_few_to_tell("ece", null, n_docs) is None:
+    if null.p_value <= LEVEL_OF_AN_ANSWER and too_few_to_tell("ece", null, n_docs) is None:
         return Answer(question, "Yes", noise, "good")
     return Answer(question, "Enough to see that it is miscalibrated, not by how much", noise, "")
 

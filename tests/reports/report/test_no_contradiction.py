@@ -96,7 +96,8 @@ def check_enough(domain: Domain, short: str, figures: str, tone: str) -> None:
     value, _, mean, _, upper, p = numbers(figures)
     assert mean <= 1
     assert not short.startswith("No") or p >= LEVEL_OF_AN_ANSWER - 0.001
-    assert not short.startswith("Enough") or p <= LEVEL_OF_AN_ANSWER + 0.001
+    is_off = domain.answers[0].tone == "bad"
+    assert not short.startswith("Enough") or is_off or p <= LEVEL_OF_AN_ANSWER + 0.001
     if short.startswith("No") and p > 0.06:  # nearer to 5% the quantile and p are a matter of ties
         assert value <= upper + 0.0011
 

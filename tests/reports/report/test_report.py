@@ -196,8 +196,11 @@ def test_words_follow_the_figures() -> None:
 def test_too_few_docs_are_said_to_be_too_few(p_value: float, mean: float, short: str) -> None:
     null = metrics.Null(0.2, mean, 0.3, p_value)
     found = {name: measured(0.5, 0.4, 0.6) for name in ("acc", "overconfidence", "auroc", "confident_error_rate")}
+    found["overconfidence"] = measured(0.0, -0.1, 0.1)
     nulls = {"ece": null, "overconfidence": None}
     assert answers(found, nulls, np.full(9, 0.8), np.ones(9), None)[-1].short.startswith(short)
+    found["overconfidence"] = measured(0.5, 0.4, 0.6)  # shown to be off, whatever the p of the binned error
+    assert not answers(found, nulls, np.full(9, 0.8), np.ones(9), None)[-1].short.startswith("No")
 
 
 def test_recalibration_is_judged_on_other_docs(report: Report) -> None:
