@@ -145,7 +145,10 @@ def _markdown_errors(report: Report) -> Iterator[str]:
     for example in report.examples:
         yield f"- {percent(example.confidence, 1)} sure: {markdown(task_name(example.task))}, doc {example.doc_id}"
         if example.prompt is not None:
-            answer, right = markdown(example.answer or ""), markdown(example.right or "unknown")
+            answer, right = (
+                markdown(example.answer or "(nothing)"),
+                markdown("unknown" if example.right is None else example.right or "(nothing)"),
+            )
             yield f"  answered {answer}; the right answer is {right}:"
             yield f"  {markdown(example.prompt)}"
 
