@@ -90,7 +90,11 @@ def attention(
     pack = _packs[-1]
     pack.calls += 1
     layout = pack.layout(query.device)
-    if attention_mask is not None or position_bias is not None or key.shape[2] != layout.base + layout.kept + query.shape[2]:
+    if (
+        attention_mask is not None
+        or position_bias is not None
+        or key.shape[2] != layout.base + layout.kept + query.shape[2]
+    ):
         raise TypeError("its attention needs more than queries, keys and values")
     one = _Layer(layout, key, value, pack.window(module, sliding_window), scaling or query.shape[-1] ** -0.5, softcap)
     out, log_sum = one.of_pack(query[:, :, : layout.n])

@@ -24,7 +24,7 @@ class Next(NamedTuple):
 def steps_behind(
     step: Step, line: Sequence[int], rows: Mapping[int, Tokens], nexts: Sequence[Next], max_tokens: int
 ) -> Iterator[Step]:
-    """Yield calls for the rows that share at least half of one of the step's rows. (Others lost their beginning.)
+    """Yield calls for the rows that share at least half of one of the step's rows; others have lost their beginning.
 
     Args:
         step: the last call that made new tokens of whole rows.
@@ -67,7 +67,8 @@ def _step(step: Step, line: Sequence[int], placed: Sequence[_Placed]) -> Step:
     base = min(step.base + step.stem, *(found.depth for found in placed))
     ends = np.array(step.ends)
     new, paths = Line(), {}
-    root, before = 0, ()
+    root = 0
+    before: Tokens = ()
     for row, depth, last in placed:
         start = len(row.tokens) - row.n_scored
         behind_new = min(common(row.tokens, before), start)

@@ -157,8 +157,8 @@ class _Scoring:
         if chosen is None:
             return set()
 
-        def consume(numbers: list[int], *found: Any) -> list[Next]:
-            self._deliver(numbers, *found, progress, shared=True)
+        def consume(numbers: list[int], logits: torch.Tensor, indices: list[list[int]]) -> list[Next]:
+            self._deliver(numbers, logits, indices, progress, shared=True)
             return self._nexts(progress) if followed.n else []
 
         return packed.score(self.lm, rows, *chosen, consume)

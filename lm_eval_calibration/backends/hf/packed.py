@@ -162,9 +162,9 @@ def score(lm: HFLM, rows: Rows, plan: Plan, attention: Attention, consume: Consu
         packs = _Packs(lm, attention, [rows[i][0] for i in left], plan.max_tokens)
         try:
             for step in plan.all_steps():
-                for numbers, *found in packs.of(step):
+                for numbers, logits, indices in packs.of(step):
                     names = [left[i] for i in numbers]
-                    nexts = consume(names, *found)
+                    nexts = consume(names, logits, indices)
                     done.update(names)
                     for more in packs.behind(step, nexts):
                         consume(*more)

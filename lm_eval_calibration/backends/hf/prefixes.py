@@ -105,10 +105,13 @@ class Plan:
         saved: tokens that need not be read again (where packs end, some are).
     """
 
-    def __init__(self, rows: Sequence[Tokens], n_scored: Sequence[int], max_tokens: int, followed: Collection[int] = ()) -> None:
+    def __init__(
+        self, rows: Sequence[Tokens], n_scored: Sequence[int], max_tokens: int, followed: Collection[int] = ()
+    ) -> None:
         order = sorted(range(len(rows)), key=rows.__getitem__)
         shared = [0, *(common(rows[a], rows[b]) for a, b in pairwise(order)), 0]
-        chosen = [k for k in range(len(order)) if max(shared[k : k + 2]) > 0 or order[k] in followed]  # the others lie between families
+        # The others lie between families.
+        chosen = [k for k in range(len(order)) if max(shared[k : k + 2]) > 0 or order[k] in followed]
         self._order = [order[k] for k in chosen]
         self._followed = followed
         self._rows = [rows[i] for i in self._order]

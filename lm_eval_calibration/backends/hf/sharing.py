@@ -56,7 +56,7 @@ def choose(
     if reason is None:
         attention, reason = trial.attention_of(lm, longest, part, reference)
     if attention == "masked":
-        best = cheapest(model, device, rows, batch_size, attention, followed)
+        best = cheapest(model, device, rows, batch_size, attention=attention, followed=followed)
         if best is None or best.shared >= best.plain:
             return None
     if attention is None:
@@ -70,6 +70,7 @@ def cheapest(
     device: cost.Device,
     rows: Rows,
     batch_size: int,
+    *,
     attention: Attention = "apart",
     followed: Followed = NONE,
 ) -> Estimate | None:

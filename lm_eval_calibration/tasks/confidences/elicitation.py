@@ -156,6 +156,7 @@ class FollowUpElicitation(Elicitation):
 
         from lm_eval_calibration.backends import SCORING_REQUEST_TYPE
 
+        found: list[tuple[Any, Any, list[Request]]]
         about_it = self.about(choices[0].args[0], _TO_BE_CHOSEN)
         if self.can_wait and all(request_type == SCORING_REQUEST_TYPE for request_type, _ in about_it):
             found = [(ANSWER, choices[0], about_it)]
