@@ -14,6 +14,7 @@ from lm_eval_calibration.cli.options import (
     n_bins_option,
     selection,
 )
+from lm_eval_calibration.reports.formats import listed
 
 
 def compare(
@@ -31,7 +32,8 @@ def compare(
         str | None,
         typer.Option(
             "--format",
-            help="table, md, latex, bibtex, csv, json, html, svg, png or pdf; by default --output's suffix decides.",
+            help=f"{listed('table', 'md', 'latex', 'bibtex', 'csv', 'json', 'html')}; by default --output's suffix "
+            "decides.",
         ),
     ] = None,
     cluster: Cluster = None,

@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from lm_eval_calibration.cli.options import Cluster, Latest, ModelPattern, Output, Runs, n_bins_option, selection
+from lm_eval_calibration.reports.formats import listed
 
 
 def confidences(
@@ -18,7 +19,7 @@ def confidences(
     form: Annotated[
         str | None,
         typer.Option(
-            "--format", help="md, json, svg, png or pdf (reliability diagrams); by default --output's suffix decides."
+            "--format", help=f"{listed('md', 'json')} (reliability diagrams); by default --output's suffix decides."
         ),
     ] = None,
     output: Output = None,

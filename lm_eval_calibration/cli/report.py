@@ -14,6 +14,7 @@ from lm_eval_calibration.cli.options import (
     n_bins_option,
     selection,
 )
+from lm_eval_calibration.reports.formats import listed
 
 
 def report(
@@ -26,9 +27,11 @@ def report(
         ),
     ],
     *,
-    output: Annotated[Path, typer.Option(metavar="FILE", help="What to write.")] = Path("report.html"),
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What to write; by default report.html, or what --format says.")
+    ] = None,
     format_: Annotated[
-        str | None, typer.Option("--format", help="html, md, json, png, svg or pdf; by default FILE's suffix decides.")
+        str | None, typer.Option("--format", help=f"{listed('html', 'md', 'json')}; by default FILE's suffix decides.")
     ] = None,
     n_bins: Annotated[int | None, n_bins_option("the run's own")] = None,
     cluster: Cluster = None,

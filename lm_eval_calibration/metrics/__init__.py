@@ -10,6 +10,7 @@ them all; how to add one is told in :mod:`~lm_eval_calibration.metrics.registry`
 
 from typing import Any
 
+from lm_eval_calibration.metrics.areas import augrc, auprc, aurc
 from lm_eval_calibration.metrics.binning import bin_edges, bin_index
 from lm_eval_calibration.metrics.classwise import ace, ace_one_class, full_ece_choices, sce
 from lm_eval_calibration.metrics.comparison import RUN_FIELDS, Comparison, Run, compare, holm
@@ -31,7 +32,7 @@ from lm_eval_calibration.metrics.full_vocabulary import (
 )
 from lm_eval_calibration.metrics.positions import answer_changes, position_spread
 from lm_eval_calibration.metrics.proper_scores import brier_score, brier_top_label, nll, skill_score
-from lm_eval_calibration.metrics.ranking import augrc, auprc, aurc, auroc
+from lm_eval_calibration.metrics.ranking import auroc
 from lm_eval_calibration.metrics.registry import (
     CATALOG,
     COMPARED,

@@ -28,6 +28,14 @@ from lm_eval_calibration.metrics.validation import (
     check_top_label,
 )
 
+
+def means_little(labels: IntArray) -> str | None:
+    """Return why ``ace`` of docs with these labels says nothing of the model, if it doesn't."""
+    if len(labels) < 2 or np.any(labels != labels[0]):
+        return None
+    return f"ace means little here: the gold choice of every doc is at position {labels[0]}"
+
+
 # The formulas take gaps [..., K, n_bins]: one sample, or all draws at once. A class without docs is left out.
 
 
@@ -97,9 +105,8 @@ def ace(probs: Probs, labels: ArrayLike, *, n_bins: int = 10) -> float:
     """
     choices = check_choices(probs, labels)
     n_bins = check_n_bins(n_bins)
-    gold = choices.position[choices.hits == 1]
-    if len(gold) > 1 and np.all(gold == gold[0]):
-        warnings.warn(f"ace means little here: the gold choice of every doc is at position {gold[0]}", stacklevel=2)
+    if reason := means_little(choices.position[choices.hits == 1]):
+        warnings.warn(reason, stacklevel=2)
     ranges = [equal_mass_gaps(choices.probs[k], choices.hits[k], n_bins) for k in _classes(choices)]
     gaps, sizes = zip(*ranges, strict=True)
     return float(_ace(np.array(gaps), np.array(sizes)))

@@ -15,6 +15,7 @@ from lm_eval_calibration.metrics.uncertainty.clusters import influence_stderr
 from lm_eval_calibration.metrics.uncertainty.gap_vectors import calibrated_variance
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
 from lm_eval_calibration.metrics.uncertainty.nulls import drawn_totals, forecasts_of_choices, forecasts_of_docs
+from lm_eval_calibration.metrics.uncertainty.resampling import sums_stderr
 from lm_eval_calibration.metrics.validation import (
     Choices,
     FloatArray,
@@ -149,6 +150,23 @@ def _no_skill(hit: FloatArray) -> str | None:
     return "skill_score is undefined: accuracy is 0 or 1" if hit.mean() in (0, 1) else None
 
 
+def _skill_of_totals(totals: FloatArray) -> FloatArray:
+    """The score from totals of (c - h)^2, h and docs, [draws, 3]; nan where every drawn doc is correct or none is."""
+    square, accuracy = totals[:, 0] / totals[:, 2], totals[:, 1] / totals[:, 2]
+    ratio = np.full(len(totals), np.nan)
+    np.divide(square, accuracy * (1 - accuracy), out=ratio, where=(accuracy > 0) & (accuracy < 1))
+    return np.asarray(1 - ratio)
+
+
+def _skill_stderr(
+    conf: FloatArray, hit: FloatArray, *, draws: int, seed: int, cluster: IntArray | None = None
+) -> float:
+    if reason := _no_skill(hit):
+        return undefined(reason)
+    sums = np.column_stack([_squares(conf, hit), hit, np.ones(len(hit))])
+    return sums_stderr(_skill_of_totals, sums, draws=draws, seed=seed, cluster=cluster)
+
+
 def _skill_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster: IntArray | None = None) -> Estimate:
     """Delta method on the means of (c - h)^2 and h, for log(1 - skill), which has no limit, with a t quantile."""
     if reason := _no_skill(hit) or intervals.too_few_of_a_class(hit, cluster):
@@ -181,6 +199,7 @@ def _skill_null(conf: FloatArray, hit: FloatArray, *, seed: int, cluster: IntArr
     higher_is_better=True,
     core=("generation",),
     order=21,
+    stderr=_skill_stderr,
     estimate=_skill_estimate,
     null=_skill_null,
 )

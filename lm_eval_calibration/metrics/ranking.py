@@ -8,15 +8,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import xlogy
 
-from lm_eval_calibration.metrics.binning import bin_sums, tie_means
 from lm_eval_calibration.metrics.registry import metric
 from lm_eval_calibration.metrics.uncertainty import intervals
 from lm_eval_calibration.metrics.uncertainty.clusters import influence_stderr, n_apart, z_quantile
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
 from lm_eval_calibration.metrics.uncertainty.nulls import drawn_totals, forecasts_of_docs
-from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_scores, check_top_label, undefined
+from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_scores, undefined
 
 FEWEST_FOR_DELONG = 5
 """Docs of the rarer class from which DeLong's variance is used."""
@@ -172,125 +170,3 @@ def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
     if reason := _one_class(hit):
         return undefined(reason)
     return float(_placements(conf, hit)[hit == 1].mean())
-
-
-def _errors_by_confidence(conf: FloatArray, hit: FloatArray) -> FloatArray:
-    """Errors of the docs, most confident first; tied docs have their mean error."""
-    order = np.argsort(-conf, kind="stable")
-    return tie_means(conf, 1 - hit)[order]
-
-
-def _aurc_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster: IntArray | None = None) -> Estimate:
-    """E[wrong_i L_i], L_i the mean of -log u over the shares a < u < b that doc i and its ties take.
-
-    One more doc above a group of ties moves both of its ends up, one more doc in it moves b.
-    """
-    wrong = 1 - hit
-    _, group, size = np.unique(-conf, return_inverse=True, return_counts=True)
-    n_docs, b = len(conf), np.cumsum(size) / len(conf)
-    a = np.append(0, b[:-1])
-    mean_log = (b - xlogy(b, b) - a + xlogy(a, a)) * n_docs / size
-    mass = bin_sums(group, wrong, len(size)) / size  # per share of docs
-    by_b = -mass * (np.log(b) + mean_log)
-    by_a = mass * (np.log(a, out=np.zeros(len(a)), where=a > 0) + mean_log) * (a > 0)
-    at_or_below = np.cumsum(by_b[::-1])[::-1]
-    below = np.cumsum(by_a[::-1])[::-1] - by_a
-    influence = wrong * mean_log[group] + (at_or_below + below)[group]
-    return intervals.area_estimate(aurc(conf, hit), influence, hit, level=level, largest=1, cluster=cluster)
-
-
-@metric("top_label", higher_is_better=False, order=16, by_order=True, has_null=False, estimate=_aurc_estimate)
-def aurc(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Area under the risk-coverage curve: mean over n = 1..N of the error rate of the n most confident docs.
-
-    confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1.
-    Returns an error rate, 0 (best) to 1. Raises ValueError for bad input, naming the row and the value.
-    Source: Geifman & El-Yaniv 2017, arXiv:1705.08500.
-    """
-    errors = np.cumsum(_errors_by_confidence(*check_top_label(confidence, correct)))
-    return float(np.mean(errors / np.arange(1, len(errors) + 1)))
-
-
-def _mean_below(conf: FloatArray, values: FloatArray) -> FloatArray:
-    """For each doc i the mean over j of values_j where c_j < c_i, half of it where c_j = c_i."""
-    _, group = np.unique(conf, return_inverse=True)
-    totals = bin_sums(group, values, int(group.max()) + 1)
-    return np.asarray((np.cumsum(totals) - totals / 2)[group] / len(conf))
-
-
-def _mean_above(conf: FloatArray, values: FloatArray) -> FloatArray:
-    """For each doc i the mean over j of values_j where c_j > c_i, half of it where c_j = c_i."""
-    return np.asarray(values.mean() - _mean_below(conf, values))
-
-
-def _augrc_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster: IntArray | None = None) -> Estimate:
-    """E[wrong_i (1 - u_i)], u_i the share of docs above doc i (ties half)."""
-    wrong = 1 - hit
-    influence = wrong * _mean_below(conf, np.ones(len(conf))) + _mean_above(conf, wrong)
-    return intervals.area_estimate(augrc(conf, hit), influence, hit, level=level, largest=0.5, cluster=cluster)
-
-
-@metric("top_label", higher_is_better=False, order=17, by_order=True, has_null=False, estimate=_augrc_estimate)
-def augrc(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Area under the generalized risk-coverage curve: (share of docs both answered and wrong) over coverage.
-
-    Equal to (1 - auroc) a (1 - a) + (1 - a)^2 / 2, a the accuracy, where auroc is defined.
-
-    confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1.
-    Returns mean probability of a silent error, 0 (best) to 1/2. Raises ValueError for bad input, naming the row and
-    the value.
-    Source: Traub et al. 2024, arXiv:2407.01032.
-    """
-    errors = _errors_by_confidence(*check_top_label(confidence, correct))
-    half_way = np.cumsum(errors) - errors / 2  # trapezium between one doc and the next
-    return float(half_way.sum() / len(errors) ** 2)
-
-
-def _none_correct(hit: FloatArray) -> str | None:
-    return None if hit.any() else "auprc is undefined: no doc is correct"
-
-
-def _auprc_estimate(conf: FloatArray, hit: FloatArray, *, level: float, cluster: IntArray | None = None) -> Estimate:
-    """E[h_i r_i / u_i] / E[h], r_i the share of docs that are correct and above doc i (ties half)."""
-    if reason := _none_correct(hit):
-        return intervals.undefined_estimate(len(conf), reason)
-    value, above, right = auprc(conf, hit), _mean_above(conf, np.ones(len(conf))), _mean_above(conf, hit)
-    influence = (
-        hit * right / above
-        + hit * _mean_below(conf, hit / above)
-        - _mean_below(conf, hit * right / above**2)
-        - value * hit
-    ) / hit.mean()
-    return intervals.area_estimate(value, influence, hit, level=level, largest=1, cluster=cluster)
-
-
-@metric("top_label", higher_is_better=True, order=18, by_order=True, has_null=False, estimate=_auprc_estimate)
-def auprc(confidence: ArrayLike, correct: ArrayLike) -> float:
-    """Area under the precision-recall curve: mean over correct docs of the accuracy down to their rank.
-
-    The average precision of "confident" as a sign of "correct". Its level is the accuracy: compare it only
-    between models of equal accuracy.
-
-    confidence: [N] numbers in [0, 1]. correct: [N] 0 or 1.
-    Returns a probability, 0 to 1 (best); nan with UndefinedMetricWarning where no doc is correct. Raises ValueError
-    for bad input, naming the row and the value.
-    """
-    conf, hit = check_top_label(confidence, correct)
-    if reason := _none_correct(hit):
-        return undefined(reason)
-    return _mean_precision(conf, hit)
-
-
-def _mean_precision(conf: FloatArray, hit: FloatArray) -> float:
-    """Mean over the orders of tied docs.
-
-    Of a group of g tied docs, q of them correct, after n docs with r correct, the j-th is correct with
-    probability q / g, and then r + 1 + (j - 1) (q - 1) / (g - 1) of the first n + j are, on average.
-    """
-    _, group, size = np.unique(-conf, return_inverse=True, return_counts=True)
-    right = bin_sums(group, hit, len(size))
-    before, right_before = np.cumsum(size) - size, np.cumsum(right) - right
-    others = (right - 1) / np.maximum(size - 1, 1)
-    n, g = np.arange(len(hit)), np.repeat(np.arange(len(size)), size)
-    expected_right = right_before[g] + 1 + (n - before[g]) * others[g]
-    return float(np.sum((right / size)[g] * expected_right / (n + 1)) / hit.sum())

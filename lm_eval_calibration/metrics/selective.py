@@ -4,7 +4,6 @@ Every function takes ``confidence`` [N], numbers in [0, 1], and ``correct`` [N],
 ValueError that names the first bad row and its value. Tied docs count as the mean over their orders.
 """
 
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -16,7 +15,7 @@ from lm_eval_calibration.metrics.uncertainty import intervals
 from lm_eval_calibration.metrics.uncertainty.clusters import event_interval
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
 from lm_eval_calibration.metrics.uncertainty.nulls import drawn_totals, forecasts_of_docs
-from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_stderr
+from lm_eval_calibration.metrics.uncertainty.resampling import sums_stderr
 from lm_eval_calibration.metrics.uncertainty.shares import Interval, share_interval
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray, check_probability, check_top_label, undefined
 
@@ -71,8 +70,16 @@ def _confident_stderr(
     """A bootstrap; nan where fewer than two docs reach the threshold."""
     if np.count_nonzero(_confident(conf, threshold)[0]) < 2:
         return undefined(f"a standard error needs at least two docs with confidence >= {threshold}")
-    statistic = partial(_error_rate, threshold=threshold)
-    return bootstrap_stderr(statistic, conf, hit, draws=draws, seed=seed, cluster=cluster)
+    member = (conf >= threshold).astype(np.float64)
+    sums = np.column_stack([member * (1 - hit), member])
+    return sums_stderr(_wrong_share, sums, draws=draws, seed=seed, strata=member.astype(np.int64), cluster=cluster)
+
+
+def _wrong_share(totals: FloatArray) -> FloatArray:
+    """The first of two totals over the second [draws, 2]; nan where no doc was drawn that counts."""
+    found = np.full(len(totals), np.nan)
+    np.divide(totals[:, 0], totals[:, 1], out=found, where=totals[:, 1] > 0)
+    return found
 
 
 def _confident_estimate(
@@ -94,11 +101,6 @@ def _confident_null(
     return np.asarray(1 - drawn_totals(forecasts_of_docs(conf, hit, cluster), member, seed) / member.sum())
 
 
-def _error_rate(conf: FloatArray, hit: FloatArray, threshold: float) -> float:
-    confident = hit[conf >= threshold]
-    return float(np.mean(1 - confident)) if confident.size else float("nan")
-
-
 @metric(
     "top_label",
     higher_is_better=False,
@@ -116,8 +118,8 @@ def confident_error_rate(confidence: ArrayLike, correct: ArrayLike, *, threshold
     model it is at most 1 - threshold on average. Raises ValueError for bad input, naming the row and the value.
     """
     conf, hit = check_top_label(confidence, correct)
-    _, reason = _confident(conf, threshold)
-    return undefined(reason) if reason else _error_rate(conf, hit, threshold)
+    member, reason = _confident(conf, threshold)
+    return undefined(reason) if reason else float(np.mean(1 - hit[member]))
 
 
 def risk_coverage_curve(confidence: ArrayLike, correct: ArrayLike) -> RiskCoverageCurve:

@@ -43,24 +43,31 @@ def check_top_label(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArr
 
     Raises ValueError: not a vector, empty, of different lengths, not numbers, nan, outside [0, 1], not 0 or 1.
     """
-    conf, hit = check_scores(confidence, correct)
+    conf, hit = _numbers(confidence, correct)
     check_unit_interval("confidence", conf)
-    return conf, hit
+    return conf, _outcomes(hit)
 
 
 def check_scores(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArray, FloatArray]:
     """The same of any finite numbers in place of confidence, for what takes their ranks alone."""
+    conf, hit = _numbers(confidence, correct)
+    if (bad := np.flatnonzero(~np.isfinite(conf))).size:
+        raise ValueError(f"confidence[{bad[0]}] is {float(conf[bad[0]])!r}, which is not a finite number")
+    return conf, _outcomes(hit)
+
+
+def _numbers(confidence: ArrayLike, correct: ArrayLike) -> tuple[FloatArray, FloatArray]:
     conf, hit = _vector("confidence", confidence), _vector("correct", correct)
     _check_lengths("confidence", len(conf), "correct", len(hit))
     if hit.dtype.kind == "b":
         hit = hit.astype(np.float64)
-    conf, hit = _as_float64("confidence", conf), _as_float64("correct", hit)
-    if (bad := np.flatnonzero(~np.isfinite(conf))).size:
-        _raise_outside(f"confidence[{bad[0]}]", conf[bad[0]])
-    bad = np.flatnonzero((hit != 0) & (hit != 1))
-    if bad.size:
+    return _as_float64("confidence", conf), _as_float64("correct", hit)
+
+
+def _outcomes(hit: FloatArray) -> FloatArray:
+    if (bad := np.flatnonzero((hit != 0) & (hit != 1))).size:
         raise ValueError(f"correct[{bad[0]}] is {float(hit[bad[0]])!r}, not 0 or 1")
-    return conf, hit
+    return hit
 
 
 def check_choices(probs: Probs, labels: ArrayLike) -> Choices:

@@ -76,6 +76,13 @@ def unit_axes(ax: "Axes") -> None:
     """Give axes of confidence and accuracy, with the diagonal of calibrated models."""
     ax.plot([0, 1], [0, 1], color=LINE, linewidth=0.8, linestyle=":")
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel=CONFIDENCE, ylabel=ACCURACY)
+    in_percent(ax.xaxis, ax.yaxis)
+
+
+def in_percent(*axes: Any) -> None:
+    """Write shares on axes as pages do: 20%."""
+    for axis in axes:
+        axis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
 
 
 def _legend() -> list[Any]:
@@ -123,6 +130,7 @@ def plot_risk_coverage(points: Sequence[RiskCoveragePoint], ax: "Axes | None" = 
     ax.plot(coverage, risk, color=colour, drawstyle="steps-post", label=shortened(name, 40) or None)
     ax.set(xlim=(0, 1), xlabel=COVERAGE, ylabel=RISK)
     ax.set_ylim(bottom=0)
+    in_percent(ax.xaxis, ax.yaxis)
     ax.grid(alpha=0.25)
     if name:
         ax.legend(loc="best", fontsize=8)
@@ -169,7 +177,7 @@ def draw_trade_off(points: Sequence[TradeOffPoint], form: Form, *, error: str = 
     """
     named = [point for point in points if point.on_front] if len(points) > MANY_POINTS else list(points)
     rest = [point for point in points if point not in named]
-    with styled_figure(COLUMN, 3.0 + 0.17 * (len(named) + bool(rest))) as (figure, (ax,)):
+    with styled_figure(COLUMN, 3.0 + 0.17 * (len(named) + bool(rest) + 1)) as (figure, (ax,)):
         if rest:
             pairs = [(point.accuracy.value, point.error.value) for point in rest]
             ax.plot(*zip(*pairs, strict=True), ".", color="0.6", markersize=4, zorder=0, label=f"{len(rest)} others")
@@ -185,13 +193,15 @@ def draw_trade_off(points: Sequence[TradeOffPoint], form: Form, *, error: str = 
                 elinewidth=1,
                 capsize=2,
                 linestyle="none",
-                label=shortened(point.label, 44) + (" (front)" if point.on_front else ""),
             )
+            style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+            label = shortened(point.label, 44) + (" (front)" if point.on_front else "")
+            ax.plot([], [], **style, markersize=5, linestyle="none", label=label)  # a mark without error bars
         front = sorted((p.accuracy.value, p.error.value) for p in points if p.on_front)
         if len(front) > 1:
-            ax.plot(*zip(*front, strict=True), linestyle="--", linewidth=1, color=COLOURS[-1], zorder=0)
+            ax.plot(*zip(*front, strict=True), linestyle="--", linewidth=1, color=LINE, zorder=0, label="Pareto front")
         name = ECE if error == "ece" else error
-        ax.set(xlabel=f"{ACCURACY} (higher is better)", ylabel=f"{name}, lower is better")
+        ax.set(xlabel=f"{ACCURACY}, higher is better", ylabel=f"{name}, lower is better")
         ax.set_title("Accuracy against calibration")
         ax.grid(alpha=0.25)
         figure.legend(loc="outside lower left", ncols=1)
@@ -210,8 +220,7 @@ def draw_decision(curve: GuaranteeCurve, error_rate: float, title: str, form: Fo
         ax.plot(curve.error_rate, curve.guaranteed, color=COLOURS[0], linewidth=2, label="with a guarantee")
         ax.axvline(error_rate, color=LINE, linewidth=0.8, linestyle=":")
         ax.plot([error_rate], [curve.guaranteed[at]], "o", color=COLOURS[0], markersize=8)
-        for axis in (ax.xaxis, ax.yaxis):
-            axis.set_major_formatter(lambda share, _: f"{100 * share:.3g}%")
+        in_percent(ax.xaxis, ax.yaxis)
         ax.set(xlim=(0, max(curve.error_rate)), ylim=(0, 1.02), title=title)
         ax.set(xlabel="wrong answers allowed, of those given", ylabel="questions answered")
         ax.legend(loc="best")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_calibration.plots.drawing import FEW, LINE, new_axes, unit_axes
+from lm_eval_calibration.plots.drawing import FEW, LINE, in_percent, new_axes, unit_axes
 from lm_eval_calibration.plots.reliability import Reliability
 from lm_eval_calibration.plots.smooth import Smooth
 from lm_eval_calibration.plots.style import (
@@ -69,7 +69,9 @@ def draw_side_by_side(
         for index, curve in enumerate(differences.values(), start=1):
             _band(below, curve, index)
         below.axhline(0, color=LINE, linewidth=0.8, linestyle=":")
-        below.set(xlim=(0, 1), xlabel=CONFIDENCE, ylabel=f"difference of\n{ACCURACY}")
+        below.set(xlim=(0, 1), xlabel=CONFIDENCE, ylabel=f"difference of\n{ACCURACY}, points")
+        in_percent(below.xaxis)
+        below.yaxis.set_major_formatter(lambda share, _: f"{100 * share:+.3g}" if share else "0")
         figure.legend(loc="outside lower left", handlelength=3)
         first = next(iter(curves))
         label = f"Reliability of {', '.join(curves)}; below: {ACCURACY} at each confidence less that of {first}"

@@ -54,16 +54,21 @@ def choose_threshold(confidence: ArrayLike, correct: ArrayLike, *, wanted: float
         ValueError: bad input; the message names the row and the value.
     """
     conf, hit = check_top_label(confidence, correct)
-    wanted = check_probability("wanted", wanted)
+    threshold = _lowest_threshold(conf, hit, check_probability("wanted", wanted))
+    if math.isinf(threshold):
+        warn(f"no confidence gives an error rate of {wanted:g} or less: nothing is answered")
+    return threshold
+
+
+def _lowest_threshold(conf: ArrayLike, hit: ArrayLike, wanted: float) -> float:
+    """The lowest confidence from which answers are wrong no more often; inf where there is none."""
+    conf, hit = np.asarray(conf), np.asarray(hit)
     order = np.argsort(-conf, kind="stable")
     ranked = conf[order]
     last_of_ties = np.append(ranked[1:] < ranked[:-1], True)
     errors = np.cumsum(1 - hit[order])
     enough = np.flatnonzero(last_of_ties & (errors <= wanted * np.arange(1, len(conf) + 1) + 1e-9))
-    if not enough.size:
-        warn(f"no confidence gives an error rate of {wanted:g} or less: nothing is answered")
-        return float("inf")
-    return float(ranked[enough[-1]])
+    return float(ranked[enough[-1]]) if enough.size else math.inf
 
 
 def evaluate_threshold(
@@ -101,12 +106,18 @@ def cross_fit_operating_point(docs: Docs, fitted: CrossFit, *, wanted: float) ->
     thresholds = {}
     for k, fold_map in fitted.maps.items():
         others = docs.take(np.flatnonzero(fitted.fold != k))
+        chosen = math.inf
         if len(others):
             seen = fold_map.forecasts(others)
-            thresholds[k] = np.full(len(docs), choose_threshold(seen.confidence, seen.correct, wanted=wanted))
+            chosen = _lowest_threshold(seen.confidence, seen.correct, wanted)
         else:
             warn("one fold holds all docs: there is nothing to choose a threshold on, so nothing is answered")
-            thresholds[k] = np.full(len(docs), np.inf)
+        thresholds[k] = np.full(len(docs), chosen)
+    if none := sum(bool(np.isinf(chosen[0])) for chosen in thresholds.values()):
+        warn(
+            f"for {none} of {len(thresholds)} folds no confidence gives an error rate of {wanted:g} or less on the "
+            "others: nothing of these folds is answered"
+        )
     after = fitted.forecasts
     return evaluate_threshold(after.confidence, after.correct, out_of_fold(fitted.fold, thresholds), wanted=wanted)
 

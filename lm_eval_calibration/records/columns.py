@@ -142,6 +142,14 @@ class Columns:
             return ids[self._with_confidence(self._answers()[0])]
         return ids[self._with_positions() if kind == "full_vocabulary" else self._order()]
 
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        """[docs with choices] position of each one's gold choice, ordered as :meth:`arrays` are."""
+        self._compact()
+        order = self._order()
+        has_choices = self._column("n_choices")[order] > 0
+        return self._column("gold")[order][has_choices].astype(np.int64)
+
     def _compact(self) -> None:
         """Turn the pending docs into arrays."""
         docs, self._pending = self._pending, []

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from lm_eval_calibration.records.choices import ChoicesRecord
 from lm_eval_calibration.records.files import whole_file
 from lm_eval_calibration.records.record import DEFINITION_VERSION, Record
 
+SUFFIX = ".parquet"
+
 PARQUET_VERSION = 1
 """Version of the columns."""
 
@@ -31,6 +33,9 @@ _KEY = b"lm_eval_calibration"
 _END = 1 << 16
 """Bytes at each end of a samples file that tell it from others of its size."""
 
+_ROWS = 65536
+"""Docs that are read at a time."""
+
 _LISTS = ("log_likelihoods", "log_probs", "large_probs")
 
 
@@ -39,7 +44,7 @@ def parquet_of(samples: Path) -> Path:
     name = samples.name
     for suffix in (".gz", ".zst", ".jsonl", ".json"):
         name = name.removesuffix(suffix)
-    return samples.with_name(f"{name}.parquet")
+    return samples.with_name(name + SUFFIX)
 
 
 def write_parquet(path: Path, batches: Iterator[tuple[Batch, list[int]]], samples: Path) -> int:
@@ -59,24 +64,35 @@ def write_parquet(path: Path, batches: Iterator[tuple[Batch, list[int]]], sample
         "definitions": DEFINITION_VERSION,
         "samples": _identity(samples) | {"sha256": _sha256(samples)},
     }
+    n_docs, writer = 0, None
     first = next(batches, None)
     if first is None:
         return 0
-    n_docs, writer = 0, None
     try:
         with whole_file(path) as file:
-            for batch, rows in chain([first], batches):
-                if batch.corpus:
-                    raise NoParquetFormError(f"{samples}: texts of a corpus have no Parquet form")
-                table = _table(batch, rows).replace_schema_metadata({_KEY: json.dumps(about).encode()})
-                writer = writer or pq.ParquetWriter(file, table.schema, compression="zstd")
+            for table in _large(_table(batch, rows, samples) for batch, rows in chain([first], batches)):
+                writer = writer or pq.ParquetWriter(
+                    file, table.schema.with_metadata({_KEY: json.dumps(about).encode()}), compression="zstd"
+                )
                 writer.write_table(table)
-                n_docs += len(batch)
+                n_docs += len(table)
             if writer is not None:
                 writer.close()
     except OSError as error:
         raise OutputError(f"{path} can't be written: {error.strerror or error}") from error
     return n_docs
+
+
+def _large(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
+    """The same rows, many at a time: what is written together is read together."""
+    parts: list[pa.Table] = []
+    for table in tables:
+        parts.append(table)
+        if sum(map(len, parts)) >= _ROWS:
+            yield pa.concat_tables(parts)
+            parts = []
+    if parts:
+        yield pa.concat_tables(parts)
 
 
 def belongs_to(path: Path, samples: Path) -> bool:
@@ -100,9 +116,10 @@ def read_parquet(path: Path) -> Iterator[tuple[Batch, list[int]]]:
     Raises:
         ValueError: naming the file: it can't be read, or is of another version.
     """
-    _about(path)
     try:
-        for part in pq.ParquetFile(path).iter_batches(batch_size=65536):
+        file = pq.ParquetFile(path)
+        _check_version(path, file.schema_arrow)
+        for part in file.iter_batches(_ROWS, use_threads=file.metadata.num_rows > _ROWS):  # small files: all in one
             yield _batch(part), part.column("row").to_pylist()
     except (pa.ArrowException, OSError, KeyError) as error:
         raise ValueError(f"{path}: {error}") from error
@@ -139,7 +156,9 @@ def _known(value: Any) -> int | None:
     return None if value == UNKNOWN else int(value)
 
 
-def _table(docs: Batch, rows: list[int]) -> pa.Table:
+def _table(docs: Batch, rows: list[int], samples: Path) -> pa.Table:
+    if docs.corpus:
+        raise NoParquetFormError(f"{samples}: texts of a corpus have no Parquet form")
     confidence, correct = answers(docs)
     positions = np.maximum(docs.n_positions, 0)
     lacks = docs.n_positions == UNKNOWN
@@ -217,9 +236,14 @@ def _offsets(lengths: NDArray[np.int64]) -> pa.Array:
 def _about(path: Path) -> dict[str, Any]:
     """What a file says of itself; raise ValueError where it is none of ours, or of another version."""
     try:
-        metadata = pq.read_schema(path).metadata or {}
+        schema = pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path}: {error}") from error
+    return _check_version(path, schema)
+
+
+def _check_version(path: Path, schema: pa.Schema) -> dict[str, Any]:
+    metadata = schema.metadata or {}
     if _KEY not in metadata:
         raise ValueError(f"{path}: not made by `lm-eval-calibration export --format parquet`")
     about: dict[str, Any] = json.loads(metadata[_KEY])

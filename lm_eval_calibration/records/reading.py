@@ -25,7 +25,7 @@ def read_records(path: str | Path) -> Iterator[Record]:
 
 
 def read_columns(*paths: str | Path, n_bins: int = 10) -> Columns:
-    """Read ``samples_*.jsonl`` files in one pass that keeps only what the metrics of all their docs need.
+    """Read ``samples_*.jsonl`` files, or the Parquet files of their numbers: only what the metrics of all docs need.
 
     A million docs take some 60 MB. A group's docs are in several files, one for each task.
 
@@ -34,11 +34,13 @@ def read_columns(*paths: str | Path, n_bins: int = 10) -> Columns:
         n_bins: bins of the gap sums.
 
     Raises:
-        ValueError: naming file and line where there is no record.
+        ValueError: naming file and line where there is no record, or a Parquet file of another version.
     """
+    from lm_eval_calibration.records.parquet import SUFFIX, read_parquet
+
     columns = Columns(n_bins)
-    for path in paths:
-        for batch, _ in read_batches(JsonLines(path)):
+    for path in map(Path, paths):
+        for batch, _ in read_parquet(path) if path.suffix == SUFFIX else read_batches(JsonLines(path)):
             columns.add_batch(batch)
     return columns
 

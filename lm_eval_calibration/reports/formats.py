@@ -1,7 +1,8 @@
 """``--format`` and ``--output``: which format is meant, and where the content goes."""
 
 import shlex
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -9,7 +10,21 @@ import typer
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.files import write_whole
 
+PICTURES = ("svg", "png", "pdf")
+"""Formats of a picture, of every command that draws one."""
+
 BINARY = ("png", "pdf")
+
+
+def pictures(draw: Callable[..., bytes]) -> dict[str, Callable[..., bytes]]:
+    """Return functions by the name of the picture's format; each calls one that has the argument ``form``."""
+    return {form: partial(draw, form=form) for form in PICTURES}
+
+
+def listed(*formats: str) -> str:
+    """Return formats as a help text lists them, those of pictures last: "md, json, svg, png or pdf"."""
+    *first, last = (*formats, *PICTURES)
+    return f"{', '.join(first)} or {last}"
 
 
 def choose_format(
@@ -19,6 +34,7 @@ def choose_format(
     *,
     default: str = "",
     suffixes: Mapping[str, str] | None = None,
+    is_printed: bool = True,
 ) -> str:
     """Return the format that is named, or else that of the output's suffix, or else the default.
 
@@ -27,6 +43,7 @@ def choose_format(
         output: what was given by ``--output``.
         formats: names of all formats.
         default: where neither is given.
+        is_printed: whether it is printed where there is no output.
         suffixes: suffixes that are not the format's own name, such as ``tex`` to ``latex``.
 
     Raises:
@@ -38,7 +55,7 @@ def choose_format(
     if chosen not in known:
         what = f"no format {form!r}" if form else f"{output}: no format is known by its suffix"
         raise UserError(f"{what}; there are {', '.join(known)}")
-    if chosen in BINARY and output is None:
+    if chosen in BINARY and output is None and is_printed:
         raise UserError(f"a {chosen.upper()} can't be printed: give --output FILE")
     return chosen
 

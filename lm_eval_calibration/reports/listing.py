@@ -12,6 +12,7 @@ from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import json_text
+from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.reports.tables import csv_table, markdown_table, plain_table
 from lm_eval_calibration.results import Selection, Source, find_sources
 from lm_eval_calibration.results.configuration import Configuration
@@ -62,7 +63,7 @@ def list_runs(folders: Sequence[Path], select: Selection, *, form: str | None, o
     for reason in found.broken.values():
         typer.echo(f"note: left out: {reason}", err=True)
     runs = [listed(source) for source in sorted(select.of(found.sources), key=when)]
-    print_or_write(FORMATS[form](runs), output, f"{len(runs)} runs")
+    print_or_write(FORMATS[form](runs), output, counted(len(runs), what="runs"))
 
 
 def listed(source: Source) -> Listed:

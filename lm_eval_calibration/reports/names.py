@@ -24,6 +24,12 @@ _WRITTEN = {
 _renamed: dict[str, str] = {}
 """New names by old ones, of the command that runs."""
 
+_looked_up: dict[str, str | None] = {}
+"""Names that were shown since, with what ``--rename`` called them: an old name of it, or None."""
+
+MOST_LISTED = 20
+"""Names that a note lists."""
+
 
 def parse_renames(given: Sequence[str]) -> dict[str, str]:
     """Return new names by old ones.
@@ -54,11 +60,26 @@ def renamed(names: Mapping[str, str]) -> Iterator[None]:
     """
     before = dict(_renamed)
     _renamed.update(names)
+    _looked_up.clear()
     try:
         yield
     finally:
         _renamed.clear()
         _renamed.update(before)
+
+
+def without_a_match(names: Mapping[str, str]) -> list[str]:
+    """Return notes about renames that nothing shown has as its name, with the names that there are.
+
+    Nothing before names were shown, as of a command that failed.
+    """
+    there = sorted(name for name in _looked_up if name not in names.values())
+    unused = [old for old in names if old not in _looked_up.values()]
+    more = f" and {len(there) - MOST_LISTED} more" if len(there) > MOST_LISTED else ""
+    listed = ", ".join(there[:MOST_LISTED]) + more
+    return [
+        f"--rename {old}={names[old]}: nothing shown is called {old}; there are {listed}" for old in unused if there
+    ]
 
 
 def shown(name: str) -> str:
@@ -67,7 +88,10 @@ def shown(name: str) -> str:
     Of a model ``org/name`` the name alone may have been given, of a task that without ``_calibration``.
     """
     known = (name, name.removesuffix("_calibration"), name.rpartition("/")[2])
-    return next((_renamed[old] for old in known if old in _renamed), name)
+    old = next((old for old in known if old in _renamed), None)
+    if _renamed:
+        _looked_up[name] = old
+    return name if old is None else _renamed[old]
 
 
 def task_name(name: str) -> str:

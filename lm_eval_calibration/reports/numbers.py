@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any
 
 NOTHING = "–"
@@ -49,6 +50,15 @@ def p_value(p: float, spec: str = ".2g") -> str:
     return "< 0.0001" if spec.endswith("f") and p < 1e-4 else f"{p:{spec}}"
 
 
+def p_equals(p: float) -> str:
+    """Return "p = 0.021", as in a sentence; nothing where there is no test."""
+    if math.isnan(p):
+        return ""
+    text = p_value(p, ".3f")
+    text = p_value(p, ".4f") if text == "0.000" else text
+    return f"p {text}" if text.startswith("<") else f"p = {text}"
+
+
 def percent(share: float, digits: int = 0) -> str:
     """Return a share as "12%"; only what is 0 or 1 is 0% or 100%: 0.997 is 99.7%, 0.99997 is > 99.9%."""
     text = f"{share:.{digits}%}"
@@ -67,6 +77,11 @@ def count(n: int) -> str:
 def short_count(n: int) -> str:
     """Return a count in the width of a bar: 12.3k."""
     return str(n) if n < 1000 else f"{n / 1000:.3g}k"
+
+
+def short_time(text: str) -> str:
+    """Return times in a text, as the harness writes them into names of files, to the minute: 2026-01-31 10:05."""
+    return re.sub(r"(\d{4}-\d\d-\d\d)T(\d\d)[-:](\d\d)[-:]\d\d(\.\d+)?", r"\1 \2:\3", text)
 
 
 def finite(data: Any) -> Any:

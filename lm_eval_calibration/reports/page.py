@@ -13,6 +13,7 @@ from lm_eval_calibration.plots.style import (
     COVERAGE,
     DARK_COLOURS,
     DASHES,
+    ECE,
     RISK,
     shortened,
 )
@@ -24,9 +25,11 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "interval": numbers.interval,
     "bounds": numbers.bounds,
     "p_value": numbers.p_value,
+    "p_equals": numbers.p_equals,
     "percent": numbers.percent,
     "count": numbers.count,
     "short_count": numbers.short_count,
+    "short_time": numbers.short_time,
     "shown": names.shown,
     "task_name": names.task_name,
     "shortened": shortened,
@@ -59,7 +62,7 @@ def render_page(template: Path, *, filters: Mapping[str, Callable[..., Any]] | N
     )
     environment.filters.update({**FILTERS, **(filters or {})})
     environment.globals.update(
-        axes={"confidence": CONFIDENCE, "accuracy": ACCURACY, "coverage": COVERAGE, "risk": RISK}
+        axes={"confidence": CONFIDENCE, "accuracy": ACCURACY, "coverage": COVERAGE, "risk": RISK, "error": ECE}
     )
     environment.globals.update(colours=COLOURS, dark_colours=DARK_COLOURS, dashes=DASHES)
     environment.tests["nan"] = math.isnan

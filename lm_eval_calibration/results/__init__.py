@@ -6,7 +6,7 @@ from lm_eval_calibration.results.comparison import compare_runs
 from lm_eval_calibration.results.differences import Difference, RunComparison, TaskComparison
 from lm_eval_calibration.results.files import Source, find_sources
 from lm_eval_calibration.results.forms.form import Sample
-from lm_eval_calibration.results.loading import load_run, load_runs
+from lm_eval_calibration.results.loading import load_run
 from lm_eval_calibration.results.measured import Measured
 from lm_eval_calibration.results.run import Run
 from lm_eval_calibration.results.selection import Selection
@@ -27,5 +27,4 @@ __all__ = [
     "compare_runs",
     "find_sources",
     "load_run",
-    "load_runs",
 ]

@@ -16,6 +16,7 @@ from lm_eval_calibration.records import Columns, Record
 from lm_eval_calibration.records.clusters import as_numbers, n_clusters
 from lm_eval_calibration.results.alignment import Alignment, align
 from lm_eval_calibration.results.certificates import certificate_differences, tokenizer, tokenizer_name
+from lm_eval_calibration.results.columns import ACC
 from lm_eval_calibration.results.differences import METRICS, POOLED, Difference, RunComparison, TaskComparison
 
 
@@ -152,7 +153,19 @@ def _difference(name: str, a: metrics.Run, b: metrics.Run, options: dict[str, An
         if not issubclass(w.category, UndefinedMetricWarning):
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
     of_a, of_b, difference, low, high, p_value, verdict = found
-    return Difference(name, of_a, of_b, difference, low, high, p_value, p_value, 1, "; ".join(reasons), verdict, total)
+    why = "; ".join(reasons)
+    same = options["paired"] and _is_same(name, a, b)
+    return Difference(name, of_a, of_b, difference, low, high, p_value, p_value, 1, why, verdict, total, same)
+
+
+def _is_same(name: str, a: metrics.Run, b: metrics.Run) -> bool:
+    """Whether the metric is of the same numbers, doc by doc."""
+    fields = ("correct",) if name == ACC else metrics.RUN_FIELDS[METRICS[name].kind]
+    return all(_equal(getattr(a, field), getattr(b, field)) for field in fields)
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return len(one) == len(other) and all(np.array_equal(*rows) for rows in zip(one, other, strict=True))
 
 
 def _total(name: str, a: metrics.Run, b: metrics.Run, options: dict[str, Any]) -> tuple[float, float] | None:

@@ -30,6 +30,8 @@ class Difference(NamedTuple):
         verdict: "better" or "worse" of b, where interval and adjusted p-value say so; else "".
         total: interval of b + a, of a metric whose sign matters: where b is above 0, |b| - |a| is the smaller of b - a
             and b + a. None of other metrics.
+        is_same: whether the runs have the same in every doc, as far as the metric is about it; then no doc of these is
+            evidence of a change.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Difference(NamedTuple):
     reason: str
     verdict: str = ""
     total: tuple[float, float] | None = None
+    is_same: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """Groups of docs: by task, or by a field of the dataset's row."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.clusters import DOC, field_of
+from lm_eval_calibration.results.differences import POOLED
 from lm_eval_calibration.results.task_docs import TaskDocs
 
 TASK = "task"
@@ -56,3 +57,9 @@ def groups_of(docs: TaskDocs, rows: Sequence[int], by: str) -> list[str]:
             if (i := wanted.get((file, row))) is not None:
                 found[i] = group_of(line.get("doc"), by, f"doc {docs.doc_ids[i]} of {docs.name} in {file.path}")
     return [found[i] for i in rows]
+
+
+def with_whole(tasks: tuple[str, ...], groups: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """Return tasks by name: "all" where no group holds all of several, the groups, then each task."""
+    whole = {} if len(tasks) == 1 or set(tasks) in map(set, groups.values()) else {POOLED: tasks}
+    return {**whole, **groups, **{task: (task,) for task in tasks}}

@@ -1,6 +1,6 @@
 """From the files of a run to the run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,13 +44,6 @@ def load_run(
         ValueError: ``n_bins`` is no positive integer.
     """
     return find_run(*paths, select=select).load(n_bins, cluster, is_strict=is_strict)
-
-
-def load_runs(
-    *paths: str | Path, n_bins: int | None = None, cluster: str | None = None, select: Selection = ALL
-) -> Iterator[Run]:
-    """Yield every run that is in some places; arguments and errors as those of :func:`load_run`."""
-    yield from (found.load(n_bins, cluster) for found in find_runs(*paths, select=select))
 
 
 class FoundRun(NamedTuple):

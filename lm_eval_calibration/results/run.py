@@ -1,8 +1,6 @@
 """A run as an object: its docs as arrays, its metrics, what it was, and each line as it was logged."""
 
-import html
 import json
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -15,6 +13,7 @@ from lm_eval_calibration.decisions import Decision, Wanted, decide
 from lm_eval_calibration.decisions.candidates import Candidates
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Null
+from lm_eval_calibration.metrics.classwise import means_little
 from lm_eval_calibration.metrics.fields import Fields
 from lm_eval_calibration.metrics.group_errors import GroupErrors, group_errors
 from lm_eval_calibration.plots import Vocabulary
@@ -26,7 +25,7 @@ from lm_eval_calibration.results.columns import ACC, columns
 from lm_eval_calibration.results.configuration import Configuration
 from lm_eval_calibration.results.doc_fields import fields_of
 from lm_eval_calibration.results.forms.form import Sample
-from lm_eval_calibration.results.grouping import groups_of, split_field
+from lm_eval_calibration.results.grouping import groups_of, split_field, with_whole
 from lm_eval_calibration.results.measured import (
     Measured,
     accuracy,
@@ -35,6 +34,7 @@ from lm_eval_calibration.results.measured import (
     metric_of,
     undefined,
 )
+from lm_eval_calibration.results.notebook import notebook_table
 from lm_eval_calibration.results.reading import Lines, SamplesFile
 from lm_eval_calibration.results.shown import model_name
 from lm_eval_calibration.results.task_docs import TaskDocs
@@ -98,9 +98,14 @@ class Run:
 
     @property
     def notes(self) -> list[str]:
-        """What every command says beside the numbers: tasks and docs that are left out, and why."""
+        """What every command says beside the numbers: what is left out, what means little, and why."""
         left_out = [f"{task} is left out: {reason}" for task, reason in self.left_out.items()]
-        return [*left_out, *(note for docs in self.docs.values() for note in docs.notes)]
+        notes = [note for docs in self.docs.values() for note in docs.notes]
+        alike = [(means_little(docs.columns.labels), name) for name, docs in self.docs.items()]
+        for reason in dict.fromkeys(reason for reason, _ in alike if reason):
+            names = [name for other, name in alike if other == reason]
+            notes.append(f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {reason}")
+        return [*left_out, *notes]
 
     def __len__(self) -> int:
         return sum(map(len, self.docs.values()))
@@ -388,16 +393,12 @@ class Run:
         return plot_risk_coverage(prepare_risk_coverage(*self.arrays("top_label", tasks)), ax, name=self.model)
 
     def _repr_html_(self) -> str:
-        """A table of the core metrics, a row for each group and task, for a notebook."""
-        names = columns("notebook")
-        head = "".join(f"<th>{name}</th>" for name in ("", "docs", *names))
-        rows = []
-        for title, tasks in [*self.groups.items(), *((task, (task,)) for task in self.tasks)]:
-            cells = "".join(f"<td>{_shown(found)}</td>" for found in self.metrics(tasks, names=names).values())
-            n_docs = sum(len(self.docs[task]) for task in tasks)
-            rows.append(f"<tr><th>{html.escape(title)}</th><td>{n_docs}</td>{cells}</tr>")
-        caption = f"<caption>{html.escape(repr(self))}</caption>"
-        return f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table>"
+        """A table of the core metrics with intervals, a row for all docs, each group and each task, for a notebook."""
+        scopes = (
+            (scope, sum(len(self.docs[task]) for task in tasks), self.metrics(tasks, names=columns("notebook")))
+            for scope, tasks in with_whole(self.tasks, self.groups).items()
+        )
+        return notebook_table(repr(self), scopes)
 
 
 def _concatenate(parts: list[Any]) -> Any:
@@ -407,10 +408,3 @@ def _concatenate(parts: list[Any]) -> Any:
     if all(isinstance(part, np.ndarray) for part in parts) and len({part.shape[1:] for part in parts}) == 1:
         return np.concatenate(parts)
     return [row for part in parts for row in part]
-
-
-def _shown(found: Measured) -> str:
-    """Value and standard error, as the harness's table shows them."""
-    if math.isnan(found.value):
-        return f'<span title="{html.escape(found.reason or "")}">nan</span>'
-    return f"{found.value:.4f}" if math.isnan(found.stderr) else f"{found.value:.4f} ± {found.stderr:.4f}"

@@ -1,13 +1,12 @@
 """What a run's numbers can be of: its groups, its tasks, and the docs of all of them."""
 
-from lm_eval_calibration.results.differences import POOLED
+from lm_eval_calibration.results.grouping import with_whole
 from lm_eval_calibration.results.run import Run
 
 
 def scopes(run: Run) -> dict[str, tuple[str, ...]]:
     """Tasks by name: groups first, "all" before them where no group holds all tasks of several, then each task."""
-    whole = {} if len(run.tasks) == 1 or set(run.tasks) in map(set, run.groups.values()) else {POOLED: run.tasks}
-    return {**whole, **run.groups, **{task: (task,) for task in run.tasks}}
+    return with_whole(run.tasks, run.groups)
 
 
 def split_of(run: Run, task: str) -> str | None:

@@ -7,15 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from commands import cells
 from logged_runs import make_generated_lines, make_lines, write_run
 from typer.testing import CliRunner
 
 from lm_eval_calibration.cli import app
-from lm_eval_calibration.recalibration import Temperature, docs
+from lm_eval_calibration.recalibration import Temperature, docs, evaluate_threshold
 from lm_eval_calibration.recalibration.map_file import SavedMap
 from lm_eval_calibration.records import ChoicesRecord
+from lm_eval_calibration.reports.recalibrate.tables import print_operating_point
 
 TEMPERATURES = {"law": 2.5, "medicine": 0.7}
 
@@ -286,3 +288,43 @@ def test_choices_and_generated_answers_are_not_mixed(tmp_path) -> None:
     result = recalibrate(write_run(tmp_path, tasks), "--method", "platt")
     assert result.exit_code == 2
     assert "docs with choices and answers without: take them one after the other (--task)" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("wanted", "wrong", "threshold", "said"),
+    [
+        (
+            0.1,
+            4,
+            0.8,
+            "after the map, 0.400 of 10 answers are wrong: more than the error rate of 0.1 that was wanted, m",
+        ),
+        (
+            0.3,
+            4,
+            0.8,
+            "0.400 of 10 answers are wrong: more than the error rate of 0.3 that was wanted, which may be",
+        ),
+        (
+            0.5,
+            4,
+            0.8,
+            "0.400 of 10 answers are wrong, no more than the error rate of 0.5 that was wanted; on other",
+        ),
+        (
+            0.1,
+            4,
+            np.inf,
+            "nothing is answered: no answer has a confidence, after the map, that keeps the error rate",
+        ),
+    ],
+)
+def test_what_was_wanted_is_set_against_what_was_measured(
+    wanted: float, wrong: int, threshold: float, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    correct = np.arange(10) >= wrong
+    print_operating_point(evaluate_threshold(np.full(10, 0.9), correct.astype(int), threshold, wanted=wanted))
+    out = capsys.readouterr().out
+    assert said in out
+    assert "inf" not in out
+    assert "nan" not in out

@@ -84,3 +84,15 @@ def test_what_is_no_pair_of_names_is_an_error(runs: tuple[Path, Path]) -> None:
         parse_renames(["a=b", "a=c"])
     assert parse_renames(["a=b=c"]) == {"a": "b=c"}
     assert len(SHOW_NAMES) == 10
+
+
+@pytest.mark.parametrize("command", ["compare", "drift", "report", "runs", "confidences"])
+def test_a_name_that_is_nowhere_is_noted_with_those_there_are(
+    runs: tuple[Path, Path], tmp_path: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = runs[:1] if command in ("report", "runs") else runs
+    done = run_command(command, *given, "--rename", "mmlu_anatomy=Bones", "--rename", "nowhere=X")
+    assert "--rename nowhere=X: nothing shown is called nowhere; there are " in done.stderr
+    assert "mmlu_anatomy_calibration" in done.stderr.partition("there are")[2]
+    assert "--rename mmlu_anatomy" not in done.stderr

@@ -140,6 +140,9 @@ def test_a_notebook_shows_a_table(folder: Path) -> None:
     assert shown.count("<tr>") == 1 + 2 + 3
     assert "<th>medicine</th><td>70</td>" in shown
     assert "&lt;Run of org/model" in shown
+    found = load_run(folder).metrics("medicine", names=["ece"])["ece"]
+    assert f"{found.value:.4f} [{found.low:.3f}, {found.high:.3f}]" in shown
+    assert "95% intervals in brackets" in shown
 
 
 def test_the_diagram_shows_the_ece(folder: Path) -> None:

@@ -14,6 +14,7 @@ from lm_eval_calibration.reports.compare.side_by_side import MOST_CURVES, SideBy
 from lm_eval_calibration.reports.compare.table import Table, make_table
 from lm_eval_calibration.reports.formats import choose_format, echo_next, print_or_write
 from lm_eval_calibration.reports.runs import by_name, echo_note, has_distributions, name_and_path, print_notes
+from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run, Selection
 from lm_eval_calibration.results.columns import columns, parse_metrics
 from lm_eval_calibration.results.identity import are_same_files, labels
@@ -55,7 +56,7 @@ def compare(
             table = make_table(runs, names, tasks or None, progress=_progress)
             beside = side_by_side(runs, table, redact=True) if form == "html" else None
         content = html(table, beside) if form == "html" else FORMATS[form](table)
-    print_or_write(content, output, f"{len(table.labels)} runs, {len(table.scopes)} tables")
+    print_or_write(content, output, f"{len(table.labels)} runs, {counted(len(table.scopes), what='tables')}")
     if output is None and form == "table" and 1 < len(results) <= MOST_CURVES:
         echo_next(results, "report.html", "curves on the same axes, docs that changed sides")
 

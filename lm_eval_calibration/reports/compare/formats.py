@@ -16,8 +16,9 @@ from lm_eval_calibration.reports.compare.side_by_side import SideBySide
 from lm_eval_calibration.reports.compare.table import Cell, Scope, Table
 from lm_eval_calibration.reports.compare.tex import latex_table
 from lm_eval_calibration.reports.escaping import markdown
+from lm_eval_calibration.reports.formats import pictures
 from lm_eval_calibration.reports.names import shown, task_name
-from lm_eval_calibration.reports.numbers import estimate, json_text, number
+from lm_eval_calibration.reports.numbers import estimate, json_text, number, p_equals
 from lm_eval_calibration.reports.page import render_page
 from lm_eval_calibration.reports.tables import csv_table, fits_terminal, markdown_table, plain_table
 from lm_eval_calibration.results.columns import arrow, short_title
@@ -46,7 +47,7 @@ def text(table: Table) -> str:
         else:
             lines += plain_table(heads, [[*row, *map(_value, cells)] for row, cells in top])
             lines.append(
-                "(without intervals, for which this terminal is too narrow: `| less -S` or --format md shows them)"
+                "(without intervals and p, for which this terminal is too narrow: `| less -S` or --format md has them)"
             )
         if len(top) < len(scope.rows):
             rest = f"the best {len(top)} of {len(scope.rows)} runs by {table.metrics[0]}"
@@ -173,9 +174,7 @@ FORMATS: dict[str, Callable[[Table], str | bytes]] = {
     "csv": csv,
     "json": json,
     "html": html,
-    "svg": lambda table: picture(table, "svg"),
-    "png": lambda table: picture(table, "png"),
-    "pdf": lambda table: picture(table, "pdf"),
+    **pictures(picture),
 }
 """Functions by the name of their format."""
 
@@ -193,7 +192,9 @@ def _value(cell: Cell) -> str:
 
 
 def _plain_cell(cell: Cell) -> str:
-    return estimate(cell, 4, 3) + _not_comparable(cell) + MARKS[cell.mark]
+    return " ".join(
+        filter(None, (estimate(cell, 4, 3) + _not_comparable(cell) + MARKS[cell.mark], p_equals(cell.p_best)))
+    )
 
 
 def _markdown_cell(cell: Cell) -> str:
@@ -201,7 +202,8 @@ def _markdown_cell(cell: Cell) -> str:
         return "undefined"
     value = number(cell.value)
     marked = f"**{value}**" if cell.mark == "best" else value + MARKS[cell.mark]
-    return marked + markdown(estimate(cell, 4, 3).removeprefix(value) + _not_comparable(cell))
+    rest = estimate(cell, 4, 3).removeprefix(value) + _not_comparable(cell)
+    return marked + markdown(" ".join(filter(None, (rest, p_equals(cell.p_best)))))
 
 
 def _not_comparable(cell: Cell) -> str:

@@ -26,6 +26,7 @@ from lm_eval_calibration.reports.compare.table import (
     Scope,
     Table,
     badness,
+    is_as_good,
     scopes_of,
 )
 from lm_eval_calibration.results import Run, certificate_differences
@@ -214,10 +215,9 @@ def _cells(
     if not pairs:
         return cells
     best = pairs[0].a
-    least = badness(metric, found[best].value)
     cells[best] = cells[best]._replace(mark="best")
     for pair in pairs:
-        is_equal = badness(metric, found[pair.b].value) == least
+        is_equal = is_as_good(metric, found[pair.b].value, found[best].value)
         mark: Mark = "" if pair.p_adjusted <= ALPHA else "best" if is_equal else "tied"
         cells[pair.b] = cells[pair.b]._replace(mark=mark, p_best=pair.p_adjusted)
     return cells

@@ -2,10 +2,10 @@
 
 import math
 
-from lm_eval_calibration.metrics.verdicts import ALPHA
+from lm_eval_calibration.metrics.verdicts import ALPHA, side_of_0
 from lm_eval_calibration.reports.compare.table import Pair, Table
 from lm_eval_calibration.reports.names import task_name
-from lm_eval_calibration.reports.numbers import interval, p_value
+from lm_eval_calibration.reports.numbers import interval, p_equals
 from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results.columns import ACC, metric_of, title
 from lm_eval_calibration.results.differences import POOLED
@@ -13,10 +13,10 @@ from lm_eval_calibration.results.differences import POOLED
 SHOWN = 3
 """Digits of a difference."""
 
-
 BIAS = (
-    "Differences of binned errors (ECE, ACE, Full-ECE) are of estimates without a binned error's bias, so they can be "
-    "other than those of the values in the table."
+    "Brackets are 95% intervals, each of its difference alone; p allows for all tests of the table. Differences of "
+    "binned errors (ECE, ACE, Full-ECE) are of estimates without a binned error's bias, so they can be other than "
+    "those of the values in the table."
 )
 """What is said beside the sentences, since the values stand on the same page."""
 
@@ -32,11 +32,13 @@ def sentence(pair: Pair, n_tests: int) -> str:
     """Return e.g. "B's ECE is lower by 0.050 [0.020, 0.080] than A's, paired, p = 0.001, Holm over 12 tests."."""
     what = "accuracy" if pair.metric == ACC else title(pair.metric)
     tested = "paired" if pair.paired else "unpaired"
-    where = f"{'all tasks' if pair.task == POOLED else task_name(pair.task)}, {counted(pair.n_docs, None)}"
-    how = f"{tested}, p {_p(pair.p_adjusted)}, Holm over {n_tests} tests ({where})."
+    where = f"{'all tasks' if pair.task == POOLED else task_name(pair.task)}, {counted(pair.n_docs)}"
+    how = f"{tested}, {p_equals(pair.p_adjusted)}, Holm over {n_tests} tests ({where})."
     if pair.p_adjusted > ALPHA:
         ends = interval(pair.low, pair.high, f"+.{SHOWN}f")
-        return f"{pair.b}'s {what} is not shown to differ from {pair.a}'s: {pair.difference:+.{SHOWN}f} {ends}, {how}"
+        alone = " (of this difference alone)" if side_of_0((pair.low, pair.high)) else ""
+        found = f"{pair.difference:+.{SHOWN}f} {ends}{alone}"
+        return f"{pair.b}'s {what} is not shown to differ from {pair.a}'s: {found}, {how}"
     low, high = sorted((abs(pair.low), abs(pair.high)))
     ends = interval(low, high, f".{SHOWN}f")
     side = _side(pair)
@@ -47,10 +49,3 @@ def _side(pair: Pair) -> str:
     """Which way the metric of b lies; of one whose sign matters, in numbers alone."""
     side = "higher" if pair.difference > 0 else "lower"
     return side if metric_of(pair.metric).higher_is_better is not None else f"{side} (best at 0)"
-
-
-def _p(p: float) -> str:
-    text = p_value(p, ".3f")
-    if text == "0.000":
-        text = p_value(p, ".4f")
-    return text if text.startswith("<") else f"= {text}"

@@ -14,10 +14,11 @@ from typing import Any, Literal, NamedTuple
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.reports.names import shown
+from lm_eval_calibration.reports.numbers import number
 from lm_eval_calibration.reports.runs import common_tasks, compare_records
-from lm_eval_calibration.reports.sentences import counted
+from lm_eval_calibration.reports.sentences import BINNED_INTERVALS, counted
 from lm_eval_calibration.results import Run, RunComparison, TaskComparison
-from lm_eval_calibration.results.columns import metric_of
+from lm_eval_calibration.results.columns import is_binned, metric_of
 from lm_eval_calibration.results.differences import POOLED
 from lm_eval_calibration.results.identity import fingerprint, unchanged
 
@@ -35,7 +36,7 @@ Mark = Literal["best", "tied", ""]
 class Cell(NamedTuple):
     """A metric of a run: nan where it is undefined, with the 95% interval.
 
-    ``mark`` is "best" of the comparable runs (each of them, where several are equal), "tied" with it within noise, or
+    ``mark`` is "best" of the comparable runs (each of them, where several look equal), "tied" with it within noise, or
     "". ``reason`` says why the value is undefined, or not comparable with the other runs'. ``p_best`` is the p-value
     against the best run after Holm's procedure over the table; nan where there is no such test.
     """
@@ -108,13 +109,15 @@ class Table:
         return sum(not math.isnan(pair.p_value) for pair in self.pairs)
 
     def legend(self, best: str = "*", tied: str = "≈") -> str:
-        """Say what intervals and marks mean."""
+        """Say what intervals, marks and p-values mean."""
         tests = "Holm's procedure over all {} tests (pairs of runs, metrics, tasks)"
         if self.is_against_best:
             tests = "Bonferroni's correction over all {} tests (of each run against the best, metrics, tasks)"
+        binned = any(is_binned(name) for name in self.metrics)
         return (
-            f"95% intervals in brackets, {self.n_bins} bins. {best}: best; {tied}: not shown to be worse than the best "
-            f"at 5%, after {tests.format(self.n_tests)}."
+            f"95% intervals in brackets, each of its value alone, {self.n_bins} bins. {best}: best; {tied}: not shown "
+            f"to be worse than the best at 5%; p: of no difference from the best, after {tests.format(self.n_tests)}."
+            f"{' ' + BINNED_INTERVALS if binned else ''}"
         )
 
 
@@ -237,10 +240,10 @@ def _mark(rows: dict[str, dict[str, Cell]], name: str, pairs: Sequence[Pair]) ->
     if len(defined) < 2:
         return
     best = min(defined, key=lambda label: badness(name, rows[label][name].value))
-    least = badness(name, rows[best][name].value)
+    best_value = rows[best][name].value
     for label in defined:
         p = math.nan if label == best else between[frozenset((label, best))].p_adjusted
-        mark: Mark = "" if p <= ALPHA else "best" if badness(name, rows[label][name].value) == least else "tied"
+        mark: Mark = "" if p <= ALPHA else "best" if is_as_good(name, rows[label][name].value, best_value) else "tied"
         rows[label][name] = rows[label][name]._replace(mark=mark, p_best=p)
 
 
@@ -248,6 +251,11 @@ def badness(name: str, value: float) -> float:
     """Return what is the lower, the better a metric's value is."""
     higher_is_better = metric_of(name).higher_is_better
     return abs(value) if higher_is_better is None else -value if higher_is_better else value
+
+
+def is_as_good(name: str, value: float, best: float) -> bool:
+    """Return whether a value is the best, as far as a reader sees."""
+    return number(badness(name, value)) == number(badness(name, best))
 
 
 def _notes(a: str, b: str, found: RunComparison) -> list[str]:
@@ -258,11 +266,9 @@ def _notes(a: str, b: str, found: RunComparison) -> list[str]:
         if not scope.paired:
             notes.append(f"{shown(scope.task)}: {a} and {b} have different docs and are compared unpaired")
         elif scope.left_out_a or scope.left_out_b:
-            notes.append(
-                f"{shown(scope.task)}: {a} and {b} are tested on the {counted(scope.n_a, None)} that both have"
-            )
+            notes.append(f"{shown(scope.task)}: {a} and {b} are tested on the {counted(scope.n_a)} that both have")
         if scope.other_golds:
-            notes.append(f"{shown(scope.task)}: {scope.other_golds} docs of {a} and {b} have different gold answers")
+            notes.append(f"{shown(scope.task)}: different gold answers of {counted(scope.other_golds)} in {a} and {b}")
     if any(scope.other_prompts for scope in found.tasks):
         notes.append(f"{a} and {b} were given different prompts")
     if differences := [str(d) for d in found.certificate_differences if d.field.split(".")[-1] not in OF_THE_MODEL]:

@@ -1,16 +1,18 @@
 """The table as LaTeX for a paper."""
 
 import math
+from collections.abc import Collection
 
 from lm_eval_calibration.reports.compare.references import bibtex, cited
 from lm_eval_calibration.reports.compare.table import Cell, Table
 from lm_eval_calibration.reports.escaping import latex
 from lm_eval_calibration.reports.names import task_name
+from lm_eval_calibration.reports.numbers import p_equals
 from lm_eval_calibration.results.columns import metric_of, short_title
 
 ARROWS = {True: r"$\uparrow$", False: r"$\downarrow$", None: r"$\to 0$"}
 
-MARKED = {"best": r"\textbf{%.3f}", "tied": r"\underline{%.3f}", "": "%.3f"}
+MARKED = {"best": r"\textbf{%s}", "tied": r"\underline{%s}", "": "%s"}
 
 
 def latex_table(table: Table) -> str:
@@ -50,17 +52,35 @@ def _body(table: Table) -> list[str]:
         if len(table.scopes) > 1:
             body += [r"\midrule"] if index else []
             body += [rf"\multicolumn{{{len(table.metrics) + 2}}}{{l}}{{\emph{{{latex(task_name(scope.task))}}}}} \\"]
+        bold = {
+            name: {_value(row[name]) for row in scope.rows.values() if row[name].mark == "best"}
+            for name in table.metrics
+        }
         for label, row in scope.rows.items():
-            cells = [rf"\raggedright {latex(label)}", str(scope.n_docs[label]), *map(_cell, row.values())]
-            body.append(" & ".join(cells) + r" \\")
+            cells = [rf"\raggedright {latex(label)}", str(scope.n_docs[label])]
+            cells += [_cell(cell, bold[name]) for name, cell in row.items()]
+            body.append(" & ".join(cells) + r" \\ \addlinespace[4pt]")
     return body
 
 
-def _cell(cell: Cell) -> str:
+def _cell(cell: Cell, bold: Collection[str]) -> str:
+    """Value on the row's baseline, interval and p below it; what reads as the best is bold, too."""
     if math.isnan(cell.value):
         return "--"
-    value = MARKED[cell.mark] % cell.value + (r"$^{\times}$" if cell.is_apart else "")
-    if math.isnan(cell.low):
-        return value
-    low, high = (f"{end:.3f}".replace("0.", ".", 1) for end in (cell.low, cell.high))
-    return rf"\shortstack[r]{{{value}\\{{\scriptsize [{low}, {high}]}}}}"
+    value = _value(cell)
+    mark = "best" if cell.mark == "tied" and value in bold else cell.mark
+    lines = [MARKED[mark] % value + (r"$^{\times}$" if cell.is_apart else "")]
+    if not math.isnan(cell.low):
+        low, high = (f"{end:.3f}".replace("0.", ".", 1) for end in (cell.low, cell.high))
+        lines.append(rf"{{\scriptsize [{low}, {high}]}}")
+    if not math.isnan(cell.p_best):
+        lines.append(rf"{{\scriptsize ${p_equals(cell.p_best)}$}}")
+    return (
+        lines[0]
+        if len(lines) == 1
+        else rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{(chr(92) * 2).join(lines)}\end{{tabular}}"
+    )
+
+
+def _value(cell: Cell) -> str:
+    return f"{cell.value:.3f}"

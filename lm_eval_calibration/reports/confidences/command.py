@@ -1,19 +1,22 @@
 """``lm-eval-calibration confidences``: read the runs, make the tables, print, draw or write them."""
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.metrics import Comparison
 from lm_eval_calibration.plots import prepare_reliability
 from lm_eval_calibration.plots.style import Form
 from lm_eval_calibration.records import n_clusters
 from lm_eval_calibration.reports.confidences.table import Row, Table, make_tables
 from lm_eval_calibration.reports.escaping import markdown
-from lm_eval_calibration.reports.formats import choose_format, print_or_write
+from lm_eval_calibration.reports.formats import choose_format, pictures, print_or_write
 from lm_eval_calibration.reports.names import shown, task_name
-from lm_eval_calibration.reports.numbers import estimate, interval, json_text, signed
+from lm_eval_calibration.reports.numbers import estimate, interval, json_text, p_equals, signed
 from lm_eval_calibration.reports.runs import by_name, common_tasks, name_and_path, print_notes
+from lm_eval_calibration.reports.sentences import BINNED_INTERVALS, counted
 from lm_eval_calibration.reports.tables import markdown_table
 from lm_eval_calibration.results import Selection, load_run
 from lm_eval_calibration.results.columns import arrow, columns, title
@@ -48,17 +51,21 @@ def confidences(
         raise UserError(f"no task {unknown[0]!r} in common; there are {', '.join(common)}")
     bins = n_bins or next(iter(runs.values())).n_bins
     content = FORMATS[form](make_tables(runs, list(tasks or common), bins), bins)
-    print_or_write(content, output, f"{len(runs)} runs, {len(tasks or common)} tasks")
+    told = f"{counted(len(runs), what='runs')}, {counted(len(tasks or common), what='tasks')}"
+    print_or_write(content, output, told)
 
 
 def md(tables: Sequence[Table], n_bins: int) -> str:
     """Markdown tables: each kind of confidence by metrics, then what changes on the same docs."""
     lines = []
     for table in tables:
-        lines += [f"### {markdown(shown(table.task))}", "", *_values(table), "", *_changes(table), ""]
+        lines += [f"### {markdown(task_name(table.task))}", "", *_values(table), "", *_changes(table), ""]
+    n_tests = sum(not math.isnan(p) for table in tables for change in table.changes for p in change.p_adjusted.values())
+    of_changes = f" p and words of changes are after Holm's procedure over all {n_tests} tests." if n_tests else ""
     lines.append(
-        f"95% intervals in brackets, {n_bins} bins. Temperatures are cross-fitted over docs. Changes are estimates for "
-        "all such docs: of ECE without its bias, so they need not be the difference of two values."
+        f"95% intervals in brackets, each of its number alone, {n_bins} bins. Temperatures are cross-fitted over docs. "
+        "Changes are estimates for all such docs: of ECE without its bias, so they need not be the difference of two "
+        f"values.{of_changes} {BINNED_INTERVALS}"
     )
     return "\n".join(lines) + "\n"
 
@@ -83,11 +90,15 @@ def _changes(table: Table) -> list[str]:
     rows = []
     for change in table.changes:
         cells = (
-            f"{signed(c.difference)} {interval(c.low, c.high, '+.4f')} {c.verdict}".strip()
+            " ".join((_difference(c), p_equals(change.p_adjusted[name]), c.verdict)).strip()
             for name, c in change.found.items()
         )
         rows.append([markdown(f"{change.b}, less {change.a}"), str(change.n_docs), *cells])
     return _table("change on the same docs", "confidences: changes", rows)
+
+
+def _difference(found: Comparison) -> str:
+    return f"{signed(found.difference)} {interval(found.low, found.high, '+.4f')}"
 
 
 def _estimates(measured: dict[str, Any]) -> list[str]:
@@ -122,7 +133,7 @@ def _plain(table: Table) -> dict[str, Any]:
                 "from": change.a,
                 "to": change.b,
                 "n_docs": change.n_docs,
-                **change.found,
+                **{name: {**c._asdict(), "p_adjusted": change.p_adjusted[name]} for name, c in change.found.items()},
             }
             for change in table.changes
         ],
@@ -147,8 +158,6 @@ def picture(tables: Sequence[Table], n_bins: int, form: Form) -> bytes:
 FORMATS: dict[str, Callable[[Sequence[Table], int], str | bytes]] = {
     "md": md,
     "json": json,
-    "svg": lambda tables, n_bins: picture(tables, n_bins, "svg"),
-    "png": lambda tables, n_bins: picture(tables, n_bins, "png"),
-    "pdf": lambda tables, n_bins: picture(tables, n_bins, "pdf"),
+    **pictures(picture),
 }
 """Functions by the name of their format."""

@@ -11,6 +11,7 @@ from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Comparison
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
+from lm_eval_calibration.metrics.verdicts import ALPHA
 from lm_eval_calibration.recalibration import cross_fit
 from lm_eval_calibration.records import Record, ordered
 from lm_eval_calibration.records.clusters import IntIds, as_numbers, clusters_of
@@ -55,12 +56,16 @@ class Row(NamedTuple):
 
 
 class Change(NamedTuple):
-    """Two kinds of confidence, by name, compared on the docs that both have: by metric, b less a."""
+    """Two kinds of confidence, by name, compared on the docs that both have: by metric, b less a.
+
+    ``p_adjusted``: p-values after Holm's procedure over all changes of all tables; verdicts hold by these, too.
+    """
 
     a: str
     b: str
     n_docs: int
     found: dict[str, Comparison]
+    p_adjusted: dict[str, float]
 
 
 class Table(NamedTuple):
@@ -90,13 +95,29 @@ def make_tables(runs: Mapping[str, Run], tasks: Sequence[str], n_bins: int) -> l
             answers[task] += kinds_of(label, run, task, ordered(of_task))
     if empty := [task for task, found in answers.items() if not found]:
         raise UserError(f"{empty[0]}: no doc has an answer with a confidence")
+    changes = {task: [compare(*pair, n_bins) for pair in _pairs(found)] for task, found in answers.items()}
+    adjusted = iter(_adjusted([change for of_task in changes.values() for change in of_task]))
     return [
         Table(
             task,
             tuple(Row(one, _measured(one, n_bins)) for one in found),
-            tuple(compare(*pair, n_bins) for pair in _pairs(found)),
+            tuple(next(adjusted) for _ in changes[task]),
         )
         for task, found in answers.items()
+    ]
+
+
+def _adjusted(changes: Sequence[Change]) -> list[Change]:
+    """The same with p-values after Holm's procedure over all of them, and the words that these leave."""
+    keys = [(i, name) for i, change in enumerate(changes) for name in change.found]
+    p_values = metrics.holm([changes[i].found[name].p_value for i, name in keys]).tolist() if keys else []
+    p_of = dict(zip(keys, p_values, strict=True))
+    return [
+        change._replace(
+            found={n: c if p_of[i, n] <= ALPHA else c._replace(verdict="") for n, c in change.found.items()},
+            p_adjusted={n: p_of[i, n] for n in change.found},
+        )
+        for i, change in enumerate(changes)
     ]
 
 
@@ -165,7 +186,7 @@ def compare(a: Answers, b: Answers, n_bins: int) -> Change:
     index = {name: i for i, name in enumerate(b.docs)}
     both = [(i, index[name]) for i, name in enumerate(a.docs) if name in index]
     if len(both) < 2:
-        return Change(a.name, b.name, len(both), {})
+        return Change(a.name, b.name, len(both), {}, {})
     one, other = np.array(both).T
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # nan says that a metric is undefined
@@ -177,4 +198,4 @@ def compare(a: Answers, b: Answers, n_bins: int) -> Change:
             cluster=clusters_of(a.clusters[one]),
             same_answers=a.run == b.run,
         )
-    return Change(a.name, b.name, len(both), found)
+    return Change(a.name, b.name, len(both), found, {})

@@ -141,7 +141,7 @@ def _notes(comparison: RunComparison) -> list[str]:
         if not task.paired:
             notes.append(f"{shown(task.task)}: the runs have different docs, so they are compared unpaired")
         elif task.left_out_a or task.left_out_b:
-            counts = f"{task.left_out_a} docs of BASE and {task.left_out_b} of NEW"
+            counts = f"{counted(task.left_out_a)} of BASE and {task.left_out_b} of NEW"
             notes.append(f"{shown(task.task)}: {counts} are not in both (or have a broken gold label) and are left out")
     notes += [f"different in the two runs: {difference}" for difference in comparison.certificate_differences]
     return notes

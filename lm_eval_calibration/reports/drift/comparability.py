@@ -4,6 +4,7 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 
 from lm_eval_calibration.reports.names import shown
+from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run, RunComparison
 from lm_eval_calibration.results.task_docs import TaskDocs
 
@@ -60,7 +61,7 @@ def docs_changed(base: Run, new: Run) -> Iterator[str]:
         found = {doc_id for doc_id, name in zip(other.doc_ids, other.doc_hashes, strict=True) if name in added}
         changed = len((lost & found) - {-1})
         counts = added.total() - changed, removed.total() - changed, changed
-        text = f"{shown(task)}: {counts[0]} docs added, {counts[1]} removed, {counts[2]} changed"
+        text = f"{shown(task)}: {counted(counts[0])} added, {counts[1]} removed, {counts[2]} changed"
         shares = [_share_right(other, added, are_new=are_new) for are_new in (True, False)]
         if None not in shares:
             text += f"; in NEW {shares[0]:.1%} of the added and changed docs are right, of the others {shares[1]:.1%}"

@@ -23,7 +23,7 @@ ALPHA = 0.05
 TOLERANCE = 0.02
 """By how much a metric may become worse unless another tolerance is given."""
 
-Verdict = Literal["drifted", "within", "unclear", "undefined"]
+Verdict = Literal["drifted", "unchanged", "within", "unclear", "undefined"]
 
 
 class Test(NamedTuple):
@@ -31,7 +31,8 @@ class Test(NamedTuple):
 
     ``worsening`` is the estimate of the change in the bad direction (of a metric whose sign matters, away from 0), with
     its interval. ``p_value`` is that of a worsening of at most the tolerance. The verdict is "drifted" beyond the
-    tolerance; "within" it, as its whole interval is; "unclear" where these docs are too few to tell; "undefined".
+    tolerance; "unchanged" where every doc has the same in both runs; "within" the tolerance, as the whole interval is;
+    "unclear" where these docs are too few to tell; "undefined".
     """
 
     task: str
@@ -110,7 +111,7 @@ def _test(scope: TaskComparison, found: Difference, tolerance: float, level: flo
         tolerance=tolerance,
         p_value=p_value if metric_of(found.name).higher_is_better is not None else min(1.0, 2 * p_value),
         p_adjusted=float("nan"),
-        verdict="undefined",
+        verdict="unchanged" if found.is_same and not np.isnan(worsening) else "undefined",
         paired=scope.paired,
         n_base=scope.n_a,
         n_new=scope.n_b,
@@ -147,8 +148,8 @@ def _p_value(worsening: float, low: float, high: float, tolerance: float, level:
 
 
 def _verdict(test: Test, p_adjusted: float, alpha: float) -> Verdict:
-    if np.isnan(p_adjusted):
-        return "undefined"
+    if np.isnan(p_adjusted) or test.verdict == "unchanged":
+        return test.verdict
     if p_adjusted <= alpha:
         return "drifted"
     return "within" if test.high <= test.tolerance else "unclear"

@@ -13,6 +13,7 @@ from lm_eval_calibration.plots.style import Form
 from lm_eval_calibration.plots.trade_off import ticks
 from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.reports.drift.history import Entry
+from lm_eval_calibration.reports.formats import PICTURES, listed
 from lm_eval_calibration.reports.page import render_page
 from lm_eval_calibration.results.columns import DIRECTIONS, metric_of
 from lm_eval_calibration.results.differences import POOLED
@@ -76,8 +77,8 @@ def _limit(metric: str, base: dict[str, list[float | None]], tolerances: dict[st
 def write_picture(path: Path, entries: Sequence[Entry]) -> None:
     """Write the history's picture: .svg, .png, .pdf, or .html with a table of the runs and every task."""
     form = path.suffix.removeprefix(".")
-    if form not in ("svg", "png", "pdf", "html"):
-        raise UserError(f"{path}: a picture is a file .svg, .png, .pdf or .html")
+    if form not in ("html", *PICTURES):
+        raise UserError(f"{path}: a picture is a file {listed('html')}")
     if form != "html":
         write_whole(path, draw_history(prepare_history(entries), cast(Form, form)))
         return

@@ -57,6 +57,7 @@ class Result:
         if self.reasons:
             return "not comparable: " + "; ".join(self.reasons)
         texts = {
+            "unchanged": "the same in every doc",
             "within": "shown to be within the tolerance",
             "unclear": "unclear (too few docs to tell)",
             "undefined": "undefined",

@@ -11,6 +11,7 @@ from lm_eval_calibration import __version__
 from lm_eval_calibration.records import DEFINITION_VERSION
 from lm_eval_calibration.reports.decide.formats import as_data
 from lm_eval_calibration.reports.numbers import finite
+from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.reports.values import values
 from lm_eval_calibration.results import Run
 from lm_eval_calibration.results.columns import metric_of
@@ -158,7 +159,7 @@ def _limits(run: Run) -> list[str]:
     if not math.isnan(ece.low):
         limits.append(f"The interval of ece is {ece.high - ece.low:.4f} wide; smaller differences are not resolved.")
     if broken := sum(_broken(run, task) for task in run.tasks):
-        limits.append(f"{broken} docs have no sound label and are in no calibration metric.")
+        limits.append(f"No sound label, so in no calibration metric: {counted(broken)}.")
     shares = {str(setting["limit"]) for setting in run.configuration.settings if setting.get("limit")}
     if shares:
         limits.append(f"Only the first docs of each task were used (limit {', '.join(sorted(shares))}), not a sample.")

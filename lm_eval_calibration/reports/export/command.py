@@ -17,6 +17,7 @@ from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import json_text
 from lm_eval_calibration.reports.runs import print_notes
+from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.reports.tables import csv_table
 from lm_eval_calibration.reports.values import Value, values
 from lm_eval_calibration.results import Run, Selection, find_sources, load_run
@@ -84,7 +85,7 @@ def export(
         write_whole(output or merge, content)
         typer.echo(f"{n_new} results added, {n_replaced} replaced: {output or merge}", err=True)
     else:
-        print_or_write(FORMATS[form](run, found, model), output, f"{len(found)} values")
+        print_or_write(FORMATS[form](run, found, model), output, counted(len(found), what="values"))
 
 
 def _write_parquet(result: Path, select: Selection) -> None:
@@ -102,7 +103,7 @@ def _write_parquet(result: Path, select: Selection) -> None:
             except (StockError, NoParquetFormError) as error:
                 typer.echo(f"note: {task} is left out: {error}", err=True)
                 continue
-            typer.echo(f"{n_docs} docs: {parquet_of(path)}", err=True)
+            typer.echo(f"{counted(n_docs)}: {parquet_of(path)}", err=True)
 
 
 def _note_undefined(found: list[Value]) -> None:

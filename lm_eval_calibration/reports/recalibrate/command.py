@@ -41,6 +41,7 @@ from lm_eval_calibration.reports.recalibrate.tables import (
     print_strata,
     say,
 )
+from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run, Selection, load_run
 from lm_eval_calibration.results.doc_fields import ALL
 from lm_eval_calibration.results.grouping import split_field
@@ -96,7 +97,7 @@ def fit(
     if output is not None:
         saved.write(output)
         n_docs = len(saved.map.fitted_on)
-        say(f"the map, fitted on {n_docs} docs, is in {output}; judge it on others with --apply {output}")
+        say(f"the map, fitted on {counted(n_docs)}, is in {output}; judge it on others with --apply {output}")
 
 
 def apply(

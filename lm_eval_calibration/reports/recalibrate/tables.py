@@ -1,5 +1,6 @@
 """What the command prints: tables on a terminal, tab-separated lines with a head for other programs."""
 
+import math
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,8 @@ from lm_eval_calibration.metrics.group_errors import GroupError, group_errors
 from lm_eval_calibration.recalibration import Change, Domain, Forecasts, MapByGroup, OperatingPoint, Temperature
 from lm_eval_calibration.reports.groups import MOST_ROWS
 from lm_eval_calibration.reports.names import shown
-from lm_eval_calibration.reports.numbers import estimate, interval, number, p_value, signed
+from lm_eval_calibration.reports.numbers import NOTHING, estimate, interval, number, p_value, signed
+from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.reports.tables import plain_table
 from lm_eval_calibration.results.columns import ACC, ARROWS, columns, metric_of
 
@@ -25,9 +27,7 @@ ANSWERS = ("ece", "brier_score", "brier_top_label")
 def print_changes(title: str, changes: Sequence[Change]) -> None:
     """Print metrics before and after."""
     heads = ("metric", "before", "after", "change", "95% interval", "")
-    rows = [
-        (_name(c), _number(c.before), _number(c.after), f"{c.change:+.4f}", _interval(c), c.verdict) for c in changes
-    ]
+    rows = [(_name(c), _number(c.before), _number(c.after), signed(c.change), _interval(c), c.verdict) for c in changes]
     _print(title, heads, rows)
 
 
@@ -53,7 +53,7 @@ def print_strata(before: Forecasts, after: Forecasts, strata: NDArray[np.str_], 
     found = {(m.stratum, m.name): m for m in by_stratum(after.run, strata, names=mapped, **how)}
     rows = []
     for m in by_stratum(before.run, strata, names=used, **how):
-        versus = (f"{m.difference:+.4f}", p_value(m.p_adjusted))
+        versus = (signed(m.difference), p_value(m.p_adjusted))
         one, other = _with_interval(m), _with_interval(found.get((m.stratum, m.name)))
         rows.append((shown(m.stratum), str(m.n_docs), m.name, one, *versus, other))
     heads = ("group", "docs", "metric", "before [95%]", "less the other docs'", "p (Holm)", "after [95%]")
@@ -81,13 +81,29 @@ def _error(found: GroupError) -> tuple[str, str]:
 
 
 def print_operating_point(point: OperatingPoint) -> None:
-    """Print what answering from a threshold on would give."""
+    """Print what answering from a threshold on would give, and how that compares with what was wanted."""
     shares = (point.coverage, point.error_rate)
     coverage, error = (f"{number(share, 3)} {interval(low, high, '.3f')}" for share, low, high in shares)
     heads = ("wanted error rate", "threshold", "answered", "coverage [95%]", "error rate [95%]", "at most (95% sure)")
-    answered, bound = f"{point.n_answered} of {point.n_docs}", number(point.error_bound, 3, undefined="nan")
-    row = (f"{point.wanted:g}", _number(point.threshold), answered, coverage, error, bound)
+    answered, bound = f"{point.n_answered} of {point.n_docs}", number(point.error_bound, 3)
+    threshold = number(point.threshold) if math.isfinite(point.threshold) else "none"
+    row = (f"{point.wanted:g}", threshold, answered, coverage, error if point.n_answered else NOTHING, bound)
     _print("answer or abstain, tested on docs the threshold was not chosen on", heads, [row])
+    say(operating_point_sentence(point))
+
+
+def operating_point_sentence(point: OperatingPoint) -> str:
+    """Return whether the error rate that was wanted is met; the threshold is one of confidence after the map."""
+    wanted = f"the error rate of {point.wanted:g} that was wanted"
+    if not point.n_answered:
+        return f"nothing is answered: no answer has a confidence, after the map, that keeps {wanted}"
+    rate, low, _ = point.error_rate
+    what = f"from this confidence on, after the map, {number(rate, 3)} of {counted(point.n_answered, None, 'answers')}"
+    are = f"{what} {'is' if point.n_answered == 1 else 'are'} wrong"
+    if rate <= point.wanted:
+        return f"{are}, no more than {wanted}; on other docs it may be up to {number(point.error_bound, 3)}"
+    shown = "more than chance explains" if low > point.wanted else "which may be chance"
+    return f"{are}: more than {wanted}, {shown}"
 
 
 def print_answer(changes: Sequence[Change]) -> None:
@@ -122,7 +138,7 @@ def _name(change: Change) -> str:
 
 
 def _number(value: float) -> str:
-    return number(value, undefined="nan")
+    return number(value)
 
 
 def _interval(change: Change) -> str:

@@ -1,6 +1,5 @@
 """``lm-eval-calibration report``: read a run, work out what it shows, write the file."""
 
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,10 +9,8 @@ import typer
 
 from lm_eval_calibration.harness.redacted_errors import redacted_errors
 from lm_eval_calibration.records.files import write_whole
-from lm_eval_calibration.reports.compare.command import default_metrics, find_named, read_runs
-from lm_eval_calibration.reports.compare.side_by_side import side_by_side
-from lm_eval_calibration.reports.compare.table import make_table
-from lm_eval_calibration.reports.compare.together import FORMATS as OF_SEVERAL
+from lm_eval_calibration.reports.compare.command import find_named, read_runs
+from lm_eval_calibration.reports.compare.together import together
 from lm_eval_calibration.reports.formats import choose_format
 from lm_eval_calibration.reports.report.content import make_report
 from lm_eval_calibration.reports.report.formats import FORMATS
@@ -26,7 +23,7 @@ from lm_eval_calibration.results.selection import ALL, runs_of
 
 def write_report(
     results: Sequence[str],
-    output: Path,
+    output: Path | None,
     *,
     format_: str | None = None,
     n_bins: int | None = None,
@@ -36,10 +33,13 @@ def write_report(
 ) -> None:
     """Write the report of a run, or of several side by side; the arguments are the command's.
 
+    Without an output it is ``report`` with the format's suffix.
+
     Raises:
         UserError: what can't be read or written, or no such format.
     """
-    form = choose_format(format_, output, FORMATS)
+    form = choose_format(format_, output, FORMATS, default="html", is_printed=False)
+    output = output or Path(f"report.{form}")
     names, paths = zip(*map(name_and_path, results), strict=True)
     sources = find_sources(paths, select.columns).sources  # an error in this one holds no text of a doc
     how: dict[str, Any] = {"n_bins": n_bins, "cluster": cluster, "select": select}
@@ -56,15 +56,11 @@ def _of_one(paths: Sequence[Path], form: str, *, redact: bool, **how: Any) -> tu
     run = load_run(*paths, **how)
     print_notes(run)
     content = FORMATS[form](make_report(run, redact=redact, explorable=form == "html"))
-    return content, f"{counted(len(run), None)} of {counted(len(run.tasks), None, 'tasks')}"
+    return content, f"{counted(len(run))} of {counted(len(run.tasks), what='tasks')}"
 
 
 def _of_several(results: Sequence[str], form: str, *, redact: bool, **how: Any) -> tuple[str | bytes, str]:
     runs = read_runs(*find_named(results, how["select"]), how["n_bins"], how["cluster"])
     for run in runs.values():
         print_notes(run)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # what is undefined says so in its cell
-        table = make_table(runs, default_metrics(list(runs.values())))
-        content = OF_SEVERAL[form](table, side_by_side(runs, table, redact=redact))
-    return content, f"{len(runs)} runs side by side"
+    return together(runs, form, redact=redact), f"{len(runs)} runs side by side"

@@ -1,7 +1,6 @@
 """A report as HTML, Markdown, JSON or a picture."""
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -13,6 +12,7 @@ from lm_eval_calibration.plots.style import Form
 from lm_eval_calibration.reports.decide.formats import as_data as decision_data
 from lm_eval_calibration.reports.decide.sentences import may_answer_all, share, what_it_means
 from lm_eval_calibration.reports.escaping import markdown
+from lm_eval_calibration.reports.formats import pictures
 from lm_eval_calibration.reports.groups import HEADS, left_out, rows_of_groups, what_groups_say
 from lm_eval_calibration.reports.names import shown, task_name
 from lm_eval_calibration.reports.numbers import (
@@ -25,10 +25,12 @@ from lm_eval_calibration.reports.numbers import (
     number,
     p_value,
     percent,
+    short_time,
 )
 from lm_eval_calibration.reports.page import render_page
 from lm_eval_calibration.reports.report.content import Domain, Report
 from lm_eval_calibration.reports.report.explorer.scopes import scopes
+from lm_eval_calibration.reports.sentences import BINNED_INTERVALS
 from lm_eval_calibration.reports.tables import markdown_table
 from lm_eval_calibration.results import Measured
 from lm_eval_calibration.results.columns import columns
@@ -54,9 +56,10 @@ def to_html(report: Report) -> str:
         },
         title=f"Calibration of {shown(report.model)}",
         report=report,
-        facts={heading: _short_time(text) for heading, text in report.method},
+        facts={heading: short_time(text) for heading, text in report.method},
         scopes=scopes({d.name: d.tasks for d in report.domains}, report.domains[0].tasks, report.decisions),
         forest=overconfidence,
+        binned_intervals=BINNED_INTERVALS,
         reach=_reach([found for _, found in overconfidence]),
     )
 
@@ -65,7 +68,7 @@ def to_markdown(report: Report) -> str:
     """Return the verdicts, the metrics and the method as Markdown."""
     parts = [
         [f"# Can the confidence of {markdown(shown(report.model))} be trusted?"],
-        ["Numbers in brackets are 95% intervals."],
+        [f"Numbers in brackets are 95% intervals. {BINNED_INTERVALS}"],
         *(part for domain in report.domains for part in _markdown_domain(domain)),
         *_markdown_decisions(report),
         *_markdown_groups(report),
@@ -188,9 +191,7 @@ FORMATS: dict[str, Callable[[Report], str | bytes]] = {
     "html": to_html,
     "md": to_markdown,
     "json": to_json,
-    "png": lambda report: to_picture(report, "png"),
-    "svg": lambda report: to_picture(report, "svg"),
-    "pdf": lambda report: to_picture(report, "pdf"),
+    **pictures(to_picture),
 }
 """Functions by the name of their format."""
 
@@ -201,9 +202,9 @@ def _point_at(points: Sequence[RiskCoveragePoint], coverage: float) -> RiskCover
 
 
 def _reach(of_tasks: Sequence[Measured]) -> float:
-    """How far the axis of the forest plot goes to either side, in quarters."""
+    """How far the axis of the forest plot goes to either side, in fifths."""
     ends = [abs(end) for found in of_tasks for end in (found.value, found.low, found.high) if not math.isnan(end)]
-    return max(1, math.ceil(4 * max(ends, default=0))) / 4
+    return max(1, math.ceil(5 * max(ends, default=0))) / 5
 
 
 def _overconfidence_points(found: Measured) -> str:
@@ -211,8 +212,3 @@ def _overconfidence_points(found: Measured) -> str:
     if math.isnan(found.value):
         return f"undefined: {found.reason}"
     return f"{100 * found.value:+.1f} points {interval(100 * found.low, 100 * found.high, '+.1f')}"
-
-
-def _short_time(text: str) -> str:
-    """Times as the harness writes them into names of files, to the minute: 2026-01-31 10:05."""
-    return re.sub(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-\d\d\.\d+", r"\1 \2:\3", text)

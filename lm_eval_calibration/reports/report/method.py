@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from lm_eval_calibration import __version__
 from lm_eval_calibration.records import DEFINITION_VERSION
+from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run
 
 CONFIDENCE = """of multiple choice the largest choice probability (softmax of the summed log-likelihoods); of \
@@ -38,7 +39,7 @@ def method(run: Run, tasks: Sequence[str]) -> tuple[tuple[str, str], ...]:
         "Examples in the prompt": _counted(str(shots[task]) for task in tasks if task in shots),
         "Task versions": _counted(versions[task] for task in tasks if task in versions),
         "Chat template": f"applied, SHA-256 {template}" if template else "",
-        "How the numbers were obtained": "; ".join(f"{_plain(c)} ({n:,} docs)" for c, n in run.certificates[:6]),
+        "How the numbers were obtained": "; ".join(f"{_plain(c)} ({counted(n)})" for c, n in run.certificates[:6]),
         "Packages": ", ".join(f"{name} {version}" for name, version in run.versions.items()),
         "Run ended": ", ".join(ran.dates),
     }

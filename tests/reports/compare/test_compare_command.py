@@ -4,10 +4,12 @@ import csv
 import io
 import itertools
 import json
+import math
 import re
 import shutil
 import subprocess
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,8 @@ from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.plots.trade_off import pareto_front
 from lm_eval_calibration.reports.compare.formats import FORMATS, SUFFIXES
 from lm_eval_calibration.reports.compare.references import bibtex, cited
-from lm_eval_calibration.reports.compare.table import Table, make_table
+from lm_eval_calibration.reports.compare.table import Table, is_as_good, make_table
+from lm_eval_calibration.reports.numbers import p_equals
 from lm_eval_calibration.results import load_run
 
 NAMES = "acc,ece,overconfidence"
@@ -287,3 +290,24 @@ def test_groups_are_shown_and_of_many_tasks_they_alone(n_tasks: int, shows_tasks
         "last",
         "t00_calibration",
     ]
+
+
+def test_p_stands_in_every_table_and_what_reads_alike_is_marked_alike(table: Table) -> None:
+    cell = table.scopes[0].rows["run0"]["ece"]
+    p = max(p for row in table.scopes[0].rows.values() if not math.isnan(p := row["ece"].p_best))
+    for form in ("table", "md", "latex", "html"):
+        text = str(FORMATS[form](table))
+        assert p_equals(p) in text
+        assert "each of its value alone" in text
+        assert "one may end at its value or below" in text
+    rows = {
+        "a": {"ece": cell._replace(value=0.12341, mark="best", p_best=math.nan)},
+        "b": {"ece": cell._replace(value=0.12339, mark="tied", p_best=0.9)},
+    }
+    scope = replace(table.scopes[0], rows=rows, n_docs={"a": 9, "b": 9})
+    close = replace(table, scopes=(scope,), metrics=("ece",))
+    assert str(FORMATS["latex"](close)).count(r"\textbf{0.123}") == 2
+    assert r"\underline" not in str(FORMATS["latex"](close))
+    assert is_as_good("ece", 0.12341, 0.12339)
+    assert is_as_good("overconfidence", -0.1, 0.1)
+    assert not is_as_good("ece", 0.1235, 0.1233)

@@ -118,3 +118,18 @@ def test_two_runs_of_one_name_are_refused(folders: tuple[Path, Path]) -> None:
     result = show(f"x={folders[0]}", f"x={folders[1]}")
     assert result.exit_code == 2
     assert "two runs have the same name" in result.stderr
+
+
+def test_words_of_changes_are_after_holm_over_all_tests(folders: tuple[Path, Path]) -> None:
+    data = json.loads(show(*folders, "--format", "json").stdout)
+    found = [
+        change[name]
+        for task in data["tasks"].values()
+        for change in task["changes"]
+        for name in ("acc", "ece", "auroc", "brier_top_label")
+    ]
+    p = [np.nan if one["p_value"] is None else one["p_value"] for one in found]
+    adjusted = [np.nan if one["p_adjusted"] is None else one["p_adjusted"] for one in found]
+    np.testing.assert_allclose(adjusted, metrics.holm(p), rtol=1e-12)
+    assert not [one for one in found if one["verdict"] and not one["p_adjusted"] <= 0.05]
+    assert f"Holm's procedure over all {np.count_nonzero(~np.isnan(p))} tests" in show(*folders).stdout

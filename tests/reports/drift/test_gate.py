@@ -130,3 +130,11 @@ def test_so_many_docs_settle_it(d: float, tolerance: float) -> None:
 
 def test_an_estimate_of_just_the_tolerance_is_never_settled() -> None:
     assert docs_to_settle(gate(comparison([difference("ece", 0.02, 0.01)]), {"ece": 0.02})) == math.inf
+
+
+def test_what_is_the_same_in_every_doc_is_unchanged() -> None:
+    same, other = difference("acc", 0.0, 0.07)._replace(is_same=True), difference("auroc", 0.0, 0.07)
+    assert [test.verdict for test in gate(comparison([same, other]), {"acc": 0.02, "auroc": 0.02})] == [
+        "unchanged",
+        "unclear",
+    ]

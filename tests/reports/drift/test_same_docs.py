@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from commands import run_command
 from logged_runs import make_lines, write_run
+from made_runs import write_run as made_run
 
 from lm_eval_calibration import metrics
 
@@ -25,7 +26,7 @@ def wrong(line: dict[str, Any]) -> dict[str, Any]:
 
 
 CHANGES: dict[str, tuple[Callable[[], list[dict[str, Any]]], str]] = {
-    "added": (lambda: LINES + [rehash({**x, "doc_id": 200}) for x in LINES[:1]], "1 docs added, 0 removed, 0 changed"),
+    "added": (lambda: LINES + [rehash({**x, "doc_id": 200}) for x in LINES[:1]], "1 doc added, 0 removed, 0 changed"),
     "removed": (lambda: LINES[10:], "0 docs added, 10 removed, 0 changed"),
     "changed": (lambda: [wrong(rehash(x)) for x in LINES[:5]] + LINES[5:], "0 docs added, 0 removed, 5 changed"),
 }
@@ -62,3 +63,13 @@ def test_a_rank_needs_no_probability() -> None:
         metrics.auroc([1.0, float("nan"), 0, 0], correct)
     with pytest.raises(ValueError, match=r"confidence\[0\] is -3.0, outside \[0, 1\]"):
         metrics.ece([-3.0, 0.1, 0.5, 0.2], correct)
+
+
+def test_equal_answers_of_few_docs_are_no_unclear_accuracy(tmp_path: Path) -> None:
+    for name, sharpness in (("a", 2.0), ("b", 2.2)):
+        made_run(tmp_path / name, tasks={"anatomy_calibration": 40}, seed=1, sharpness=sharpness)
+    done = run_command("drift", tmp_path / "a", tmp_path / "b", "--format", "json")
+    verdicts = {test["metric"]: test["verdict"] for test in json.loads(done.stdout)["tests"]}
+    assert verdicts["acc"] == "unchanged"
+    assert verdicts["brier_score"] == "unclear"
+    assert "1 the same in every doc" in done.stdout
