@@ -12,7 +12,7 @@ from architectures import QUICK, SHARING, SIZE, build, config, load, slow
 from lm_eval.models.huggingface import HFLM
 from tiny import make_config, make_rows, run_tasks
 
-from lm_eval_calibration.backends.hf import packed, trial
+from lm_eval_calibration.backends.hf import cost, packed, trial
 from lm_eval_calibration.tasks import CalibratedTask, TaskError
 
 NAME = "letters_calibration"
@@ -90,7 +90,7 @@ def test_packs_of_any_size_give_the_same(byte_tokenizer: Any, monkeypatch: pytes
     lm, rows = load(SHARING["Gemma 3"](), byte_tokenizer), make_rows(12)
     expected = confidences(lm, rows, p_true(shared_prefixes=False))
     for most in (128, 300, 5000):
-        monkeypatch.setattr("lm_eval_calibration.backends.hf.cost.most_tokens", lambda *_, most=most: most)
+        monkeypatch.setattr(cost, "CPU", cost.CPU._replace(most_tokens=most))
         np.testing.assert_allclose(confidences(lm, rows, p_true()), expected, rtol=1e-4)
 
 
