@@ -13,6 +13,7 @@ from scipy.special import softmax
 
 from lm_eval_calibration.records.clusters import IntIds, as_numbers
 from lm_eval_calibration.records.corpus import CorpusRecord
+from lm_eval_calibration.records.schema import ROUNDING
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -21,6 +22,7 @@ UNKNOWN = -1
 """Stands for a doc id, a gold choice, an outcome or a number of positions that there is not."""
 
 CHOICES = "multiple_choice"
+KINDS = (CHOICES, "generation", "answer", "corpus")
 
 
 @dataclass(frozen=True)
@@ -182,6 +184,28 @@ def answers(docs: Batch) -> tuple[Floats, Ints]:
         correct[rows] = log_likelihoods.argmax(axis=1) == docs.gold[rows]  # the first of equals
     correct[~docs.is_sound] = UNKNOWN
     return confidence, correct
+
+
+def first_unsound(docs: Batch) -> tuple[int, str] | None:
+    """Return row and name of a number that no record could hold, where there is one."""
+    large, first = docs.large_probs, docs.first_position
+    of_choice = np.repeat(np.arange(len(docs)), docs.n_choices)
+    of_position = np.repeat(np.arange(len(docs)), np.diff(first))
+    has_choices = np.array(docs.kind) == CHOICES
+    checks = {
+        "kind": (np.isin(docs.kind, KINDS) & (has_choices == (docs.n_choices > 0)), None),
+        "gold": ((docs.gold == UNKNOWN) | ((docs.gold >= 0) & (docs.gold < docs.n_choices)), None),
+        "correct": (np.isin(docs.correct, (UNKNOWN, 0, 1)), None),
+        "confidence": (np.isnan(docs.confidence) | ((docs.confidence >= 0) & (docs.confidence <= 1 + ROUNDING)), None),
+        "kept_from": (np.isnan(docs.kept_from) | ((docs.kept_from > 0) & (docs.kept_from <= 1)), None),
+        "log_likelihoods": (docs.log_likelihoods <= ROUNDING, of_choice),
+        "log_probs": (docs.log_probs <= ROUNDING, of_position),
+        "large_probs": ((large >= 0) & (large <= 1 + ROUNDING), np.repeat(of_position, docs.n_large)),
+    }
+    for name, (is_sound, doc_of) in checks.items():
+        if (bad := np.flatnonzero(~is_sound)).size:
+            return int(bad[0] if doc_of is None else doc_of[bad[0]]), f"{name} can't be"
+    return None
 
 
 def label(task: str, doc_id: int) -> str:

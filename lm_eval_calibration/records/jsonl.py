@@ -61,7 +61,8 @@ class JsonLines:
                     raise ValueError(f"{self.where(number)}: {error.strerror or error}") from error
                 if not lines:
                     return
-                yield number, lines
+                if written := _up_to_blanks(lines):
+                    yield number, written
                 number += len(lines)
 
     def parts(self) -> list[Part]:
@@ -90,7 +91,8 @@ class JsonLines:
                     at += len(line)
                 if not lines:
                     return
-                yield number, lines
+                if written := _up_to_blanks(lines):
+                    yield number, written
                 number += len(lines)
 
     def values(self, number: int, lines: Sequence[bytes]) -> Iterator[Any]:
@@ -142,6 +144,14 @@ class JsonLines:
                 return
             with _as_lines(self.path, file) if self._is_array else _spooled(file.read()) as lines:
                 yield lines
+
+
+def _up_to_blanks(lines: list[bytes]) -> list[bytes]:
+    """The same without the blank lines in which files may end."""
+    n_lines = len(lines)
+    while n_lines and lines[n_lines - 1].isspace():
+        n_lines -= 1
+    return lines[:n_lines] if n_lines < len(lines) else lines
 
 
 def _starts(file: IO[bytes]) -> NDArray[np.int64]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lm_eval_calibration.errors import OutputError, UserError
 from lm_eval_calibration.records.answer import ScoredRecord
-from lm_eval_calibration.records.batch import CHOICES, UNKNOWN, Batch, answers
+from lm_eval_calibration.records.batch import CHOICES, UNKNOWN, Batch, answers, first_unsound
 from lm_eval_calibration.records.choices import ChoicesRecord
 from lm_eval_calibration.records.files import whole_file
 from lm_eval_calibration.records.record import DEFINITION_VERSION, Record
@@ -29,12 +29,28 @@ class NoParquetFormError(UserError):
     """These docs are texts of a corpus, whose sums are in their samples only."""
 
 
+class UnreadableError(ValueError):
+    """A file is broken, or none of ours: what it was made of may be sound."""
+
+
 _KEY = b"lm_eval_calibration"
 _END = 1 << 16
 """Bytes at each end of a samples file that tell it from others of its size."""
 
 _ROWS = 65536
 """Docs that are read at a time."""
+
+_TEXT = pa.dictionary(pa.int32(), pa.string())
+_SCHEMA = pa.schema(
+    {
+        **{"row": pa.int64(), "task": _TEXT, "kind": _TEXT, "doc_id": pa.int64()},
+        **{"doc_hash": pa.string(), "prompt_hash": pa.string(), "cluster": pa.uint64()},
+        **{"confidence": pa.float64(), "correct": pa.int64(), "gold": pa.int64()},
+        **{"log_likelihoods": pa.list_(pa.float64()), "kept_from": pa.float64(), "log_probs": pa.list_(pa.float64())},
+        **{"large_probs": pa.list_(pa.list_(pa.float64())), "certificate": _TEXT},
+    }
+)
+_NEEDED = ("row", "task", "kind", "doc_hash", "prompt_hash", "cluster", "log_likelihoods", "certificate")
 
 _LISTS = ("log_likelihoods", "log_probs", "large_probs")
 
@@ -72,7 +88,10 @@ def write_parquet(path: Path, batches: Iterator[tuple[Batch, list[int]]], sample
         with whole_file(path) as file:
             for table in _large(_table(batch, rows, samples) for batch, rows in chain([first], batches)):
                 writer = writer or pq.ParquetWriter(
-                    file, table.schema.with_metadata({_KEY: json.dumps(about).encode()}), compression="zstd"
+                    file,
+                    table.schema.with_metadata({_KEY: json.dumps(about).encode()}),
+                    compression="zstd",
+                    write_page_checksum=True,
                 )
                 writer.write_table(table)
                 n_docs += len(table)
@@ -99,7 +118,8 @@ def belongs_to(path: Path, samples: Path) -> bool:
     """Whether a Parquet file holds the numbers of this samples file as it is now.
 
     Raises:
-        ValueError: it can't be read, or is of another version.
+        UnreadableError: it is broken.
+        ValueError: it is of another version.
     """
     if not path.is_file():
         return False
@@ -114,15 +134,23 @@ def read_parquet(path: Path) -> Iterator[tuple[Batch, list[int]]]:
     """Yield the docs of a file, some at a time, and their rows in the samples file.
 
     Raises:
-        ValueError: naming the file: it can't be read, or is of another version.
+        UnreadableError: naming the file, which is broken.
+        ValueError: it is of another version.
     """
     try:
-        file = pq.ParquetFile(path)
-        _check_version(path, file.schema_arrow)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
+        _about(path, file.schema_arrow)
+        if different := [field.name for field in _SCHEMA if field not in file.schema_arrow]:
+            raise UnreadableError(f"{path}: {', '.join(different)}: not there, or of another type")
         for part in file.iter_batches(_ROWS, use_threads=file.metadata.num_rows > _ROWS):  # small files: all in one
-            yield _batch(part), part.column("row").to_pylist()
-    except (pa.ArrowException, OSError, KeyError) as error:
-        raise ValueError(f"{path}: {error}") from error
+            if empty := [name for name in _NEEDED if part.column(name).null_count]:
+                raise UnreadableError(f"{path}: {empty[0]} is empty in some row")
+            docs, rows = _batch(part), part.column("row").to_pylist()
+            if (found := first_unsound(docs)) is not None:
+                raise UnreadableError(f"{path}, row {rows[found[0]]}: {found[1]}")
+            yield docs, rows
+    except (pa.ArrowException, OSError) as error:
+        raise UnreadableError(f"{path}: {error}") from error
 
 
 def records_of(batch: Batch) -> Iterator[Record]:
@@ -163,25 +191,24 @@ def _table(docs: Batch, rows: list[int], samples: Path) -> pa.Table:
     positions = np.maximum(docs.n_positions, 0)
     lacks = docs.n_positions == UNKNOWN
     large = pa.ListArray.from_arrays(_offsets(docs.n_large), pa.array(docs.large_probs))
-    return pa.table(
-        {
-            "row": pa.array(rows, pa.int64()),
-            "task": pa.array(docs.task).dictionary_encode(),
-            "kind": pa.array(docs.kind).dictionary_encode(),
-            "doc_id": pa.array(docs.doc_id, mask=docs.doc_id == UNKNOWN),
-            "doc_hash": pa.array(docs.doc_hash, pa.string()),
-            "prompt_hash": pa.array(docs.prompt_hash, pa.string()),
-            "cluster": pa.array(docs.cluster),
-            "confidence": pa.array(confidence, mask=np.isnan(confidence)),
-            "correct": pa.array(correct, mask=correct == UNKNOWN),
-            "gold": pa.array(docs.gold, mask=docs.gold == UNKNOWN),
-            "log_likelihoods": pa.ListArray.from_arrays(_offsets(docs.n_choices), pa.array(docs.log_likelihoods)),
-            "kept_from": pa.array(docs.kept_from, mask=np.isnan(docs.kept_from)),
-            "log_probs": pa.ListArray.from_arrays(_offsets(positions), pa.array(docs.log_probs), mask=pa.array(lacks)),
-            "large_probs": pa.ListArray.from_arrays(_offsets(positions), large, mask=pa.array(lacks)),
-            "certificate": pa.array(docs.certificate).dictionary_encode(),
-        }
-    )
+    columns = {
+        "row": pa.array(rows, pa.int64()),
+        "task": pa.array(docs.task).dictionary_encode(),
+        "kind": pa.array(docs.kind).dictionary_encode(),
+        "doc_id": pa.array(docs.doc_id, mask=docs.doc_id == UNKNOWN),
+        "doc_hash": pa.array(docs.doc_hash, pa.string()),
+        "prompt_hash": pa.array(docs.prompt_hash, pa.string()),
+        "cluster": pa.array(docs.cluster),
+        "confidence": pa.array(confidence, mask=np.isnan(confidence)),
+        "correct": pa.array(correct, mask=correct == UNKNOWN),
+        "gold": pa.array(docs.gold, mask=docs.gold == UNKNOWN),
+        "log_likelihoods": pa.ListArray.from_arrays(_offsets(docs.n_choices), pa.array(docs.log_likelihoods)),
+        "kept_from": pa.array(docs.kept_from, mask=np.isnan(docs.kept_from)),
+        "log_probs": pa.ListArray.from_arrays(_offsets(positions), pa.array(docs.log_probs), mask=pa.array(lacks)),
+        "large_probs": pa.ListArray.from_arrays(_offsets(positions), large, mask=pa.array(lacks)),
+        "certificate": pa.array(docs.certificate).dictionary_encode(),
+    }
+    return pa.table(columns, schema=_SCHEMA)
 
 
 def _batch(part: pa.RecordBatch) -> Batch:
@@ -233,20 +260,18 @@ def _offsets(lengths: NDArray[np.int64]) -> pa.Array:
     return pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32())
 
 
-def _about(path: Path) -> dict[str, Any]:
+def _about(path: Path, schema: pa.Schema | None = None) -> dict[str, Any]:
     """What a file says of itself; raise ValueError where it is none of ours, or of another version."""
     try:
-        schema = pq.read_schema(path)
+        metadata = (pq.read_schema(path) if schema is None else schema).metadata or {}
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path}: {error}") from error
-    return _check_version(path, schema)
-
-
-def _check_version(path: Path, schema: pa.Schema) -> dict[str, Any]:
-    metadata = schema.metadata or {}
-    if _KEY not in metadata:
-        raise ValueError(f"{path}: not made by `lm-eval-calibration export --format parquet`")
-    about: dict[str, Any] = json.loads(metadata[_KEY])
+        raise UnreadableError(f"{path}: {error}") from error
+    try:
+        about = json.loads(metadata.get(_KEY, b""))
+    except ValueError:
+        about = None
+    if not isinstance(about, dict) or not isinstance(about.get("samples"), dict):
+        raise UnreadableError(f"{path}: not made by `lm-eval-calibration export --format parquet`")
     for name, version in (("version", PARQUET_VERSION), ("definitions", DEFINITION_VERSION)):
         if about.get(name) != version:
             raise ValueError(f"{path}: Parquet {name} {about.get(name)!r} is not {version}: export it again")

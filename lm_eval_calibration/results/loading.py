@@ -114,6 +114,8 @@ def _read(
             if is_strict and not isinstance(error, StockError):
                 raise
             left_out[file.task] = str(error)
+        if file.broken is not None:
+            left_out[file.broken[0].name] = file.broken[1]
     for source in sources:
         for task, reason in _missing(source).items():
             if task in left_out:

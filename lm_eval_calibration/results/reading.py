@@ -1,6 +1,6 @@
 """Samples files: our records, or those made of a stock run's lines, with where they stand."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from itertools import groupby, islice
@@ -14,7 +14,7 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records import DOC, RECORD_KEY, Record, cluster_of
 from lm_eval_calibration.records.batch import Batch
 from lm_eval_calibration.records.jsonl import JsonLines
-from lm_eval_calibration.records.parquet import belongs_to, parquet_of, read_parquet, records_of
+from lm_eval_calibration.records.parquet import UnreadableError, belongs_to, parquet_of, read_parquet, records_of
 from lm_eval_calibration.records.reading import is_of_other_filter, read_batches, record_of
 from lm_eval_calibration.results import stock
 from lm_eval_calibration.results.forms.form import Form, Sample
@@ -33,10 +33,14 @@ class SamplesFile:
         task: its task.
         cluster: field of the docs that says what was drawn together, in place of what the run knew; "" for none, None
             for what the run knew.
+
+    Attributes:
+        broken: its file of numbers, where that can't be read, and why.
     """
 
     def __init__(self, path: Path, task: str, cluster: str | None = None) -> None:
         self.path, self.task, self.cluster = path, task, cluster
+        self.broken: tuple[Path, str] | None = None
         self._json = JsonLines(path)
         self._is_parquet = path.suffix == PARQUET
 
@@ -56,11 +60,10 @@ class SamplesFile:
             StockError: a stock run's samples, but not such as records can be made of.
         """
         try:
-            numbers = self.path if self._is_parquet else parquet_of(self.path)
             if self.cluster and self._is_parquet:
                 raise UserError(f"--cluster {self.cluster}: {self.path} holds numbers only, its docs have no fields")
-            if self._is_parquet or (not self.cluster and belongs_to(numbers, self.path)):
-                for batch, rows in read_parquet(numbers):
+            if (numbers := self._numbers()) is not None:
+                for batch, rows in numbers:
                     known = batch.cluster if self.cluster is None else np.zeros_like(batch.cluster)
                     yield replace(batch, cluster=known), rows
                 return
@@ -74,6 +77,20 @@ class SamplesFile:
                 yield Batch.of(records, with_names=True), list(found)
         except ValueError as error:
             raise UserError(str(error)) from error
+
+    def _numbers(self) -> Iterable[tuple[Batch, list[int]]] | None:
+        """The docs as Parquet has them, where it is there and belongs to the samples; if it is broken, they are read.
+
+        All are read before the first is used: a file may be broken in the middle.
+        """
+        if self._is_parquet:
+            return read_parquet(self.path)
+        try:
+            numbers = parquet_of(self.path)
+            return list(read_parquet(numbers)) if not self.cluster and belongs_to(numbers, self.path) else None
+        except UnreadableError as error:
+            self.broken = numbers, str(error)
+            return None
 
     def lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield the lines as they stand in the file, each with its row; numbers alone as those of a redacted run."""
