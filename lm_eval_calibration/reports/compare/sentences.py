@@ -34,7 +34,7 @@ def sentence(pair: Pair, n_tests: int) -> str:
     what = "accuracy" if pair.metric == ACC else title(pair.metric)
     tested = "paired" if pair.paired else "unpaired"
     where = f"{'all tasks' if pair.task == POOLED else task_name(pair.task)}, {counted(pair.n_docs)}"
-    how = f"{tested}, {p_equals(pair.p_adjusted)}, Holm over {n_tests} tests ({where})."
+    how = f"{tested}, {p_equals(pair.p_adjusted)}, Holm over {counted(n_tests, what='tests')} ({where})."
     if pair.p_adjusted > ALPHA:
         ends = interval(pair.low, pair.high, f"+.{SHOWN}f")
         alone = " (of this difference alone)" if side_of_0((pair.low, pair.high)) else ""

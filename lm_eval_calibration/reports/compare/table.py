@@ -110,13 +110,14 @@ class Table:
 
     def legend(self, best: str = "*", tied: str = "≈") -> str:
         """Say what intervals, marks and p-values mean."""
-        tests = "Holm's procedure over all {} tests (pairs of runs, metrics, tasks)"
+        tests = "Holm's procedure over {} (pairs of runs, metrics, tasks)"
         if self.is_against_best:
-            tests = "Bonferroni's correction over all {} tests (of each run against the best, metrics, tasks)"
+            tests = "Bonferroni's correction over {} (of each run against the best, metrics, tasks)"
+        tests = tests.format(counted(self.n_tests, what="tests"))
         binned = any(is_binned(name) for name in self.metrics)
         return (
             f"95% intervals in brackets, each of its value alone, {self.n_bins} bins. {best}: best; {tied}: not shown "
-            f"to be worse than the best at 5%; p: of no difference from the best, after {tests.format(self.n_tests)}."
+            f"to be worse than the best at 5%; p: of no difference from the best, after {tests}."
             f"{' ' + BINNED_INTERVALS if binned else ''}"
         )
 

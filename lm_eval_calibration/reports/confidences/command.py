@@ -61,7 +61,8 @@ def md(tables: Sequence[Table], n_bins: int) -> str:
     for table in tables:
         lines += [f"### {markdown(task_name(table.task))}", "", *_values(table), "", *_changes(table), ""]
     n_tests = sum(not math.isnan(p) for table in tables for change in table.changes for p in change.p_adjusted.values())
-    of_changes = f" p and words of changes are after Holm's procedure over all {n_tests} tests." if n_tests else ""
+    holm = f"Holm's procedure over {counted(n_tests, what='tests')}"
+    of_changes = f" p and words of changes are after {holm}." if n_tests else ""
     lines.append(
         f"95% intervals in brackets, each of its number alone, {n_bins} bins. Temperatures are cross-fitted over docs. "
         "Changes are estimates for all such docs: of ECE without its bias, so they need not be the difference of two "

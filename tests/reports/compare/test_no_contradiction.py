@@ -15,6 +15,7 @@ from lm_eval_calibration import load_run
 from lm_eval_calibration.reports.compare.sentences import results_sentences
 from lm_eval_calibration.reports.compare.table import ALPHA, Table, badness, make_table
 from lm_eval_calibration.reports.numbers import interval, p_equals
+from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results.columns import title
 
 METRICS = ["acc", "ece", "auroc", "overconfidence"]
@@ -42,7 +43,7 @@ def check_sentences(table: Table) -> None:
     for pair in pairs:
         what = "accuracy" if pair.metric == "acc" else title(pair.metric)
         (sentence,) = (one for one in said if one.startswith(f"{pair.b}'s {what} is "))
-        assert f"{p_equals(pair.p_adjusted)}, Holm over {table.n_tests} tests" in sentence
+        assert f"{p_equals(pair.p_adjusted)}, Holm over {counted(table.n_tests, what='tests')}" in sentence
         assert has_interval(pair, sentence)
         differs = " is not shown to differ from " not in sentence
         assert differs == (pair.p_adjusted <= ALPHA)

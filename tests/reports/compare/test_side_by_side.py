@@ -53,7 +53,7 @@ def test_sentences_have_the_numbers_of_compare(runs: tuple[Path, Path], tmp_path
         assert abs(value) == pytest.approx(abs(pair["difference"]), abs=6e-4)
         assert sorted(map(abs, (low, high))) == pytest.approx(sorted(map(abs, (pair["low"], pair["high"]))), abs=6e-4)
         assert low <= value <= high
-        assert f"Holm over {data['n_tests']} tests" in text
+        assert f"Holm over {data['n_tests']} test" in text
         assert ("is not shown to differ" in text) == (pair["p_adjusted"] > 0.05)
         assert ("lower by" in text) == (pair["p_adjusted"] <= 0.05 and pair["difference"] < 0)
 
