@@ -1,6 +1,6 @@
 """From the files of a run to the run."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -69,7 +69,8 @@ class FoundRun(NamedTuple):
         configuration = Configuration(tuple(self.sources))
         if n_bins is None:
             n_bins = configuration.n_bins_of(task for source in self.sources for task in source.samples)
-        left_out = {_named(path): reason for path, reason in self.broken.items()}
+        found = {in_name(task) for source in self.sources for task in source.samples}
+        left_out = {_named(path, found): reason for path, reason in self.broken.items()}
         if is_strict and self.broken:
             raise UserError(next(iter(self.broken.values())))
         docs = _read(self.sources, check_n_bins(n_bins), left_out, cluster, is_strict=is_strict)
@@ -88,10 +89,10 @@ def find_runs(*paths: str | Path, select: Selection = ALL) -> list[FoundRun]:
     return [FoundRun(sources, found.broken) for sources in runs_of(select.of(found.sources))]
 
 
-def _named(path: Path) -> str:
-    """What a broken file is called: by its task, if it is one of samples."""
+def _named(path: Path, found: Collection[str]) -> str:
+    """What a broken file is called: by its task, if it is one of samples and there are no others."""
     name = parse(path)
-    return name.task if name.is_samples else str(path)
+    return name.task if name.is_samples and name.task not in found else path.name
 
 
 def _read(

@@ -93,8 +93,9 @@ class Run:
     @property
     def suspicions(self) -> tuple[str, ...]:
         """What was found to be wrong with the backend's numbers while it ran; normally nothing."""
-        parts = [part for found, _ in self.certificates for part in (found, found.get("reference") or {})]
-        return tuple(dict.fromkeys(str(part["suspect"]) for part in parts if part.get("suspect")))
+        parts = [part for found, _ in self.certificates for part in (found, found.get("reference"))]
+        told = (str(part["suspect"]) for part in parts if isinstance(part, Mapping) and part.get("suspect"))
+        return tuple(dict.fromkeys(told))
 
     @property
     def notes(self) -> list[str]:

@@ -1,6 +1,6 @@
 """What a logged doc says in words: its question, the model's answer, the right one."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from lm_eval_calibration.records import ChoicesRecord
@@ -39,7 +39,7 @@ def texts_of(sample: Sample) -> Texts:
     best, gold = record.answer, record.gold
     right = choices[gold] if gold is not None and gold < len(choices) else None
     answer = choices[best] if best < len(choices) else None
-    return Texts(_plain(requests[best][0]), answer, right, choices)
+    return Texts(_plain(requests[min(best, len(requests) - 1)][0]), answer, right, choices)
 
 
 def without_examples(questions: Sequence[str | None]) -> list[str | None]:
@@ -63,10 +63,11 @@ def shortened(text: str | None, length: int, *, keep: str) -> str | None:
 
 def _requests(line: Mapping[str, Any]) -> list[tuple[Any, Any]]:
     arguments = line.get("arguments")
-    rows: Iterable[Any] = arguments or []
-    if isinstance(arguments, Mapping):
-        rows = [list(row.values()) for row in arguments.values()]
-    return [(row[0], row[1]) for row in rows if isinstance(row, Sequence) and len(row) > 1]
+    rows = list(arguments.values()) if isinstance(arguments, Mapping) else arguments
+    if not isinstance(rows, list | tuple):
+        return []
+    rows = [list(row.values()) if isinstance(row, Mapping) else row for row in rows]
+    return [(row[0], row[1]) for row in rows if isinstance(row, list | tuple) and len(row) > 1]
 
 
 def _first(responses: Any) -> Any:
