@@ -152,4 +152,7 @@ def smollm2_args() -> dict[str, str]:
 def smollm2_lm(smollm2_args: dict[str, str]) -> Any:
     from lm_eval.models.huggingface import HFLM
 
-    return HFLM(**smollm2_args, device="cpu", batch_size=4)
+    from lm_eval_calibration.backends.hf.gguf_files import read_once
+
+    with read_once(smollm2_args):
+        return HFLM(**smollm2_args, device="cpu", batch_size=4)

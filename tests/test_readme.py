@@ -71,7 +71,7 @@ def test_the_front_door_is_short() -> None:
 
 
 def test_every_room_has_a_readme_and_every_link_leads_somewhere() -> None:
-    rooms = {path.parent for path in PACKAGE.glob("*/__init__.py")} - {PACKAGE / "plots"}
+    rooms = {path.parent for path in PACKAGE.glob("*/__init__.py")}
     assert rooms <= {path.parent for path in READMES}
     configs = {path.parent for path in (REPOSITORY / "task_configs").glob("*/*.yaml")}
     assert configs <= {path.parent for path in READMES}
@@ -85,6 +85,13 @@ def test_every_room_has_a_readme_and_every_link_leads_somewhere() -> None:
             exists = linked.exists() and (not anchor or anchor in anchors(READMES.get(linked, "")))
             broken += [] if exists else [f"{path.relative_to(REPOSITORY)}: {target}"]
     assert broken == []
+
+
+def test_the_plots_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    diagram, first = run_python(block("python: plots"), tmp_path, monkeypatch)
+    assert float(diagram.split()[0]) > 0.05
+    assert "True" in diagram
+    assert "coverage=" in first
 
 
 def test_every_python_block_is_run_by_a_test_here() -> None:

@@ -26,6 +26,7 @@ from lm_eval_calibration.backends.registry import (
 )
 from lm_eval_calibration.backends.thoughts import THINK_END
 from lm_eval_calibration.backends.tokens import is_token_prefix, tokens_of_span
+from lm_eval_calibration.backends.waiting import WaitsFor, can_wait, let_wait
 
 __all__ = [
     "CORPUS_REQUEST_TYPE",
@@ -41,11 +42,14 @@ __all__ = [
     "GeneratedText",
     "TokenScores",
     "TokenSums",
+    "WaitsFor",
     "can_score_texts",
+    "can_wait",
     "corpus_scores",
     "generated_texts",
     "install",
     "is_token_prefix",
+    "let_wait",
     "register",
     "token_scores",
     "tokens_of_span",

@@ -29,6 +29,7 @@ from lm_eval_calibration.backends.registry import (
     Answer,
     find,
 )
+from lm_eval_calibration.backends.waiting import Queue
 
 
 @dataclass(frozen=True)
@@ -102,28 +103,72 @@ def answers(lm: LM, requests: Sequence[Any], request_type: RequestType) -> list[
     """Answer requests of a type, in their order.
 
     With ``--use_cache`` every answer is stored as soon as it is known, and known answers are not computed again.
+    Requests that wait for others (:mod:`waiting`) are sent in a second call, except those that the backend has answered
+    in the first: it is given them when it delivers the answer that they waited for last.
     """
-    answer, cache = answer_of(lm, request_type), database(lm)
-    keys = [request_type.cache_key(request) if request_type.is_cached(request) else None for request in requests]
-    found = cached(lm, request_type.name, keys)
-    if answer is not request_type.fallback:  # what another backend left incomplete is no answer here
-        found = [
-            None if known is None or not request_type.is_complete(lm, request, known) else known
-            for request, known in zip(requests, found, strict=True)
-        ]
-    open_requests = [i for i, known in enumerate(found) if known is None]
-
-    def deliver(number: int, known: Any) -> None:
-        i = open_requests[number]
-        found[i] = known
-        if cache is not None and keys[i] is not None:
-            cache[hash_args(request_type.name, keys[i])] = known
-
-    if open_requests or lm.world_size > 1:  # other ranks may need this one's help with theirs
-        answer(lm, [requests[i] for i in open_requests], deliver)
-    if missing := sum(known is None for known in found):
+    answer = answer_of(lm, request_type)
+    call = _Call(lm, requests, request_type, answer is request_type.fallback)
+    for _ in range(1 + call.queue.waits):
+        to_send = call.next()
+        if to_send or lm.world_size > 1:  # other ranks may need this one's help with theirs
+            answer(lm, to_send, call.deliver)
+    if missing := sum(known is None for known in call.found):
         raise RuntimeError(f"{type(lm).__name__} left {missing} of {len(requests)} requests unanswered")
-    return found
+    return call.found
+
+
+class _Call:
+    """Requests of a call, and what is known of them.
+
+    Attributes:
+        queue: which of them can be answered.
+        found: the answers; None where there is none yet.
+    """
+
+    def __init__(self, lm: LM, requests: Sequence[Any], request_type: RequestType, is_fallback: bool) -> None:
+        self.lm, self.requests, self.request_type, self.is_fallback = lm, requests, request_type, is_fallback
+        self.queue = Queue(requests)
+        self.found: list[Any] = [None] * len(requests)
+        self.cache = database(lm)
+        self._open = self._unknown(self.queue.first())
+        self._sent: list[int] = []
+
+    def next(self) -> list[Any]:
+        """Return the requests to send; the backend knows them by their numbers in this list."""
+        self._sent = [i for i in self._open if self.found[i] is None]
+        self._open = []
+        return [self.requests[i] for i in self._sent]
+
+    def deliver(self, number: int, known: Any) -> list[Any]:
+        """Take an answer; return the requests that it made ready, whose numbers follow those of all before."""
+        i = self._sent[number]
+        self.found[i] = known
+        if self.cache is not None and (key := self._key(i)) is not None:
+            self.cache[hash_args(self.request_type.name, key)] = known
+        ready = self._unknown(self.queue.ready(i, known))
+        self._open += ready
+        self._sent += ready
+        return [self.requests[j] for j in ready]
+
+    def _key(self, i: int) -> Any:
+        request = self.requests[i]
+        return self.request_type.cache_key(request) if self.request_type.is_cached(request) else None
+
+    def _unknown(self, numbers: Sequence[int]) -> list[int]:
+        """Return the requests whose answers aren't cached, and those that the cached ones make ready."""
+        unknown: list[int] = []
+        cached_answers = cached(self.lm, self.request_type.name, map(self._key, numbers))
+        for i, known in zip(numbers, cached_answers, strict=True):
+            if known is None or not self._is_complete(self.requests[i], known):
+                unknown.append(i)
+            else:
+                self.found[i] = known
+        ready = [j for i in numbers if self.found[i] is not None for j in self.queue.ready(i, self.found[i])]
+        return unknown + (self._unknown(ready) if ready else [])
+
+    def _is_complete(self, request: Any, known: Any) -> bool:
+        # What another backend left incomplete is no answer here.
+        return self.is_fallback or self.request_type.is_complete(self.lm, request, known)
 
 
 def can_score_texts(lm: LM) -> bool:

@@ -14,8 +14,9 @@ CORPUS_REQUEST_TYPE = "corpus_scores_v1"
 FOLLOW_UP_REQUEST_TYPE = "followed_up_tokens_v1"
 """Names of the methods on ``LM``. Other processes and caches know them."""
 
-Deliver = Callable[[int, Any], None]
-"""Takes a request's number and its answer, as soon as the answer is known."""
+Deliver = Callable[[int, Any], Any]
+"""Takes a request's number and its answer, as soon as the answer is known. It may return requests that waited for
+it, whose numbers follow those of all before: a backend may answer them in this call; the others are sent in another."""
 
 Answer = Callable[[Any, Sequence[Any], Deliver], None]
 """Answers all requests of one call for a backend."""

@@ -68,24 +68,26 @@ def evaluate_quiz(
     from lm_eval import simple_evaluate
     from lm_eval.loggers import EvaluationTracker
 
+    from lm_eval_calibration.backends.hf.gguf_files import read_once
     from lm_eval_calibration.demo.quiz import quiz_group
     from lm_eval_calibration.harness.command import DEVICE
     from lm_eval_calibration.harness.numbers import results_file
     from lm_eval_calibration.tasks import CalibrationTaskManager
 
     tracker = None if output_path is None else EvaluationTracker(output_path=str(output_path))
-    results: dict[str, Any] = simple_evaluate(
-        model="hf",
-        model_args=model_args,
-        device=DEVICE,
-        tasks=[quiz_group()],
-        task_manager=CalibrationTaskManager(include_defaults=False),
-        batch_size=16,
-        limit=limit,
-        log_samples=True,
-        bootstrap_iters=1,  # only switches standard errors on; ours are closed forms or draw 1,000 times
-        evaluation_tracker=tracker,
-    )
+    with read_once(model_args):
+        results: dict[str, Any] = simple_evaluate(
+            model="hf",
+            model_args=model_args,
+            device=DEVICE,
+            tasks=[quiz_group()],
+            task_manager=CalibrationTaskManager(include_defaults=False),
+            batch_size=16,
+            limit=limit,
+            log_samples=True,
+            bootstrap_iters=1,  # only switches standard errors on; ours are closed forms or draw 1,000 times
+            evaluation_tracker=tracker,
+        )
     if tracker is None:
         return results, None
     samples = results["samples"]  # as the harness's command does

@@ -24,7 +24,7 @@ def explain(samples: Mapping[str, Sequence[Mapping[str, Any]]], console: Console
         arrays = metric_arrays(records[f"quiz_{part}_calibration"], "top_label", 10)
         console.print(f"- {name.capitalize()}: {confidence_sentence(*arrays)}")
     pooled = metric_arrays((record for part in records.values() for record in part), "top_label", 10)
-    console.print(f"- All together: {confidence_sentence(*pooled)}")
+    console.print(f"- All tasks: {confidence_sentence(*pooled)}")
     console.print(f"- {ranking_sentence(*pooled)}")
     console.print("\n[bold]Reliability diagram[/bold]: said (│) against right (█), by how sure the model says it is")
     console.print(reliability_diagram(*pooled))

@@ -9,6 +9,7 @@ from typing import Any
 import lm_eval.evaluator
 import lm_eval.tasks
 
+from lm_eval_calibration.backends.hf.gguf_files import read_once
 from lm_eval_calibration.harness.arguments import as_arguments, parsed
 from lm_eval_calibration.harness.numbers import results_file
 from lm_eval_calibration.harness.output import check_writable, whole_files
@@ -54,7 +55,8 @@ def run_command(
         lm_eval.tasks.TaskManager = task_manager  # looked up when the command runs
         evaluate = redacting(simple_evaluate, keep) if redact else simple_evaluate
         lm_eval.evaluator.simple_evaluate = _noting_tracker(evaluate, trackers)
-        with as_arguments(arguments), whole_files(), redacted_output() if redact else nullcontext():
+        quiet = redacted_output() if redact else nullcontext()
+        with as_arguments(arguments), whole_files(), read_once(config.model_args), quiet:
             cli_evaluate()
     finally:
         lm_eval.tasks.TaskManager, lm_eval.evaluator.simple_evaluate = manager, simple_evaluate

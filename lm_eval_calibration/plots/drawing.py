@@ -137,25 +137,28 @@ def plot_risk_coverage(points: Sequence[RiskCoveragePoint], ax: "Axes | None" = 
     return ax
 
 
-def draw_reliability(diagrams: Sequence[tuple[str, Reliability]], title: str, form: Form) -> bytes:
+def draw_reliability(
+    diagrams: Sequence[tuple[str, Reliability]], title: str, form: Form, *, n_columns: int | None = None
+) -> bytes:
     """Return several diagrams beside each other.
 
     Args:
         diagrams: title and data of each.
         title: of the figure.
         form: of the file.
+        n_columns: diagrams beside each other; up to three where not given.
 
     Raises:
         UserError: matplotlib is not installed.
     """
-    n_columns = min(3, len(diagrams))
+    n_columns = n_columns or min(3, len(diagrams))
     n_rows = math.ceil(len(diagrams) / n_columns)
     width = COLUMN if n_columns == 1 else PAGE
     side = width / n_columns
     with styled_figure(width, (side + 0.3) * n_rows + 0.3, (n_rows, n_columns)) as (figure, panels):
         for ax, (name, data) in zip(panels, diagrams, strict=False):
             plot_reliability(data, ax, with_legend=False)
-            ax.set_title(f"{wrapped(name)}\n{ax.get_title()}", fontsize=7)
+            ax.set_title(f"{wrapped(name, 108 // max(3, n_columns))}\n{ax.get_title()}", fontsize=7)
         for ax in panels[len(diagrams) :]:
             ax.set_axis_off()
         figure.suptitle(shortened(title, 24 * n_columns + 24))
@@ -268,7 +271,7 @@ def _plot_history(panel: MetricHistory, ax: "Axes") -> None:
         ax.plot(*crosses, "X", color=OUTSIDE, markersize=7, linestyle="none", label="drifted")
     if ax.get_legend_handles_labels()[0]:
         ax.legend(loc="best", fontsize=6)
-    ax.set_title(f"{panel.metric} ({panel.direction})", fontsize=9, loc="left")
+    ax.set_title(shortened(f"{panel.metric} ({panel.direction})", 56), fontsize=8, loc="left")
     marks = time_ticks(panel.dates[0], panel.dates[-1], HISTORY_TICKS)
     ax.set_xticks([_days(time, panel) for time, _ in marks], [label for _, label in marks])
     ax.grid(alpha=0.25)

@@ -16,8 +16,31 @@ _WRITTEN = {
         *("QNLI", "QQP", "WNLI", "ANLI", "XNLI", "XCOPA", "HellaSwag", "WinoGrande", "OpenBookQA", "TruthfulQA"),
         *("MC1", "MC2", "SciQ", "SQuAD", "DROP", "RACE", "LogiQA", "LAMBADA", "SWAG", "IFEval", "MATH", "AIME"),
         *("MedQA", "MedMCQA", "PubMedQA", "HumanEval", "MBPP", "WikiText", "TriviaQA", "SimpleQA", "CommonsenseQA"),
+        *(
+            "MGSM",
+            "MathQA",
+            "CoQA",
+            "HeadQA",
+            "QA",
+            "NQ",
+            "WebQs",
+            "WMDP",
+            "ASDiv",
+            "BLiMP",
+            "KMMLU",
+            "SQuADv2",
+            "QASPER",
+        ),
+        *("OpenAI", "IQA", "XWinograd", "PAWS", "TyDiQA", "MMStar", "ArabicMMLU", "JSON", "SQL"),
     )
-} | {"sglue": "SuperGLUE", "sst2": "SST-2", "ceval": "C-Eval", "4options": "(4 options)"}
+} | {
+    "sglue": "SuperGLUE",
+    "sst2": "SST-2",
+    "zeroshot": "zero-shot",
+    "fewshot": "few-shot",
+    "ceval": "C-Eval",
+    "4options": "(4 options)",
+}
 """How words of tasks' names are written that are no English words."""
 
 

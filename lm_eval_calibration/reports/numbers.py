@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from typing import Any
 
 NOTHING = "–"
@@ -42,20 +43,26 @@ def estimate(found: Any, digits: int = 4, interval_digits: int | None = None) ->
     return text if math.isnan(found.low) else f"{text} {interval(found.low, found.high, spec)}"
 
 
-def p_value(p: float, spec: str = ".2g") -> str:
-    """Return a p-value; with a fixed number of digits, one below 0.0001 says no more than that."""
+def p_value(p: float, digits: int = 3) -> str:
+    """Return a p-value, the same everywhere: 0.021, 0.0004, < 0.0001.
+
+    Args:
+        p: in [0, 1].
+        digits: 3, with a fourth where all would be 0; or 4, as in a column.
+    """
     if math.isnan(p):
         return NOTHING
-    return "< 0.0001" if spec.endswith("f") and p < 1e-4 else f"{p:{spec}}"
+    if p < 1e-4:
+        return "< 0.0001"
+    text = f"{p:.{digits}f}"
+    return f"{p:.4f}" if float(text) == 0 else text
 
 
 def p_equals(p: float) -> str:
     """Return "p = 0.021", as in a sentence; nothing where there is no test."""
     if math.isnan(p):
         return ""
-    text = p_value(p, ".3f")
-    text = p_value(p, ".4f") if text == "0.000" else text
-    return f"p {text}" if text.startswith("<") else f"p = {text}"
+    return f"p {p_value(p)}" if p < 1e-4 else f"p = {p_value(p)}"
 
 
 def percent(share: float, digits: int = 0) -> str:
@@ -76,6 +83,11 @@ def count(n: int) -> str:
 def short_count(n: int) -> str:
     """Return a count in the width of a bar: 12.3k."""
     return str(n) if n < 1000 else f"{n / 1000:.3g}k"
+
+
+def short_time(text: str) -> str:
+    """Return times in a text, as the harness writes them into names of files, to the minute: 2026-01-31 10:05."""
+    return re.sub(r"(\d{4}-\d\d-\d\d)T(\d\d)[-:](\d\d)[-:]\d\d(\.\d+)?", r"\1 \2:\3", text)
 
 
 def finite(data: Any) -> Any:

@@ -29,6 +29,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "percent": numbers.percent,
     "count": numbers.count,
     "short_count": numbers.short_count,
+    "short_time": numbers.short_time,
     "shown": names.shown,
     "task_name": names.task_name,
     "shortened": shortened,

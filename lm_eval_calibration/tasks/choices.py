@@ -17,9 +17,9 @@ from lm_eval_calibration.records import ChoicesRecord, StatedConfidence
 from lm_eval_calibration.tasks.any_task import SUFFIX
 from lm_eval_calibration.tasks.base import BaseTask
 from lm_eval_calibration.tasks.bounds import BOUNDS
-from lm_eval_calibration.tasks.confidences.elicitation import FollowUpElicitation, ScoredChoices
+from lm_eval_calibration.tasks.confidences.elicitation import ANSWER, FollowUpElicitation, ScoredChoices
 from lm_eval_calibration.tasks.configuration import Configuration
-from lm_eval_calibration.tasks.docs import gold_index, problem_of_choices, usable_log_likelihoods
+from lm_eval_calibration.tasks.docs import answer_of, gold_index, problem_of_choices, usable_log_likelihoods
 from lm_eval_calibration.tasks.first_token import UNASSIGNED_MASS, fields_of, warn_of_open_mass
 from lm_eval_calibration.tasks.token_temperatures import on_grid
 from lm_eval_calibration.tasks.variants import base_of
@@ -93,6 +93,17 @@ class ChoiceTask(BaseTask):
             request.settings = self._settings
         return requests
 
+    def build_all_requests(self, **kwargs: Any) -> None:
+        """Build the requests; those about a doc's answer wait for the scores of its choices."""
+        super().build_all_requests(**kwargs)
+        docs: dict[int, dict[Any, list[Any]]] = {}  # requests by doc and what they were added by
+        for request in sorted(self._instances, key=lambda request: request.idx):
+            docs.setdefault(request.doc_id, {}).setdefault(getattr(request, "added_by", None), []).append(request)
+        for elicitation in self.elicitations:
+            for of_doc in docs.values():
+                if about_answer := of_doc.get((elicitation.name, ANSWER)):
+                    elicitation.wait(about_answer, of_doc[None][: len(self.doc_to_choice(about_answer[0].doc))])
+
     @property
     def _settings(self) -> dict[str, Any]:
         """What the added requests depend on."""
@@ -105,12 +116,18 @@ class ChoiceTask(BaseTask):
     def _check_cached_requests(self) -> None:
         for request in self._instances:
             settings = getattr(request, "settings", {})
-            if settings != self._settings or hasattr(request, "queried") or hasattr(request, "rotation"):
+            is_old = hasattr(request, "queried") or hasattr(request, "rotation")
+            if settings != self._settings or is_old or self._waits_in_vain(request):
                 kept = ", ".join(f"{name} {setting}" for name, setting in settings.items()) or "the choices alone"
                 raise TaskError(
                     f"{self.task_name}: the cached requests were made with other options ({kept}): run with "
                     "--cache_requests refresh"
                 )
+
+    def _waits_in_vain(self, request: Any) -> bool:
+        """Whether a cached request was to wait for an answer, and this run's backend lets none wait."""
+        name, key = getattr(request, "added_by", ("", None))
+        return key == ANSWER and not any(e.name == name and e.can_wait for e in self.elicitations)
 
     # --- results -----------------------------------------------------------------------------------------------------
 
@@ -203,7 +220,7 @@ class ChoiceTask(BaseTask):
 
     def _elicited(self, scored: ScoredChoices, replies: Replies) -> dict[str, Any]:
         """Return the record's fields that confidence sources read in the replies to their requests."""
-        answer = int(np.argmax(scored.log_likelihoods))  # the first of equals, as the harness counts
+        answer = answer_of(scored.log_likelihoods)
         fields: dict[str, Any] = {}
         stated: dict[str, StatedConfidence] = {}
         for elicitation in self.elicitations:
@@ -211,5 +228,6 @@ class ChoiceTask(BaseTask):
             if not isinstance(elicitation, FollowUpElicitation):
                 fields |= elicitation.fields(scored, of_source)
             elif of_source:
-                stated[elicitation.name] = elicitation.read(of_source[answer])
+                about_it = of_source[ANSWER] if ANSWER in of_source else of_source[answer]
+                stated[elicitation.name] = elicitation.read(about_it)
         return {**fields, "stated": stated}

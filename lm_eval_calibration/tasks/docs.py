@@ -75,3 +75,8 @@ def usable_log_likelihoods(answers: Sequence[Any]) -> tuple[float, ...]:
     """
     values = tuple(float(answer[0]) for answer in answers)
     return values if all(value < float("inf") for value in values) else (-float("inf"),) * len(values)
+
+
+def answer_of(log_likelihoods: Sequence[float]) -> int:
+    """Return the model's answer: the index of the most probable choice, the first of equals, as the harness counts."""
+    return int(np.argmax(log_likelihoods))

@@ -18,6 +18,8 @@ def load(grading: GradingSettings, device: str | None, batch_size: int) -> Any:
     from lm_eval.models.huggingface import HFLM
     from lm_eval.utils import simple_parse_args_string
 
+    from lm_eval_calibration.backends.hf.gguf_files import read_once
+
     options = simple_parse_args_string(grading.model_args)
     for name in ("pretrained", "peft", "delta"):
         if name in options:
@@ -25,7 +27,8 @@ def load(grading: GradingSettings, device: str | None, batch_size: int) -> Any:
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        lm = HFLM(pretrained=grading.model, device=device, batch_size=batch_size, **options)
+        with read_once(options):
+            lm = HFLM(pretrained=grading.model, device=device, batch_size=batch_size, **options)
     except (OSError, ValueError, TypeError, ImportError) as error:  # no such file, no such model, no such argument
         raise UserError(f"{grading.model} can't be loaded: {' '.join(str(error).split())}") from error
     if lm.backend != "causal":

@@ -74,8 +74,9 @@ def test_operations_and_seconds_by_hand() -> None:
     fast = device._replace(bandwidth=1e9)
     assert cost.seconds(model, fast, [cost.Call(0, 0, 0)]) == pytest.approx(2 * 0.01)  # its launches
     assert [cost.padded(n, device) for n in (1, 128, 129)] == [128, 128, 256]
-    assert cost.most_tokens(model, device) == 512
-    assert cost.most_tokens(model._replace(vocab_size=10**4), device) == 128
+    assert cost.fits(model, device, [call])  # 3 x 10 x 4 bytes
+    assert cost.fits(model, device._replace(most_logits=120), [call, call])
+    assert not cost.fits(model, device._replace(most_logits=119), [cost.Call(0, 0, 0), call])
     assert [*cost.plain_calls([3, 5, 4], [1, 2, 3], 2)] == [cost.Call(10, 25, 5), cost.Call(3, 4.5, 1)]
     assert [*cost.stock_calls([3, 5, 4], 2)] == [cost.Call(10, 25, 10), cost.Call(3, 4.5, 3)]
 

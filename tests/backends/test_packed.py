@@ -4,78 +4,18 @@ import itertools
 import random
 import re
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from architectures import NOT_SHARING, QUICK, SHARING, WINDOW, gemma3, load, mistral, slow
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from tiny import make_gpt2, make_t5, scoring_requests
+from tiny import make_t5, scoring_requests
 
 from lm_eval_calibration import backends as scoring
 from lm_eval_calibration.backends.hf import cost, log_likelihood, packed, trial
-
-SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
-LENGTH = {"max_position_embeddings": 256}
-WINDOW = 24
-
-
-def build(config: Any, **options: Any) -> Any:
-    """Random weights, scaled so that what a token sees matters."""
-    from transformers import AutoModelForCausalLM
-
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, **options).eval()
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.dim() == 2:
-                weight.normal_(0, 0.15)
-    return model
-
-
-def config(name: str, **options: Any) -> Any:
-    import transformers
-
-    return getattr(transformers, name)(vocab_size=258, bos_token_id=1, eos_token_id=1, pad_token_id=0, **options)
-
-
-def gemma3(**options: Any) -> Any:
-    kinds = ["sliding_attention", "full_attention", "sliding_attention"]
-    shape = {**SIZE, **LENGTH, "num_key_value_heads": 1, "head_dim": 8, "layer_types": kinds}
-    return build(config("Gemma3TextConfig", sliding_window=WINDOW, **shape), **options)
-
-
-def mistral() -> Any:
-    return build(config("MistralConfig", sliding_window=WINDOW, num_key_value_heads=2, **SIZE, **LENGTH))
-
-
-SHARING: dict[str, Callable[[], Any]] = {
-    "GPT-2": lambda: build(config("GPT2Config", n_embd=32, n_layer=2, n_head=2, n_positions=256)),
-    "Llama, grouped queries": lambda: build(config("LlamaConfig", num_key_value_heads=2, **SIZE, **LENGTH)),
-    "Llama, eager": lambda: build(config("LlamaConfig", **SIZE, **LENGTH), attn_implementation="eager"),
-    "Gemma 3": gemma3,
-    "Gemma 3, eager": lambda: gemma3(attn_implementation="eager"),
-    "Mistral": mistral,
-    "Qwen2": lambda: build(config("Qwen2Config", num_key_value_heads=2, **SIZE, **LENGTH)),
-    "GPT-NeoX": lambda: build(config("GPTNeoXConfig", **SIZE, **LENGTH)),
-    "padding rows in the vocabulary": lambda: make_gpt2(range(258), vocab_size=320),
-}
-QUICK = ("Llama, grouped queries", "Gemma 3")
-"""For while one edits: grouped queries, sliding windows."""
-
-slow = partial(pytest.param, marks=pytest.mark.slow)
-
-NOT_SHARING: dict[str, Callable[[], Any]] = {
-    "Mamba": lambda: build(config("MambaConfig", hidden_size=32, num_hidden_layers=2, state_size=8)),
-    "Bloom": lambda: build(config("BloomConfig", hidden_size=32, n_layer=2, n_head=2)),
-    "MPT": lambda: build(config("MptConfig", d_model=32, n_layers=2, n_heads=2, max_seq_len=256)),
-}
-
-
-def load(model: Any, tokenizer: Any, **options: Any) -> Any:
-    return HFLM(pretrained=model, tokenizer=tokenizer, device="cpu", **{"batch_size": 3, **options})
 
 
 def few_shot_requests(seed: int = 0) -> list[Instance]:
@@ -143,8 +83,7 @@ def test_models_that_can_t_share_fall_back_with_one_line(
 
 def packs_of(most: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let packs hold so many tokens, on a device where a call costs nothing but its operations."""
-    monkeypatch.setattr(cost, "most_tokens", lambda *_: most)
-    monkeypatch.setattr(cost, "CPU", cost.CPU._replace(launch=0.0, bandwidth=1e18))
+    monkeypatch.setattr(cost, "CPU", cost.CPU._replace(launch=0.0, bandwidth=1e18, most_tokens=most))
 
 
 def read_by(lm: Any) -> list[int]:

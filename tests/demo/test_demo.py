@@ -78,7 +78,7 @@ def test_the_demo_for_real(smollm2_args: dict[str, str], capsys: pytest.CaptureF
     assert "Next: your own questions: lm-eval-calibration run --csv" in told
     for name in ("acc", *metrics.CORE):
         assert f"|{name}" in said
-    assert "All together: says" in said
+    assert "All tasks: says" in said
     records = [Record.from_dict(sample[RECORD_KEY]) for part in results["samples"].values() for sample in part]
     assert len(records) == 9
     pooled = metrics.ece(*metric_arrays(records, "top_label", 10))

@@ -207,10 +207,9 @@ def test_the_answer_in_the_query_is_the_one_that_is_judged(shape: str, gpt2_lm: 
         assert line["acc"] == plain["acc"]
         choices, queries = line["arguments"][: len(plain["arguments"])], line["arguments"][len(plain["arguments"]) :]
         assert choices == plain["arguments"]
-        prompts = [f"{context}{continuation}{KAPOOR.question}" for context, continuation in choices]
-        assert queries == [(prompt, text) for prompt in prompts for text in (" i", " ii")]
-        own = len(choices) + 2 * int(np.argmax(line["calibration"]["log_likelihoods"]))
-        no, yes = (resp[0][0] for resp in line["resps"][own : own + 2])
+        context, answer = choices[int(np.argmax(line["calibration"]["log_likelihoods"]))]
+        assert queries == [(f"{context}{answer}{KAPOOR.question}", text) for text in (" i", " ii")]
+        no, yes = (resp[0][0] for resp in line["resps"][len(choices) :])
         assert line["calibration"]["p_true"]["confidence"] == pytest.approx(math.exp(min(yes - no, 0)), abs=1e-12)
 
 

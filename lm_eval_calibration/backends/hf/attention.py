@@ -90,7 +90,11 @@ def attention(
     pack = _packs[-1]
     pack.calls += 1
     layout = pack.layout(query.device)
-    if attention_mask is not None or position_bias is not None or key.shape[2] != layout.base + query.shape[2]:
+    if (
+        attention_mask is not None
+        or position_bias is not None
+        or key.shape[2] != layout.base + layout.kept + query.shape[2]
+    ):
         raise TypeError("its attention needs more than queries, keys and values")
     one = _Layer(layout, key, value, pack.window(module, sliding_window), scaling or query.shape[-1] ** -0.5, softcap)
     out, log_sum = one.of_pack(query[:, :, : layout.n])
@@ -122,7 +126,7 @@ class _Layer(NamedTuple):
             part = self._over(own_part, sees, (positions, positions))
             parts.append(merged(self._before(query[:, :, :stem], base, slice(base, base + stem)), part))
         if self.layout.blocks:
-            rest = slice(base + stem, base + self.layout.n)
+            rest = slice(base + self.layout.kept + stem, base + self.layout.kept + self.layout.n)
             parts.append(merged(self._before(query[:, :, stem:], base + stem, rest), self._branches(query)))
         return torch.cat([out for out, _ in parts], dim=2), torch.cat([log_sum for _, log_sum in parts], dim=2)
 
@@ -159,7 +163,7 @@ class _Layer(NamedTuple):
         if sees is None and self.window is not None:
             n = torch.arange(block.keys.shape[1], device=query.device)
             sees = n <= n[:, None]
-        of_both = positions[base + block.queries], positions[base + block.keys]
+        of_both = positions[base + self.layout.kept + block.queries], positions[base + block.keys]
         return self._over((own, key, value), sees, of_both)
 
     def _over(

@@ -84,9 +84,9 @@ def seconds(model: Model, device: Device, calls: Iterable[Call]) -> float:
     return sum(max(operations(model, call) / device.operations, least) for call in calls)
 
 
-def most_tokens(model: Model, device: Device) -> int:
-    """Return how many tokens a pack may hold, logits for every one of them included."""
-    return max(min(device.most_tokens, device.most_logits // (model.vocab_size * model.itemsize)), 128)
+def fits(model: Model, device: Device, calls: Iterable[Call]) -> bool:
+    """Whether no call has more logits than the device should hold."""
+    return all(call.logits * model.vocab_size * model.itemsize <= device.most_logits for call in calls)
 
 
 def padded(length: int, device: Device) -> int:

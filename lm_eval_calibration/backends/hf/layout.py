@@ -2,13 +2,15 @@
 
 A pack (see :mod:`prefixes`) begins with a *stem*: tokens that all later ones see, as they see the cached ones. No mask
 is needed for those. What is left are *branches*: a branch is a chain of tokens that stands in one piece, behind tokens
-of earlier branches, if any. Branches of like lengths are a block: queries [branches, length], keys [branches, depth].
+of earlier branches, if any, or kept ones (see :mod:`behind`). Branches of like lengths are a block: queries [branches,
+length], keys [branches, depth].
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from math import log2
 from typing import NamedTuple
 
+import numpy as np
 import torch
 
 from lm_eval_calibration.backends.hf.prefixes import Step
@@ -20,10 +22,10 @@ all of them are one block with a mask."""
 
 
 class Block(NamedTuple):
-    """Branches whose tokens are compared with keys of their own; numbers count a pack's new tokens."""
+    """Branches whose tokens are compared with keys of their own."""
 
-    queries: torch.Tensor  # [branches, length]
-    keys: torch.Tensor  # [branches, depth]
+    queries: torch.Tensor  # [branches, length] numbers of new tokens
+    keys: torch.Tensor  # [branches, depth] numbers of tokens after the base: kept ones, then new ones
     sees: torch.Tensor | None  # [branches, length, depth]; None: each query sees as many keys as its number, and itself
 
 
@@ -32,20 +34,21 @@ class Layout:
 
     Attributes:
         base: cached tokens, which all see.
+        kept: cached tokens after these, of which each new one sees some.
         stem: new tokens that all later ones see.
         n: new tokens; the line may be longer, filled up with tokens that count nothing.
         blocks: of the tokens after the stem.
         inverse: [n - stem] which entry of the blocks' queries, laid one after the other, is each token's.
-        positions: [base + n] of the cached and the new tokens in their rows.
+        positions: [base + kept + n] of the cached and the new tokens in their rows.
     """
 
     def __init__(self, step: Step, device: torch.device) -> None:
-        self.base, self.n = step.base, len(step.tokens)
-        self.stem = _stem(step)
-        self.positions = to_device([*range(step.base), *step.positions], device)
+        self.base, self.kept, self.n = step.base, len(step.kept), len(step.tokens)
+        self.stem = step.stem
+        self.positions = to_device([*range(step.base), *step.kept, *step.positions], device)
         branches = list(_branches(step, self.stem))
-        if sum(len(keys) for _, keys in branches) > _MOST_KEYS * self.n:
-            self.blocks = [_one_block(step, self.stem, device)]
+        if sum(len(keys) for _, keys in branches) > _MOST_KEYS * (self.kept + self.n):
+            self.blocks = [_one_block(step, branches, device)]
             slots = list(range(self.n - self.stem))
         else:
             groups = _alike(branches)
@@ -63,27 +66,36 @@ class Layout:
         return entries
 
 
-def _stem(step: Step) -> int:
-    last = len(step.tokens) - 1
-    for i, (position, end) in enumerate(zip(step.positions, step.ends, strict=True)):
-        if position != step.base + i or end != last:
-            return i
-    return last + 1
-
-
 Branch = tuple[range, list[int]]
-"""New tokens by number: those of the branch; all that its last token sees of them after the stem, itself included."""
+"""Tokens of the branch, by number among the new ones; all that its last token sees after the base and the stem, itself
+included, by number after the base."""
 
 
 def _branches(step: Step, stem: int) -> Iterator[Branch]:
     path: list[int] = []
-    start = stem
+    start, kept = stem, len(step.kept)
     for i in range(stem + 1, len(step.tokens) + 1):
-        if i == len(step.tokens) or step.positions[i] != step.positions[i - 1] + 1:
-            depth = step.positions[start] - step.base - stem
-            path = [*path[:depth], *range(start, i)]
+        if i == len(step.tokens) or i in step.paths or step.positions[i] != step.positions[i - 1] + 1:
+            before = step.paths[start] if start in step.paths else path[: step.positions[start] - step.base - stem]
+            path = [*before, *range(kept + start, kept + i)]
             yield range(start, i), path
             start = i
+
+
+def visible(step: Step, device: torch.device) -> torch.Tensor:
+    """Return which tokens after the base each new one sees, [new, kept + new]."""
+    return _visible(step, _branches(step, 0), device)
+
+
+def _visible(step: Step, branches: Iterable[Branch], device: torch.device) -> torch.Tensor:
+    n = len(step.tokens)
+    if not step.kept:
+        numbers, ends = torch.arange(n, device=device), to_device(step.ends, device)
+        return (numbers <= numbers[:, None]) & (numbers[:, None] <= ends)
+    sees = np.zeros((n, len(step.kept) + n), dtype=bool)
+    for own, path in branches:
+        sees[np.ix_(own, path)] = np.tri(len(own), len(path), len(path) - len(own), dtype=bool)
+    return torch.from_numpy(sees).to(device)
 
 
 def _alike(branches: list[Branch]) -> list[list[Branch]]:
@@ -119,8 +131,8 @@ def _slots(groups: list[list[Branch]], stem: int, n: int) -> list[int]:
     return slots
 
 
-def _one_block(step: Step, stem: int, device: torch.device) -> Block:
-    numbers = torch.arange(stem, len(step.tokens), device=device)
-    ends = to_device(step.ends[stem:], device)
-    sees = (numbers <= numbers[:, None]) & (numbers[:, None] <= ends)
-    return Block(numbers[None], numbers[None], sees[None])
+def _one_block(step: Step, branches: Iterable[Branch], device: torch.device) -> Block:
+    stem = step.stem
+    sees = _visible(step, branches, device)[stem:, stem:]
+    keys = torch.arange(stem, len(step.kept) + len(step.tokens), device=device)
+    return Block(torch.arange(stem, len(step.tokens), device=device)[None], keys[None], sees[None])

@@ -7,8 +7,7 @@ model gives the same then; all other prompts, and all of other models, go in pla
 """
 
 import math
-from collections.abc import Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +20,7 @@ from lm_eval_calibration.backends.answer_types import TokenScores
 from lm_eval_calibration.backends.certificate import logger
 from lm_eval_calibration.backends.harness_calls import replaced
 from lm_eval_calibration.backends.hf import packed, sharing
+from lm_eval_calibration.backends.hf.behind import Next
 from lm_eval_calibration.backends.hf.distributions import Distributions, Reduced, dtype_of, reduced
 from lm_eval_calibration.backends.hf.forward import Forward, Row, last_label_changes_nothing_before_it
 from lm_eval_calibration.backends.hf.prefixes import Tokens
@@ -43,10 +43,18 @@ def score(lm: HFLM, requests: Sequence[Any], deliver: Deliver) -> None:
         _Scoring(lm, encoded, requests, deliver).run(disable_tqdm)
         return []
 
-    # The harness tokenizes (spaces, BOS, empty contexts) and calls the method that is replaced. It refuses models that
-    # think; tasks have seen to it that the prompts of these requests leave no thought open.
-    with replaced(lm, _loglikelihood_tokens=score_tokens, enable_thinking=False), joint_calls(lm):
-        lm.loglikelihood(list(requests))
+    with joint_calls(lm):
+        _tokenize(lm, requests, score_tokens)
+
+
+def _tokenize(lm: HFLM, requests: Sequence[Any], take: Callable[..., Any], **options: Any) -> None:
+    """Give the requests' tokens to ``take``.
+
+    The harness tokenizes (spaces, BOS, empty contexts) and calls the method that is replaced. It refuses models that
+    think; tasks have seen to it that the prompts of these requests leave no thought open.
+    """
+    with replaced(lm, _loglikelihood_tokens=take, enable_thinking=False):
+        lm.loglikelihood(list(requests), **options)
 
 
 class _Answered(NamedTuple):
@@ -73,7 +81,8 @@ class _Scoring:
     """One call's requests, scored."""
 
     def __init__(self, lm: HFLM, encoded: Encoded, requests: Sequence[Any], deliver: Deliver) -> None:
-        self.lm, self.requests, self.deliver = lm, requests, deliver
+        self.lm, self.requests, self.deliver = lm, list(requests), deliver
+        self.ready: list[Any] = []  # requests that answers have made ready
         self.answered = self._rows(encoded)
         self.rows = [row for row, _ in self.answered]
         self.forward = Forward(lm, self.rows)
@@ -104,14 +113,14 @@ class _Scoring:
             logger.warning("%s: the model's logits hold NaN or infinity: such docs have no log-likelihoods.", where)
         self.has_warned = True
 
-    def _rows(self, encoded: Encoded) -> list[_Answered]:
-        """Group the tokenized requests into rows."""
+    def _rows(self, encoded: Encoded, first: int = 0) -> list[_Answered]:
+        """Group the tokenized requests, of which the first has this number, into rows."""
         lm = self.lm
         is_causal = lm.backend == "causal"
         shares = is_causal or not encoded or last_label_changes_nothing_before_it(lm, *encoded[0][1:])
         groups: dict[tuple[Tokens, Tokens], list[tuple[int, Tokens]]] = {}
         truncated = 0
-        for index, (_, context, continuation) in enumerate(encoded):
+        for index, (_, context, continuation) in enumerate(encoded, first):
             if not context or not 0 < len(continuation) <= lm.max_length:
                 raise ValueError(
                     f"{_location(self.requests[index])}: the continuation has {len(continuation)} tokens after a "
@@ -143,10 +152,53 @@ class _Scoring:
             logger.info("%s: prompts don't share prefixes (shared_prefixes is false).", name)
             return set()
         rows = [(row.inputs, row.n_scored) for row in self.rows]
-        chosen = sharing.choose(self.lm, rows, lambda row, n: self.forward([Row(row, (), n)])[0])
+        followed = self._followed()
+        chosen = sharing.choose(self.lm, rows, lambda row, n: self.forward([Row(row, (), n)])[0], followed)
         if chosen is None:
             return set()
-        return packed.score(self.lm, rows, *chosen, partial(self._deliver, progress=progress, shared=True))
+
+        def consume(numbers: list[int], logits: torch.Tensor, indices: list[list[int]]) -> list[Next]:
+            self._deliver(numbers, logits, indices, progress, shared=True)
+            return self._nexts(progress) if followed.n else []
+
+        return packed.score(self.lm, rows, *chosen, consume)
+
+    def _followed(self) -> sharing.Followed:
+        """Return behind which rows others will go on, and about how long those are, as the first of them shows."""
+        waiting = {id(r): r for request in self.requests for r in getattr(request, "followed_by", ())}
+        if not waiting:
+            return sharing.NONE
+        followed = [i for i, (_, own) in enumerate(self.answered) if self._are_followed(own)]
+        lengths: list[int] = []
+
+        def measure(encoded: Encoded, **_: Any) -> list[Any]:
+            lengths.extend(len(context) for _, context, _ in encoded)
+            return []
+
+        first, *_ = (request for request in self.requests if getattr(request, "followed_by", ()))
+        _tokenize(self.lm, [first, first.followed_by[0]], measure, disable_tqdm=True)
+        prompts = {request.args[0] for request in waiting.values()}  # several continuations of one are a row
+        return sharing.Followed(frozenset(followed), len(prompts), max(1, lengths[1] - lengths[0]))
+
+    def _are_followed(self, answers: list[tuple[int, Tokens]]) -> bool:
+        return any(getattr(self.requests[index], "followed_by", ()) for index, _ in answers)
+
+    def _nexts(self, progress: Any) -> list[Next]:
+        """Return rows for the requests that waited for what was sent for."""
+        self._finish(progress)
+        ready, self.ready = self.ready, []
+        if not ready:
+            return []
+        first, number = len(self.requests), len(self.answered)
+        self.requests += ready
+        progress.total += len(ready)
+
+        def add(encoded: Encoded, **_: Any) -> list[Any]:
+            self.answered += self._rows(encoded, first)
+            return []
+
+        _tokenize(self.lm, ready, add, disable_tqdm=True)
+        return [Next(n, row.inputs, row.n_scored) for n, (row, _) in enumerate(self.answered[number:], number)]
 
     def _batches(self, numbers: Sequence[int]) -> Iterator[list[int]]:
         """Batch these rows as the harness does: longest first, a given size or its automatic one."""
@@ -205,7 +257,7 @@ class _Scoring:
             end = here.stop
             if not np.isfinite(found.log_normalizers[list(own)]).all():
                 self._warn_of_broken_logits(index)
-                self.deliver(index, TokenScores((math.nan, False), certificate=certificate))
+                self.ready += self.deliver(index, TokenScores((math.nan, False), certificate=certificate)) or ()
                 continue
             scores = TokenScores(
                 (float(found.target_stock_log_probs[here].sum()), bool(found.target_is_greedy[here].all())),
@@ -215,7 +267,7 @@ class _Scoring:
                 temperatures=None if grid is None else grid.scores(own, here),
                 certificate=certificate,
             )
-            self.deliver(index, scores)
+            self.ready += self.deliver(index, scores) or ()
         progress.update(len(wanted))
 
 

@@ -18,6 +18,8 @@ from transformers import DynamicCache
 from lm_eval_calibration.backends.certificate import logger
 from lm_eval_calibration.backends.hf import cost
 from lm_eval_calibration.backends.hf.attention import apart
+from lm_eval_calibration.backends.hf.behind import Next, steps_behind
+from lm_eval_calibration.backends.hf.layout import visible
 from lm_eval_calibration.backends.hf.output_layer import cache_argument, only_positions
 from lm_eval_calibration.backends.hf.prefixes import Plan, Step, Tokens
 from lm_eval_calibration.backends.hf.transfer import to_device
@@ -69,7 +71,7 @@ class PackedForward:
         self.lm, self.config, self.attention = lm, text_config(lm), attention
         self.kinds = sorted(set(attention_kinds(self.config)))
         self.cache = DynamicCache()  # without a configuration: every layer keeps every token
-        self.cached = 0
+        self.line: list[int] = []  # positions of the cached tokens
         self.cache_argument = cache_argument(lm)
         self.multiple = cost.device_of(lm.device).multiple if fills else 1
 
@@ -78,9 +80,9 @@ class PackedForward:
         lm, device = self.lm, self.lm.device
         filled = _filled(step, self.multiple)
         self._make_room(filled)
-        tokens, positions, ends = to_device([filled.tokens, filled.positions, filled.ends], device)
+        tokens, positions = to_device([filled.tokens, filled.positions], device)
         picked = to_device(columns, device)
-        mask = self._masks(step.base, positions, ends) if self.attention == "masked" else None
+        mask = self._masks(filled, positions) if self.attention == "masked" else None
         dtype = lm.mixed_precision_dtype
         with (
             torch.no_grad(),
@@ -99,30 +101,29 @@ class PackedForward:
 
     def _make_room(self, step: Step) -> None:
         """Drop from the cache what the step doesn't find useful."""
-        if step.base == 0:
-            self.cache, self.cached = DynamicCache(), 0
-        if step.base < self.cached:
-            self.cache.crop(step.base - self.cached)  # negative: so many from the end
-        self.cached = step.base + len(step.tokens)
+        n = step.base + len(step.kept)
+        if n == 0:
+            self.cache = DynamicCache()
+        elif n < len(self.line):
+            self.cache.crop(n - len(self.line))  # negative: so many from the end
+        self.line = [*self.line[:n], *step.positions]
 
     def _attention(self, step: Step) -> AbstractContextManager[None]:
         if self.attention == "masked":
             return nullcontext()
         return apart(self.config, step)
 
-    def _masks(self, base: int, positions: torch.Tensor, ends: torch.Tensor) -> Any:
-        masks = {kind: self._mask(kind, base, positions, ends) for kind in self.kinds}
+    def _masks(self, step: Step, positions: torch.Tensor) -> Any:
+        masks = {kind: self._mask(kind, step, positions) for kind in self.kinds}
         return masks if len(masks) > 1 else masks[self.kinds[0]]
 
-    def _mask(self, kind: str, base: int, positions: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+    def _mask(self, kind: str, step: Step, positions: torch.Tensor) -> torch.Tensor:
         """Return which tokens each new one sees, [1, 1, new, cached + new]."""
-        device, n = positions.device, len(positions)
-        new = torch.arange(n, device=device)
-        start = torch.cat([torch.full((base,), -1, device=device), new])
-        end = torch.cat([torch.full((base,), n, device=device), ends])
-        sees = (start <= new[:, None]) & (new[:, None] <= end)
+        device = positions.device
+        own = visible(step, device)
+        sees = torch.cat([own.new_ones(len(own), step.base), own], dim=1)
         if kind == "sliding_attention":
-            seen = torch.cat([torch.arange(base, device=device), positions])
+            seen = torch.cat([to_device([*range(step.base), *step.kept], device), positions])
             sees &= positions[:, None] - seen < self.config.sliding_window
         if self.config._attn_implementation == "eager":  # adds its mask
             dtype = self.lm.model.dtype
@@ -142,12 +143,12 @@ def _filled(step: Step, multiple: int) -> Step:
     )
 
 
-Consume = Callable[[list[int], torch.Tensor, list[list[int]]], None]
-"""Takes rows by number, logits [n, vocab_size], and for each row which of the n are its scored positions."""
-
-
 Rows = Sequence[tuple[Tokens, int]]
 """Distinct rows, and how many of their last tokens are scored."""
+
+Consume = Callable[[list[int], torch.Tensor, list[list[int]]], Sequence[Next]]
+"""Takes rows by number, logits [n, vocab_size], and for each row which of the n are its scored positions. Returns rows
+that may go on behind these, with numbers of their own."""
 
 
 def score(lm: HFLM, rows: Rows, plan: Plan, attention: Attention, consume: Consume) -> set[int]:
@@ -158,15 +159,20 @@ def score(lm: HFLM, rows: Rows, plan: Plan, attention: Attention, consume: Consu
     done: set[int] = set()
     left = list(range(len(rows)))
     while True:
+        packs = _Packs(lm, attention, [rows[i][0] for i in left], plan.max_tokens)
         try:
-            for numbers, logits, indices in _packs(lm, plan, attention):
-                names = [left[i] for i in numbers]
-                consume(names, logits, indices)
-                done.update(names)
+            for step in plan.all_steps():
+                for numbers, logits, indices in packs.of(step):
+                    names = [left[i] for i in numbers]
+                    nexts = consume(names, logits, indices)
+                    done.update(names)
+                    for more in packs.behind(step, nexts):
+                        consume(*more)
         except torch.OutOfMemoryError:
             most = plan.max_tokens // 2
         else:
             return done
+        del packs
         _free_memory(lm.device)  # what the error holds is free by now
         if most < _LEAST_TOKENS:
             logger.warning("Out of memory: prompts that are left don't share prefixes.")
@@ -176,15 +182,27 @@ def score(lm: HFLM, rows: Rows, plan: Plan, attention: Attention, consume: Consu
         plan = Plan([rows[i][0] for i in left], [rows[i][1] for i in left], most)
 
 
-def _packs(lm: HFLM, plan: Plan, attention: Attention) -> Iterator[tuple[list[int], torch.Tensor, list[list[int]]]]:
-    """Yield what is consumed, a pack at a time."""
-    forward = PackedForward(lm, attention)
-    for step in plan.all_steps():
+class _Packs:
+    """What is consumed, a pack at a time."""
+
+    def __init__(self, lm: HFLM, attention: Attention, rows: Sequence[Tokens], max_tokens: int) -> None:
+        self.forward, self.rows, self.max_tokens = PackedForward(lm, attention), rows, max_tokens
+
+    def of(self, step: Step) -> Iterator[tuple[list[int], torch.Tensor, list[list[int]]]]:
+        """Yield the step's rows, if it has any."""
         columns = sorted({column for _, scored in step.rows for column in scored}) or [0]
-        logits = forward(step, columns)
+        logits = self.forward(step, columns)
         if step.rows:
             index = {column: i for i, column in enumerate(columns)}
             yield [row for row, _ in step.rows], logits, [[index[i] for i in scored] for _, scored in step.rows]
+
+    def behind(self, step: Step, nexts: Sequence[Next]) -> Iterator[tuple[list[int], torch.Tensor, list[list[int]]]]:
+        """Yield the rows that go on behind those of the step, which was the last one."""
+        if not nexts:
+            return
+        rows = {number: self.rows[number] for number, _ in step.rows}
+        for more in steps_behind(step, self.forward.line, rows, nexts, self.max_tokens):
+            yield from self.of(more)
 
 
 def _free_memory(device: torch.device) -> None:

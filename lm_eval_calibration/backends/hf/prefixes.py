@@ -10,10 +10,10 @@ n - m tokens, against n in a plain batch (and what pads it). Where a family fill
 sizes, so that calls have few shapes and none is short.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from copy import copy
 from itertools import accumulate, pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,13 +27,65 @@ else the pack in which they meet others would drop their prefix from the cache."
 
 
 class Step(NamedTuple):
-    """One call of the model: tokens laid one after the other behind ``base`` tokens that are in the cache."""
+    """One call of the model: tokens laid one after the other behind ``base`` tokens that are in the cache.
+
+    More cached tokens may lie between, of which each new one sees some only (see :mod:`behind`).
+    """
 
     base: int  # how many of the cached tokens stay; all new tokens see them
     tokens: list[int]  # the new tokens' ids
     positions: list[int]  # each new token's position in its own row
     ends: list[int]  # for each new token the last index of those that continue it: i is seen by i .. ends[i]
     rows: list[tuple[int, list[int]]]  # the rows that are scored here, each with the indices of its scored tokens
+    kept: Sequence[int] = ()  # positions of cached tokens after the base that some new tokens see
+    paths: Mapping[int, list[int]] = {}  # for new tokens that go on behind kept ones: which they see, as indices
+
+    @property
+    def stem(self) -> int:
+        """How many new tokens all later ones see."""
+        if self.kept:
+            return 0
+        last = len(self.tokens) - 1
+        for i, (position, end) in enumerate(zip(self.positions, self.ends, strict=True)):
+            if position != self.base + i or end != last:
+                return i
+        return last + 1
+
+
+class Line:
+    """New tokens of a call, row after row, each shared beginning once."""
+
+    def __init__(self) -> None:
+        self.tokens: list[int] = []
+        self.positions: list[int] = []
+        self.ends: list[int] = []
+        self.rows: list[tuple[int, list[int]]] = []
+        self._path: list[int] = []  # the present row's tokens after its root, as indices
+
+    def add(self, number: int, row: Tokens, start: int, depth: int, root: int) -> None:
+        """Add a row.
+
+        Args:
+            number: of the row.
+            row: its tokens.
+            start: the first scored one of them.
+            depth: how many of them are in the cache, or are new tokens of the row before.
+            root: how many of them are in the cache.
+        """
+        for index in self._path[depth - root :]:
+            self.ends[index] = len(self.tokens) - 1
+        del self._path[depth - root :]
+        self._path += range(len(self.tokens), len(self.tokens) + len(row) - depth)
+        self.tokens += row[depth:]
+        self.positions += range(depth, len(row))
+        self.ends += [-1] * (len(row) - depth)
+        self.rows.append((number, self._path[start - root :]))
+
+    def step(self, base: int, **kept: Any) -> Step:
+        """Return the call."""
+        for index in self._path:
+            self.ends[index] = len(self.tokens) - 1
+        return Step(base, self.tokens, self.positions, self.ends, self.rows, **kept)
 
 
 class Plan:
@@ -43,20 +95,25 @@ class Plan:
         rows: distinct rows of token ids.
         n_scored: how many tokens at the end of each row are scored.
         max_tokens: tokens that a pack may hold (a row's scored tokens stay together, however many).
+        followed: rows behind which others will go on: they are in packs, whether they share anything or not.
 
     Attributes:
-        alone: rows that share nothing.
+        alone: rows that share nothing, and aren't followed.
         max_tokens: as given.
         families: packs, the family with the longest row first.
         tokens: tokens of these families, each shared prefix counted once.
         saved: tokens that need not be read again (where packs end, some are).
     """
 
-    def __init__(self, rows: Sequence[Tokens], n_scored: Sequence[int], max_tokens: int) -> None:
+    def __init__(
+        self, rows: Sequence[Tokens], n_scored: Sequence[int], max_tokens: int, followed: Collection[int] = ()
+    ) -> None:
         order = sorted(range(len(rows)), key=rows.__getitem__)
-        shared = [0, *(_common(rows[a], rows[b]) for a, b in pairwise(order)), 0]
-        chosen = [k for k in range(len(order)) if max(shared[k : k + 2]) > 0]  # the others lie between families
+        shared = [0, *(common(rows[a], rows[b]) for a, b in pairwise(order)), 0]
+        # The others lie between families.
+        chosen = [k for k in range(len(order)) if max(shared[k : k + 2]) > 0 or order[k] in followed]
         self._order = [order[k] for k in chosen]
+        self._followed = followed
         self._rows = [rows[i] for i in self._order]
         self._starts = [len(rows[i]) - n_scored[i] for i in self._order]
         self._shared = [*(shared[k] for k in chosen), 0][: len(chosen) + 1]
@@ -78,9 +135,10 @@ class Plan:
         families = self._families(self._packs(0, len(self._rows), max_tokens))
         families = [equal for family in families for equal in self._families(self._equal(family))]
         # A single row with nothing before it shares nothing after all.
-        single = [self._order[pack[0]] for pack, *more in families if not more and pack[1] - pack[0] == 1]
-        self.alone = sorted(self._unlike + single)
-        families = [family for family in families if len(family) > 1 or family[0][1] - family[0][0] > 1]
+        single = {self._order[pack[0]] for pack, *more in families if not more and pack[1] - pack[0] == 1}
+        single -= set(self._followed)
+        self.alone = sorted([*self._unlike, *single])
+        families = [family for family in families if self._order[family[0][0]] not in single]
         self.families = sorted(families, key=lambda family: -max(map(len, self._rows[family[0][0] : family[-1][1]])))
 
     def _equal(self, family: list[Pack]) -> list[Pack]:
@@ -162,28 +220,14 @@ class Plan:
             before = pack
 
     def _step(self, first: int, end: int, base: int) -> Step:
-        tokens: list[int] = []
-        positions: list[int] = []
-        ends: list[int] = []
-        rows: list[tuple[int, list[int]]] = []
-        path: list[int] = []  # the present row's tokens after the base, as indices
+        line = Line()
         for k in range(first, end):
-            row = self._rows[k]
             depth = base if k == first else self._shared[k]
-            for index in path[depth - base :]:
-                ends[index] = len(tokens) - 1
-            del path[depth - base :]
-            path += range(len(tokens), len(tokens) + len(row) - depth)
-            tokens += row[depth:]
-            positions += range(depth, len(row))
-            ends += [-1] * (len(row) - depth)
-            rows.append((self._order[k], path[self._starts[k] - base :]))
-        for index in path:
-            ends[index] = len(tokens) - 1
-        return Step(base, tokens, positions, ends, rows)
+            line.add(self._order[k], self._rows[k], self._starts[k], depth, base)
+        return line.step(base)
 
 
-def _common(a: Tokens, b: Tokens) -> int:
+def common(a: Tokens, b: Tokens) -> int:
     """Count the tokens with which both begin."""
     n = min(len(a), len(b))
     if a[:n] == b[:n]:

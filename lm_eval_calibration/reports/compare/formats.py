@@ -12,7 +12,7 @@ from lm_eval_calibration.plots.trade_off import TradeOffPoint, prepare_trade_off
 from lm_eval_calibration.records.display import visible
 from lm_eval_calibration.reports.compare.references import bibtex
 from lm_eval_calibration.reports.compare.sentences import BIAS
-from lm_eval_calibration.reports.compare.side_by_side import SideBySide
+from lm_eval_calibration.reports.compare.side_by_side import MOST_CURVES, SideBySide
 from lm_eval_calibration.reports.compare.table import Cell, Scope, Table
 from lm_eval_calibration.reports.compare.tex import latex_table
 from lm_eval_calibration.reports.escaping import markdown
@@ -129,6 +129,7 @@ def html(table: Table, beside: SideBySide | None = None) -> str:
         table=table,
         beside=beside,
         bias=BIAS,
+        most_curves=MOST_CURVES,
         reach=_reach(beside) if beside else 1,
         points=points,
         x=_ticks([point.accuracy for point in points]),

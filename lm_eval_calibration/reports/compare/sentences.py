@@ -22,10 +22,11 @@ BIAS = (
 
 
 def results_sentences(table: Table) -> list[str]:
-    """Return a sentence for each metric of the first table and each run, against the first run."""
+    """Return a sentence for each metric of the first table and each run, against the first run; differences first."""
     scope, reference = table.scopes[0].task, table.labels[0]
     pairs = [pair for pair in table.pairs if pair.task == scope and reference in (pair.a, pair.b)]
-    return [sentence(pair, table.n_tests) for pair in pairs if not math.isnan(pair.p_adjusted)]
+    tested = sorted((p for p in pairs if not math.isnan(p.p_adjusted)), key=lambda pair: pair.p_adjusted > ALPHA)
+    return [sentence(pair, table.n_tests) for pair in tested]
 
 
 def sentence(pair: Pair, n_tests: int) -> str:

@@ -1,20 +1,23 @@
 """A report of several runs: the table of ``compare``, curves on the same axes, sentences, docs that changed sides."""
 
 import json as json_module
+import warnings
 from collections.abc import Callable
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots.side_by_side import draw_side_by_side
 from lm_eval_calibration.plots.style import Form
 from lm_eval_calibration.reports.compare import formats
+from lm_eval_calibration.reports.compare.command import default_metrics
 from lm_eval_calibration.reports.compare.sentences import BIAS
-from lm_eval_calibration.reports.compare.side_by_side import MOST_CURVES, SideBySide
-from lm_eval_calibration.reports.compare.table import Table
+from lm_eval_calibration.reports.compare.side_by_side import MOST_CURVES, SideBySide, side_by_side
+from lm_eval_calibration.reports.compare.table import Table, make_table
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.formats import pictures
 from lm_eval_calibration.reports.names import task_name
 from lm_eval_calibration.reports.numbers import json_text
 from lm_eval_calibration.reports.sentences import counted
+from lm_eval_calibration.results import Run
 
 
 def md(table: Table, beside: SideBySide) -> str:
@@ -59,3 +62,15 @@ FORMATS: dict[str, Callable[[Table, SideBySide], str | bytes]] = {
     **pictures(picture),
 }
 """Functions by the name of their format."""
+
+
+def together(runs: dict[str, Run], form: str, *, redact: bool) -> str | bytes:
+    """Return the report of several runs, by label; ``redact``: without texts of docs.
+
+    Raises:
+        UserError: they can't be compared.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # what is undefined says so in its cell
+        table = make_table(runs, default_metrics(list(runs.values())))
+        return FORMATS[form](table, side_by_side(runs, table, redact=redact))

@@ -152,7 +152,9 @@ def picture(tables: Sequence[Table], n_bins: int, form: Form) -> bytes:
         for table in tables
         for row in table.rows
     ]
-    return draw_reliability(diagrams, "Confidence against accuracy", form)
+    of_each = {len(table.rows) for table in tables}
+    in_rows = max(of_each) if len(tables) > 1 and len(of_each) == 1 and max(of_each) in (2, 4) else None
+    return draw_reliability(diagrams, "Confidence against accuracy", form, n_columns=in_rows)
 
 
 FORMATS: dict[str, Callable[[Sequence[Table], int], str | bytes]] = {

@@ -90,7 +90,7 @@ def as_data(decision: Decision) -> dict[str, Any]:
 def check_text(checked: Checked) -> str:
     """Return the verdict first, then how each group does."""
     heads = ("group", "docs", "answered [95%]", "wrong [95%]", "p of at most the promised rate (Holm)")
-    tests = {check.name: p_value(check.p_adjusted, ".4f") for check in checked.checks}
+    tests = {check.name: p_value(check.p_adjusted, 4) for check in checked.checks}
     rows = [
         _shown_row(shown(name) or ALL, found, tests.get(name, "never answers"))
         for name, found in checked.groups.items()

@@ -99,7 +99,7 @@ def _row(test: Test) -> tuple[str, ...]:
 
 
 def _p(test: Test) -> str:
-    return p_value(test.p_adjusted, ".4f")
+    return p_value(test.p_adjusted, 4)
 
 
 def _sentence(test: Test) -> str:

@@ -14,11 +14,15 @@ from lm_eval_calibration.plots.trade_off import ticks
 from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.reports.drift.history import Entry
 from lm_eval_calibration.reports.formats import PICTURES, listed
+from lm_eval_calibration.reports.names import task_name
 from lm_eval_calibration.reports.page import render_page
 from lm_eval_calibration.results.columns import DIRECTIONS, metric_of
 from lm_eval_calibration.results.differences import POOLED
 
 TEMPLATE = Path(__file__).with_name("history.html")
+
+MOST_TASKS = 8
+"""Tasks that a picture shows; the page has all."""
 
 LATEST = 5
 """Runs whose newly wrong docs are shown."""
@@ -74,13 +78,25 @@ def _limit(metric: str, base: dict[str, list[float | None]], tolerances: dict[st
     return value + away * tolerances[metric]
 
 
+def panels_of(entries: Sequence[Entry]) -> list[MetricHistory]:
+    """Return what a file without folds shows: all docs together, then the tasks, those that had drifted last first."""
+    scopes = scopes_of(entries)
+    if not scopes:
+        return prepare_history(entries)
+    return [
+        panel._replace(metric=f"{task_name(scope)}: {panel.metric}")
+        for scope in (POOLED, *scopes[:MOST_TASKS])
+        for panel in prepare_history(entries, scope)
+    ]
+
+
 def write_picture(path: Path, entries: Sequence[Entry]) -> None:
     """Write the history's picture: .svg, .png, .pdf, or .html with a table of the runs and every task."""
     form = path.suffix.removeprefix(".")
     if form not in ("html", *PICTURES):
         raise UserError(f"{path}: a picture is a file {listed('html')}")
     if form != "html":
-        write_whole(path, draw_history(prepare_history(entries), cast(Form, form)))
+        write_whole(path, draw_history(panels_of(entries), cast(Form, form)))
         return
     ordered = sorted(entries, key=lambda entry: entry.date)
     page = render_page(

@@ -12,6 +12,7 @@ from lm_eval_calibration.reports.evidence.statement import digest, make_statemen
 from lm_eval_calibration.reports.numbers import json_text
 from lm_eval_calibration.reports.page import render_page
 from lm_eval_calibration.reports.runs import print_notes
+from lm_eval_calibration.reports.sentences import BINNED_INTERVALS
 from lm_eval_calibration.results import Selection, load_run
 from lm_eval_calibration.results.identity import files_of, sha256
 from lm_eval_calibration.results.selection import ALL
@@ -36,7 +37,14 @@ def make(
     statement = make_statement(run, domain)
     data, page = output.with_suffix(".json"), output.with_suffix(".html")
     title = f"Quantified uncertainty: {statement['content']['domain']}"
-    rendered = render_page(TEMPLATE, title=title, digest=statement["sha256"], data_file=data.name, **statement)
+    rendered = render_page(
+        TEMPLATE,
+        title=title,
+        digest=statement["sha256"],
+        data_file=data.name,
+        binned_intervals=BINNED_INTERVALS,
+        **statement,
+    )
     write_whole(data, json_text(statement))
     write_whole(page, rendered)
     typer.echo(f"{data} and {page}, sha256 of the content {statement['sha256']}")

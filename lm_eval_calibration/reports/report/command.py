@@ -1,6 +1,5 @@
 """``lm-eval-calibration report``: read a run, work out what it shows, write the file."""
 
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -10,10 +9,8 @@ import typer
 
 from lm_eval_calibration.harness.redacted_errors import redacted_errors
 from lm_eval_calibration.records.files import write_whole
-from lm_eval_calibration.reports.compare.command import default_metrics, find_named, read_runs
-from lm_eval_calibration.reports.compare.side_by_side import side_by_side
-from lm_eval_calibration.reports.compare.table import make_table
-from lm_eval_calibration.reports.compare.together import FORMATS as OF_SEVERAL
+from lm_eval_calibration.reports.compare.command import find_named, read_runs
+from lm_eval_calibration.reports.compare.together import together
 from lm_eval_calibration.reports.formats import choose_format
 from lm_eval_calibration.reports.report.content import make_report
 from lm_eval_calibration.reports.report.formats import FORMATS
@@ -66,8 +63,4 @@ def _of_several(results: Sequence[str], form: str, *, redact: bool, **how: Any) 
     runs = read_runs(*find_named(results, how["select"]), how["n_bins"], how["cluster"])
     for run in runs.values():
         print_notes(run)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # what is undefined says so in its cell
-        table = make_table(runs, default_metrics(list(runs.values())))
-        content = OF_SEVERAL[form](table, side_by_side(runs, table, redact=redact))
-    return content, f"{len(runs)} runs side by side"
+    return together(runs, form, redact=redact), f"{len(runs)} runs side by side"

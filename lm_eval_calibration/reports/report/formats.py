@@ -1,7 +1,6 @@
 """A report as HTML, Markdown, JSON or a picture."""
 
 import math
-import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from lm_eval_calibration.reports.numbers import (
     number,
     p_value,
     percent,
+    short_time,
 )
 from lm_eval_calibration.reports.page import render_page
 from lm_eval_calibration.reports.report.content import Domain, Report
@@ -56,7 +56,7 @@ def to_html(report: Report) -> str:
         },
         title=f"Calibration of {shown(report.model)}",
         report=report,
-        facts={heading: _short_time(text) for heading, text in report.method},
+        facts={heading: short_time(text) for heading, text in report.method},
         scopes=scopes({d.name: d.tasks for d in report.domains}, report.domains[0].tasks, report.decisions),
         forest=overconfidence,
         binned_intervals=BINNED_INTERVALS,
@@ -145,7 +145,10 @@ def _markdown_errors(report: Report) -> Iterator[str]:
     for example in report.examples:
         yield f"- {percent(example.confidence, 1)} sure: {markdown(task_name(example.task))}, doc {example.doc_id}"
         if example.prompt is not None:
-            answer, right = markdown(example.answer or ""), markdown(example.right or "unknown")
+            answer, right = (
+                markdown(example.answer or "(nothing)"),
+                markdown("unknown" if example.right is None else example.right or "(nothing)"),
+            )
             yield f"  answered {answer}; the right answer is {right}:"
             yield f"  {markdown(example.prompt)}"
 
@@ -212,8 +215,3 @@ def _overconfidence_points(found: Measured) -> str:
     if math.isnan(found.value):
         return f"undefined: {found.reason}"
     return f"{100 * found.value:+.1f} points {interval(100 * found.low, 100 * found.high, '+.1f')}"
-
-
-def _short_time(text: str) -> str:
-    """Times as the harness writes them into names of files, to the minute: 2026-01-31 10:05."""
-    return re.sub(r"(\d{4}-\d\d-\d\d)T(\d\d)-(\d\d)-\d\d\.\d+", r"\1 \2:\3", text)

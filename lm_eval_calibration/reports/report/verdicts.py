@@ -9,7 +9,7 @@ import numpy as np
 from lm_eval_calibration.metrics import Null, tendency, too_few_to_tell
 from lm_eval_calibration.metrics.verdicts import ALPHA
 from lm_eval_calibration.recalibration import Change
-from lm_eval_calibration.reports.numbers import count, interval, number, p_value, percent
+from lm_eval_calibration.reports.numbers import count, interval, number, p_equals, percent
 from lm_eval_calibration.reports.sentences import how_well_apart
 from lm_eval_calibration.results import Measured
 from lm_eval_calibration.results.measured import accuracy
@@ -76,13 +76,14 @@ def answers(
         spread_after: of the recalibrated confidences.
     """
     acc = accuracy(correct, cluster)  # of the docs that the difference is about, not of all
+    gap = _gap(acc, metrics["overconfidence"], nulls["overconfidence"], float(np.mean(confidence)))
     return (
-        _gap(acc, metrics["overconfidence"], nulls["overconfidence"], float(np.mean(confidence))),
+        gap,
         *([_guessing(acc, float(np.mean(chance)))] if np.all(np.asarray(chance) > 0) else []),
         _discrimination(metrics["auroc"]),
         _confident_errors(metrics["confident_error_rate"], int(np.count_nonzero(np.asarray(confidence) >= CONFIDENT))),
         _recalibration(changes, is_erased=spread_after < NARROW <= spread(confidence, chance)),
-        _enough(nulls["ece"], len(confidence)),
+        _enough(nulls["ece"], len(confidence), is_off=gap.tone == "bad"),
     )
 
 
@@ -123,6 +124,8 @@ def _discrimination(auroc: Measured) -> Answer:
         f"Of a right and a wrong answer it is surer of the right one {_percent(auroc, ' of the time')}; "
         "a coin toss is 50% (AUROC)."
     )
+    if auroc.high < 0.5:
+        return Answer(question, "The wrong way round: it is surer of its wrong answers", figures, "bad")
     return Answer(question, words[0].upper() + words[1:], figures, "good" if auroc.low >= 0.7 else "")
 
 
@@ -167,7 +170,8 @@ def _recalibration(changes: Sequence[Change] | None, *, is_erased: bool) -> Answ
     return Answer(question, "No clear improvement", figures, "")
 
 
-def _enough(null: Null | None, n_docs: int) -> Answer:
+def _enough(null: Null | None, n_docs: int, *, is_off: bool) -> Answer:
+    """Whether the calibration error is known; ``is_off``: confidence is shown to be off on average, so it isn't 0."""
     question = "Are there enough questions to measure its calibration?"
     if null is None or math.isnan(null.p_value):
         nothing = f"What a calibrated model would show on these {count(n_docs)} docs is undefined."
@@ -175,11 +179,11 @@ def _enough(null: Null | None, n_docs: int) -> Answer:
     noise = (
         f"The calibration error is {number(null.value, 3)}; on these {count(n_docs)} docs a perfectly calibrated model "
         f"would show {number(null.mean, 3)} on average, and 95% of the time at most {number(null.upper, 3)} "
-        f"(p = {p_value(null.p_value)})."
+        f"({p_equals(null.p_value)})."
     )
-    if null.p_value > LEVEL_OF_AN_ANSWER:
+    if null.p_value > LEVEL_OF_AN_ANSWER and not is_off:
         return Answer(question, "No: its calibration error could be chance", noise, "bad")
-    if too_few_to_tell("ece", null, n_docs) is None:
+    if null.p_value <= LEVEL_OF_AN_ANSWER and too_few_to_tell("ece", null, n_docs) is None:
         return Answer(question, "Yes", noise, "good")
     return Answer(question, "Enough to see that it is miscalibrated, not by how much", noise, "")
 

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.reports.compare.command import read_runs
+from lm_eval_calibration.reports.compare.together import together
 from lm_eval_calibration.reports.listing import Listed, listed
 from lm_eval_calibration.reports.page import render_page
 from lm_eval_calibration.reports.report.content import make_report
 from lm_eval_calibration.reports.report.formats import to_html
 from lm_eval_calibration.results import Selection, Source, find_sources, load_run
+from lm_eval_calibration.results.loading import find_run
 from lm_eval_calibration.results.selection import when
 
 
@@ -37,9 +40,9 @@ class Pages:
         found = [(listed(source), source) for source in sorted(sources, key=when, reverse=True)]
         return {hashlib.sha256(one.path.encode()).hexdigest()[:12]: (one, source) for one, source in found}
 
-    def state(self) -> str:
-        """Something that changes whenever a file of a run does."""
-        return _digest([_state(source) for _, source in self.runs().values()])
+    def state(self, *names: str) -> str:
+        """Something that changes whenever a file of a run does: of those of these names, or of any."""
+        return _digest([_state(source) for key, (_, source) in self.runs().items() if not names or key in names])
 
     def index(self) -> str:
         """The page that lists the runs and follows what is added."""
@@ -53,23 +56,35 @@ class Pages:
 
     def report(self, name: str) -> str | None:
         """The report of a run; None where there is none of this name."""
-        found = self.runs().get(name)
-        if found is None:
-            return None
-        one, source = found
-        state = _state(source)
-        with self._lock:  # two readers of a page don't make it twice
-            if self._made.get(name, ("", ""))[0] != state:
-                self._made[name] = (state, self._make(one))
-            return self._made[name][1]
+        return self._page((name,))
 
-    def _make(self, one: Listed) -> str:
+    def side_by_side(self, names: Sequence[str]) -> str | None:
+        """The report of several runs; None where there is none of one of these names."""
+        return self._page(tuple(names)) if len(names) > 1 else None
+
+    def _page(self, names: tuple[str, ...]) -> str | None:
+        runs = self.runs()
+        if not set(names) <= runs.keys():
+            return None
+        key, state = ",".join(names), self.state(*names)
+        with self._lock:  # two readers of a page don't make it twice
+            if self._made.get(key, ("", ""))[0] != state:
+                follow = render_page(Path(__file__).with_name("follow.html"), name=key, state=state)
+                page = self._make([runs[name][0] for name in names])
+                self._made[key] = (state, page.replace("<main>", f"<main>\n{follow}", 1))
+            return self._made[key][1]
+
+    def _make(self, listed: Sequence[Listed]) -> str:
+        paths = [Path(one.path) for one in listed]
         try:
-            return to_html(
-                make_report(load_run(Path(one.path), select=self._select), redact=self._redact, explorable=True)
-            )
+            if len(paths) > 1:
+                found = [find_run(path, select=self._select) for path in paths]
+                return str(together(read_runs([""] * len(found), found, None), "html", redact=self._redact))
+            run = load_run(*paths, select=self._select)
+            return to_html(make_report(run, redact=self._redact, explorable=True))
         except UserError as error:
-            return render_page(Path(__file__).with_name("failed.html"), title="No report", run=one, reason=str(error))
+            page = Path(__file__).with_name("failed.html")
+            return render_page(page, title="No report", runs=listed, reason=str(error))
 
 
 def _state(source: Source) -> str:

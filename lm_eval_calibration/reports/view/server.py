@@ -5,6 +5,7 @@ import secrets
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
+from urllib.parse import parse_qs
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.reports.view.pages import Pages
@@ -55,14 +56,21 @@ class _Handler(BaseHTTPRequestHandler):
         where = "/".join(rest).strip("/")
         if not where and not self.path.partition("?")[0].endswith("/"):
             self._send(HTTPStatus.NOT_FOUND, "The address ends in a slash.")
-        elif where == "state":
-            self._send(HTTPStatus.OK, self.pages.state())
+        elif where == "state" or where.startswith("state/"):
+            names = where.removeprefix("state").strip("/")
+            self._send(HTTPStatus.OK, self.pages.state(*names.split(",") if names else ()))
         elif not where:
             self._send(HTTPStatus.OK, self.pages.index(), "text/html")
-        elif (page := self.pages.report(where.removeprefix("run/"))) is not None:
+        elif (page := self._report(where)) is not None:
             self._send(HTTPStatus.OK, page, "text/html")
         else:
             self._send(HTTPStatus.NOT_FOUND, "There is no such run.")
+
+    def _report(self, where: str) -> str | None:
+        """The report of a run, or of those that were ticked."""
+        if where == "runs/side":
+            return self.pages.side_by_side(parse_qs(self.path.partition("?")[2]).get("run", []))
+        return self.pages.report(where.removeprefix("run/"))
 
     def _send(self, status: HTTPStatus, text: str, kind: str = "text/plain") -> None:
         content = text.encode("utf-8", "backslashreplace")

@@ -1,6 +1,7 @@
 """A confidence source at work in one run of one task: the requests that it adds, and how their replies are read."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from lm_eval_calibration.records import StatedConfidence
@@ -111,10 +112,33 @@ class Elicitation:
         return {}
 
 
+ANSWER = "answer"
+"""What tells the requests about a doc's answer from those about each of its choices."""
+
+_TO_BE_CHOSEN = " (the answer)"
+"""Stands for the answer in a request until it is known, as ``--write_out`` shows it."""
+
+
 class FollowUpElicitation(Elicitation):
-    """Questions about an answer. Of a doc with choices they are put about each, as if it were the model's answer."""
+    """Questions about an answer.
+
+    Of a doc with choices they wait for the answer, where they are of the type that scores the choices and the backend
+    lets them: then there is one call for both. Else they are put about each choice, as if it were the model's answer;
+    so they are outside a run, for training.
+
+    Args:
+        name: of the source.
+        setting: what its requests depend on.
+        lm: the run's backend; None outside a run.
+    """
 
     n_requests = 1
+
+    def __init__(self, name: str, setting: Any, lm: Any = None) -> None:
+        from lm_eval_calibration.backends import SCORING_REQUEST_TYPE, can_wait
+
+        super().__init__(name, setting)
+        self.can_wait = can_wait(lm, SCORING_REQUEST_TYPE)
 
     def read(self, replies: Sequence[Any]) -> StatedConfidence:
         """Return the confidence that the replies state."""
@@ -127,11 +151,30 @@ class FollowUpElicitation(Elicitation):
     def requests(
         self, doc: dict[str, Any], prompt: Any, choices: Sequence[Any], **options: Any
     ) -> list[tuple[Any, Any]]:
-        """Return the requests that question every choice."""
+        """Return the requests that question the answer, or every choice."""
         from lm_eval.api.instance import Instance
 
+        from lm_eval_calibration.backends import SCORING_REQUEST_TYPE
+
+        found: list[tuple[Any, Any, list[Request]]]
+        about_it = self.about(choices[0].args[0], _TO_BE_CHOSEN)
+        if self.can_wait and all(request_type == SCORING_REQUEST_TYPE for request_type, _ in about_it):
+            found = [(ANSWER, choices[0], about_it)]
+        else:
+            found = [(number, choice, self.about(*choice.args[:2])) for number, choice in enumerate(choices)]
         return [
-            (number, Instance(request_type, doc, arguments, 0, choice.metadata))
-            for number, choice in enumerate(choices)
-            for request_type, arguments in self.about(*choice.args[:2])
+            (key, Instance(request_type, doc, arguments, 0, choice.metadata))
+            for key, choice, about in found
+            for request_type, arguments in about
         ]
+
+    def wait(self, requests: Sequence[Any], choices: Sequence[Any]) -> None:
+        """Let a doc's requests about its answer wait for the scores of its choices."""
+        from lm_eval_calibration.backends import WaitsFor, let_wait
+        from lm_eval_calibration.tasks.docs import answer_of, usable_log_likelihoods
+
+        def arguments(number: int, scores: Sequence[Any]) -> tuple[Any, ...]:
+            return self.about(*choices[answer_of(usable_log_likelihoods(scores))].args[:2])[number][1]
+
+        for number, request in enumerate(requests):
+            let_wait(request, WaitsFor(choices, partial(arguments, number)))

@@ -45,7 +45,7 @@ class PTrueQueries(FollowUpElicitation):
         from lm_eval_calibration.backends import is_token_prefix
         from lm_eval_calibration.backends.thinking import without_thinking
 
-        super().__init__(P_TRUE.name, task.options["p_true"])
+        super().__init__(P_TRUE.name, task.options["p_true"], lm)
         self.query = QUERIES[self.setting]
         first, second = self.query.continuations
         self.continuations = (first, second) if chat_template is None else (first.strip(), second.strip())

@@ -187,7 +187,7 @@ def test_the_history_grows_by_a_line_a_run(base: Path) -> None:
     assert set(lines[0]["values"]) == {*TASKS, "all"}
     assert set(lines[0]["values"]["all"]) == {"ece", "auroc"}
     label = ET.parse("runs.svg").getroot().attrib["aria-label"]
-    assert label.startswith("3 runs over time: ece from")
+    assert label.startswith("3 runs over time: All tasks: ece from")
     assert "3 runs, from 2026-01-31 to 2026-06-30" in Path("runs.html").read_text(encoding="utf-8")
     assert Path("runs.png").read_bytes().startswith(b"\x89PNG")
 

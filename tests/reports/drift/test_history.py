@@ -9,7 +9,7 @@ import pytest
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots.history import describe_history
 from lm_eval_calibration.reports.drift.history import Entry, append, read_history
-from lm_eval_calibration.reports.drift.picture import prepare_history
+from lm_eval_calibration.reports.drift.picture import MOST_TASKS, panels_of, prepare_history
 
 VALUES = {"all": {"ece": [0.1, 0.05, 0.2], "auroc": [None, None, None]}, "t": {"ece": [0.3, 0.2, 0.4]}}
 ENTRY = Entry("a1", "2026-01-31T10:00:00", "org/model", 10, VALUES, {"all": 3, "t": 2})
@@ -60,3 +60,12 @@ def test_the_picture_shows_the_pooled_docs_in_order_of_time() -> None:
     assert (panel.metric, panel.values, panel.lows) == ("ece", (0.1, 0.2), (0.05, 0.1))
     assert panel.drifted == (False, True)
     assert describe_history([panel]) == "2 runs over time: ece from 0.1000 to 0.2000; 1 metric had drifted in some run"
+
+
+def test_a_file_shows_the_tasks_too_those_that_drifted_last_first() -> None:
+    numbers: dict[str, list[float | None]] = {"ece": [0.1, 0.05, 0.15]}
+    values = {"all": numbers, **{f"t{i}_calibration": numbers for i in range(12)}}
+    entry = replace(ENTRY, values=values, drifted=("t7_calibration ece",))
+    names = [panel.metric for panel in panels_of([entry])]
+    assert names[:3] == ["All tasks: ece", "T7: ece", "T0: ece"]
+    assert len(names) == 1 + MOST_TASKS

@@ -14,7 +14,7 @@ from lm_eval_calibration import load_run
 from lm_eval_calibration.reports.report.explorer import docs as explorer_docs
 from lm_eval_calibration.reports.report.explorer.docs import ExplorableDocs, explorable_docs
 from lm_eval_calibration.reports.report.explorer.scopes import scopes
-from lm_eval_calibration.reports.report.explorer.texts import shortened, without_examples
+from lm_eval_calibration.reports.report.explorer.texts import shortened, texts_of, without_examples
 
 
 def columns_of(found: ExplorableDocs) -> dict[str, list[Any]]:
@@ -103,3 +103,14 @@ def test_scopes_are_domains_and_then_the_other_tasks() -> None:
         ("b", [1], 1),
     ]
     assert all(one["threshold"] is None for one in found)
+
+
+def test_requests_that_are_fewer_than_the_choices_give_the_question_alone(tmp_path: Path) -> None:
+    lines = [
+        line | {"arguments": {"gen_args_0": line["arguments"]["gen_args_0"]}}
+        for line in make_lines("law_calibration", n=20)
+    ]
+    sample = load_run(write_run(tmp_path, {"law_calibration": lines})).samples[0]
+    texts = texts_of(sample)
+    assert texts.question
+    assert (texts.answer, texts.right, texts.choices) == (None, None, ())

@@ -154,6 +154,9 @@ def test_written_answers_show_their_tokens(browser: Any, tmp_path: Path) -> None
         assert page.locator("#explorer-doc .tokens i").count() == 5
         page.select_option("#explorer [name=outcome]", "none")
         assert count_of(page) == "3 of 120 questions."
+        page.select_option("#explorer [name=outcome]", "empty")
+        assert count_of(page) == "3 of 120 questions."
+        assert "it has no confidence: empty." in page.inner_text("#explorer-doc")
 
 
 def test_a_redacted_page_holds_no_text(browser: Any, page_file: Path, tmp_path: Path) -> None:

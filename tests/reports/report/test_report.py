@@ -166,6 +166,10 @@ def test_words_follow_the_figures() -> None:
     assert unclear.short == "10% of the time: too few to tell"
     few = said(sure=1, confident_error_rate=measured(1.0, 0.05, 1.0))[wrong]
     assert (few.short, few.tone) == ("1 of 1 answers: too few to tell", "")
+    apart = "Can it tell its right answers from its wrong ones?"
+    reversed_ = said(auroc=measured(0.28, 0.18, 0.4))[apart]
+    assert (reversed_.short, reversed_.tone) == ("The wrong way round: it is surer of its wrong answers", "bad")
+    assert said(auroc=measured(0.48, 0.4, 0.56))[apart].short.startswith("No evidence that it tells")
     guessing = "Is it right more often than by guessing?"
     assert guessing not in said()
     shorts = [said(chance=chance)[guessing].short for chance in (0.25, 0.6, 0.9)]
@@ -192,8 +196,11 @@ def test_words_follow_the_figures() -> None:
 def test_too_few_docs_are_said_to_be_too_few(p_value: float, mean: float, short: str) -> None:
     null = metrics.Null(0.2, mean, 0.3, p_value)
     found = {name: measured(0.5, 0.4, 0.6) for name in ("acc", "overconfidence", "auroc", "confident_error_rate")}
+    found["overconfidence"] = measured(0.0, -0.1, 0.1)
     nulls = {"ece": null, "overconfidence": None}
     assert answers(found, nulls, np.full(9, 0.8), np.ones(9), None)[-1].short.startswith(short)
+    found["overconfidence"] = measured(0.5, 0.4, 0.6)  # shown to be off, whatever the p of the binned error
+    assert not answers(found, nulls, np.full(9, 0.8), np.ones(9), None)[-1].short.startswith("No")
 
 
 def test_recalibration_is_judged_on_other_docs(report: Report) -> None:
@@ -291,11 +298,11 @@ def test_nothing_is_written_where_something_is_wrong(folder: Path, tmp_path: Pat
         ((tmp_path / "none", "--output", output), "does not exist"),
         (
             (folder, "--output", tmp_path / "report.docx"),
-            "no format is known by its suffix; there are html, md, json, png, svg, pdf",
+            "no format is known by its suffix; there are html, md, json, svg, png, pdf",
         ),
         (
             (folder, "--output", output, "--format", "docx"),
-            "error: no format 'docx'; there are html, md, json, png, svg, pdf",
+            "error: no format 'docx'; there are html, md, json, svg, png, pdf",
         ),
     ):
         done = report_of(*arguments)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -119,3 +120,44 @@ def test_a_port_that_is_taken_is_named(site: Site) -> None:
         make_server(site.server.RequestHandlerClass.pages, port)  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="--port 99999 can't be had"):
         make_server(site.server.RequestHandlerClass.pages, 99999)  # type: ignore[attr-defined]
+
+
+def test_a_report_follows_its_run(folder: Path, browser: Any) -> None:
+    lines = make_lines("law_calibration", n=60)
+    write_run(folder / "a", {"law_calibration": lines[:40]}, model="org/a")
+    for results in folder.rglob("results_*.json"):
+        results.unlink()  # which a run that goes on has not yet
+    site = Site(folder)
+    try:
+        (name,) = names_in(site.get()[1])
+        page = browser.new_page()
+        page.goto(f"{site.address}run/{name}#explore?outcome=wrong")
+        page.wait_for_selector("html[data-explorer=ready]", timeout=60_000)
+        assert "of 40 questions" in page.inner_text("#explorer-count")
+        (samples,) = folder.rglob("samples_*.jsonl")
+        with samples.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(line) + "\n" for line in lines[40:])
+        page.wait_for_function("document.body.innerText.includes('of 60 questions')", timeout=60_000)
+        assert page.url.endswith("#explore?outcome=wrong")
+        page.click("text=All runs")
+        assert "1 run in" in page.inner_text("h1")
+    finally:
+        site.close()
+
+
+def test_runs_are_shown_side_by_side(site: Site, folder: Path) -> None:
+    for seed, name in enumerate("ab"):
+        lines = make_lines("law_calibration", n=60, seed=seed)
+        write_run(folder / name, {"law_calibration": lines}, model=f"org/{name}")
+    status, page = site.get()
+    names = names_in(page)
+    assert page.count('type="checkbox" name="run"') == len(names) == 2
+    status, report = site.get(f"runs/side?run={names[0]}&run={names[1]}")
+    assert status == 200
+    assert "2 runs compared" in report
+    assert "Reliability: Law" in report
+    for query in ("", f"?run={names[0]}", f"?run={names[0]}&run=nobody"):
+        assert site.get(f"runs/side{query}")[0] == 404
+    before = site.get(f"state/{','.join(names)}")
+    next(folder.rglob("samples_*.jsonl")).touch()
+    assert site.get(f"state/{','.join(names)}") != before

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lm_eval_calibration.records import ChoicesRecord, GenerationRecord, Record
+from lm_eval_calibration.records import ANSWERED, ChoicesRecord, Generation, GenerationRecord, Record
 from lm_eval_calibration.reports.report.explorer.texts import Texts, shortened, texts_of, without_examples
 from lm_eval_calibration.results import Run
 
@@ -26,6 +26,18 @@ MOST_TOKENS = 600
 """Of a written answer; of a longer one the last ones, where the answer stands."""
 
 
+NUMBERS = ("id", "hash", "gold", "answer", "probs", "tokens", "span", "outcome")
+"""Columns of a doc beside its task, confidence and correct."""
+
+NO_ANSWER = {
+    "truncated": "cut off before an answer",
+    "not_found": "no answer found in the text",
+    "empty": "empty",
+    "refused": "refused",
+}
+"""What became of answers that are none, in words."""
+
+
 class ExplorableDocs(NamedTuple):
     """Docs for a page's script.
 
@@ -35,6 +47,7 @@ class ExplorableDocs(NamedTuple):
         n_all: docs of the run that could be.
         has_texts: whether the texts of docs are there.
         length: characters that texts were cut to; 0 where none is there.
+        outcomes: what became of answers that are none, in words by the name in the data.
     """
 
     data: str
@@ -42,6 +55,7 @@ class ExplorableDocs(NamedTuple):
     n_all: int
     has_texts: bool
     length: int
+    outcomes: dict[str, str]
 
 
 def explorable_docs(run: Run, *, redact: bool = False) -> ExplorableDocs:
@@ -52,7 +66,7 @@ def explorable_docs(run: Run, *, redact: bool = False) -> ExplorableDocs:
     chosen = np.arange(n_all)
     if n_all > MOST_DOCS:
         chosen = np.sort(np.random.default_rng(0).choice(n_all, MOST_DOCS, replace=False))
-    numbers: dict[str, list[Any]] = {name: [] for name in ("id", "hash", "gold", "answer", "probs", "tokens", "span")}
+    numbers: dict[str, list[Any]] = {name: [] for name in NUMBERS}
     texts, wanted = [], set(chosen.tolist())
     for i, sample in enumerate(tqdm(run.samples, desc="Questions", unit="doc", delay=2, leave=False)):
         if i not in wanted:
@@ -81,13 +95,21 @@ def _outcomes(run: Run) -> tuple[Any, Any, Any]:
 
 def _numbers_of(record: Record) -> dict[str, Any]:
     """What stands beside confidence and correct: of choices their probabilities, of written answers their tokens'."""
-    found: dict[str, Any] = dict.fromkeys(("gold", "answer", "probs", "tokens", "span"))
+    found: dict[str, Any] = dict.fromkeys(NUMBERS)
     found.update(id=record.doc_id, hash=record.doc_hash[:12])
     if isinstance(record, ChoicesRecord):
         found.update(gold=record.gold)
         if record.has_likelihood:
             found.update(answer=record.answer, probs=[round(p, 4) for p in record.probs.tolist()])
-    elif isinstance(record, GenerationRecord) and (written := record.generation).token_log_probs is not None:
+    elif isinstance(record, GenerationRecord):
+        found.update(_written(record.generation))
+    return found
+
+
+def _written(written: Generation) -> dict[str, Any]:
+    """What became of a written answer, unless it is one, and the probabilities of its tokens."""
+    found: dict[str, Any] = {"outcome": None if written.outcome == ANSWERED else written.outcome}
+    if written.token_log_probs is not None:
         thought = written.thought_log_probs or ()
         probs = np.exp((*thought, *written.token_log_probs)).round(2).tolist()
         found["tokens"] = probs[-MOST_TOKENS:]
@@ -105,12 +127,13 @@ def _packed(columns: dict[str, Any], texts: Sequence[Texts], n_all: int) -> Expl
         rows = [i for i, of_doc in enumerate(task) if of_doc == which]
         for i, text in zip(rows, without_examples([texts[i].question for i in rows]), strict=True):
             questions[i] = text
+    outcomes = {name: words for name, words in NO_ANSWER.items() if name in columns["outcome"]}
     has_texts = any(text is not None for of_doc in texts for text in of_doc[:2])
     for length in LENGTHS if has_texts else ():
         data = _compressed({**columns, **_cut(questions, texts, length)})
         if len(data) <= MOST_CHARACTERS:
-            return ExplorableDocs(data, len(task), n_all, True, length)
-    return ExplorableDocs(_compressed(columns), len(task), n_all, False, 0)
+            return ExplorableDocs(data, len(task), n_all, True, length, outcomes)
+    return ExplorableDocs(_compressed(columns), len(task), n_all, False, 0, outcomes)
 
 
 def _cut(questions: Sequence[str | None], texts: Sequence[Texts], length: int) -> dict[str, list[Any]]:

@@ -39,13 +39,18 @@ function toAddress() {
   const hash = "#explore" + (query.size ? "?" + query : "");
   try { history.replaceState(null, "", hash); } catch { /* a page within a page has no address of its own */ }
 }
+function isOutcome(i, wanted) {
+  if (wanted === "none") return !isKnown(i);
+  if (wanted === "right" || wanted === "wrong") return outcomeOf(i) === wanted;
+  return !wanted || docs.outcome[i] === wanted;
+}
 function matching() {
   const tasks = new Set(scopes[state.scope].tasks), words = state.text.trim().toLowerCase();
   const inRange = c => c >= state.from && (c < state.to || state.to >= 1);
   const isAnyRange = state.from <= 0 && state.to >= 1;
   return orders[state.sort].filter(i => {
     if (!tasks.has(docs.task[i])) return false;
-    if (state.outcome === "none" ? isKnown(i) : state.outcome && (!isKnown(i) || docs.correct[i] !== Number(state.outcome === "right"))) return false;
+    if (!isOutcome(i, state.outcome)) return false;
     if (!isAnyRange && (docs.confidence[i] === null || !inRange(docs.confidence[i]))) return false;
     return !words || textOf(i).includes(words);
   });
@@ -63,6 +68,7 @@ function element(name, text, attributes = {}) {
   for (const [key, value] of Object.entries(attributes)) made.setAttribute(key, value);
   return made;
 }
+const wordsOf = outcome => section.querySelector(`option[value="${outcome}"]`).textContent;
 const keyOf = i => [docs.task[i], docs.id[i], docs.hash[i]].join("-");
 const nameOf = i => scopes.find(scope => scope.task === docs.task[i]).label + ", doc " + (docs.id[i] ?? docs.hash[i]);
 
@@ -112,7 +118,7 @@ function drawDoc() {
   if (chosen < 0) return;
   const i = shown[chosen], outcome = outcomeOf(i);
   pane.append(element("h3", nameOf(i)));
-  pane.append(element("p", { right: "Right", wrong: "Wrong", unknown: "Nobody can tell whether it is right" }[outcome] + (docs.confidence[i] === null ? "; it has no confidence." : `, ${sure(docs.confidence[i])} sure.`), { class: outcome === "wrong" ? "bad" : outcome === "right" ? "good" : "" }));
+  pane.append(element("p", { right: "Right", wrong: "Wrong", unknown: "Nobody can tell whether it is right" }[outcome] + (docs.confidence[i] === null ? `; it has no confidence${docs.outcome[i] ? ": " + wordsOf(docs.outcome[i]) : ""}.` : `, ${sure(docs.confidence[i])} sure.`), { class: outcome === "wrong" ? "bad" : outcome === "right" ? "good" : "" }));
   if (docs.question?.[i]) pane.append(element("pre", docs.question[i], { tabindex: 0, role: "region", "aria-label": "Question" }));
   if (docs.probs[i]) drawChoices(pane, i);
   else drawWritten(pane, i);
@@ -122,7 +128,7 @@ function drawChoices(pane, i) {
   docs.probs[i].forEach((p, k) => {
     const marks = [k === docs.answer[i] && "its answer", k === docs.gold[i] && "right"].filter(Boolean).join(", ");
     const line = element("div", null, { class: "choice" + (k === docs.answer[i] && k !== docs.gold[i] ? " wrong" : "") });
-    const words = element("span", docs.choices?.[i]?.[k] ?? `choice ${k + 1}`);
+    const words = element("span", (docs.choices?.[i]?.[k] ?? `choice ${k + 1}`) || "(nothing)");
     if (marks) words.append(" ", element("strong", `(${marks})`));
     const strip = element("div", null, { class: "strip" }), fill = element("i");
     fill.style.width = percent(p, 2);
@@ -132,6 +138,7 @@ function drawChoices(pane, i) {
   });
 }
 function drawWritten(pane, i) {
+  if (docs.written?.[i] === "") pane.append(element("p", "It wrote nothing."));
   if (docs.written?.[i]) pane.append(element("p", "It wrote:"), element("pre", docs.written[i], { tabindex: 0, role: "region", "aria-label": "What the model wrote" }));
   if (docs.right?.[i]) pane.append(element("p", "Right answer:"), element("pre", docs.right[i], { tabindex: 0, role: "region", "aria-label": "Right answer" }));
   const tokens = docs.tokens[i];
@@ -186,7 +193,7 @@ function draw() {
   const known = shown.filter(isKnown), right = known.filter(i => docs.correct[i] === 1).length;
   const mean = known.reduce((sum, i) => sum + docs.confidence[i], 0) / known.length;
   by("explorer-count").textContent = `${count(shown.length)} of ${count(N)} questions`
-    + (known.length ? `: ${percent(right / known.length)} right, ${percent(mean)} sure on average.` : ".");
+    + (known.length ? `${known.length < shown.length ? `; of the ${count(known.length)} with a confidence and a label` : ":"} ${percent(right / known.length)} right, ${percent(mean)} sure on average.` : ".");
   rows.style.height = shown.length * HEIGHT + "px";
   list.scrollTop = 0;
   const at = state.doc ? shown.findIndex(i => keyOf(i) === state.doc) : 0;

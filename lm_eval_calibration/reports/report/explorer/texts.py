@@ -33,6 +33,8 @@ def texts_of(sample: Sample) -> Texts:
         return Texts(_plain(question), _plain(_first(sample.line.get("resps"))), _plain(sample.line.get("target")))
     if not requests:
         return Texts()
+    if len(requests) < len(record.log_likelihoods):  # which text is which choice nobody can tell
+        return Texts(_plain(requests[0][0]))
     choices_are_prompts = len({str(text) for _, text in requests}) == 1
     of_choices = requests[: len(record.log_likelihoods)]  # other orders of the choices come after
     choices = tuple(_plain(row[0 if choices_are_prompts else 1]) or "" for row in of_choices)
