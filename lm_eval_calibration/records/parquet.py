@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
@@ -138,7 +139,8 @@ def read_parquet(path: Path) -> Iterator[tuple[Batch, list[int]]]:
         ValueError: it is of another version.
     """
     try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
+        # names of files need not be UTF-8
+        file = pq.ParquetFile(pa.OSFile(os.fsencode(path)), page_checksum_verification=True)
         _about(path, file.schema_arrow)
         if different := [field.name for field in _SCHEMA if field not in file.schema_arrow]:
             raise UnreadableError(f"{path}: {', '.join(different)}: not there, or of another type")
@@ -263,7 +265,7 @@ def _offsets(lengths: NDArray[np.int64]) -> pa.Array:
 def _about(path: Path, schema: pa.Schema | None = None) -> dict[str, Any]:
     """What a file says of itself; raise ValueError where it is none of ours, or of another version."""
     try:
-        metadata = (pq.read_schema(path) if schema is None else schema).metadata or {}
+        metadata = (pq.read_schema(pa.OSFile(os.fsencode(path))) if schema is None else schema).metadata or {}
     except (pa.ArrowException, OSError) as error:
         raise UnreadableError(f"{path}: {error}") from error
     try:

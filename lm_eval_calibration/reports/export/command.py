@@ -8,9 +8,9 @@ from pathlib import Path
 import typer
 from tqdm import tqdm
 
-from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.errors import OutputError, UserError
 from lm_eval_calibration.records.files import write_whole
-from lm_eval_calibration.records.parquet import NoParquetFormError, parquet_of, write_parquet
+from lm_eval_calibration.records.parquet import parquet_of, write_parquet
 from lm_eval_calibration.reports.export.every_eval_ever import every_eval_ever
 from lm_eval_calibration.reports.export.model_card import merged, model_card
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
@@ -22,7 +22,6 @@ from lm_eval_calibration.reports.tables import csv_table
 from lm_eval_calibration.reports.values import Value, values
 from lm_eval_calibration.results import Run, Selection, find_sources, load_run
 from lm_eval_calibration.results.reading import SamplesFile
-from lm_eval_calibration.results.stock import StockError
 
 CSV_HEADS: tuple[str, ...] = ("model", "task", "version", "shots", "metric", "value", "stderr", "low", "high")
 CSV_HEADS += ("null_mean", "null_upper", "p_value", "docs", "n_bins", "reason")
@@ -100,7 +99,9 @@ def _write_parquet(result: Path, select: Selection) -> None:
             try:
                 parquet_of(path).unlink(missing_ok=True)
                 n_docs = write_parquet(parquet_of(path), SamplesFile(path, task).batches(), path)
-            except (StockError, NoParquetFormError) as error:
+            except OutputError:
+                raise
+            except UserError as error:
                 typer.echo(f"note: {task} is left out: {error}", err=True)
                 continue
             typer.echo(f"{counted(n_docs)}: {parquet_of(path)}", err=True)
