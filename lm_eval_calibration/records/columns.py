@@ -69,6 +69,7 @@ class Columns:
         self._pending: list[Doc] = []
         self._tasks: dict[str, int] = {}
         self._no_gaps = ""  # why there are none
+        self._sorted: NDArray[np.int64] | None = None  # all kinds of arrays have one order
 
     @classmethod
     def of(cls, docs: Iterable[Doc], n_bins: int = 10) -> Self:
@@ -97,6 +98,7 @@ class Columns:
         code = np.array([self._tasks.setdefault(task, len(self._tasks)) for task in other._tasks], dtype=np.int64)
         self._chunks += [chunk._replace(task=_small(code[chunk.task])) for chunk in other._chunks]
         self._no_gaps = self._no_gaps or other._no_gaps
+        self._sorted = None
 
     def __len__(self) -> int:
         self._compact()
@@ -160,6 +162,7 @@ class Columns:
         docs = docs.take(np.flatnonzero(docs.is_sound).tolist())
         if not len(docs):
             return
+        self._sorted = None
         code = {task: self._tasks.setdefault(task, len(self._tasks)) for task in sorted(set(docs.task))}
         has_choices = docs.n_choices > 0
         outcome = np.where(has_choices, docs.gold, np.where(docs.correct == UNKNOWN, _UNDEFINED, docs.correct))
@@ -195,8 +198,10 @@ class Columns:
 
     def _order(self) -> NDArray[np.int64]:
         """Docs by task, then doc id, then as they came."""
-        rank = np.argsort(np.argsort(list(self._tasks)))
-        return np.lexsort((self._column("doc_id"), rank[self._column("task")]))
+        if self._sorted is None:
+            rank = np.argsort(np.argsort(list(self._tasks)))
+            self._sorted = np.lexsort((self._column("doc_id"), rank[self._column("task")]))
+        return self._sorted
 
     def _top_label(self) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         confidence, correct = self._answers()
