@@ -179,7 +179,48 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
 }
 """What makes the law task unreadable, and the words that name it; the tax task stays sound."""
 
+
+def blank_lines_at_the_end(folder: Path) -> None:
+    path = samples(folder)
+    path.write_bytes(path.read_bytes() + b"\n\n")
+
+
+def odd_certificates(folder: Path) -> None:
+    certificates = [{"backend": 7, "versions": [1], "reference": 3, "suspect": {"a": 1}}, {"reference": {"suspect": 1}}]
+
+    def harm(lines: list[Any]) -> None:
+        for line, certificate in zip(lines, certificates, strict=False):
+            line["calibration"]["certificate"] = certificate
+
+    change(samples(folder), harm)
+
+
+def odd_docs(folder: Path) -> None:
+    def harm(lines: list[Any]) -> None:
+        oddities = ({"doc": 7}, {"doc": None}, {"doc": [1]}, {"target": {"a": 1}}, {"arguments": 7}, {"resps": None})
+        for line, oddity in zip(lines, oddities, strict=False):
+            line.update(oddity)
+        lines[10].pop("doc")
+
+    change(samples(folder), harm)
+
+
+def cut_gzip_beside(folder: Path) -> None:
+    path = samples(folder)
+    path.with_name(path.name + ".gz").write_bytes(gzip.compress(path.read_bytes())[:50])
+
+
+def name_of_another_encoding(folder: Path) -> None:
+    inside = samples(folder).parent
+    os.rename(os.fsencode(inside), os.path.join(os.fsencode(inside.parent), b"caf\xe9"))
+
+
 SOUND: dict[str, Callable[[Path], None]] = {
+    "blank lines at the end": lambda folder: (
+        samples(folder).write_bytes(samples(folder).read_bytes() + b"\n\n") and None
+    ),
+    "odd docs": odd_docs,
+    "a folder's name of another encoding": name_of_another_encoding,
     "circle of folders": in_circles,
     "lone surrogate": in_line('"Which?', '"\\\\ud800 Which?'.replace("\\\\", "\\")),
     "no date": lambda folder: summary(results(folder), date="x"),
@@ -255,6 +296,27 @@ def test_what_is_no_harm_changes_no_number(tmp_path: Path, name: str) -> None:
     if name != "minus infinity":
         assert after.metrics(names=("acc", "ece", "full_ece")) == before.metrics(names=("acc", "ece", "full_ece"))
     assert invoke("report", str(folder), "--output", str(tmp_path / "r.html")).exit_code == 0
+
+
+def test_odd_certificates_end_no_command(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    before = load_run(folder).metrics(names=("acc", "ece"))
+    odd_certificates(folder)
+    assert load_run(folder).metrics(names=("acc", "ece")) == before
+    for command in ("report", "recalibrate", "decide", "evidence", "runs"):
+        assert invoke(command, str(folder), "--output", str(tmp_path / command)).exit_code in (0, 1, 2)
+
+
+def test_a_broken_file_beside_the_same_task_s_sound_one(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    before = load_run(folder).metrics(names=("acc", "ece"))
+    cut_gzip_beside(folder)
+    run = load_run(folder)
+    assert run.tasks == ("law", "tax")
+    assert run.metrics(names=("acc", "ece")) == before
+    (note,) = run.notes
+    assert ".gz" in note
+    assert "law is left out" not in note
 
 
 @pytest.mark.parametrize("name", BAD_RESULTS)
