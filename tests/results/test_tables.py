@@ -124,3 +124,15 @@ def test_tables_without_a_column_of_tasks_are_compared_doc_by_doc(tmp_path: Path
     assert "unpaired" not in done.output
     again = run_command("compare", "mine.csv", "mine.csv", "--columns", "confidence=p,correct=ok,doc_id=id")
     assert "mine.csv and mine.csv are the same files" in again.output
+
+
+def test_columns_that_were_not_named_are_fields_of_docs(tmp_path: Path) -> None:
+    rows = [{**row, "ward": f"w{i // 5}", "shift": "night" if i % 2 else "day"} for i, row in enumerate(answers())]
+    path = write(tmp_path / "mine.csv", rows)
+    run = load_run(path, select=Selection(columns="confidence=p,correct=ok"), cluster="doc.ward")
+    found = run.metrics(names=["overconfidence"])["overconfidence"]
+    assert found.n_clusters == 40
+    wards = np.repeat(np.arange(40), 5)
+    low, high = metrics.overconfidence_interval(CONFIDENCE, CORRECT, cluster=wards)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=1e-12)
+    assert run.group_errors().fields == ("doc.shift",)  # not the outcome itself

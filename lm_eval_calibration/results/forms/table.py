@@ -79,10 +79,15 @@ class Table(Form):
                 doc_id = whole("doc_id", values["doc_id"]) if "doc_id" in values else place
                 identity = {"id": doc_id} if "doc_id" in values else {"row": place, **row}
                 found = {"doc_id": doc_id, **_numbers(values)}
-                line = {"doc": dict(row), "target": values.get("gold")}
+                line = {"doc": self._doc(row), "target": values.get("gold")}
                 yield self.sample(str(values.get("task", task)), place, identity, found, line)
             except ValueError as error:
                 raise UserError(f"{where}: {error}") from error
+
+    def _doc(self, row: Row) -> dict[str, Any]:
+        """What a row says of its doc: the answer and its outcome are no fields by which docs could be grouped."""
+        answered = {column for field, column in self.fields.items() if field not in ("task", "doc_id")}
+        return {column: value for column, value in row.items() if column not in answered}
 
 
 def _numbers(values: Row) -> dict[str, Any]:
