@@ -100,6 +100,21 @@ def test_a_run_too_small_for_the_trial_shares_nothing(byte_tokenizer: Any) -> No
     assert shared(scoring.token_scores(load(mistral(), byte_tokenizer), requests)) == {False}
 
 
+def test_a_trial_without_memory_is_not_remembered(
+    byte_tokenizer: Any, harness_log: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("2 GiB wanted")
+
+    lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer, batch_size=64)
+    requests = few_shot_requests()
+    with monkeypatch.context() as patched:
+        patched.setattr(trial, "_try", full)
+        assert shared(scoring.token_scores(lm, requests)) == {False}
+    assert "no memory is left to try it" in harness_log.text
+    assert True in shared(scoring.token_scores(lm, requests))
+
+
 def test_the_trial_reads_little_and_once_a_model(byte_tokenizer: Any) -> None:
     lm = load(SHARING["Llama, grouped queries"](), byte_tokenizer, batch_size=64)
     requests = few_shot_requests()

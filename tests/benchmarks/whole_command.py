@@ -1,10 +1,12 @@
 """What the command takes from its start to its table: ours against the stock one that reports accuracy only.
 
     python tests/benchmarks/whole_command.py [--limit 20] [--repeats 3] [--format safetensors gguf]
+        [--device cpu] [--model_args pretrained=...,dtype=bfloat16]
 
 `lm_eval run --tasks mmlu_anatomy` and `lm-eval-calibration run --tasks mmlu_anatomy_calibration` with the same other
 arguments (samples logged by both) in processes of their own, alternating, on the demo's model (SmolLM2-135M). Its GGUF
 file takes long to unpack, for both; so it is saved once as users have models, in safetensors, and that is run first.
+`--model_args` names another model, which is run as it is.
 Needs docs of MMLU in ../shared/data/hub, or the folder that LM_EVAL_CALIBRATION_HUB names. Printed for each format:
 medians of the seconds and of the processor's seconds, and their ratios; the largest resident memory of each.
 """
@@ -54,11 +56,19 @@ def save_as_safetensors(folder: Path) -> str:
     return f"pretrained={folder},dtype=float32"
 
 
-def run(module: str, task: str, model_args: str, limit: int) -> Run:
+def arguments_of(kind: str, folder: Path) -> str:
+    """Return the model arguments of the demo's model in a format; files made for it go into the folder."""
+    if kind == "safetensors":
+        return save_as_safetensors(folder)
+    file = gguf_file(print)
+    return f"pretrained={file.parent},gguf_file={file.name},dtype=float32"
+
+
+def run(module: str, task: str, model_args: str, limit: int, device: str) -> Run:
     """Run a command in a process of its own."""
     with tempfile.TemporaryDirectory() as output:
         command = [
-            *(sys.executable, "-m", module, "run", "--model", "hf", "--model_args", model_args, "--device", "cpu"),
+            *(sys.executable, "-m", module, "run", "--model", "hf", "--model_args", model_args, "--device", device),
             *("--tasks", task, "--limit", str(limit), "--log_samples", "--output_path", output),
         ]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
@@ -81,19 +91,18 @@ def main() -> None:
     parser.add_argument("--limit", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--format", nargs="+", choices=["safetensors", "gguf"], default=["safetensors", "gguf"])
+    parser.add_argument("--device", default="cpu", help="as of lm_eval run, such as cuda:0")
+    parser.add_argument("--model_args", help="as of lm_eval run; then --format says nothing")
     options = parser.parse_args()
     if not HUB.is_dir():
         sys.exit(f"no benchmark data in {HUB}; LM_EVAL_CALIBRATION_HUB names a folder that holds cais/mmlu/")
-    directory, file = (found := gguf_file(print)).parent, found.name
     with tempfile.TemporaryDirectory() as folder:
-        for kind in options.format:
-            model_args = f"pretrained={directory},gguf_file={file},dtype=float32"
-            if kind == "safetensors":
-                model_args = save_as_safetensors(Path(folder))
+        for kind in ["the model given"] if options.model_args else options.format:
+            model_args = options.model_args or arguments_of(kind, Path(folder))
             runs: dict[tuple[str, str], list[Run]] = {STOCK: [], OURS: []}
             for _ in range(options.repeats):
                 for command, found in runs.items():
-                    found.append(run(*command, model_args, options.limit))
+                    found.append(run(*command, model_args, options.limit, options.device))
             stock, ours = (Run(*map(statistics.median, zip(*found, strict=True))) for found in runs.values())
             print(
                 f"{kind}, {options.limit} docs: {stock.seconds:.1f} s -> {ours.seconds:.1f} s "

@@ -52,11 +52,17 @@ def tokens_of(part: int) -> int:
 
 
 def attention_of(lm: HFLM, line: Sequence[int], part: int, reference: Reference) -> Found:
-    """Return the attention with which this model shares prefixes, tried on tokens of ``line`` if it hasn't been yet."""
+    """Return the attention with which this model shares prefixes, tried on tokens of ``line`` if it hasn't been yet.
+
+    A trial for which there was no memory has shown nothing: it is tried again.
+    """
     known = _found.setdefault(lm.model, {})
     kind = _kind(lm)
     if kind not in known:
-        known[kind] = _tried(lm, line, part, reference)
+        try:
+            known[kind] = _tried(lm, line, part, reference)
+        except torch.OutOfMemoryError:
+            return Found(None, "no memory is left to try it")
     return known[kind]
 
 
@@ -81,6 +87,8 @@ def _tried(lm: HFLM, line: Sequence[int], part: int, reference: Reference) -> Fo
             part = max(part, window // 2 + 1)
         try:
             _try(PackedForward(lm, attention, fills=False), line, part, reference)
+        except torch.OutOfMemoryError:
+            raise
         except Exception as error:  # the plain path is always there for what a model can't do
             reasons.append(str(error))
         else:
