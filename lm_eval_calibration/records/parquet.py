@@ -141,8 +141,9 @@ def read_parquet(path: Path) -> Iterator[tuple[Batch, list[int]]]:
     try:
         # names of files need not be UTF-8
         file = pq.ParquetFile(pa.OSFile(os.fsencode(path)), page_checksum_verification=True)
-        _about(path, file.schema_arrow)
-        if different := [field.name for field in _SCHEMA if field not in file.schema_arrow]:
+        schema = file.schema_arrow  # made anew each time
+        _about(path, schema)
+        if different := [field.name for field in _SCHEMA if field not in schema]:
             raise UnreadableError(f"{path}: {', '.join(different)}: not there, or of another type")
         for part in file.iter_batches(_ROWS, use_threads=file.metadata.num_rows > _ROWS):  # small files: all in one
             if empty := [name for name in _NEEDED if part.column(name).null_count]:
