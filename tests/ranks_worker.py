@@ -112,11 +112,15 @@ def evaluate(few: list[dict[str, Any]], many: list[dict[str, Any]], kind: str) -
         return results
     if kind == "final_answers":
         return tiny.run_tasks(lm, [final_answers({"few": few, "many": many}[name], name) for name in ("few", "many")])
-    if kind == "sharded":
+    if kind in ("sharded", "sharded waits") and dist.get_world_size() > 1:
         for block in lm.model.transformer.h:
             fully_shard(block)
         fully_shard(lm.model)
         assert is_sharded(lm.model)
+    if kind == "sharded waits":
+        query = {"metadata": {"calibration": {"p_true": "kapoor"}}}
+        tasks = [CalibratedTask(tiny.make_config(few, "few_p_true", **query)), CalibratedTask(tiny.make_config(many))]
+        return tiny.run_tasks(lm, tasks, bootstrap_iters=10)
     alone = {"calibration": {"shared_prefixes": False}}  # what shares a batch rounds with it
     metrics = [{"metric": name} for name in ("acc", *CORE)]
     group = Group.from_config({"group": "both_calibration", "aggregate_metric_list": metrics})

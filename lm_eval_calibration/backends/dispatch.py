@@ -108,7 +108,7 @@ def answers(lm: LM, requests: Sequence[Any], request_type: RequestType) -> list[
     """
     answer = answer_of(lm, request_type)
     call = _Call(lm, requests, request_type, answer is request_type.fallback)
-    for _ in range(1 + call.queue.waits):
+    for _ in range(1 + (call.queue.waits or lm.world_size > 1)):  # ranks make equally many calls, whatever waits there
         to_send = call.next()
         if to_send or lm.world_size > 1:  # other ranks may need this one's help with theirs
             answer(lm, to_send, call.deliver)

@@ -108,6 +108,9 @@ def test_ranks_make_equally_many_calls() -> None:
     lm._world_size = 2
     backends.token_scores(lm, waiting_docs(1))
     assert calls == [3, 2]
+    calls.clear()
+    backends.token_scores(lm, [request for request in waiting_docs(1) if request.idx < 3])
+    assert calls == [3, 0], "requests of other ranks may wait"
 
 
 def test_only_a_backend_without_a_method_of_its_own_lets_requests_wait() -> None:

@@ -22,6 +22,8 @@ RUNS = {
     "three few": (3, 4, 2, "whole"),  # the third rank has no doc of either task: a stock run breaks
     "one follow-ups": (1, 22, 2, "follow_ups"),
     "three follow-ups": (3, 22, 2, "follow_ups"),  # the third rank has none of the two docs
+    "one, a doc waits": (1, 9, 1, "sharded waits"),
+    "two, a doc waits": (2, 9, 1, "sharded waits"),  # the second rank has none that waits
     "one final answers": (1, 22, 2, "final_answers"),
     "three final answers": (3, 22, 2, "final_answers"),
 }
@@ -61,6 +63,17 @@ def test_follow_ups_to_answers_are_those_of_one_rank(numbers: dict[str, Numbers]
     assert 0 < one["many_words"]["unparsed,none"] < 1
     for task, row in one.items():
         assert several[task] == pytest.approx(row, abs=1e-12, rel=0, nan_ok=True)
+
+
+@pytest.mark.slow
+def test_a_rank_where_nothing_waits_makes_the_others_second_call(numbers: dict[str, Numbers]) -> None:
+    one, several = numbers["one, a doc waits"], numbers["two, a doc waits"]
+    assert set(one) == set(several)
+    assert "ece_p_true,none" in one["few_p_true"]
+    for task, row in one.items():
+        defined = {name: value for name, value in row.items() if value != "N/A"}
+        found = {name: value for name, value in several[task].items() if value != "N/A"}
+        assert found == pytest.approx(defined, abs=1e-5, rel=0, nan_ok=True)
 
 
 def test_gathered_parts_lack_nothing_that_rank_0_looks_up() -> None:
