@@ -1,15 +1,17 @@
 """Attention in parts against its definition: one softmax over the keys that a token sees."""
 
 import random
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lm_eval_calibration.backends.hf import attention
 from lm_eval_calibration.backends.hf.attention import NAME, apart, attend, by_definition, merged
-from lm_eval_calibration.backends.hf.layout import Layout
+from lm_eval_calibration.backends.hf.layout import Layout, additive
 from lm_eval_calibration.backends.hf.prefixes import Plan, Step
 
 CPU = torch.device("cpu")
@@ -84,8 +86,9 @@ def test_the_device_s_kernel_equals_the_definition(dtype: torch.dtype) -> None:
     tolerance = 16 * torch.finfo(dtype).eps
     some = (torch.rand(3, 1, 7, 7) < 0.7) | torch.eye(7, dtype=torch.bool)
     for sees, causal in ((None, False), (None, True), (some, False)):
-        ours = attend(q, k, v, sees, causal=causal, scale=0.3)
-        for a, b in zip(ours, by_definition(q, k, v, sees, causal=causal, scale=0.3), strict=True):
+        mask = None if sees is None else additive(sees, dtype)
+        ours = attend(q, k, v, mask, causal=causal, scale=0.3)
+        for a, b in zip(ours, by_definition(q, k, v, mask, causal=causal, scale=0.3), strict=True):
             torch.testing.assert_close(a.float(), b.float(), rtol=0, atol=tolerance)
 
 
@@ -102,7 +105,7 @@ def test_the_shapes_of_cuda_s_kernel(dtype: torch.dtype) -> None:
 
 def test_a_part_that_a_query_can_t_see_counts_nothing() -> None:
     q, k = torch.randn(1, 1, 3, 8), torch.randn(1, 1, 4, 8)
-    nothing = attend(q, k, k, torch.zeros(1, 1, 3, 4, dtype=torch.bool), scale=1.0)
+    nothing = attend(q, k, k, additive(torch.zeros(1, 1, 3, 4, dtype=torch.bool), q.dtype), scale=1.0)
     something = attend(q, k, k, scale=1.0)
     for a, b in zip(merged(nothing, something), something, strict=True):
         torch.testing.assert_close(a, b)
@@ -134,5 +137,34 @@ def test_little_is_compared_in_vain(kind: str) -> None:
 def test_branches_of_branches_do_not_gather_without_end() -> None:
     rows = [(*range(i), 10**6 + i) for i in range(1, 300)]
     for step in Plan(rows, [1] * len(rows), 1000).all_steps():
-        keys = sum(block.keys.numel() for block in Layout(step, CPU).blocks)
+        keys = sum(sum(map(len, block.keys)) for block in Layout(step, CPU).blocks)
         assert keys <= 32 * len(step.tokens)
+
+
+def launches(window: int | None) -> list[Counter[str]]:
+    """Operations of the attention of a pack's first and second layer, by name."""
+
+    class Operations(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, _: Any, arguments: Any = (), options: Any = None) -> Any:
+            found[-1][function.overloadpacket.__name__] += 1
+            return function(*arguments, **(options or {}))
+
+    step = steps_of("choices", 1000)[-1]
+    q, k = torch.randn(1, 4, len(step.tokens), 8), torch.randn(1, 2, step.base + len(step.tokens), 8)
+    found: list[Counter[str]] = []
+    with apart(SimpleNamespace(_attn_implementation="sdpa", sliding_window=window), step):
+        for layer in range(2):
+            found.append(Counter())
+            with Operations():
+                attention.attention(SimpleNamespace(layer_idx=layer), q, k, k, None, sliding_window=window)
+    return found
+
+
+@pytest.mark.parametrize("window", [None, 9])
+def test_layers_share_what_their_attention_has_in_common(window: int | None) -> None:
+    """Each operation is a launch: on a device, layers of small models wait for these."""
+    first, second = launches(window)
+    made = {"zeros", "masked_fill_", "index", "bitwise_not", "lt"}
+    assert made & set(first)
+    assert not made & set(second)
+    assert second["index_select"] == 5  # queries, keys, values; their order afterwards, and that of log-sum-exps

@@ -6,14 +6,15 @@ need no mask, and the branches of a pack are computed each for itself (see :mod:
 attention be chosen by name: ours is chosen while a pack is computed, whatever the model's own is.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from lm_eval_calibration.backends.hf.layout import Block, Layout
+from lm_eval_calibration.backends.hf.layout import Block, Layout, additive
 from lm_eval_calibration.backends.hf.prefixes import Step
 
 NAME = "shared_prefixes"
@@ -120,14 +121,15 @@ class _Layer(NamedTuple):
         parts = []
         if stem:
             own = slice(base, base + stem)
-            positions = self.layout.positions[own]
-            sees = None if self.window is None else positions <= positions[:, None]
-            own_part = query[:, :, :stem], self.key[:, :, own], self.value[:, :, own]
-            part = self._over(own_part, sees, (positions, positions))
-            parts.append(merged(self._before(query[:, :, :stem], base, slice(base, base + stem)), part))
+            at = self.layout.positions[own]
+            sees = None if self.window is None else lambda: self._within(at <= at[:, None], at, at)
+            part = self._over("stem", (query[:, :, :stem], self.key[:, :, own], self.value[:, :, own]), sees)
+            parts.append(merged(self._before(query[:, :, :stem], base, own), part))
         if self.layout.blocks:
             rest = slice(base + self.layout.kept + stem, base + self.layout.kept + self.layout.n)
             parts.append(merged(self._before(query[:, :, stem:], base + stem, rest), self._branches(query)))
+        if len(parts) == 1:
+            return parts[0]
         return torch.cat([out for out, _ in parts], dim=2), torch.cat([log_sum for _, log_sum in parts], dim=2)
 
     def _before(self, query: torch.Tensor, n: int, which: slice) -> Part | None:
@@ -142,45 +144,54 @@ class _Layer(NamedTuple):
             folded = query.reshape(1, key.shape[1], groups * query.shape[2], -1)
             out, log_sum = attend(folded, key, value, scale=self.scale, softcap=self.softcap)
             return out.reshape(*query.shape[:3], -1), log_sum.reshape(query.shape[:3])
-        positions = self.layout.positions
-        sees = torch.ones(1, 1, dtype=torch.bool, device=key.device)
-        return self._over((query, key, value), sees, (positions[which], positions[reach]))
+        of_both = self.layout.positions[which], self.layout.positions[reach]
+        all_of_them = torch.ones(1, 1, dtype=torch.bool, device=key.device)
+        return self._over(("before", n), (query, key, value), lambda: self._within(all_of_them, *of_both))
 
     def _branches(self, query: torch.Tensor) -> Part:
         """Return attention of the tokens after the stem over those that they see there."""
-        found = [self._block(query, block) for block in self.layout.blocks]
+        layout = self.layout
+        queries = query[0].index_select(1, layout.queries)
+        key, value = (tensor[0, :, layout.base :].index_select(1, layout.keys) for tensor in (self.key, self.value))
+        found, q, k = [], 0, 0
+        for number, block in enumerate(layout.blocks):
+            n, length, depth = block.shape
+            own, path = slice(q, q + n * length), slice(k, k + n * depth)
+            q, k = own.stop, path.stop
+            # [branches, heads, length or depth, dim]
+            tensors = [
+                tensor[:, part].view(len(tensor), n, -1, tensor.shape[2]).transpose(0, 1)
+                for tensor, part in ((queries, own), (key, path), (value, path))
+            ]
+            is_causal = block.sees is None and self.window is None
+            found.append(self._over(number, tensors, None if is_causal else partial(self._of_block, block, own, path)))
         out = torch.cat([out.transpose(0, 1).flatten(1, 2) for out, _ in found], dim=1)
         log_sum = torch.cat([log_sum.transpose(0, 1).flatten(1, 2) for _, log_sum in found], dim=1)
-        inverse = self.layout.inverse
-        return out.index_select(1, inverse)[None], log_sum.index_select(1, inverse)[None]
+        return out.index_select(1, layout.inverse)[None], log_sum.index_select(1, layout.inverse)[None]
 
-    def _block(self, query: torch.Tensor, block: Block) -> Part:
-        base, positions = self.layout.base, self.layout.positions
-        # [branches, key heads, depth, dim]
-        key, value = (tensor[0, :, base:][:, block.keys].transpose(0, 1) for tensor in (self.key, self.value))
-        own = query[0][:, block.queries].transpose(0, 1)
-        sees = block.sees
-        if sees is None and self.window is not None:
-            n = torch.arange(block.keys.shape[1], device=query.device)
-            sees = n <= n[:, None]
-        of_both = positions[base + self.layout.kept + block.queries], positions[base + block.keys]
-        return self._over((own, key, value), sees, of_both)
+    def _of_block(self, block: Block, own: slice, path: slice) -> torch.Tensor:
+        """Return which keys the queries of a block see."""
+        layout, (n, length, depth) = self.layout, block.shape
+        queries = layout.positions[layout.base + layout.kept + layout.queries[own]].view(n, length)
+        keys = layout.positions[layout.base + layout.keys[path]].view(n, depth)
+        if block.sees is not None:
+            return self._within(block.sees, queries, keys)
+        return self._within(torch.ones(length, depth, dtype=torch.bool, device=keys.device).tril(), queries, keys)
 
-    def _over(
-        self,
-        tensors: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-        sees: torch.Tensor | None,
-        positions: tuple[torch.Tensor, torch.Tensor],
-    ) -> Part:
-        """Return attention of queries over keys and values where ``sees``, [queries, keys], says so (None: causally).
+    def _within(self, sees: torch.Tensor, queries: torch.Tensor, keys: torch.Tensor) -> torch.Tensor:
+        """Return what queries see within their windows, given the positions of queries and keys."""
+        if self.window is not None:
+            sees = sees & (queries[..., :, None] - keys[..., None, :] < self.window)
+        return sees[:, None] if sees.dim() == 3 else sees
 
-        ``positions``: those of the queries and of the keys.
+    def _over(self, kind: Hashable, tensors: Sequence[torch.Tensor], sees: Callable[[], torch.Tensor] | None) -> Part:
+        """Return attention of queries over keys and values where ``sees()``, [queries, keys], says so (None: causally).
+
+        ``kind`` is what the pack's layers have in common here.
         """
-        if sees is not None and self.window is not None:
-            sees = sees & (positions[0][..., :, None] - positions[1][..., None, :] < self.window)
-        if sees is not None and sees.dim() == 3:
-            sees = sees[:, None]
-        return attend(*tensors, sees, causal=sees is None, scale=self.scale, softcap=self.softcap)
+        query, key, value = tensors
+        mask = None if sees is None else self.layout.mask((kind, self.window), query.dtype, sees)
+        return attend(query, key, value, mask, causal=sees is None, scale=self.scale, softcap=self.softcap)
 
 
 def merged(a: Part | None, b: Part) -> Part:
@@ -196,7 +207,7 @@ def attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    sees: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
     *,
     causal: bool = False,
     scale: float,
@@ -204,29 +215,29 @@ def attend(
 ) -> Part:
     """Return softmax(scale * query key^T) value and its log-sum-exps, by the device's kernel where it has one.
 
-    query [batch, heads, queries, dim]; key, value [batch, key heads, keys, dim]; ``sees`` [..., queries, keys].
+    query [batch, heads, queries, dim]; key, value [batch, key heads, keys, dim]; ``mask`` [..., queries, keys] is
+    added to the scores.
     A query that sees nothing has a log-sum-exp near the dtype's minimum.
     """
     device, aten = query.device.type, torch.ops.aten
     if softcap is None and query.shape[-1] == value.shape[-1] and query.dtype == key.dtype:
         if device == "cpu":
-            mask = None if sees is None else _additive(sees, query.dtype)
             found = aten._scaled_dot_product_flash_attention_for_cpu(
                 query, key, value, 0.0, causal, attn_mask=mask, scale=scale
             )
             return found[0], found[1]
         half = query.dtype in (torch.float16, torch.bfloat16)
-        if device == "cuda" and half and sees is None and query.shape[-1] <= 256:
+        if device == "cuda" and half and mask is None and query.shape[-1] <= 256:
             found = aten._scaled_dot_product_flash_attention(query, key, value, 0.0, causal, scale=scale)
             return found[0], found[1]
-    return by_definition(query, key, value, sees, causal=causal, scale=scale, softcap=softcap)
+    return by_definition(query, key, value, mask, causal=causal, scale=scale, softcap=softcap)
 
 
 def by_definition(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    sees: torch.Tensor | None = None,
+    mask: torch.Tensor | None = None,
     *,
     causal: bool = False,
     scale: float,
@@ -239,14 +250,9 @@ def by_definition(
     if softcap is not None:
         scores = softcap * torch.tanh(scores / softcap)
     if causal:
-        sees = torch.ones(n, n, dtype=torch.bool, device=query.device).tril()
-    if sees is not None:
-        scores = scores + _additive(sees, scores.dtype)
+        mask = additive(torch.ones(n, n, dtype=torch.bool, device=query.device).tril(), scores.dtype)
+    if mask is not None:
+        scores = scores + mask
     log_sum = scores.logsumexp(-1)
     weights = (scores - log_sum[..., None]).exp().to(value.dtype).reshape(batch, key.shape[1], -1, key.shape[2])
     return (weights @ value).reshape(batch, heads, n, -1), log_sum
-
-
-def _additive(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    mask = torch.zeros(sees.shape, dtype=dtype, device=sees.device)
-    return mask.masked_fill_(~sees, torch.finfo(dtype).min)

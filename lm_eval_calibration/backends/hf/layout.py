@@ -6,7 +6,7 @@ of earlier branches, if any, or kept ones (see :mod:`behind`). Branches of like 
 length], keys [branches, depth].
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from math import log2
 from typing import NamedTuple
 
@@ -24,9 +24,14 @@ all of them are one block with a mask."""
 class Block(NamedTuple):
     """Branches whose tokens are compared with keys of their own."""
 
-    queries: torch.Tensor  # [branches, length] numbers of new tokens
-    keys: torch.Tensor  # [branches, depth] numbers of tokens after the base: kept ones, then new ones
+    queries: list[list[int]]  # [branches, length] numbers of new tokens
+    keys: list[list[int]]  # [branches, depth] numbers of tokens after the base: kept ones, then new ones
     sees: torch.Tensor | None  # [branches, length, depth]; None: each query sees as many keys as its number, and itself
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Branches, length, depth."""
+        return len(self.queries), len(self.queries[0]), len(self.keys[0])
 
 
 class Layout:
@@ -38,6 +43,7 @@ class Layout:
         stem: new tokens that all later ones see.
         n: new tokens; the line may be longer, filled up with tokens that count nothing.
         blocks: of the tokens after the stem.
+        queries, keys: those of all blocks, one after the other, so that a layer gathers them in one operation.
         inverse: [n - stem] which entry of the blocks' queries, laid one after the other, is each token's.
         positions: [base + kept + n] of the cached and the new tokens in their rows.
     """
@@ -55,15 +61,30 @@ class Layout:
             self.blocks = [_block(group, device) for group in groups]
             slots = _slots(groups, self.stem, self.n)
         self.inverse = to_device(slots, device)
+        self.queries = to_device([token for block in self.blocks for own in block.queries for token in own], device)
+        self.keys = to_device([token for block in self.blocks for path in block.keys for token in path], device)
+        self._masks: dict[Hashable, torch.Tensor] = {}
+
+    def mask(self, kind: Hashable, dtype: torch.dtype, sees: Callable[[], torch.Tensor]) -> torch.Tensor:
+        """Return what ``sees`` returns as a mask to add, made once for all layers."""
+        if (kind, dtype) not in self._masks:
+            self._masks[kind, dtype] = additive(sees(), dtype)
+        return self._masks[kind, dtype]
 
     def attended(self) -> int:
         """Count the entries of attention that are computed, masked and padded ones, too (of causal blocks half)."""
         entries = self.stem * (self.stem + 1) // 2 + self.stem * self.base
         entries += (self.n - self.stem) * (self.base + self.stem)
-        for queries, keys, sees in self.blocks:
-            n, length, depth = *queries.shape, keys.shape[1]
-            entries += n * length * (depth if sees is not None else length + 1) // (1 if sees is not None else 2)
+        for block in self.blocks:
+            n, length, depth = block.shape
+            entries += n * length * depth if block.sees is not None else n * length * (length + 1) // 2
         return entries
+
+
+def additive(sees: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """Return a mask that is added to scores: 0, or the dtype's minimum where a query doesn't see a key."""
+    mask = torch.zeros(sees.shape, dtype=dtype, device=sees.device)
+    return mask.masked_fill_(~sees, torch.finfo(dtype).min)
 
 
 Branch = tuple[range, list[int]]
@@ -116,7 +137,7 @@ def _block(group: list[Branch], device: torch.device) -> Block:
         before = [[len(path) - len(own)] for own, path in group]
         query = torch.arange(length, device=device)[:, None] + to_device(before, device)[:, :, None]
         sees = torch.arange(depth, device=device) <= query
-    return Block(to_device(queries, device), to_device(keys, device), sees)
+    return Block(queries, keys, sees)
 
 
 def _slots(groups: list[list[Branch]], stem: int, n: int) -> list[int]:
@@ -134,5 +155,5 @@ def _slots(groups: list[list[Branch]], stem: int, n: int) -> list[int]:
 def _one_block(step: Step, branches: Iterable[Branch], device: torch.device) -> Block:
     stem = step.stem
     sees = _visible(step, branches, device)[stem:, stem:]
-    keys = torch.arange(stem, len(step.kept) + len(step.tokens), device=device)
-    return Block(torch.arange(stem, len(step.tokens), device=device)[None], keys[None], sees[None])
+    n = len(step.tokens)
+    return Block([[*range(stem, n)]], [[*range(stem, len(step.kept) + n)]], sees[None])
