@@ -41,7 +41,8 @@ def read_columns(*paths: str | Path, n_bins: int = 10) -> Columns:
 
     columns = Columns(n_bins)
     for path in map(Path, paths):
-        for batch, _ in read_parquet(path) if path.suffix == SUFFIX else read_batches(JsonLines(path)):
+        is_parquet = path.suffix == SUFFIX
+        for batch, _ in read_parquet(path, with_names=False) if is_parquet else read_batches(JsonLines(path)):
             columns.add_batch(batch)
     return columns
 
