@@ -170,4 +170,5 @@ def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
     if reason := _one_class(hit):
         return undefined(reason)
     n_right, n_wrong = np.count_nonzero(hit), np.count_nonzero(hit == 0)
-    return float((_midranks(conf)[hit == 1].sum() - n_right * (n_right + 1) / 2) / n_right / n_wrong)
+    won = _midranks(conf)[hit == 1].sum() - n_right * (n_right + 1) / 2
+    return float(won / (n_right * n_wrong))

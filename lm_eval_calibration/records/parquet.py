@@ -241,6 +241,7 @@ def _batch(part: pa.RecordBatch) -> Batch:
     confidence, correct = confidence.copy(), correct.copy()
     confidence[is_choice], correct[is_choice] = np.nan, UNKNOWN
     of_position = large.flatten()
+    doc_hash, prompt_hash, certificate = (texts(name) if name in part.schema.names else [] for name in _NAMES)
     return Batch(
         texts("task"),
         kind,
@@ -256,7 +257,9 @@ def _batch(part: pa.RecordBatch) -> Batch:
         np.asarray(log_probs.flatten().to_numpy(), dtype=np.float64),
         _lengths(of_position, 0),
         np.asarray(of_position.flatten().to_numpy(), dtype=np.float64),
-        **{name: texts(name) for name in _NAMES if name in part.schema.names},
+        doc_hash,
+        prompt_hash,
+        certificate,
     )
 
 
