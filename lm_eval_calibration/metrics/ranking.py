@@ -26,9 +26,8 @@ def _one_class(hit: FloatArray) -> str | None:
 
 
 def _midranks(values: NDArray[Any]) -> FloatArray:
-    from scipy.stats import rankdata
-
-    return np.asarray(rankdata(values))
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[index])
 
 
 def _placements(conf: FloatArray, hit: FloatArray) -> FloatArray:

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.exceptions import UndefinedMetricWarning
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.metrics.verdicts import sum_of
@@ -145,12 +144,12 @@ def _compare(task: str, docs: Alignment, names: Collection[str], options: dict[s
 def _difference(name: str, a: metrics.Run, b: metrics.Run, options: dict[str, Any]) -> Difference:
     """One metric's difference, with the reason where it is undefined; nothing is warned of."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UndefinedMetricWarning)
+        warnings.simplefilter("always", UserWarning)
         found = metrics.compare(a, b, names=[name], **options)[name]
         total = _total(name, a, b, options)
-    reasons = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UndefinedMetricWarning))
+    reasons = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))
     for w in caught:
-        if not issubclass(w.category, UndefinedMetricWarning):
+        if not issubclass(w.category, UserWarning):
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
     of_a, of_b, difference, low, high, p_value, verdict = found
     why = "; ".join(reasons)

@@ -5,6 +5,8 @@ import json
 import os
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -450,6 +452,18 @@ def test_the_error_lists_what_there_is(many: Path) -> None:
     assert "holds 60 runs of 5 models" in done.stderr
     assert "org/model-4 (12 runs, 2026-01-01T10-00-00.0 to 2026-12-01T10-00-00.0: law, tax)" in done.stderr
     assert all(option in done.stderr for option in ("--latest", "--model PATTERN", "--task PATTERN"))
+
+
+@pytest.mark.slow
+def test_the_answer_needs_no_library_that_takes_seconds(many: Path) -> None:
+    code = (
+        "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from lm_eval_calibration.cli import app;"
+        f"app(['report', {str(many)!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert "holds 60 runs of 5 models" in done.stderr
+    slow = {"torch", "lm_eval", "transformers", "sklearn", "scipy.stats", "scipy.optimize", "pandas", "matplotlib"}
+    assert not slow & set(done.stdout.split())
 
 
 @pytest.mark.parametrize("pattern", ["org/model-3", "model-3", "*-3", "MODEL-3", "-3"])
