@@ -168,4 +168,6 @@ def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
     conf, hit = check_scores(confidence, correct)
     if reason := _one_class(hit):
         return undefined(reason)
-    return float(_placements(conf, hit)[hit == 1].mean())
+    n_right, n_wrong = np.count_nonzero(hit), np.count_nonzero(hit == 0)
+    won = _midranks(conf)[hit == 1].sum() - n_right * (n_right + 1) / 2
+    return float(won / (n_right * n_wrong))
