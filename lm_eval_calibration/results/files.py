@@ -15,7 +15,7 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.jsonl import decompressed_head
 from lm_eval_calibration.results import names
 from lm_eval_calibration.results.forms.form import Form
-from lm_eval_calibration.results.forms.registry import NoDocsError, form_of
+from lm_eval_calibration.results.forms.registry import SUFFIXES, NoDocsError, form_of
 from lm_eval_calibration.results.forms.table import Table
 from lm_eval_calibration.results.summary import is_summary, read_summary
 
@@ -155,18 +155,20 @@ def _in_folder(files: Sequence[Path], broken: dict[Path, str]) -> list[Source]:
     without_docs = {}
     for file in files:
         name = names.parse(file)
+        head = _head(file) if name.suffix in SUFFIXES else b""
         try:
-            if form := _form_of(file):
+            if not head and (name.is_samples or name.is_results or name.suffix == ".jsonl"):
+                _check_regular(file)  # says why there is nothing
+            if form := form_of(file, head):
                 for key, source in _of_form(file, form).items():
                     known = others.get(key, source)
                     is_again = known is not source and bool(known.samples.keys() & source.samples.keys())
                     others[(file, *key[1:]) if is_again else key] = source if is_again else _together(known, source)
             elif name.is_samples:
-                _check_regular(file)
                 samples[file.parent, name.time, ""].setdefault(name.task, file)
-            elif name.suffix == ".json" and is_summary(file, name):
+            elif name.suffix == ".json" and is_summary(name, head):
                 results.setdefault((file.parent, name.time), file)
-            elif name.suffix == ".jsonl" and _is_old_array(file):
+            elif name.suffix == ".jsonl" and head.lstrip().startswith(b"[") and b'"doc_id"' in head:
                 arrays.append(file)
         except NoDocsError as error:
             without_docs[file] = str(error)
@@ -228,11 +230,6 @@ def _of_array(file: Path, results_file: Path | None) -> tuple[str, str]:
     return task, stem.removesuffix(task).removesuffix("_")
 
 
-def _is_old_array(file: Path) -> bool:
-    head = decompressed_head(file, 4096)
-    return head.lstrip().startswith(b"[") and b'"doc_id"' in head
-
-
 def _check_regular(path: Path) -> None:
     try:
         decompressed_head(path)
@@ -240,11 +237,12 @@ def _check_regular(path: Path) -> None:
         raise UserError(_naming(path, error)) from error
 
 
-def _form_of(file: Path) -> Form | None:
+def _head(file: Path) -> bytes:
+    """Its first bytes; nothing of one that can't be read."""
     try:
-        return form_of(file, decompressed_head(file))
-    except (OSError, ValueError):  # told of where such a file is one of the harness's
-        return None
+        return decompressed_head(file, 4096)
+    except (OSError, ValueError):
+        return b""
 
 
 def _naming(path: Path, error: Exception) -> str:

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records.display import some
 from lm_eval_calibration.results.files import Source
 from lm_eval_calibration.results.summary import within
 
@@ -89,19 +90,16 @@ def _choice(runs: Sequence[Sequence[Source]], where: str) -> str:
     for run in runs:
         by_model[run[0].model] += run
     how = "name its results_*.json or choose by --latest, --model PATTERN or --task PATTERN"
-    listed = "; ".join(_described(model, of_model) for model, of_model in list(by_model.items())[:SHOWN])
-    more = f"; and {len(by_model) - SHOWN} more" if len(by_model) > SHOWN else ""
-    n = len(runs)
+    listed = some([_described(model, of_model) for model, of_model in by_model.items()], SHOWN, "; ")
     models = f"{len(by_model)} models" if len(by_model) > 1 else "one model"
-    return f"{where} holds {n} runs of {models}: {how} (`lm-eval-calibration runs` lists them): {listed}{more}"
+    return f"{where} holds {len(runs)} runs of {models}: {how} (`lm-eval-calibration runs` lists them): {listed}"
 
 
 def _described(model: str, sources: Sequence[Source]) -> str:
     times = sorted(when(source)[0] for source in sources)
     tasks = sorted({task for source in sources for task in source.samples})
     dates = times[0] if len(times) == 1 else f"{len(times)} runs, {times[0]} to {times[-1]}"
-    named = ", ".join(tasks[:3]) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
-    return f"{model} ({dates}: {named})"
+    return f"{model} ({dates}: {some(tasks)})"
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -118,8 +116,7 @@ def _matching(pattern: str, names: Iterable[str], option: str, what: str) -> set
     exact = {name for name in known if pattern in (name, re.split(r"[/\\]|__", name)[-1])}
     found = exact or {name for name in known if matches(pattern, name)}
     if not found:
-        some = ", ".join(list(known)[:SHOWN]) + (" ..." if len(known) > SHOWN else "")
-        raise UserError(f"{option} {pattern}: there are the {what} {some}")
+        raise UserError(f"{option} {pattern}: there are the {what} {some(list(known), SHOWN)}")
     return found
 
 

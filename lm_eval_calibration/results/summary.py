@@ -31,21 +31,8 @@ _FORM = form_of(
 """The keys that are used, with their types."""
 
 
-def is_summary(path: Path, name: Name) -> bool:
-    """Whether a JSON file holds results of the harness, by its name or by how it begins.
-
-    Raises:
-        ValueError: it is called like results, but holds nothing.
-        OSError: it can't be read.
-    """
-    if name.stem.startswith("samples_"):
-        return False
-    try:
-        head = jsonl.decompressed_head(path)
-    except (OSError, ValueError):
-        if name.is_results:
-            raise
-        return False
+def is_summary(name: Name, head: bytes) -> bool:
+    """Whether a JSON file holds results of the harness, by its name or by how it begins."""
     return name.is_results or bool(_BEGINS.match(head))
 
 

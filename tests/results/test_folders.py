@@ -5,6 +5,8 @@ import json
 import os
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,6 +173,13 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "large_probs": (record(large_probs=[[1.5]]), r"line 5: large_probs\[0\]\[0\] is 1.5, not float <= 1"),
     "lengths": (record(large_probs=[]), r"line 5: log_probs and large_probs are not of the same positions"),
     "certificate": (record(certificate=[1]), r"line 5: certificate is \[1\], not object"),
+    "doc of another task": (record(task="tax"), r"samples_law_.*: doc 4 is of tax, not of law"),
+    "docs of another task": (
+        lambda folder: change(
+            samples(folder), lambda lines: [line["calibration"].update(task="art") for line in lines]
+        ),
+        r"samples_law_.*: doc 0 is of art, not of law",
+    ),
     "cluster": (record(cluster="ward"), r"line 5: cluster is 'ward', not str"),
     **{
         f"no {field}": (lacking(field), rf"line 5: .*no {field}|line 5: .*{field}")
@@ -452,6 +461,18 @@ def test_the_error_lists_what_there_is(many: Path) -> None:
     assert all(option in done.stderr for option in ("--latest", "--model PATTERN", "--task PATTERN"))
 
 
+@pytest.mark.slow
+def test_the_answer_needs_no_library_that_takes_seconds(many: Path) -> None:
+    code = (
+        "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from lm_eval_calibration.cli import app;"
+        f"app(['report', {str(many)!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert "holds 60 runs of 5 models" in done.stderr
+    slow = {"torch", "lm_eval", "transformers", "sklearn", "scipy.stats", "scipy.optimize", "pandas", "matplotlib"}
+    assert not slow & set(done.stdout.split())
+
+
 @pytest.mark.parametrize("pattern", ["org/model-3", "model-3", "*-3", "MODEL-3", "-3"])
 def test_a_run_is_chosen(many: Path, pattern: str) -> None:
     run = load_run(many, select=Selection(latest=True, model=pattern, task="la*"))
@@ -488,6 +509,49 @@ def test_a_group_is_a_choice_of_tasks(tmp_path: Path) -> None:
     tasks = {task: make_lines(task, 6) for task in ("law", "tax", "art")}
     folder = write_run(tmp_path, tasks, groups={"all": ["money", "art"], "money": ["law", "tax"]})
     assert load_run(folder, select=Selection(task="money")).tasks == ("law", "tax")
+
+
+def test_a_file_of_a_group_s_name_holds_its_tasks(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, {"all": [*make_lines("law", 6), *make_lines("tax", 6)]})
+    results(folder).unlink()
+    assert load_run(folder).tasks == ("law", "tax")
+
+
+def without_gold(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line | {"calibration": line["calibration"] | {"gold": None, "correct": None}} for line in lines]
+
+
+@pytest.mark.parametrize("command", ["report", "compare", "drift", "confidences", "recalibrate", "decide", "export"])
+def test_a_task_without_a_sound_label_is_named_and_the_others_are_shown(tmp_path: Path, command: str) -> None:
+    a, b = (
+        write_run(tmp_path / name, {"law": make_lines("law", 60), "tax": without_gold(OTHER)}, model=name)
+        for name in ("org/a", "org/b")
+    )
+    output = tmp_path / "written"
+    given = [a, b] if command in ("compare", "drift", "confidences") else [a]
+    options = ["--format", "md", "--output", str(output)] if command in ("report", "confidences") else []
+    gate = ["--metrics", "acc,ece"] if command == "drift" else []
+    done = invoke(command, *map(str, given), *options, *gate)
+    assert (done.exit_code, done.stderr.count("tax: no doc has a sound gold label and a confidence")) == (0, 1)
+    shown = output.read_text(encoding="utf-8") if options else done.stdout
+    assert command in ("recalibrate", "decide") or "law" in shown.lower()
+
+
+@pytest.mark.parametrize("command", ["compare", "drift", "confidences"])
+def test_where_nothing_can_be_measured_the_exit_code_is_2(tmp_path: Path, command: str) -> None:
+    runs = [write_run(tmp_path / name, {"tax": without_gold(OTHER)}, model=name) for name in ("org/a", "org/b")]
+    done = invoke(command, *map(str, runs))
+    assert done.exit_code == 2
+    assert "error: tax: " in done.stderr
+
+
+def test_a_gate_does_not_pass_what_has_no_answers_any_more(tmp_path: Path) -> None:
+    base = write_run(tmp_path / "base", {"law": LINES, "tax": OTHER})
+    new = write_run(tmp_path / "new", {"law": LINES, "tax": without_gold(OTHER)})
+    done = invoke("drift", str(base), str(new))
+    assert done.exit_code == 2
+    assert "tax: no doc of NEW has a sound gold label and a confidence, as in BASE" in done.stdout
+    assert invoke("drift", str(new), str(base), "--metrics", "acc").exit_code == 0
 
 
 def test_links_to_files_and_folders_are_read(tmp_path: Path) -> None:

@@ -182,17 +182,15 @@ def sums_stderr(
 
 def binned_stderr(
     formula: Callable[[FloatArray, FloatArray], FloatArray],
-    gaps: FloatArray,
-    counts: FloatArray,
+    sums: FloatArray,
+    n_gaps: int,
     *,
     draws: int,
     seed: int,
     strata: IntArray | None = None,
     cluster: IntArray | None = None,
 ) -> float:
-    """:func:`sums_stderr` of a formula of two totals: gaps and counts, of which each doc adds a row of each."""
-    n_gaps = gaps.shape[1]
-    sums = np.concatenate([gaps, counts], axis=1)
+    """:func:`sums_stderr` of a formula of two totals: of the first ``n_gaps`` sums, gaps, and of the others, counts."""
     options: dict[str, Any] = {"draws": draws, "seed": seed, "strata": strata, "cluster": cluster}
     return sums_stderr(lambda t: formula(t[:, :n_gaps], t[:, n_gaps:]), sums, **options)
 

@@ -26,11 +26,12 @@ class Lighteval(Form):
 
     def is_mine(self, path: Path, head: bytes) -> bool:
         """Whether a file is called as details are."""
-        return path.name.startswith("details_") and head.startswith(b"PAR1")
+        del head
+        return path.name.startswith("details_") and path.suffix == ".parquet"
 
     def without_docs(self, path: Path, head: bytes) -> str:
         """Results alone have no docs."""
-        is_results = parse(path).is_results and re.match(rb'\s*\{\s*"config_general"', head)
+        is_results = re.match(rb'\s*\{\s*"config_general"', head) and parse(path).is_results
         return "results of lighteval; its docs are in details_*.parquet, which --save-details writes" * bool(is_results)
 
     def about(self, path: Path) -> About:
