@@ -233,6 +233,17 @@ SOUND: dict[str, Callable[[Path], None]] = {
     "circle of folders": in_circles,
     "lone surrogate": in_line('"Which?', '"\\\\ud800 Which?'.replace("\\\\", "\\")),
     "no date": lambda folder: summary(results(folder), date="x"),
+    "a date beyond all dates": lambda folder: (
+        summary(results(folder), date=1e300)
+        or (results(folder).rename(results(folder).with_name("results.json")) and None)
+    ),
+    "results in gzip": lambda folder: (
+        results(folder).with_name(results(folder).name + ".gz").write_bytes(gzip.compress(results(folder).read_bytes()))
+        and min(folder.rglob("results_*"), key=lambda path: len(path.name)).unlink()
+    ),
+    "a file of another name": lambda folder: samples(folder).rename(
+        samples(folder).with_name(samples(folder).name.replace("law", "my_task"))
+    ),
     "n-samples null": lambda folder: summary(results(folder), **{"n-samples": None}),
     "n-samples null of a task": lambda folder: summary(results(folder), **{"n-samples": {"law": None}}),
     "minus infinity": record(log_likelihoods=[None, -1, -2, -3]),
