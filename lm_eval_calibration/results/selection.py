@@ -4,6 +4,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -11,6 +12,9 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.display import some
 from lm_eval_calibration.results.files import Source
 from lm_eval_calibration.results.summary import within
+
+LATEST = 2**36
+"""Seconds since 1970 beyond which a number is no date: the year 4147."""
 
 SHOWN = 10
 """Models or dates that an error lists."""
@@ -54,16 +58,11 @@ ALL = Selection()
 def when(source: Source) -> tuple[str, float]:
     """When a call ended, to sort by: as the files' names say it, or by its results, or by the files' age."""
     date = source.results.get("date")
-    files = [source.results_file] if source.results_file else list(source.samples.values())
-    age = float(date) if isinstance(date, int | float) else max((file.stat().st_mtime for file in files), default=0.0)
-    return source.time or day(age), age
-
-
-def day(timestamp: float) -> str:
-    """Return a time as the harness writes it into names of files."""
-    from datetime import datetime
-
-    return datetime.fromtimestamp(timestamp).isoformat(timespec="seconds").replace(":", "-")
+    if not isinstance(date, int | float) or not 0 < date < LATEST:
+        files = [source.results_file] if source.results_file else list(source.samples.values())
+        date = max((file.stat().st_mtime for file in files), default=0.0)
+    written = datetime.fromtimestamp(date).isoformat(timespec="seconds").replace(":", "-")  # as names of files have it
+    return source.time or written, float(date)
 
 
 def runs_of(sources: Sequence[Source]) -> list[list[Source]]:

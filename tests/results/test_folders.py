@@ -233,6 +233,17 @@ SOUND: dict[str, Callable[[Path], None]] = {
     "circle of folders": in_circles,
     "lone surrogate": in_line('"Which?', '"\\\\ud800 Which?'.replace("\\\\", "\\")),
     "no date": lambda folder: summary(results(folder), date="x"),
+    "a date beyond all dates": lambda folder: (
+        summary(results(folder), date=1e300)
+        or (results(folder).rename(results(folder).with_name("results.json")) and None)
+    ),
+    "results in gzip": lambda folder: (
+        results(folder).with_name(results(folder).name + ".gz").write_bytes(gzip.compress(results(folder).read_bytes()))
+        and min(folder.rglob("results_*"), key=lambda path: len(path.name)).unlink()
+    ),
+    "a file of another name": lambda folder: samples(folder).rename(
+        samples(folder).with_name(samples(folder).name.replace("law", "my_task"))
+    ),
     "n-samples null": lambda folder: summary(results(folder), **{"n-samples": None}),
     "n-samples null of a task": lambda folder: summary(results(folder), **{"n-samples": {"law": None}}),
     "minus infinity": record(log_likelihoods=[None, -1, -2, -3]),
@@ -434,6 +445,36 @@ def test_arrays_of_harness_0_4_0_to_0_4_2(tmp_path: Path, has_results: bool) -> 
     assert after.tasks == before.tasks
     assert after.model == ("EleutherAI/pythia-70m" if has_results else arguments)
     assert after.metrics() == before.metrics()
+
+
+@pytest.mark.parametrize("sanitized", ["/|=", '["<>:/|\\\\?*]+'])
+def test_arrays_of_two_models_in_one_folder_go_with_their_results(tmp_path: Path, sanitized: str) -> None:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    for seed, (model, name) in enumerate({"org/one": "results.json", "org/two": "two.json"}.items()):
+        arguments = f"pretrained={model},revision=step:100"
+        data = {"results": {"law": {"acc,none": 0.5}}, "config": {"model": "hf", "model_args": arguments}}
+        (folder / name).write_text(json.dumps(data), encoding="utf-8")
+        path = folder / f"{re.sub(sanitized, '__', arguments)}_law.jsonl"
+        path.write_text(json.dumps(make_lines("law", 6 + seed)), encoding="utf-8")
+    found = {name: load_run(folder, select=Selection(model=name)) for name in ("org/one", "org/two")}
+    assert {name: (run.model, len(run), run.notes) for name, run in found.items()} == {
+        "org/one": ("org/one", 6, []),
+        "org/two": ("org/two", 7, []),
+    }
+
+
+def test_copies_of_files_are_no_further_tasks(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    hidden = folder / "org__model" / ".ipynb_checkpoints"
+    hidden.mkdir()
+    for path in [samples(folder), results(folder)]:
+        (hidden / f"{path.stem}-checkpoint{path.suffix}").write_bytes(path.read_bytes())
+    assert len(load_run(folder)) == 48
+    for path in [samples(folder), results(folder)]:
+        path.with_name(f"{path.stem} (1){path.suffix}").write_bytes(path.read_bytes())
+    with pytest.raises(UserError, match=r"2 runs of one model.*10-00-00.* \(1\): law, tax"):
+        load_run(folder)
 
 
 def test_results_without_a_time_go_with_the_only_samples(tmp_path: Path) -> None:
