@@ -43,8 +43,8 @@ def compare_runs(
         seed: of what is simulated.
 
     Raises:
-        ValueError: no task in common, no doc with a known outcome in either run's share of one, the same doc
-            twice in one run, a task of two kinds, or a metric that is unknown.
+        ValueError: no task in common, none whose docs have outcome and confidence in both runs, the same doc twice in
+            one run, a task of two kinds, or a metric that is unknown.
     """
     names = tuple(METRICS) if names is None else names
     if unknown := [name for name in names if name not in METRICS]:
@@ -61,6 +61,7 @@ def compare_runs(
         pooled=replace(pooled, task=POOLED) if len(kinds) == 1 else None,
         only_a=tuple(sorted(one.keys() - other.keys())),
         only_b=tuple(sorted(other.keys() - one.keys())),
+        left_out=tuple(sorted(one.keys() & other.keys() - aligned.keys())),
         certificate_differences=certificate_differences(compared.a, compared.b),
         n_bins=n_bins,
         level=level,
@@ -68,16 +69,16 @@ def compare_runs(
 
 
 def _aligned(one: dict[str, list[Record]], other: dict[str, list[Record]]) -> dict[str, Alignment]:
-    """The docs of each task that both runs have, aligned."""
+    """The docs of each task that both runs have answers to, aligned."""
     both = sorted(one.keys() & other.keys())
     if not both:
         raise ValueError(f"the runs have no task in common: {_listed(one)} in a, {_listed(other)} in b")
     aligned = {task: align(one[task], other[task]) for task in both}
-    for task, alignment in aligned.items():
-        if not (alignment.a and alignment.b):
-            lacking = "b" if alignment.a else "a"
-            raise ValueError(f"{task}: no doc of run {lacking} has a sound gold label and a confidence")
-    return aligned
+    found = {task: alignment for task, alignment in aligned.items() if alignment.a and alignment.b}
+    if not found:
+        lacking = "b" if aligned[both[0]].a else "a"
+        raise ValueError(f"{both[0]}: no doc of run {lacking} has a sound gold label and a confidence")
+    return found
 
 
 class _Arrays(NamedTuple):

@@ -149,7 +149,7 @@ def _beside(path: Path) -> Source:
 def _in_folder(files: Sequence[Path], broken: dict[Path, str]) -> list[Source]:
     """Sort files into calls: results and samples of one folder and time belong together."""
     samples: dict[tuple[Path, str, str], dict[str, Path]] = defaultdict(dict)
-    results: dict[tuple[Path, str], Path] = {}
+    results: dict[tuple[Path, str, str], Path] = {}
     arrays: list[Path] = []
     others: dict[tuple[Path, str, str], Source] = {}
     without_docs = {}
@@ -167,7 +167,7 @@ def _in_folder(files: Sequence[Path], broken: dict[Path, str]) -> list[Source]:
             elif name.is_samples:
                 samples[file.parent, name.time, ""].setdefault(name.task, file)
             elif name.suffix == ".json" and is_summary(name, head):
-                results.setdefault((file.parent, name.time), file)
+                results.setdefault((file.parent, name.time, "" if name.time else file.name), file)
             elif name.suffix == ".jsonl" and head.lstrip().startswith(b"[") and b'"doc_id"' in head:
                 arrays.append(file)
         except NoDocsError as error:
@@ -176,31 +176,33 @@ def _in_folder(files: Sequence[Path], broken: dict[Path, str]) -> list[Source]:
             broken[file] = _naming(file, error)
     broken |= {} if others else without_docs
     for file in arrays:
-        task, model = _of_array(file, results.get((file.parent, "")))
+        task, model = _of_array(file, [found for key, found in results.items() if key[:2] == (file.parent, "")])
         samples[file.parent, "", model][task] = file
     return [*_paired(samples, results, broken), *others.values()]
 
 
 def _paired(
     samples: Mapping[tuple[Path, str, str], dict[str, Path]],
-    results: dict[tuple[Path, str], Path],
+    results: dict[tuple[Path, str, str], Path],
     broken: dict[Path, str],
 ) -> Iterator[Source]:
-    """Give each call's samples their results; those without a time go to the only samples without results."""
+    """Give each call's samples their results: of its time, of its model, or the only ones where either has no time."""
     rest = dict(results)
-    pairs = {key: rest.pop(key[:2]) for key in samples if key[:2] in rest and not key[2]}
+    pairs = {key: rest.pop(key) for key in samples if key[1] and key in rest}
     for key in samples.keys() - pairs.keys():
-        parent, _, model = key
+        parent, time, model = key
         others = [other for other in samples.keys() - pairs.keys() if other[0] == parent]
-        untimed = [time for folder, time in rest if folder == parent and not (time and key[1])]
-        if len(untimed) == 1 and (len(others) == 1 if not model else _ran(rest[parent, untimed[0]], model)):
-            pairs[key] = rest.pop((parent, untimed[0]))
+        near = [one for one in rest if one[0] == parent and not (time and one[1])]
+        alike = [one for one in near if one[1] == time]
+        mine = [one for one in near if _ran(rest[one], model)] if model else alike or (near if len(others) == 1 else [])
+        if len(mine) == 1:
+            pairs[key] = rest.pop(mine[0])
     for (parent, time, model), of_tasks in samples.items():
         file = pairs.get((parent, time, model))
         if file is not None and (reason := _unreadable(file)):
             broken[file], file = reason, None
         yield Source(parent, time, file, of_tasks, is_whole=file is not None, named=model)
-    for (_, time), file in rest.items():
+    for (_, time, _), file in rest.items():
         broken[file] = _unreadable(file) or f"{file}: no samples_*_{time or 'TIME'}.jsonl beside it: {_HOW}"
 
 
@@ -214,16 +216,15 @@ def _unreadable(results_file: Path) -> str:
 
 def _ran(results_file: Path, model: str) -> bool:
     """Whether old results are those of a model as files' names have its arguments."""
-    arguments = (read_summary(results_file).get("config") or {}).get("model_args")
-    return isinstance(arguments, str) and names.in_name(arguments) == model
+    arguments = not _unreadable(results_file) and (read_summary(results_file).get("config") or {}).get("model_args")
+    return isinstance(arguments, str) and names.in_name(arguments) == names.in_name(model)
 
 
-def _of_array(file: Path, results_file: Path | None) -> tuple[str, str]:
+def _of_array(file: Path, results_files: Sequence[Path]) -> tuple[str, str]:
     """Task and model in the name ``<model_args>_<task>.jsonl``."""
-    stem, known = names.parse(file).stem, set()
-    if results_file is not None and not _unreadable(results_file):
-        results = read_summary(results_file)
-        known = {*results["results"], *(results.get("configs") or {})}
+    stem = names.parse(file).stem
+    readable = [read_summary(path) for path in results_files if not _unreadable(path)]
+    known = {task for one in readable for task in (*one["results"], *(one.get("configs") or ()))}
     task = max((task for task in known if stem.endswith(f"_{task}")), key=len, default="")
     if not task:
         task = stem.rpartition("__")[2].partition("_")[2] or stem
@@ -252,7 +253,7 @@ def _naming(path: Path, error: Exception) -> str:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, in order; links to folders are followed, in circles once."""
+    """Every file below a folder, in order, but those of hidden folders; links are followed, in circles once."""
     seen: set[Path] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         here = Path(parent)
@@ -261,5 +262,5 @@ def _walk(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(resolved)
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (here / name for name in sorted(files))

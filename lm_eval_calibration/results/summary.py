@@ -58,10 +58,8 @@ def within(groups: Mapping[str, Iterable[str]], names: Iterable[str]) -> set[str
 @lru_cache(maxsize=4096)
 def _read(path: Path, _time: int, _size: int) -> Mapping[str, Any]:
     try:
-        jsonl.head_of(path)
-        data = jsonl.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
+        with jsonl.JsonLines(path).opened() as file:
+            data = jsonl.loads(file.read())
     except ValueError as error:
         raise UserError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get("results"), dict):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.compare.formats import FORMATS, SUFFIXES, html
 from lm_eval_calibration.reports.compare.many import make_table_of_many
 from lm_eval_calibration.reports.compare.measuring import Plan
@@ -14,7 +15,6 @@ from lm_eval_calibration.reports.compare.side_by_side import MOST_CURVES, SideBy
 from lm_eval_calibration.reports.compare.table import Table, make_table
 from lm_eval_calibration.reports.formats import choose_format, echo_next, print_or_write
 from lm_eval_calibration.reports.runs import by_name, echo_note, has_distributions, name_and_path, print_notes
-from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run, Selection
 from lm_eval_calibration.results.columns import columns, parse_metrics
 from lm_eval_calibration.results.identity import are_same_files, labels
@@ -50,8 +50,7 @@ def compare(
             table = _table_of_many(given, found, wanted, tasks)
         else:
             runs = read_runs(given, found, n_bins, cluster)
-            for run in runs.values():
-                print_notes(run)
+            print_notes(*runs.values())
             names = names or default_metrics(list(runs.values()))
             table = make_table(runs, names, tasks or None, progress=_progress)
             beside = side_by_side(runs, table, redact=True) if form == "html" else None

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics.uncertainty.differences import difference_of
+from lm_eval_calibration.records.display import some
 from lm_eval_calibration.records.reading import processors
 from lm_eval_calibration.reports.compare.measuring import MeasuredRun, Plan, doc_hashes, measured_run
 from lm_eval_calibration.reports.compare.table import (
@@ -248,5 +249,4 @@ def _notes(runs: dict[str, MeasuredRun]) -> Iterator[str]:
 
 def _of_some(labels: Sequence[str], first: str, what: str) -> Iterator[str]:
     if labels:
-        named = ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
-        yield f"{len(labels)} {'run has' if len(labels) == 1 else 'runs have'} {what} {first}: {named}"
+        yield f"{len(labels)} {'run has' if len(labels) == 1 else 'runs have'} {what} {first}: {some(labels, SHOWN)}"

@@ -9,9 +9,9 @@ from typing import Any
 
 from lm_eval_calibration import __version__
 from lm_eval_calibration.records import DEFINITION_VERSION
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.decide.formats import as_data
 from lm_eval_calibration.reports.numbers import finite
-from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.reports.values import values
 from lm_eval_calibration.results import Run
 from lm_eval_calibration.results.columns import metric_of

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from lm_eval_calibration.harness.redacted_errors import redacted_errors
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.reports.compare.command import find_named, read_runs
 from lm_eval_calibration.reports.compare.together import together
@@ -14,7 +15,6 @@ from lm_eval_calibration.reports.formats import choose_format
 from lm_eval_calibration.reports.report.content import make_report
 from lm_eval_calibration.reports.report.formats import FORMATS
 from lm_eval_calibration.reports.runs import name_and_path, print_notes
-from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run, Selection
 from lm_eval_calibration.results.files import find_sources
 from lm_eval_calibration.results.loading import FoundRun
@@ -46,8 +46,7 @@ def write_report(
         sources = select.of(found.sources)
         if len(paths) > 1 and (any(names) or len(runs_of(sources)) > 1):
             runs = read_runs(*find_named(results, select), n_bins, cluster)
-            for run in runs.values():
-                print_notes(run)
+            print_notes(*runs.values())
             content, done = together(runs, form, redact=redact), f"{len(runs)} runs side by side"
         else:
             run = FoundRun(one_run(sources, paths), found.broken).load(n_bins, cluster)
