@@ -31,6 +31,7 @@ from lm_eval_calibration.reports.compare.table import (
     is_as_good,
     scopes_of,
 )
+from lm_eval_calibration.reports.runs import meant
 from lm_eval_calibration.results import Run, certificate_differences
 from lm_eval_calibration.results.identity import labels_of
 from lm_eval_calibration.results.loading import FoundRun
@@ -114,9 +115,7 @@ def _with_scopes(
     plan: Plan, first: Run, common: Sequence[str], groups: Sequence[Mapping[str, tuple[str, ...]]], tasks: Sequence[str]
 ) -> Plan:
     scopes = scopes_of(groups, common)
-    if unknown := [task for task in tasks if task not in scopes]:
-        raise UserError(f"no task or group {unknown[0]!r} in common; there are {', '.join(scopes)}")
-    shown = {name: scopes[name] for name in tasks or [next(iter(scopes))]}
+    shown = {name: scopes[name] for name in meant(tasks, scopes) or [next(iter(scopes))]}
     return plan._replace(scopes=shown, docs={name: doc_hashes(first, inside) for name, inside in shown.items()})
 
 
