@@ -77,6 +77,8 @@ def _share_at(tail: float, counts: FloatArray, totals: FloatArray) -> FloatArray
     inside, outside = np.zeros(len(counts)), np.ones(len(counts))
     for _ in range(STEPS):
         middle = (inside + outside) / 2
+        if np.all((middle == inside) | (middle == outside)):
+            break
         is_below = _upper_tail(middle, counts, totals) < tail
         inside, outside = np.where(is_below, middle, inside), np.where(is_below, outside, middle)
     return (inside + outside) / 2

@@ -8,6 +8,7 @@ from pkgutil import iter_modules
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.results import forms as folder
 from lm_eval_calibration.results.forms.form import Form
+from lm_eval_calibration.results.names import parse
 
 SUFFIXES = (".json", ".jsonl", ".parquet", ".eval")
 """Files whose beginning is looked at."""
@@ -30,7 +31,7 @@ def form_of(path: Path, head: bytes) -> Form | None:
     Raises:
         NoDocsError: the file is of such a program, but holds no docs.
     """
-    if not path.name.endswith(SUFFIXES):
+    if parse(path).suffix not in SUFFIXES:
         return None
     for form in forms():
         if form.is_mine(path, head):
