@@ -3,6 +3,8 @@
 Confidence intervals are mid-P everywhere; what is promised (an error rate of at most so much) is exact.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from scipy.special import betainc, betaincinv
 
@@ -14,6 +16,7 @@ STEPS = 60
 Interval = tuple[float, float]
 
 
+@lru_cache(maxsize=1024)  # a report asks for most of its shares several times
 def share_interval(count: float, total: float, level: float) -> Interval:
     """Mid-P interval of a share, ``count`` of ``total``; both need not be whole numbers.
 
