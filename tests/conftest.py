@@ -22,10 +22,15 @@ HUB = Path(os.environ.get("LM_EVAL_CALIBRATION_HUB", REPOSITORY.parent / "shared
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whatever runs the real model takes more than some seconds."""
+    """Whatever runs the real model takes more than some seconds; files with slow tests come first.
+
+    Workers take whole files in this order: at the end there are small ones, so that both end together.
+    """
     for item in items:
         if item.get_closest_marker("real_model"):
             item.add_marker(pytest.mark.slow)
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from lm_eval_calibration.records import Record
 from lm_eval_calibration.records.display import some, visible
 from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.results import Run, RunComparison, compare_runs
+from lm_eval_calibration.results.selection import matching
 
 
 def name_and_path(text: str) -> tuple[str, Path]:
@@ -74,6 +75,13 @@ def answered_tasks(runs: Mapping[str, Run]) -> list[str]:
     if not found:
         raise UserError(f"{some(common)}: in one of the runs no doc has a sound gold label and a confidence")
     return found
+
+
+def meant(patterns: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Return the tasks and groups in common that ``--task`` names, each once; raise UserError where it names none."""
+    known = list(names)
+    found = (matching(pattern, known, "--task", "tasks and groups in common") for pattern in patterns)
+    return list(dict.fromkeys(name for of_pattern in found for name in known if name in of_pattern))
 
 
 def has_distributions(run: Run) -> bool:

@@ -109,9 +109,14 @@ class Configuration:
         return value
 
     def groups_of(self, tasks: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Return each group with those of these tasks that are in it, or in a group in it."""
-        members = self._merged("group_subtasks")
+        """Return each group with those of these tasks that are in it, or in a group in it.
+
+        Where only some tasks are wanted of the run, groups of which others are wanted too are none.
+        """
+        members, is_part = self._merged("group_subtasks"), any(source.is_part for source in self.sources)
         groups = {name: within(members, [name]) for name in members if name not in tasks}
+        if is_part:
+            groups = {name: inside for name, inside in groups.items() if inside - members.keys() <= set(tasks)}
         found = {name: tuple(task for task in tasks if task in inside) for name, inside in groups.items()}
         return {name: inside for name, inside in found.items() if inside}
 

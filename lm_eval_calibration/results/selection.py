@@ -40,12 +40,12 @@ class Selection:
         """Return what is meant of some calls of the harness; raise UserError where that is nothing."""
         found = list(sources)
         if self.model is not None:
-            models = _matching(self.model, [source.model for source in found], "--model", "models")
+            models = matching(self.model, [source.model for source in found], "--model", "models")
             found = [source for source in found if source.model in models]
         if self.task is not None:
             groups = {name for source in found for name in source.results.get("group_subtasks") or {}}
             tasks = {task for source in found for task in source.samples}
-            wanted = _matching(self.task, [*tasks, *groups], "--task", "tasks")
+            wanted = matching(self.task, sorted(tasks | groups), "--task", "tasks")
             found = [narrow for source in found if (narrow := _with_tasks(source, wanted)).samples]
             if not found:
                 raise UserError(f"--task {self.task}: no samples of it are here")
@@ -109,8 +109,8 @@ def matches(pattern: str, name: str) -> bool:
     return small in name
 
 
-def _matching(pattern: str, names: Iterable[str], option: str, what: str) -> set[str]:
-    """Names that are meant: the one that is the pattern, or else all that match it."""
+def matching(pattern: str, names: Iterable[str], option: str, what: str) -> set[str]:
+    """Return names that are meant: the one that is the pattern, or else all that match it; UserError where none is."""
     known = dict.fromkeys(names)
     exact = {name for name in known if pattern in (name, re.split(r"[/\\]|__", name)[-1])}
     found = exact or {name for name in known if matches(pattern, name)}

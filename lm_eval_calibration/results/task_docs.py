@@ -86,6 +86,8 @@ class TaskDocs:
 
     def twice(self) -> int | None:
         """Return the index of a doc that is there a second time, if any is."""
+        if len(set(self.doc_ids)) == len(self):
+            return None
         ids = np.array(self.doc_ids, dtype=np.int64)
         found, counts = np.unique(ids, return_counts=True)
         seen = set()

@@ -595,6 +595,20 @@ def test_a_gate_does_not_pass_what_has_no_answers_any_more(tmp_path: Path) -> No
     assert invoke("drift", str(new), str(base), "--metrics", "acc").exit_code == 0
 
 
+def test_a_group_of_which_a_part_is_wanted_is_no_group(tmp_path: Path) -> None:
+    tasks = {task: make_lines(task, 6) for task in ("law", "tax", "art")}
+    folder = write_run(tmp_path, tasks, groups={"all": ["money", "art"], "money": ["law", "tax"]})
+    assert load_run(folder, select=Selection(task="law")).groups == {}
+    assert load_run(folder, select=Selection(task="money")).groups == {"money": ("law", "tax")}
+
+
+def test_compare_takes_patterns_and_the_latest_run_of_each_model(many: Path) -> None:
+    done = invoke("compare", str(many), "--latest", "--task", "la*", "--metrics", "acc", "--format", "csv")
+    assert done.exit_code == 0
+    rows = [line.split(",")[:2] for line in done.stdout.splitlines()[1:]]
+    assert rows == [["law", f"model-{i}"] for i in range(5)]
+
+
 def test_links_to_files_and_folders_are_read(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     (tmp_path / "snapshot").mkdir()

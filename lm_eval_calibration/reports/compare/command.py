@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
@@ -71,13 +72,15 @@ def _table_of_many(given: Sequence[str], found: Sequence[FoundRun], wanted: Plan
 
 
 def find_named(results: Sequence[str], select: Selection) -> tuple[list[str], list[FoundRun]]:
-    """Return the names and the runs that arguments of the command mean; one folder means all of its runs.
+    """Return the names and the runs that arguments of the command mean; one folder means all, or each model's latest.
 
     Raises:
         UserError: fewer than two.
     """
     if len(results) == 1:
-        found = find_runs(name_and_path(results[0])[1], select=select)
+        found = find_runs(name_and_path(results[0])[1], select=replace(select, latest=False))
+        if select.latest:
+            found = list({one.sources[0].model: one for one in found}.values())
         names = [""] * len(found)
     else:
         names, paths = map(list, zip(*map(name_and_path, results), strict=True)) if results else ([], [])

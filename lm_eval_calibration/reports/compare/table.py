@@ -12,11 +12,10 @@ from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import number
-from lm_eval_calibration.reports.runs import answered_tasks, compare_records
+from lm_eval_calibration.reports.runs import answered_tasks, compare_records, meant
 from lm_eval_calibration.reports.sentences import BINNED_INTERVALS
 from lm_eval_calibration.results import Run, RunComparison, TaskComparison
 from lm_eval_calibration.results.columns import is_binned, metric_of
@@ -143,9 +142,7 @@ def make_table(
     """
     common = answered_tasks(runs)
     scopes = scopes_of([run.groups for run in runs.values()], common)
-    if unknown := [task for task in tasks or () if task not in scopes]:
-        raise UserError(f"no task or group {unknown[0]!r} in common; there are {', '.join(scopes)}")
-    wanted = list(tasks or _worth_showing(scopes, common))
+    wanted = meant(tasks, scopes) if tasks else _worth_showing(scopes, common)
     records = {label: [r for r in run.records if r.task in common] for label, run in runs.items()}
     compared: dict[tuple[str, str], RunComparison] = {}
     pairs: list[Pair] = []
