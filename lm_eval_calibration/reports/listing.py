@@ -42,14 +42,8 @@ class Listed(NamedTuple):
     def cells(self) -> list[str]:
         """What a table shows."""
         docs = "?" if self.docs is None else str(self.docs)
-        return [
-            shown(self.model),
-            self.date,
-            some(list(map(shown, self.tasks))),
-            docs,
-            self.settings,
-            self.path,
-        ]
+        tasks = some(list(map(shown, self.tasks)))
+        return [shown(self.model), self.date, tasks, docs, self.settings, self.path]
 
 
 def list_runs(folders: Sequence[Path], select: Selection, *, form: str | None, output: Path | None) -> None:

@@ -17,7 +17,7 @@ from lm_eval_calibration.results import names
 from lm_eval_calibration.results.forms.form import Form
 from lm_eval_calibration.results.forms.registry import SUFFIXES, NoDocsError, form_of, what_is_read
 from lm_eval_calibration.results.forms.table import Table
-from lm_eval_calibration.results.summary import is_summary, read_summary
+from lm_eval_calibration.results.summary import BEGINS, read_summary
 
 _HOW = "run the harness with --log_samples --output_path DIR (lm-eval-calibration run does by itself)"
 
@@ -134,6 +134,7 @@ def _sources_at(path: Path, broken: dict[Path, str]) -> list[Source]:
 def _beside(path: Path) -> Source:
     """The call that a results file or a samples file is of."""
     broken: dict[Path, str] = {}
+    name = names.parse(path)
     for source in _in_folder(sorted(path.parent.iterdir()), broken):
         if source.results_file == path:
             return source
@@ -141,9 +142,9 @@ def _beside(path: Path) -> Source:
             return replace(source, samples=mine, is_whole=False)
     if path in broken:
         raise UserError(broken[path])
-    if names.parse(path).suffix == ".json" and not names.parse(path).is_samples and (reason := _unreadable(path)):
-        raise UserError(reason if names.parse(path).is_results else f"{reason}; {what_is_read()}")
-    return Source(path.parent, names.parse(path).time, None, {names.task_of(path): path}, is_whole=False)
+    if name.suffix == ".json" and not name.is_samples and (reason := _unreadable(path)):
+        raise UserError(reason if name.is_results else f"{reason}; {what_is_read()}")
+    return Source(path.parent, name.time, None, {name.task: path}, is_whole=False)
 
 
 def _in_folder(files: Sequence[Path], broken: dict[Path, str]) -> list[Source]:
@@ -166,7 +167,7 @@ def _in_folder(files: Sequence[Path], broken: dict[Path, str]) -> list[Source]:
                     others[(file, *key[1:]) if is_again else key] = source if is_again else _together(known, source)
             elif name.is_samples:
                 samples[file.parent, name.time, ""].setdefault(name.task, file)
-            elif name.suffix == ".json" and is_summary(name, head):
+            elif name.suffix == ".json" and (name.is_results or BEGINS.match(head)):
                 results.setdefault((file.parent, name.time, "" if name.time else file.name), file)
             elif name.suffix == ".jsonl" and head.lstrip().startswith(b"[") and b'"doc_id"' in head:
                 arrays.append(file)

@@ -102,9 +102,12 @@ def _read(
     """Return docs by task; a bar shows how far, where it takes more than a moment."""
     from tqdm import tqdm
 
-    files = [
-        (source, _file(source, path, task, cluster)) for source in sources for task, path in source.samples.items()
-    ]
+    files: list[tuple[Source, SamplesFile]] = []
+    for source in sources:
+        form = source.form
+        for task, path in source.samples.items():
+            file = SamplesFile(path, task, cluster) if form is None else FormFile(path, task, form, cluster)
+            files.append((source, file))
     names = {file.task for _, file in files}
     docs: dict[str, TaskDocs] = {}
     for source, file in tqdm(files, desc="Reading samples", unit="file", delay=2, leave=False):
@@ -128,12 +131,6 @@ def _read(
     if not docs:
         raise UserError(_nothing([file.path for _, file in files], left_out))
     return docs
-
-
-def _file(source: Source, path: Path, task: str, cluster: str | None) -> SamplesFile:
-    if source.form is not None:
-        return FormFile(path, task, source.form, cluster)
-    return SamplesFile(path, task, cluster)
 
 
 def _nothing(files: Sequence[Path], left_out: Mapping[str, str]) -> str:
@@ -179,15 +176,13 @@ def _join(docs: dict[str, TaskDocs], new: Mapping[str, TaskDocs]) -> None:
         if task not in docs:
             docs[task] = of_task
             continue
-        known = dict(
-            zip(zip(docs[task].doc_ids, docs[task].doc_hashes, strict=True), docs[task].locations, strict=True)
+        known, more = (
+            dict(zip(zip(one.doc_ids, one.doc_hashes, strict=True), one.locations, strict=True))
+            for one in (docs[task], of_task)
         )
-        for doc, (file, _) in zip(
-            zip(of_task.doc_ids, of_task.doc_hashes, strict=True), of_task.locations, strict=True
-        ):
-            if doc in known:
-                locations = f"in {known[doc][0].path} and in {file.path}"
-                raise UserError(f"doc {doc[0]} of {task} is {locations}: name the samples of one run")
+        if doc := next((doc for doc in more if doc in known), None):
+            locations = f"in {known[doc][0].path} and in {more[doc][0].path}"
+            raise UserError(f"doc {doc[0]} of {task} is {locations}: name the samples of one run")
         docs[task].extend(of_task)
 
 

@@ -55,11 +55,6 @@ def parse(path: Path) -> Name:
     return Name(_TIME.sub("", stem), time, f".{suffix}" if suffix else "")
 
 
-def task_of(samples: Path) -> str:
-    """Name of the task in the name of a samples file."""
-    return parse(samples).task
-
-
 def in_name(text: str) -> str:
     """Return a model's name or arguments as names of files and folders have them."""
     return _NOT_IN_NAMES.sub("__", text)

@@ -9,10 +9,9 @@ from typing import Any
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records import jsonl
 from lm_eval_calibration.records.schema import check, form_of
-from lm_eval_calibration.results.names import Name
 
-_BEGINS = re.compile(rb'\s*\{\s*"results"\s*:')
-"""The first key in every version of the harness."""
+BEGINS = re.compile(rb'\s*\{\s*"results"\s*:')
+"""How results begin in every version of the harness."""
 
 _FORM = form_of(
     "Results",
@@ -29,11 +28,6 @@ _FORM = form_of(
     },
 )
 """The keys that are used, with their types."""
-
-
-def is_summary(name: Name, head: bytes) -> bool:
-    """Whether a JSON file holds results of the harness, by its name or by how it begins."""
-    return name.is_results or bool(_BEGINS.match(head))
 
 
 def read_summary(path: Path) -> Mapping[str, Any]:

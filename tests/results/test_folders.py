@@ -609,6 +609,13 @@ def test_compare_takes_patterns_and_the_latest_run_of_each_model(many: Path) -> 
     assert rows == [["law", f"model-{i}"] for i in range(5)]
 
 
+@pytest.mark.parametrize("name", ["details_arc_2024-01-01T10-00-00.parquet", "log.eval", "per_instance_stats.json"])
+def test_pointers_to_other_programs_files_are_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(LFS, encoding="utf-8")
+    done = invoke("report", str(tmp_path))
+    assert (done.exit_code, done.stderr) == (2, f"error: {tmp_path / name}: Git LFS pointer: run `git lfs pull`\n")
+
+
 def test_links_to_files_and_folders_are_read(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     (tmp_path / "snapshot").mkdir()
