@@ -15,7 +15,7 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.jsonl import decompressed_head
 from lm_eval_calibration.results import names
 from lm_eval_calibration.results.forms.form import Form
-from lm_eval_calibration.results.forms.registry import SUFFIXES, NoDocsError, form_of
+from lm_eval_calibration.results.forms.registry import SUFFIXES, NoDocsError, form_of, what_is_read
 from lm_eval_calibration.results.forms.table import Table
 from lm_eval_calibration.results.summary import BEGINS, read_summary
 
@@ -121,13 +121,13 @@ def _sources_at(path: Path, broken: dict[Path, str]) -> list[Source]:
         sources = _in_folder(list(_walk(path)), broken)
         if not sources:
             reasons = "; ".join(list(broken.values())[:3])
-            raise UserError(reasons or f"{path} holds no samples_*.jsonl: {_HOW}")
+            raise UserError(reasons or f"{path} holds no samples_*.jsonl: {_HOW}; {what_is_read()}")
         return sources
     _check_regular(path)
     if form := form_of(path, decompressed_head(path)):
         return list(_of_form(path, form).values())
     if names.parse(path).suffix not in (".json", ".jsonl", names.PARQUET):
-        raise UserError(f"{path} is not the folder of a run, results_*.json or samples_*.jsonl")
+        raise UserError(f"{path} is not the folder of a run, results_*.json or samples_*.jsonl; {what_is_read()}")
     return [_beside(path)]
 
 
@@ -142,8 +142,8 @@ def _beside(path: Path) -> Source:
             return replace(source, samples=mine, is_whole=False)
     if path in broken:
         raise UserError(broken[path])
-    if name.suffix == ".json" and not name.is_samples:
-        read_summary(path)
+    if name.suffix == ".json" and not name.is_samples and (reason := _unreadable(path)):
+        raise UserError(reason if name.is_results else f"{reason}; {what_is_read()}")
     return Source(path.parent, name.time, None, {name.task: path}, is_whole=False)
 
 

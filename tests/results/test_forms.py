@@ -188,6 +188,40 @@ def test_details_of_older_versions(tmp_path: Path, kind: str) -> None:
     assert found["brier_score"].value == pytest.approx(metrics.brier_score(docs.probs, docs.gold), abs=1e-12)
 
 
+@pytest.mark.parametrize("name", ["train-00000-of-00001.parquet", f"samples_leaderboard_arc_{TIME}.parquet"])
+def test_samples_of_the_harness_that_datasets_exports(tmp_path: Path, name: str) -> None:
+    """A struct of requests has those that any doc has, and None for the others."""
+    docs = Docs()
+    rows = [
+        {"doc_id": i, "doc": {"q": f"Question {i}"}, "target": str(docs.gold[i]), "acc": float(docs.correct[i]),
+         "arguments": {f"gen_args_{j}": {"arg_0": f"Question {i}", "arg_1": f" {LETTERS[j]}"} for j in range(4)},
+         "resps": [[[str(log), "False"]] for log in docs.logs[i]]}
+        for i in range(N)
+    ]  # fmt: skip
+    rows[-1]["arguments"]["gen_args_4"], rows[-1]["acc"] = {"arg_0": "", "arg_1": " E"}, 0.0
+    rows[-1]["resps"].append([["-0.001", "True"]])
+    (tmp_path / "org__one").mkdir()
+    path = tmp_path / "org__one" / name
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    run = load_run(tmp_path)
+    assert run.model == "org__one"
+    assert run.samples[3].record.log_likelihoods == tuple(docs.logs[3])
+    assert run.metrics(run.tasks[0], names=("acc",))["acc"].value == np.mean([row["acc"] for row in rows])
+    rows[2]["acc"] = 1 - rows[2]["acc"]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    with pytest.raises(UserError, match=r"row \d+: acc is"):
+        load_run(path)
+
+
+@pytest.mark.parametrize("of", [".", "predictions.json", "generations.json", "page.html"])
+def test_logs_in_no_known_form_are_told_which_are(tmp_path: Path, of: str) -> None:
+    """As BigCode's harness, OpenCompass, promptfoo and simple-evals write theirs."""
+    if of != ".":
+        (tmp_path / of).write_text('[["def"], ["f"]]' if of[0] == "g" else '{"0": {"prediction": "A", "gold": "B"}}')
+    with pytest.raises(UserError, match=r"read are logs of the harness, .*HELM.*lighteval.*table with --columns"):
+        load_run(tmp_path / of)
+
+
 def test_texts_an_old_model_generated_are_no_choices(tmp_path: Path) -> None:
     path = tmp_path / f"details_gsm8k_{TIME}.parquet"
     pq.write_table(pa.table({"example": ["q"], "choices": [["4"]], "predictions": [["four"]], "gold": [["4"]]}), path)

@@ -39,3 +39,9 @@ def form_of(path: Path, head: bytes) -> Form | None:
         if reason := form.without_docs(path, head):
             raise NoDocsError(f"{path}: {reason}")
     return None
+
+
+def what_is_read() -> str:
+    """Say whose logs are read."""
+    names = ", ".join(form.name for form in forms())
+    return f"read are logs of the harness, {names}; any table with --columns"
