@@ -150,7 +150,15 @@ def free_port() -> int:
         return int(s.getsockname()[1])
 
 
+def import_everything() -> None:
+    """Evaluate a few docs here, so that no fork of this process imports what is imported only when it is used."""
+    tokenizer = tiny.make_tokenizer()
+    lm = HFLM(pretrained=tiny.make_gpt2(tokenizer), tokenizer=tokenizer, backend="causal", device="cpu", batch_size=1)
+    tiny.run_tasks(lm, [CalibratedTask(tiny.make_config(tiny.make_rows(4)))], bootstrap_iters=10)
+
+
 if __name__ == "__main__":
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+    import_everything()
     for job in json.loads(sys.argv[1]):
         torch.multiprocessing.start_processes(run_rank, (job, free_port()), nprocs=job["n_ranks"], start_method="fork")

@@ -29,7 +29,6 @@ from lm_eval_calibration.cli.tune import tune
 from lm_eval_calibration.cli.view import view
 from lm_eval_calibration.cli.ways_out import way_out
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records.display import visible
 
 app = typer.Typer(
     name="lm-eval-calibration",
@@ -87,13 +86,19 @@ def _errors_in_one_line() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        typer.secho(f"error: {visible(str(error))}", err=True, fg=typer.colors.RED)
+        _say(str(error))
         raise typer.Exit(error.exit_code) from None
     except Exception as error:
         if (line := way_out(error, sys.argv)) is None:
             raise
-        typer.secho(f"error: {visible(line)}", err=True, fg=typer.colors.RED)
+        _say(line)
         raise typer.Exit(2) from None
+
+
+def _say(error: str) -> None:
+    from lm_eval_calibration.records.display import visible
+
+    typer.secho(f"error: {visible(error)}", err=True, fg=typer.colors.RED)
 
 
 for _command in COMMANDS:

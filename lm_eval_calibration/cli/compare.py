@@ -25,7 +25,10 @@ def compare(
     ] = None,
     task: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Show this task or group; `all` for the docs of all tasks. Repeatable."),
+        typer.Option(
+            metavar="PATTERN",
+            help="Show these tasks or groups: a glob, or a part of a name; `all`: the docs of all tasks. Repeatable.",
+        ),
     ] = None,
     n_bins: Annotated[int | None, n_bins_option("those of the runs")] = None,
     form: Annotated[
@@ -45,7 +48,8 @@ def compare(
     """Put runs side by side: every metric with its interval; the best is marked, as are those tied within noise.
 
     Every two runs are tested on the docs that both have, corrected over the whole table (Holm). `html`, `svg`, `png`
-    and `pdf` show accuracy against calibration error with the Pareto front.
+    and `pdf` show accuracy against calibration error with the Pareto front. Of one folder all runs are compared, with
+    `--latest` the last one of each model.
 
     Example: `lm-eval-calibration compare results/a results/b --format latex --output table.tex`
     """

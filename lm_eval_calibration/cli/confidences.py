@@ -11,7 +11,7 @@ from lm_eval_calibration.reports.formats import listed
 def confidences(
     results: Runs,
     *,
-    task: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Show this task. Repeatable.")] = None,
+    task: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Show these tasks. Repeatable.")] = None,
     cluster: Cluster = None,
     latest: Latest = False,
     model: ModelPattern = None,

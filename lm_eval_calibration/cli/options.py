@@ -8,6 +8,9 @@ import typer
 Runs = Annotated[
     list[str], typer.Argument(metavar="RUN...", help="Folder or file of each run, or NAME=PATH to name it.")
 ]
+Folders = Annotated[
+    list[Path], typer.Argument(metavar="FOLDER...", help="Folders, searched at any depth, or files of runs.")
+]
 Latest = Annotated[bool, typer.Option("--latest", help="Of several runs the one that ended last.")]
 ModelPattern = Annotated[
     str | None,

@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 
-from lm_eval_calibration.records.display import visible
 from lm_eval_calibration.reports.names import parse_renames, renamed, without_a_match
 
 Rename = Annotated[
@@ -40,5 +39,7 @@ def with_rename(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _note(names: Mapping[str, str]) -> None:
     """Say on standard error which names are nowhere."""
+    from lm_eval_calibration.records.display import visible
+
     for note in without_a_match(names):
         typer.echo(f"note: {visible(note)}", err=True)

@@ -1,17 +1,14 @@
 """``lm-eval-calibration runs``: which runs a folder holds."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Latest, ModelPattern, Output, TaskPattern, selection
+from lm_eval_calibration.cli.options import Folders, Latest, ModelPattern, Output, TaskPattern, selection
 
 
 def runs(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", help="Folders, searched at any depth, or files of runs.")
-    ],
+    folders: Folders,
     *,
     latest: Latest = False,
     model: ModelPattern = None,

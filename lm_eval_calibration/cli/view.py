@@ -1,17 +1,14 @@
 """``lm-eval-calibration view``: the reports of all runs in a folder, in a browser."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from lm_eval_calibration.cli.options import Latest, ModelPattern, TaskPattern, selection
+from lm_eval_calibration.cli.options import Folders, Latest, ModelPattern, TaskPattern, selection
 
 
 def view(
-    folders: Annotated[
-        list[Path], typer.Argument(metavar="FOLDER...", help="Folders, searched at any depth, or files of runs.")
-    ],
+    folders: Folders,
     *,
     latest: Latest = False,
     model: ModelPattern = None,

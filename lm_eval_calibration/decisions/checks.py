@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import chi2_contingency
 
 from lm_eval_calibration.decisions.candidates import Known, of_choices
 from lm_eval_calibration.decisions.decide import answers_of, count_in_bins, threshold_of_docs
@@ -134,6 +133,8 @@ def _error_test(answers: Answers, threshold: float, saved: SavedDecision) -> flo
 
 def _exchangeability(saved: SavedDecision, docs: Docs) -> float:
     """Chi-squared p-value of confidences distributed as those of the calibration docs, one doc a cluster."""
+    from scipy.stats import chi2_contingency
+
     confidence = docs.forecasts.confidence[one_per_cluster(docs, np.arange(len(docs)))]
     counts = np.stack([np.array(saved.confidences.counts), count_in_bins(confidence, saved.confidences.edges)])
     counts = counts[:, counts.sum(axis=0) > 0]

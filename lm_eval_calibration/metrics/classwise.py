@@ -54,7 +54,7 @@ def _sce(gaps: FloatArray, n_docs: FloatArray | IntArray) -> FloatArray:
 
 def _classes(choices: Choices) -> list[IntArray]:
     """The forecasts of each class."""
-    order = np.argsort(choices.position, kind="stable")
+    order = np.argsort(choices.position.astype(np.min_scalar_type(choices.position.max())), kind="stable")
     return np.split(order, np.cumsum(np.bincount(choices.position))[:-1])
 
 
@@ -159,11 +159,12 @@ def _class_cells(choices: Choices, n_bins: int) -> tuple[IntArray, int]:
 
 def _sce_stderr(choices: Choices, *, n_bins: int, draws: int, seed: int, cluster: IntArray | None = None) -> float:
     cell, n_classes = _class_cells(choices, n_bins)
-    present = (np.arange(n_classes) < choices.n_choices[:, None]).astype(np.float64)
+    present = np.arange(n_classes) < choices.n_choices[:, None]
+    gaps = gap_vectors.doc_sums(choices, cell, n_classes * n_bins)
     return binned_stderr(
         lambda gaps, docs: _sce(gaps.reshape(-1, n_classes, n_bins), np.rint(docs)),
-        gap_vectors.doc_sums(choices, cell, n_classes * n_bins),
-        present,
+        np.concatenate([gaps, present], axis=1),
+        n_classes * n_bins,
         draws=draws,
         seed=seed,
         strata=choices.n_choices,

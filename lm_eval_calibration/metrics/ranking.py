@@ -26,9 +26,8 @@ def _one_class(hit: FloatArray) -> str | None:
 
 
 def _midranks(values: NDArray[Any]) -> FloatArray:
-    from scipy.stats import rankdata
-
-    return np.asarray(rankdata(values))
+    _, index, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[index])
 
 
 def _placements(conf: FloatArray, hit: FloatArray) -> FloatArray:
@@ -169,4 +168,6 @@ def auroc(confidence: ArrayLike, correct: ArrayLike) -> float:
     conf, hit = check_scores(confidence, correct)
     if reason := _one_class(hit):
         return undefined(reason)
-    return float(_placements(conf, hit)[hit == 1].mean())
+    n_right, n_wrong = np.count_nonzero(hit), np.count_nonzero(hit == 0)
+    won = _midranks(conf)[hit == 1].sum() - n_right * (n_right + 1) / 2
+    return float(won / (n_right * n_wrong))

@@ -77,9 +77,9 @@ def _bins_stderr(
     cluster: IntArray | None = None,
 ) -> float:
     doc, index = np.arange(len(conf)), bin_index(conf, n_bins)
-    gaps, counts = np.zeros((2, len(conf), n_bins))
-    gaps[doc, index], counts[doc, index] = hit - conf, 1
-    return binned_stderr(formula, gaps, counts, draws=draws, seed=seed, strata=index, cluster=cluster)
+    sums = np.zeros((len(conf), 2 * n_bins))
+    sums[doc, index], sums[doc, n_bins + index] = hit - conf, 1
+    return binned_stderr(formula, sums, n_bins, draws=draws, seed=seed, strata=index, cluster=cluster)
 
 
 def _bins_null(

@@ -5,7 +5,6 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import binom
 
 from lm_eval_calibration.metrics.binning import bin_edges, bin_index, bin_sums
 from lm_eval_calibration.metrics.validation import check_top_label
@@ -88,6 +87,8 @@ def prepare_reliability(confidence: ArrayLike, correct: ArrayLike, *, n_bins: in
 
 
 def _bar(start: float, end: float, n_docs: int, confidence_sum: float, n_correct: float) -> ReliabilityBin:
+    from scipy.stats import binom  # takes a second, which only pictures need
+
     if not n_docs:
         return ReliabilityBin(start, end, 0, *[math.nan] * 4)
     confidence = min(1.0, confidence_sum / n_docs)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import norm
+from scipy.special import ndtri
 
 from lm_eval_calibration.metrics.validation import check_top_label
 
@@ -23,7 +23,7 @@ FEWEST = 10
 NARROWEST = 0.03
 """Of the kernel: confidences that pile up at 0 or 1 say little of those beside them."""
 
-Z = float(norm.ppf(0.975))
+Z = float(ndtri(0.975))
 
 
 class Smooth(NamedTuple):

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from math import ceil, floor, isnan, log10
 from typing import Any, NamedTuple
 
+from lm_eval_calibration.records.display import some
+
 
 class TradeOffPoint(NamedTuple):
     """A model.
@@ -54,7 +56,6 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
 
 def describe_trade_off(points: Sequence[TradeOffPoint], error: str) -> str:
     """Return what the figure shows in words, for screen readers."""
-    parts = [f"{p.label}: accuracy {p.accuracy.value:.3f}, {error} {p.error.value:.3f}" for p in points[:30]]
-    parts += [f"and {len(points) - 30} more"] if len(points) > 30 else []
+    parts = [f"{p.label}: accuracy {p.accuracy.value:.3f}, {error} {p.error.value:.3f}" for p in points]
     front = ", ".join(p.label for p in points if p.on_front)
-    return f"Accuracy against {error}. {'; '.join(parts)}. On the Pareto front: {front}."
+    return f"Accuracy against {error}. {some(parts, 30, '; ')}. On the Pareto front: {front}."

@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from lm_eval_calibration.metrics.binning import bin_index, bin_sums
@@ -40,6 +39,8 @@ class Platt(Recalibrator):
 
     def fit(self, inputs: ArrayLike, targets: ArrayLike) -> Self:
         """Fit slope and intercept to (confidence, correct)."""
+        from scipy.optimize import minimize
+
         conf, hit = check_top_label(inputs, targets)
         _warn_of_one_class(hit)
         right, wrong = hit.sum(), len(hit) - hit.sum()

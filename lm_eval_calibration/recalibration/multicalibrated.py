@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import expit
 
 from lm_eval_calibration.metrics.binning import bin_index
@@ -114,6 +113,8 @@ def _least_likely(groups: dict[Key, IntArray], conf: FloatArray, hit: FloatArray
 
 def _shift(conf: FloatArray, hit: FloatArray) -> float:
     """By how much logits are shifted so that their mean probability is (right + mean confidence) / (n + 1)."""
+    from scipy.optimize import brentq
+
     x, wanted = logit_of(conf), (float(hit.sum()) + float(conf.mean())) / (len(conf) + 1)
 
     def gap(shift: float) -> float:

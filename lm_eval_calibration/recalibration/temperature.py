@@ -6,7 +6,6 @@ from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import brentq
 
 from lm_eval_calibration.metrics.validation import FloatArray, Probs, check_label_range, check_labels
 from lm_eval_calibration.recalibration.choices import FlatChoices, flatten, softmax, unflatten
@@ -83,6 +82,8 @@ class Temperature(Recalibrator):
 
 def _fit(choices: FlatChoices, gold: FloatArray) -> float:
     """``gold``: [N] the gold choices' values, at most 0."""
+    from scipy.optimize import brentq
+
     possible = np.isfinite(gold)
     if not possible.all():
         warn("docs whose gold choice has log-likelihood -inf say nothing about the temperature: left out")

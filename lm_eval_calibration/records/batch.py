@@ -116,6 +116,9 @@ class Batch:
 
     def by_task(self) -> Iterator[tuple[str, list[int]]]:
         """Yield each task with the rows of its docs."""
+        if len(set(self.task)) == 1:
+            yield self.task[0], list(range(len(self)))
+            return
         rows: dict[str, list[int]] = {}
         for row, task in enumerate(self.task):
             rows.setdefault(task, []).append(row)
@@ -191,9 +194,10 @@ def first_unsound(docs: Batch) -> tuple[int, str] | None:
     large, first = docs.large_probs, docs.first_position
     of_choice = np.repeat(np.arange(len(docs)), docs.n_choices)
     of_position = np.repeat(np.arange(len(docs)), np.diff(first))
-    has_choices = np.array(docs.kind) == CHOICES
+    kinds = {kind: kind == CHOICES for kind in KINDS}  # others are neither
+    has_choices = np.array([kinds.get(kind, -1) for kind in docs.kind])
     checks = {
-        "kind": (np.isin(docs.kind, KINDS) & (has_choices == (docs.n_choices > 0)), None),
+        "kind": (has_choices == (docs.n_choices > 0), None),
         "gold": ((docs.gold == UNKNOWN) | ((docs.gold >= 0) & (docs.gold < docs.n_choices)), None),
         "correct": (np.isin(docs.correct, (UNKNOWN, 0, 1)), None),
         "confidence": (np.isnan(docs.confidence) | ((docs.confidence >= 0) & (docs.confidence <= 1 + ROUNDING)), None),

@@ -70,6 +70,7 @@ class Columns:
         self._tasks: dict[str, int] = {}
         self._no_gaps = ""  # why there are none
         self._sorted: NDArray[np.int64] | None = None  # all kinds of arrays have one order
+        self._made: dict[str, tuple[Any, Any]] = {}  # by kind, as several metrics take each
 
     @classmethod
     def of(cls, docs: Iterable[Doc], n_bins: int = 10) -> Self:
@@ -98,7 +99,7 @@ class Columns:
         code = np.array([self._tasks.setdefault(task, len(self._tasks)) for task in other._tasks], dtype=np.int64)
         self._chunks += [chunk._replace(task=_small(code[chunk.task])) for chunk in other._chunks]
         self._no_gaps = self._no_gaps or other._no_gaps
-        self._sorted = None
+        self._sorted, self._made = None, {}
 
     def __len__(self) -> int:
         self._compact()
@@ -124,12 +125,11 @@ class Columns:
                 (sound) token distributions, or with too few of their probabilities for so many bins.
         """
         self._compact()
-        if kind == "top_label":
-            return self._top_label()
-        if kind == "choices":
-            return self._choices()
-        if kind == "full_vocabulary":
-            return self._full_vocabulary()
+        make = {"top_label": self._top_label, "choices": self._choices, "full_vocabulary": self._full_vocabulary}
+        if kind in make:
+            if kind not in self._made:
+                self._made[kind] = make[kind]()
+            return self._made[kind]
         raise ValueError(f"unknown kind of metric {kind!r}; there are top_label, choices and full_vocabulary")
 
     def clusters(self, kind: str) -> IntIds | None:
@@ -162,7 +162,7 @@ class Columns:
         docs = docs.take(np.flatnonzero(docs.is_sound).tolist())
         if not len(docs):
             return
-        self._sorted = None
+        self._sorted, self._made = None, {}
         code = {task: self._tasks.setdefault(task, len(self._tasks)) for task in sorted(set(docs.task))}
         has_choices = docs.n_choices > 0
         outcome = np.where(has_choices, docs.gold, np.where(docs.correct == UNKNOWN, _UNDEFINED, docs.correct))

@@ -8,7 +8,6 @@ from pathlib import Path
 import typer
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records.files import write_whole
 
 PICTURES = ("svg", "png", "pdf")
 """Formats of a picture, of every command that draws one."""
@@ -68,6 +67,8 @@ def echo_next(arguments: Iterable[str | Path], output: str, shows: str) -> None:
 
 def print_or_write(content: str | bytes, output: Path | None, summary: str) -> None:
     """Print the content, or write it to the output and say so on standard error."""
+    from lm_eval_calibration.records.files import write_whole
+
     if output is None:
         typer.echo(content, nl=False)
     else:

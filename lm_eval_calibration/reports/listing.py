@@ -7,19 +7,16 @@ from typing import Any, NamedTuple
 import typer
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records.display import counted, some
 from lm_eval_calibration.records.jsonl import JsonLines
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import json_text
-from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.reports.tables import csv_table, markdown_table, plain_table
 from lm_eval_calibration.results import Selection, Source, find_sources
 from lm_eval_calibration.results.configuration import Configuration
 from lm_eval_calibration.results.selection import when
-
-SHOWN = 3
-"""Tasks that are named in a table."""
 
 
 class Listed(NamedTuple):
@@ -44,16 +41,9 @@ class Listed(NamedTuple):
     @property
     def cells(self) -> list[str]:
         """What a table shows."""
-        more = f" and {len(self.tasks) - SHOWN} more" if len(self.tasks) > SHOWN else ""
         docs = "?" if self.docs is None else str(self.docs)
-        return [
-            shown(self.model),
-            self.date,
-            ", ".join(map(shown, self.tasks[:SHOWN])) + more,
-            docs,
-            self.settings,
-            self.path,
-        ]
+        tasks = some(list(map(shown, self.tasks)))
+        return [shown(self.model), self.date, tasks, docs, self.settings, self.path]
 
 
 def list_runs(folders: Sequence[Path], select: Selection, *, form: str | None, output: Path | None) -> None:

@@ -8,9 +8,10 @@ import typer
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records import Record
-from lm_eval_calibration.records.display import visible
+from lm_eval_calibration.records.display import some, visible
 from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.results import Run, RunComparison, compare_runs
+from lm_eval_calibration.results.selection import matching
 
 
 def name_and_path(text: str) -> tuple[str, Path]:
@@ -39,9 +40,9 @@ def label_of(run: Run, name: str) -> str:
     return shown(name)
 
 
-def print_notes(run: Run) -> None:
-    """Say on standard error what of a run is left out, and why."""
-    for note in run.notes:
+def print_notes(*runs: Run) -> None:
+    """Say on standard error what of runs is left out, and why; of several runs the same once."""
+    for note in dict.fromkeys(note for run in runs for note in run.notes):
         echo_note(note)
 
 
@@ -61,6 +62,26 @@ def common_tasks(runs: Mapping[str, Run]) -> list[str]:
         listed = "; ".join(f"{name} has {', '.join(run.tasks)}" for name, run in runs.items())
         raise UserError(f"the runs have no task in common: {listed}")
     return common
+
+
+def answered_tasks(runs: Mapping[str, Run]) -> list[str]:
+    """Return the common tasks that have docs with a sound gold label and a confidence in all runs.
+
+    Raises:
+        UserError: there are none.
+    """
+    common = common_tasks(runs)
+    found = [task for task in common if all(run.docs[task].has_answers for run in runs.values())]
+    if not found:
+        raise UserError(f"{some(common)}: in one of the runs no doc has a sound gold label and a confidence")
+    return found
+
+
+def meant(patterns: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Return the tasks and groups in common that ``--task`` names, each once; raise UserError where it names none."""
+    known = list(names)
+    found = (matching(pattern, known, "--task", "tasks and groups in common") for pattern in patterns)
+    return list(dict.fromkeys(name for of_pattern in found for name in known if name in of_pattern))
 
 
 def has_distributions(run: Run) -> bool:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.reports.numbers import count, percent
+from lm_eval_calibration.reports.numbers import percent
 
 APART = ((0.9, "very well"), (0.8, "well"), (0.7, "fairly well"), (0.6, "only weakly"))
 """From which AUROC on confidence is said to tell right answers from wrong ones how well."""
@@ -15,12 +15,6 @@ BINNED_INTERVALS = (
     "one may end at its value or below."
 )
 """Why an interval need not have its value in the middle."""
-
-
-def counted(n_docs: int, n_clusters: int | None = None, what: str = "docs") -> str:
-    """Return how many docs there are and, where they were drawn in clusters, of how many."""
-    what = what.removesuffix("s") if n_docs == 1 else what
-    return f"{count(n_docs)} {what}" + ("" if n_clusters is None else f" of {counted(n_clusters, what='clusters')}")
 
 
 def confidence_sentence(confidence: Any, correct: Any) -> str:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 from lm_eval_calibration.metrics import Null
 from lm_eval_calibration.results import Measured, Run
 from lm_eval_calibration.results.columns import ACC, columns
-from lm_eval_calibration.results.scopes import scopes
+from lm_eval_calibration.results.grouping import with_whole
 
 
 class Value(NamedTuple):
@@ -29,7 +29,7 @@ def values(run: Run, *, nulls: bool = True) -> Iterator[Value]:
     Nulls are simulated, which takes most of the time, unless ``nulls`` is False.
     """
     known: dict[tuple[str, ...], list[Value]] = {}  # groups within groups are often the same tasks
-    for scope, tasks in scopes(run).items():
+    for scope, tasks in with_whole(run.tasks, run.groups).items():
         if tasks in known:
             yield from (value._replace(scope=scope) for value in known[tasks])
             continue

@@ -8,7 +8,6 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.exceptions import UndefinedMetricWarning
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.metrics.verdicts import sum_of
@@ -44,8 +43,8 @@ def compare_runs(
         seed: of what is simulated.
 
     Raises:
-        ValueError: no task in common, no doc with a known outcome in either run's share of one, the same doc
-            twice in one run, a task of two kinds, or a metric that is unknown.
+        ValueError: no task in common, none whose docs have outcome and confidence in both runs, the same doc twice in
+            one run, a task of two kinds, or a metric that is unknown.
     """
     names = tuple(METRICS) if names is None else names
     if unknown := [name for name in names if name not in METRICS]:
@@ -62,6 +61,7 @@ def compare_runs(
         pooled=replace(pooled, task=POOLED) if len(kinds) == 1 else None,
         only_a=tuple(sorted(one.keys() - other.keys())),
         only_b=tuple(sorted(other.keys() - one.keys())),
+        left_out=tuple(sorted(one.keys() & other.keys() - aligned.keys())),
         certificate_differences=certificate_differences(compared.a, compared.b),
         n_bins=n_bins,
         level=level,
@@ -69,16 +69,16 @@ def compare_runs(
 
 
 def _aligned(one: dict[str, list[Record]], other: dict[str, list[Record]]) -> dict[str, Alignment]:
-    """The docs of each task that both runs have, aligned."""
+    """The docs of each task that both runs have answers to, aligned."""
     both = sorted(one.keys() & other.keys())
     if not both:
         raise ValueError(f"the runs have no task in common: {_listed(one)} in a, {_listed(other)} in b")
     aligned = {task: align(one[task], other[task]) for task in both}
-    for task, alignment in aligned.items():
-        if not (alignment.a and alignment.b):
-            lacking = "b" if alignment.a else "a"
-            raise ValueError(f"{task}: no doc of run {lacking} has a sound gold label and a confidence")
-    return aligned
+    found = {task: alignment for task, alignment in aligned.items() if alignment.a and alignment.b}
+    if not found:
+        lacking = "b" if aligned[both[0]].a else "a"
+        raise ValueError(f"{both[0]}: no doc of run {lacking} has a sound gold label and a confidence")
+    return found
 
 
 class _Arrays(NamedTuple):
@@ -145,12 +145,12 @@ def _compare(task: str, docs: Alignment, names: Collection[str], options: dict[s
 def _difference(name: str, a: metrics.Run, b: metrics.Run, options: dict[str, Any]) -> Difference:
     """One metric's difference, with the reason where it is undefined; nothing is warned of."""
     with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", UndefinedMetricWarning)
+        warnings.simplefilter("always", UserWarning)
         found = metrics.compare(a, b, names=[name], **options)[name]
         total = _total(name, a, b, options)
-    reasons = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UndefinedMetricWarning))
+    reasons = dict.fromkeys(str(w.message) for w in caught if issubclass(w.category, UserWarning))
     for w in caught:
-        if not issubclass(w.category, UndefinedMetricWarning):
+        if not issubclass(w.category, UserWarning):
             warnings.warn_explicit(w.message, w.category, w.filename, w.lineno)
     of_a, of_b, difference, low, high, p_value, verdict = found
     why = "; ".join(reasons)

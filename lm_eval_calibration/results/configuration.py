@@ -94,6 +94,18 @@ class Configuration:
             (str(s.results["chat_template_sha"]) for s in self.sources if s.results.get("chat_template_sha")), None
         )
 
+    def split_of(self, task: str) -> str | None:
+        """Return the split whose docs were evaluated: the test split, or the validation split where there is none."""
+        config = self.task_configs.get(task, {})
+        split = config.get("test_split") or config.get("validation_split")
+        return None if split is None else str(split)
+
+    def dataset_of(self, task: str) -> tuple[str | None, str | None]:
+        """Return the name of the data set that a task takes its docs from, and of its configuration."""
+        found = (self.task_configs.get(task, {}).get(key) for key in ("dataset_path", "dataset_name"))
+        path, name = (None if value is None else str(value) for value in found)
+        return path, name
+
     def n_bins_of(self, tasks: Iterable[str], default: int = 10) -> int:
         """Return the number of bins of the run; the default where its tasks differ or don't say."""
         stated = {n_bins for task in tasks if (n_bins := self._stated_bins(task)) is not None}
@@ -109,9 +121,14 @@ class Configuration:
         return value
 
     def groups_of(self, tasks: Sequence[str]) -> dict[str, tuple[str, ...]]:
-        """Return each group with those of these tasks that are in it, or in a group in it."""
-        members = self._merged("group_subtasks")
+        """Return each group with those of these tasks that are in it, or in a group in it.
+
+        Where only some tasks are wanted of the run, groups of which others are wanted too are none.
+        """
+        members, is_part = self._merged("group_subtasks"), any(source.is_part for source in self.sources)
         groups = {name: within(members, [name]) for name in members if name not in tasks}
+        if is_part:
+            groups = {name: inside for name, inside in groups.items() if inside - members.keys() <= set(tasks)}
         found = {name: tuple(task for task in tasks if task in inside) for name, inside in groups.items()}
         return {name: inside for name, inside in found.items() if inside}
 

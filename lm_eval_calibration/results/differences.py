@@ -87,6 +87,7 @@ class RunComparison:
         pooled: the docs of all of them; None where their records are of different kinds.
         only_a: tasks that b lacks.
         only_b: tasks that a lacks.
+        left_out: tasks of both, in one of which no doc has a sound gold label and a confidence.
         certificate_differences: how the certificates of the docs compared differ.
         n_bins: bins of the binned metrics.
         level: of the intervals.
@@ -99,3 +100,4 @@ class RunComparison:
     certificate_differences: tuple[CertificateDifference, ...]
     n_bins: int
     level: float
+    left_out: tuple[str, ...] = ()

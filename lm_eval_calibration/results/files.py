@@ -15,9 +15,9 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.jsonl import decompressed_head
 from lm_eval_calibration.results import names
 from lm_eval_calibration.results.forms.form import Form
-from lm_eval_calibration.results.forms.registry import NoDocsError, form_of
+from lm_eval_calibration.results.forms.registry import SUFFIXES, NoDocsError, form_of, what_is_read
 from lm_eval_calibration.results.forms.table import Table
-from lm_eval_calibration.results.summary import is_summary, read_summary
+from lm_eval_calibration.results.summary import BEGINS, read_summary
 
 _HOW = "run the harness with --log_samples --output_path DIR (lm-eval-calibration run does by itself)"
 
@@ -121,19 +121,20 @@ def _sources_at(path: Path, broken: dict[Path, str]) -> list[Source]:
         sources = _in_folder(list(_walk(path)), broken)
         if not sources:
             reasons = "; ".join(list(broken.values())[:3])
-            raise UserError(reasons or f"{path} holds no samples_*.jsonl: {_HOW}")
+            raise UserError(reasons or f"{path} holds no samples_*.jsonl: {_HOW}; {what_is_read()}")
         return sources
     _check_regular(path)
     if form := form_of(path, decompressed_head(path)):
         return list(_of_form(path, form).values())
     if names.parse(path).suffix not in (".json", ".jsonl", names.PARQUET):
-        raise UserError(f"{path} is not the folder of a run, results_*.json or samples_*.jsonl")
+        raise UserError(f"{path} is not the folder of a run, results_*.json or samples_*.jsonl; {what_is_read()}")
     return [_beside(path)]
 
 
 def _beside(path: Path) -> Source:
     """The call that a results file or a samples file is of."""
     broken: dict[Path, str] = {}
+    name = names.parse(path)
     for source in _in_folder(sorted(path.parent.iterdir()), broken):
         if source.results_file == path:
             return source
@@ -141,32 +142,34 @@ def _beside(path: Path) -> Source:
             return replace(source, samples=mine, is_whole=False)
     if path in broken:
         raise UserError(broken[path])
-    if names.parse(path).suffix == ".json" and not names.parse(path).is_samples:
-        read_summary(path)
-    return Source(path.parent, names.parse(path).time, None, {names.task_of(path): path}, is_whole=False)
+    if name.suffix == ".json" and not name.is_samples and (reason := _unreadable(path)):
+        raise UserError(reason if name.is_results else f"{reason}; {what_is_read()}")
+    return Source(path.parent, name.time, None, {name.task: path}, is_whole=False)
 
 
 def _in_folder(files: Sequence[Path], broken: dict[Path, str]) -> list[Source]:
     """Sort files into calls: results and samples of one folder and time belong together."""
     samples: dict[tuple[Path, str, str], dict[str, Path]] = defaultdict(dict)
-    results: dict[tuple[Path, str], Path] = {}
+    results: dict[tuple[Path, str, str], Path] = {}
     arrays: list[Path] = []
     others: dict[tuple[Path, str, str], Source] = {}
     without_docs = {}
     for file in files:
         name = names.parse(file)
+        head = _head(file) if name.suffix in SUFFIXES else b""
         try:
-            if form := _form_of(file):
+            if not head and (name.is_samples or name.is_results or name.suffix == ".jsonl"):
+                _check_regular(file)  # says why there is nothing
+            if form := form_of(file, head):
                 for key, source in _of_form(file, form).items():
                     known = others.get(key, source)
                     is_again = known is not source and bool(known.samples.keys() & source.samples.keys())
                     others[(file, *key[1:]) if is_again else key] = source if is_again else _together(known, source)
             elif name.is_samples:
-                _check_regular(file)
                 samples[file.parent, name.time, ""].setdefault(name.task, file)
-            elif name.suffix == ".json" and is_summary(file, name):
-                results.setdefault((file.parent, name.time), file)
-            elif name.suffix == ".jsonl" and _is_old_array(file):
+            elif name.suffix == ".json" and (name.is_results or BEGINS.match(head)):
+                results.setdefault((file.parent, name.time, "" if name.time else file.name), file)
+            elif name.suffix == ".jsonl" and head.lstrip().startswith(b"[") and b'"doc_id"' in head:
                 arrays.append(file)
         except NoDocsError as error:
             without_docs[file] = str(error)
@@ -174,31 +177,33 @@ def _in_folder(files: Sequence[Path], broken: dict[Path, str]) -> list[Source]:
             broken[file] = _naming(file, error)
     broken |= {} if others else without_docs
     for file in arrays:
-        task, model = _of_array(file, results.get((file.parent, "")))
+        task, model = _of_array(file, [found for key, found in results.items() if key[:2] == (file.parent, "")])
         samples[file.parent, "", model][task] = file
     return [*_paired(samples, results, broken), *others.values()]
 
 
 def _paired(
     samples: Mapping[tuple[Path, str, str], dict[str, Path]],
-    results: dict[tuple[Path, str], Path],
+    results: dict[tuple[Path, str, str], Path],
     broken: dict[Path, str],
 ) -> Iterator[Source]:
-    """Give each call's samples their results; those without a time go to the only samples without results."""
+    """Give each call's samples their results: of its time, of its model, or the only ones where either has no time."""
     rest = dict(results)
-    pairs = {key: rest.pop(key[:2]) for key in samples if key[:2] in rest and not key[2]}
+    pairs = {key: rest.pop(key) for key in samples if key[1] and key in rest}
     for key in samples.keys() - pairs.keys():
-        parent, _, model = key
+        parent, time, model = key
         others = [other for other in samples.keys() - pairs.keys() if other[0] == parent]
-        untimed = [time for folder, time in rest if folder == parent and not (time and key[1])]
-        if len(untimed) == 1 and (len(others) == 1 if not model else _ran(rest[parent, untimed[0]], model)):
-            pairs[key] = rest.pop((parent, untimed[0]))
+        near = [one for one in rest if one[0] == parent and not (time and one[1])]
+        alike = [one for one in near if one[1] == time]
+        mine = [one for one in near if _ran(rest[one], model)] if model else alike or (near if len(others) == 1 else [])
+        if len(mine) == 1:
+            pairs[key] = rest.pop(mine[0])
     for (parent, time, model), of_tasks in samples.items():
         file = pairs.get((parent, time, model))
         if file is not None and (reason := _unreadable(file)):
             broken[file], file = reason, None
         yield Source(parent, time, file, of_tasks, is_whole=file is not None, named=model)
-    for (_, time), file in rest.items():
+    for (_, time, _), file in rest.items():
         broken[file] = _unreadable(file) or f"{file}: no samples_*_{time or 'TIME'}.jsonl beside it: {_HOW}"
 
 
@@ -212,25 +217,19 @@ def _unreadable(results_file: Path) -> str:
 
 def _ran(results_file: Path, model: str) -> bool:
     """Whether old results are those of a model as files' names have its arguments."""
-    arguments = (read_summary(results_file).get("config") or {}).get("model_args")
-    return isinstance(arguments, str) and names.in_name(arguments) == model
+    arguments = not _unreadable(results_file) and (read_summary(results_file).get("config") or {}).get("model_args")
+    return isinstance(arguments, str) and names.in_name(arguments) == names.in_name(model)
 
 
-def _of_array(file: Path, results_file: Path | None) -> tuple[str, str]:
+def _of_array(file: Path, results_files: Sequence[Path]) -> tuple[str, str]:
     """Task and model in the name ``<model_args>_<task>.jsonl``."""
-    stem, known = names.parse(file).stem, set()
-    if results_file is not None and not _unreadable(results_file):
-        results = read_summary(results_file)
-        known = {*results["results"], *(results.get("configs") or {})}
+    stem = names.parse(file).stem
+    readable = [read_summary(path) for path in results_files if not _unreadable(path)]
+    known = {task for one in readable for task in (*one["results"], *(one.get("configs") or ()))}
     task = max((task for task in known if stem.endswith(f"_{task}")), key=len, default="")
     if not task:
         task = stem.rpartition("__")[2].partition("_")[2] or stem
     return task, stem.removesuffix(task).removesuffix("_")
-
-
-def _is_old_array(file: Path) -> bool:
-    head = decompressed_head(file, 4096)
-    return head.lstrip().startswith(b"[") and b'"doc_id"' in head
 
 
 def _check_regular(path: Path) -> None:
@@ -240,11 +239,12 @@ def _check_regular(path: Path) -> None:
         raise UserError(_naming(path, error)) from error
 
 
-def _form_of(file: Path) -> Form | None:
+def _head(file: Path) -> bytes:
+    """Its first bytes; nothing of one that can't be read."""
     try:
-        return form_of(file, decompressed_head(file))
-    except (OSError, ValueError):  # told of where such a file is one of the harness's
-        return None
+        return decompressed_head(file, 4096)
+    except (OSError, ValueError):
+        return b""
 
 
 def _naming(path: Path, error: Exception) -> str:
@@ -254,7 +254,7 @@ def _naming(path: Path, error: Exception) -> str:
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, in order; links to folders are followed, in circles once."""
+    """Every file below a folder, in order, but those of hidden folders; links are followed, in circles once."""
     seen: set[Path] = set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         here = Path(parent)
@@ -263,5 +263,5 @@ def _walk(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(resolved)
-        folders.sort()
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (here / name for name in sorted(files))

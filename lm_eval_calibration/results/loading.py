@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics.validation import check_n_bins
+from lm_eval_calibration.records.display import counted, some
 from lm_eval_calibration.results.configuration import Configuration
 from lm_eval_calibration.results.files import Source, find_sources
 from lm_eval_calibration.results.names import in_name, parse
@@ -101,9 +102,12 @@ def _read(
     """Return docs by task; a bar shows how far, where it takes more than a moment."""
     from tqdm import tqdm
 
-    files = [
-        (source, _file(source, path, task, cluster)) for source in sources for task, path in source.samples.items()
-    ]
+    files: list[tuple[Source, SamplesFile]] = []
+    for source in sources:
+        form = source.form
+        for task, path in source.samples.items():
+            file = SamplesFile(path, task, cluster) if form is None else FormFile(path, task, form, cluster)
+            files.append((source, file))
     names = {file.task for _, file in files}
     docs: dict[str, TaskDocs] = {}
     for source, file in tqdm(files, desc="Reading samples", unit="file", delay=2, leave=False):
@@ -119,7 +123,7 @@ def _read(
             left_out[file.broken[0].name] = file.broken[1]
     for source in sources:
         for task, reason in _missing(source).items():
-            if task in left_out:
+            if task in left_out or task in map(in_name, docs):
                 continue
             if is_strict:
                 raise UserError(reason)
@@ -129,17 +133,10 @@ def _read(
     return docs
 
 
-def _file(source: Source, path: Path, task: str, cluster: str | None) -> SamplesFile:
-    if source.form is not None:
-        return FormFile(path, task, source.form, cluster)
-    return SamplesFile(path, task, cluster)
-
-
 def _nothing(files: Sequence[Path], left_out: Mapping[str, str]) -> str:
     """What is said where nothing can be read."""
     reasons = list(dict.fromkeys(left_out.values()))
-    more = f" and {len(reasons) - 3} more" if len(reasons) > 3 else ""
-    return f"{', '.join(map(str, files[:3]))}: nothing can be read: {'; '.join(reasons[:3])}{more}"
+    return f"{', '.join(map(str, files[:3]))}: nothing can be read: {some(reasons, between='; ')}"
 
 
 def _read_file(source: Source, file: SamplesFile, n_bins: int) -> dict[str, TaskDocs]:
@@ -155,16 +152,22 @@ def _read_file(source: Source, file: SamplesFile, n_bins: int) -> dict[str, Task
             raise UserError(
                 f"doc {of_task.doc_ids[i]} of {of_task.name} is twice in {file.path}: name the samples of one run"
             )
+    _check_tasks(source, file, docs)
     n_docs = sum(map(len, docs.values()))
     wanted = _counted(source).get(in_name(file.task)) if source.is_whole else None
     if wanted is not None and n_docs != wanted:
-        raise UserError(
-            f"{source.results_file} counts {wanted} docs of {file.task}, but {file.path.name} has {n_docs}; to go on "
-            "without the others, name the samples files"
-        )
+        raise UserError(_miscounted(source, file.task, wanted, file.path.name, n_docs))
     if not n_docs:
         raise UserError(f"{file.path}: no lines")
     return docs
+
+
+def _check_tasks(source: Source, file: SamplesFile, docs: Mapping[str, TaskDocs]) -> None:
+    """Raise UserError where docs are of another task than their file, unless this has another name, as of a group."""
+    own, here = in_name(file.task), {in_name(task): task for task in docs}
+    if (others := here.keys() - {own}) and (own in here or own in _counted(source)):
+        other = docs[here[min(others)]]
+        raise UserError(f"{file.path}: doc {other.doc_ids[0]} is of {other.name}, not of {file.task}")
 
 
 def _join(docs: dict[str, TaskDocs], new: Mapping[str, TaskDocs]) -> None:
@@ -173,15 +176,13 @@ def _join(docs: dict[str, TaskDocs], new: Mapping[str, TaskDocs]) -> None:
         if task not in docs:
             docs[task] = of_task
             continue
-        known = dict(
-            zip(zip(docs[task].doc_ids, docs[task].doc_hashes, strict=True), docs[task].locations, strict=True)
+        known, more = (
+            dict(zip(zip(one.doc_ids, one.doc_hashes, strict=True), one.locations, strict=True))
+            for one in (docs[task], of_task)
         )
-        for doc, (file, _) in zip(
-            zip(of_task.doc_ids, of_task.doc_hashes, strict=True), of_task.locations, strict=True
-        ):
-            if doc in known:
-                locations = f"in {known[doc][0].path} and in {file.path}"
-                raise UserError(f"doc {doc[0]} of {task} is {locations}: name the samples of one run")
+        if doc := next((doc for doc in more if doc in known), None):
+            locations = f"in {known[doc][0].path} and in {more[doc][0].path}"
+            raise UserError(f"doc {doc[0]} of {task} is {locations}: name the samples of one run")
         docs[task].extend(of_task)
 
 
@@ -192,12 +193,18 @@ def _counted(source: Source) -> dict[str, int]:
     return {task: count for task, count in counts.items() if count is not None}
 
 
+def _miscounted(source: Source, task: str, wanted: int, file: str, found: int) -> str:
+    return (
+        f"{source.results_file} counts {counted(wanted)} of {task}, but {file} has {found}; to go on without the "
+        "others, name the samples files"
+    )
+
+
 def _missing(source: Source) -> dict[str, str]:
     """Tasks that results count docs of, but that have no samples file."""
     here = {in_name(task) for task in source.samples}
     return {
-        task: f"{source.results_file} counts {count} docs of {task}, but samples_{task}_{source.time}.jsonl has 0; to "
-        "go on without the others, name the samples files"
+        task: _miscounted(source, task, count, f"samples_{task}_{source.time}.jsonl", 0)
         for task, count in (_counted(source) if source.is_whole and not source.is_part else {}).items()
         if task not in here and count
     }

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import unquote
 
-_TIME = re.compile(r"_(\d{4}-\d\d-\d\d(?:[T ][\d.:-]+)?)$")
+_TIME = re.compile(r"_(\d{4}-\d\d-\d\d(?:[T ][\d.:-]+.*)?)$")
+"""With what systems write behind it in the names of copies: "... (1)"."""
+
 PARQUET = ".parquet"
 _COMPRESSED = (".gz", ".zst")
 _NOT_IN_NAMES = re.compile(r"[\"<>:/|\\?*\[\]=]+")
@@ -46,15 +48,11 @@ def parse(path: Path) -> Name:
     for suffix in _COMPRESSED:
         name = name.removesuffix(suffix)
     stem, dot, suffix = name.rpartition(".")
-    if not dot or _TIME.search(name):  # a time ends in a fraction of a second
+    if not dot or suffix.isdecimal():  # a time ends in a fraction of a second
         stem, suffix = name, ""
     found = _TIME.search(stem)
-    return Name(_TIME.sub("", stem), found.group(1).replace(":", "-") if found else "", f".{suffix}" if suffix else "")
-
-
-def task_of(samples: Path) -> str:
-    """Name of the task in the name of a samples file."""
-    return parse(samples).task
+    time = found[1].replace(":", "-") if found else ""
+    return Name(_TIME.sub("", stem), time, f".{suffix}" if suffix else "")
 
 
 def in_name(text: str) -> str:

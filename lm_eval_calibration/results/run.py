@@ -20,6 +20,7 @@ from lm_eval_calibration.plots import Vocabulary
 from lm_eval_calibration.recalibration import Docs
 from lm_eval_calibration.records import Record, clusters_of, n_clusters
 from lm_eval_calibration.records.clusters import IntIds
+from lm_eval_calibration.records.display import counted, some
 from lm_eval_calibration.results.candidates import candidates_of
 from lm_eval_calibration.results.columns import ACC, columns
 from lm_eval_calibration.results.configuration import Configuration
@@ -105,14 +106,14 @@ class Run:
         alike = [(means_little(docs.columns.labels), name) for name, docs in self.docs.items()]
         for reason in dict.fromkeys(reason for reason, _ in alike if reason):
             names = [name for other, name in alike if other == reason]
-            notes.append(f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}: {reason}")
+            notes.append(f"{some(names)}: {reason}")
         return [*left_out, *notes]
 
     def __len__(self) -> int:
         return sum(map(len, self.docs.values()))
 
     def __repr__(self) -> str:
-        return f"<Run of {self.model}: {len(self)} docs of {len(self.tasks)} tasks>"
+        return f"<Run of {self.model}: {counted(len(self))} of {counted(len(self.tasks), what='tasks')}>"
 
     # --- numbers -----------------------------------------------------------------------------------------------------
 

@@ -4,12 +4,17 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records.display import some
 from lm_eval_calibration.results.files import Source
 from lm_eval_calibration.results.summary import within
+
+LATEST = 2**36
+"""Seconds since 1970 beyond which a number is no date: the year 4147."""
 
 SHOWN = 10
 """Models or dates that an error lists."""
@@ -35,12 +40,12 @@ class Selection:
         """Return what is meant of some calls of the harness; raise UserError where that is nothing."""
         found = list(sources)
         if self.model is not None:
-            models = _matching(self.model, [source.model for source in found], "--model", "models")
+            models = matching(self.model, [source.model for source in found], "--model", "models")
             found = [source for source in found if source.model in models]
         if self.task is not None:
             groups = {name for source in found for name in source.results.get("group_subtasks") or {}}
             tasks = {task for source in found for task in source.samples}
-            wanted = _matching(self.task, [*tasks, *groups], "--task", "tasks")
+            wanted = matching(self.task, sorted(tasks | groups), "--task", "tasks")
             found = [narrow for source in found if (narrow := _with_tasks(source, wanted)).samples]
             if not found:
                 raise UserError(f"--task {self.task}: no samples of it are here")
@@ -53,16 +58,11 @@ ALL = Selection()
 def when(source: Source) -> tuple[str, float]:
     """When a call ended, to sort by: as the files' names say it, or by its results, or by the files' age."""
     date = source.results.get("date")
-    files = [source.results_file] if source.results_file else list(source.samples.values())
-    age = float(date) if isinstance(date, int | float) else max((file.stat().st_mtime for file in files), default=0.0)
-    return source.time or day(age), age
-
-
-def day(timestamp: float) -> str:
-    """Return a time as the harness writes it into names of files."""
-    from datetime import datetime
-
-    return datetime.fromtimestamp(timestamp).isoformat(timespec="seconds").replace(":", "-")
+    if not isinstance(date, int | float) or not 0 < date < LATEST:
+        files = [source.results_file] if source.results_file else list(source.samples.values())
+        date = max((file.stat().st_mtime for file in files), default=0.0)
+    written = datetime.fromtimestamp(date).isoformat(timespec="seconds").replace(":", "-")  # as names of files have it
+    return source.time or written, float(date)
 
 
 def runs_of(sources: Sequence[Source]) -> list[list[Source]]:
@@ -89,19 +89,16 @@ def _choice(runs: Sequence[Sequence[Source]], where: str) -> str:
     for run in runs:
         by_model[run[0].model] += run
     how = "name its results_*.json or choose by --latest, --model PATTERN or --task PATTERN"
-    listed = "; ".join(_described(model, of_model) for model, of_model in list(by_model.items())[:SHOWN])
-    more = f"; and {len(by_model) - SHOWN} more" if len(by_model) > SHOWN else ""
-    n = len(runs)
+    listed = some([_described(model, of_model) for model, of_model in by_model.items()], SHOWN, "; ")
     models = f"{len(by_model)} models" if len(by_model) > 1 else "one model"
-    return f"{where} holds {n} runs of {models}: {how} (`lm-eval-calibration runs` lists them): {listed}{more}"
+    return f"{where} holds {len(runs)} runs of {models}: {how} (`lm-eval-calibration runs` lists them): {listed}"
 
 
 def _described(model: str, sources: Sequence[Source]) -> str:
     times = sorted(when(source)[0] for source in sources)
     tasks = sorted({task for source in sources for task in source.samples})
     dates = times[0] if len(times) == 1 else f"{len(times)} runs, {times[0]} to {times[-1]}"
-    named = ", ".join(tasks[:3]) + (f" and {len(tasks) - 3} more" if len(tasks) > 3 else "")
-    return f"{model} ({dates}: {named})"
+    return f"{model} ({dates}: {some(tasks)})"
 
 
 def matches(pattern: str, name: str) -> bool:
@@ -112,14 +109,13 @@ def matches(pattern: str, name: str) -> bool:
     return small in name
 
 
-def _matching(pattern: str, names: Iterable[str], option: str, what: str) -> set[str]:
-    """Names that are meant: the one that is the pattern, or else all that match it."""
+def matching(pattern: str, names: Iterable[str], option: str, what: str) -> set[str]:
+    """Return names that are meant: the one that is the pattern, or else all that match it; UserError where none is."""
     known = dict.fromkeys(names)
     exact = {name for name in known if pattern in (name, re.split(r"[/\\]|__", name)[-1])}
     found = exact or {name for name in known if matches(pattern, name)}
     if not found:
-        some = ", ".join(list(known)[:SHOWN]) + (" ..." if len(known) > SHOWN else "")
-        raise UserError(f"{option} {pattern}: there are the {what} {some}")
+        raise UserError(f"{option} {pattern}: there are the {what} {some(list(known), SHOWN)}")
     return found
 
 

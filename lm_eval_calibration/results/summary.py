@@ -9,10 +9,9 @@ from typing import Any
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records import jsonl
 from lm_eval_calibration.records.schema import check, form_of
-from lm_eval_calibration.results.names import Name
 
-_BEGINS = re.compile(rb'\s*\{\s*"results"\s*:')
-"""The first key in every version of the harness."""
+BEGINS = re.compile(rb'\s*\{\s*"results"\s*:')
+"""How results begin in every version of the harness."""
 
 _FORM = form_of(
     "Results",
@@ -29,24 +28,6 @@ _FORM = form_of(
     },
 )
 """The keys that are used, with their types."""
-
-
-def is_summary(path: Path, name: Name) -> bool:
-    """Whether a JSON file holds results of the harness, by its name or by how it begins.
-
-    Raises:
-        ValueError: it is called like results, but holds nothing.
-        OSError: it can't be read.
-    """
-    if name.stem.startswith("samples_"):
-        return False
-    try:
-        head = jsonl.decompressed_head(path)
-    except (OSError, ValueError):
-        if name.is_results:
-            raise
-        return False
-    return name.is_results or bool(_BEGINS.match(head))
 
 
 def read_summary(path: Path) -> Mapping[str, Any]:
@@ -71,10 +52,8 @@ def within(groups: Mapping[str, Iterable[str]], names: Iterable[str]) -> set[str
 @lru_cache(maxsize=4096)
 def _read(path: Path, _time: int, _size: int) -> Mapping[str, Any]:
     try:
-        jsonl.head_of(path)
-        data = jsonl.loads(path.read_bytes().removeprefix(b"\xef\xbb\xbf"))
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from error
+        with jsonl.JsonLines(path).opened() as file:
+            data = jsonl.loads(file.read())
     except ValueError as error:
         raise UserError(str(error) if str(error).startswith(str(path)) else f"{path}: {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get("results"), dict):

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from lm_eval_calibration.plots import Vocabulary, VocabularyCounter
 from lm_eval_calibration.records import Columns
 from lm_eval_calibration.records.batch import Batch, answers
+from lm_eval_calibration.records.display import some
 from lm_eval_calibration.results.reading import SamplesFile
 
 SHOWN = 5
@@ -85,6 +86,8 @@ class TaskDocs:
 
     def twice(self) -> int | None:
         """Return the index of a doc that is there a second time, if any is."""
+        if len(set(self.doc_ids)) == len(self):
+            return None
         ids = np.array(self.doc_ids, dtype=np.int64)
         found, counts = np.unique(ids, return_counts=True)
         seen = set()
@@ -109,12 +112,18 @@ class TaskDocs:
     @property
     def notes(self) -> list[str]:
         """What the task's metrics leave out and why, for people."""
-        if not self.without_likelihood:
-            return []
-        n, some = len(self.without_likelihood), ", ".join(self.without_likelihood[:SHOWN])
-        more = f" and {n - SHOWN} more" if n > SHOWN else ""
-        what = "doc has" if n == 1 else "docs have"
-        return [f"{self.name}: {n} {what} no finite log-likelihood and no part in calibration: doc {some}{more}"]
+        notes, n, docs = [], len(self.without_likelihood), some(self.without_likelihood, SHOWN)
+        if n:
+            what = "doc has" if n == 1 else "docs have"
+            notes = [f"{self.name}: {n} {what} no finite log-likelihood and no part in calibration: doc {docs}"]
+        if not self.has_answers and "corpus" not in self.kinds:
+            notes.append(f"{self.name}: no doc has a sound gold label and a confidence")
+        return notes
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether some doc has a sound gold label and a confidence; none of a corpus has."""
+        return bool(np.any((np.array(self.correct) >= 0) & ~np.isnan(np.array(self.confidence))))
 
     def has_confidence(self, doc: int) -> bool:
         """Whether the doc's answer has one: an empty answer has none."""

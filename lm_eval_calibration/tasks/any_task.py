@@ -15,6 +15,7 @@ from lm_eval_calibration.harness.index import Index, kind_of, members_of
 from lm_eval_calibration.harness.stock import is_stock, read_yaml
 from lm_eval_calibration.harness.task_configs import task_configs
 from lm_eval_calibration.metrics import CORE, CORPUS_CATALOG
+from lm_eval_calibration.records.display import some
 from lm_eval_calibration.tasks.configuration import ROLLING, reason_unsupported
 
 SUFFIX = "_calibration"
@@ -58,8 +59,7 @@ def calibrated(name: str, index: Index) -> Calibrated:
 
 
 def _first_reasons(left_out: Mapping[str, str]) -> str:
-    reasons = [f"{task}: {reason}" for task, reason in left_out.items()]
-    return "; ".join([*reasons[:3], *([f"and {len(reasons) - 3} more"] if len(reasons) > 3 else ())])
+    return some([f"{task}: {reason}" for task, reason in left_out.items()], between="; ")
 
 
 def is_users_own(name: str, index: Index) -> bool:

@@ -55,12 +55,12 @@ def test_one_command_and_the_stock_command_after_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_redacted_run_keeps_the_fields_that_are_named(tmp_path: Path) -> None:
+def test_a_redacted_run_keeps_the_fields_that_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "ward.csv").write_text(WARD, encoding="utf-8")
-    run = [sys.executable, "-m", "lm_eval_calibration", "run", *CSV, "--model", "dummy", "--redact"]
     for folder, extra in ("kept", ["--keep", "ward"]), ("bare", []):
-        done = call(tmp_path, *run, "--output_path", folder, *extra)
-        assert done.returncode == 0, done.stderr
+        done = run_command("run", *CSV, "--model", "dummy", "--redact", "--output_path", folder, *extra)
+        assert done.exit_code == 0, done.output
         assert ("--redact leaves ward out, too; --keep ward keeps it" in done.stderr) == (folder == "bare")
         logged = "".join(path.read_text(encoding="utf-8") for path in (tmp_path / folder).rglob("*.json*"))
         assert "Which number" not in logged

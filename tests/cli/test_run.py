@@ -97,17 +97,22 @@ def test_tasks_needs_neither_torch_nor_the_harness() -> None:
 
 
 @pytest.mark.slow
-def test_an_unknown_subject_is_one_clear_line(tmp_path: Path) -> None:
+def test_an_unknown_subject_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = ["run", "--model", "dummy", "--tasks", "mmlu_anatomi_calibration"]
-    result = run_in(tmp_path, "-m", "lm_eval_calibration", *arguments)
-    assert result.returncode == 2
+    monkeypatch.chdir(tmp_path)
+    result = runner.invoke(app, arguments)
+    assert result.exit_code == 2
     assert "error: no task 'mmlu_anatomi_calibration'; the nearest are mmlu_anatomy_calibration" in result.stderr
     assert "Traceback" not in result.stderr
     assert not list(tmp_path.iterdir())
 
 
+def rows_of(printed: str) -> list[str]:
+    return [line for line in printed.splitlines() if line.startswith("|")]
+
+
 @pytest.mark.slow
-def test_run_for_real(tmp_path: Path) -> None:
+def test_run_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"question": f"{i}?", "choices": ["a", "b", "c"], "answer": i % 3} for i in range(6)]
     (tmp_path / "rows.json").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     (tmp_path / "own.yaml").write_text(
@@ -117,14 +122,19 @@ def test_run_for_real(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     arguments = ["run", "--model", "dummy", "--tasks", "own_calibration", "--include_path", str(tmp_path)]
-    for extra, logged in (["-oout"], True), (["-oquiet", "--no_log_samples"], False):
-        done = run_in(tmp_path, "-m", "lm_eval_calibration", *arguments, *extra)
-        assert done.returncode == 0, done.stderr
-        assert "|own_calibration|" in done.stdout
-        assert "|brier_score|" in done.stdout
-        assert "DummyLM gives no token distributions" in done.stderr
-        assert ("Samples are not logged" in done.stderr) != logged
-        assert bool(list((tmp_path / extra[0][2:]).rglob("samples_own_calibration_*.jsonl"))) == logged
+    done = run_in(tmp_path, "-m", "lm_eval_calibration", *arguments, "-oout")
+    assert done.returncode == 0, done.stderr
+    assert "|own_calibration|" in done.stdout
+    assert "|brier_score|" in done.stdout
+    assert "DummyLM gives no token distributions" in done.stderr
+    assert "Samples are not logged" not in done.stderr
+    assert list((tmp_path / "out").rglob("samples_own_calibration_*.jsonl"))
+    monkeypatch.chdir(tmp_path)
+    quiet = runner.invoke(app, [*arguments, "-oquiet", "--no_log_samples"])
+    assert quiet.exit_code == 0, quiet.output
+    assert rows_of(quiet.stdout) == rows_of(done.stdout)
+    assert "Samples are not logged" in quiet.stderr
+    assert not list(tmp_path.joinpath("quiet").rglob("samples_own_calibration_*.jsonl"))
     assert not (tmp_path / "lm_eval_results").exists()
 
 

@@ -91,13 +91,13 @@ def test_answers_that_are_all_alike_may_differ_in_the_population_unless_they_can
 
 
 def test_confidences_that_differ_by_rounding_are_told_apart_no_more_often_than_the_level():
-    rng, told_apart = np.random.default_rng(3), 0
+    rng, told_apart, names = np.random.default_rng(3), 0, ("brier_top_label", "overconfidence", "ece")
     for _ in range(100):
         confidence = rng.uniform(0.3, 1 - 1e-6, 200)
         correct = rng.random(200) < confidence
         other = confidence + 1e-9 * rng.normal(size=200)
-        found = compare(Run(confidence, correct), Run(other, correct), same_answers=True)
-        told_apart += np.array([found[n].p_value <= 0.05 for n in ("brier_top_label", "overconfidence", "ece")])
+        found = compare(Run(confidence, correct), Run(other, correct), names=names, same_answers=True)
+        told_apart += np.array([found[n].p_value <= 0.05 for n in names])
     assert max(told_apart) <= 100 * (0.05 + 3 * np.sqrt(0.05 * 0.95 / 100))
 
 

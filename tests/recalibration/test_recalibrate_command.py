@@ -220,7 +220,7 @@ def test_broken_gold_labels_are_left_out_and_counted(write_samples) -> None:
     lines[3]["calibration"]["gold"] = None
     path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
     done = recalibrate(run)
-    assert "note: 1 docs have a gold label outside their choices and are left out" in done.stderr
+    assert "note: 1 doc has a gold label outside its choices and is left out" in done.stderr
     assert "temperature: 199 docs" in done.stdout
 
 

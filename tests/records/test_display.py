@@ -9,7 +9,7 @@ from commands import run_command
 from made_runs import write_run
 
 from lm_eval_calibration.plots.style import xml_text
-from lm_eval_calibration.records.display import visible
+from lm_eval_calibration.records.display import counted, some, visible
 from lm_eval_calibration.reports.escaping import csv_cell, latex, markdown
 from lm_eval_calibration.reports.tables import csv_table, plain_table
 
@@ -23,6 +23,12 @@ def test_every_sign_is_one_that_can_be_seen(char: str, show: object) -> None:
     assert char not in shown
     assert f"{ord(char):x}" in shown.lower()
     shown.encode()
+
+
+def test_the_first_of_some_texts_and_how_many_more() -> None:
+    assert some(["a", "b"]) == "a, b"
+    assert some(list("abcde"), 2, "; ") == "a; b and 3 more"
+    assert [counted(1), counted(1425, 1), counted(2, what="runs")] == ["1 doc", "1,425 docs of 1 cluster", "2 runs"]
 
 
 def test_signs_stay() -> None:

@@ -5,6 +5,8 @@ import json
 import os
 import random
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,6 +173,13 @@ BROKEN: dict[str, tuple[Callable[[Path], None], str]] = {
     "large_probs": (record(large_probs=[[1.5]]), r"line 5: large_probs\[0\]\[0\] is 1.5, not float <= 1"),
     "lengths": (record(large_probs=[]), r"line 5: log_probs and large_probs are not of the same positions"),
     "certificate": (record(certificate=[1]), r"line 5: certificate is \[1\], not object"),
+    "doc of another task": (record(task="tax"), r"samples_law_.*: doc 4 is of tax, not of law"),
+    "docs of another task": (
+        lambda folder: change(
+            samples(folder), lambda lines: [line["calibration"].update(task="art") for line in lines]
+        ),
+        r"samples_law_.*: doc 0 is of art, not of law",
+    ),
     "cluster": (record(cluster="ward"), r"line 5: cluster is 'ward', not str"),
     **{
         f"no {field}": (lacking(field), rf"line 5: .*no {field}|line 5: .*{field}")
@@ -224,6 +233,17 @@ SOUND: dict[str, Callable[[Path], None]] = {
     "circle of folders": in_circles,
     "lone surrogate": in_line('"Which?', '"\\\\ud800 Which?'.replace("\\\\", "\\")),
     "no date": lambda folder: summary(results(folder), date="x"),
+    "a date beyond all dates": lambda folder: (
+        summary(results(folder), date=1e300)
+        or (results(folder).rename(results(folder).with_name("results.json")) and None)
+    ),
+    "results in gzip": lambda folder: (
+        results(folder).with_name(results(folder).name + ".gz").write_bytes(gzip.compress(results(folder).read_bytes()))
+        and min(folder.rglob("results_*"), key=lambda path: len(path.name)).unlink()
+    ),
+    "a file of another name": lambda folder: samples(folder).rename(
+        samples(folder).with_name(samples(folder).name.replace("law", "my_task"))
+    ),
     "n-samples null": lambda folder: summary(results(folder), **{"n-samples": None}),
     "n-samples null of a task": lambda folder: summary(results(folder), **{"n-samples": {"law": None}}),
     "minus infinity": record(log_likelihoods=[None, -1, -2, -3]),
@@ -427,6 +447,36 @@ def test_arrays_of_harness_0_4_0_to_0_4_2(tmp_path: Path, has_results: bool) -> 
     assert after.metrics() == before.metrics()
 
 
+@pytest.mark.parametrize("sanitized", ["/|=", '["<>:/|\\\\?*]+'])
+def test_arrays_of_two_models_in_one_folder_go_with_their_results(tmp_path: Path, sanitized: str) -> None:
+    folder = tmp_path / "old"
+    folder.mkdir()
+    for seed, (model, name) in enumerate({"org/one": "results.json", "org/two": "two.json"}.items()):
+        arguments = f"pretrained={model},revision=step:100"
+        data = {"results": {"law": {"acc,none": 0.5}}, "config": {"model": "hf", "model_args": arguments}}
+        (folder / name).write_text(json.dumps(data), encoding="utf-8")
+        path = folder / f"{re.sub(sanitized, '__', arguments)}_law.jsonl"
+        path.write_text(json.dumps(make_lines("law", 6 + seed)), encoding="utf-8")
+    found = {name: load_run(folder, select=Selection(model=name)) for name in ("org/one", "org/two")}
+    assert {name: (run.model, len(run), run.notes) for name, run in found.items()} == {
+        "org/one": ("org/one", 6, []),
+        "org/two": ("org/two", 7, []),
+    }
+
+
+def test_copies_of_files_are_no_further_tasks(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path)
+    hidden = folder / "org__model" / ".ipynb_checkpoints"
+    hidden.mkdir()
+    for path in [samples(folder), results(folder)]:
+        (hidden / f"{path.stem}-checkpoint{path.suffix}").write_bytes(path.read_bytes())
+    assert len(load_run(folder)) == 48
+    for path in [samples(folder), results(folder)]:
+        path.with_name(f"{path.stem} (1){path.suffix}").write_bytes(path.read_bytes())
+    with pytest.raises(UserError, match=r"2 runs of one model.*10-00-00.* \(1\): law, tax"):
+        load_run(folder)
+
+
 def test_results_without_a_time_go_with_the_only_samples(tmp_path: Path) -> None:
     folder = folder_of(tmp_path)
     results(folder).rename(folder / "org__model" / "results.json")
@@ -450,6 +500,18 @@ def test_the_error_lists_what_there_is(many: Path) -> None:
     assert "holds 60 runs of 5 models" in done.stderr
     assert "org/model-4 (12 runs, 2026-01-01T10-00-00.0 to 2026-12-01T10-00-00.0: law, tax)" in done.stderr
     assert all(option in done.stderr for option in ("--latest", "--model PATTERN", "--task PATTERN"))
+
+
+@pytest.mark.slow
+def test_the_answer_needs_no_library_that_takes_seconds(many: Path) -> None:
+    code = (
+        "import atexit, sys; atexit.register(lambda: print(*sys.modules)); from lm_eval_calibration.cli import app;"
+        f"app(['report', {str(many)!r}])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert "holds 60 runs of 5 models" in done.stderr
+    slow = {"torch", "lm_eval", "transformers", "sklearn", "scipy.stats", "scipy.optimize", "pandas", "matplotlib"}
+    assert not slow & set(done.stdout.split())
 
 
 @pytest.mark.parametrize("pattern", ["org/model-3", "model-3", "*-3", "MODEL-3", "-3"])
@@ -488,6 +550,70 @@ def test_a_group_is_a_choice_of_tasks(tmp_path: Path) -> None:
     tasks = {task: make_lines(task, 6) for task in ("law", "tax", "art")}
     folder = write_run(tmp_path, tasks, groups={"all": ["money", "art"], "money": ["law", "tax"]})
     assert load_run(folder, select=Selection(task="money")).tasks == ("law", "tax")
+
+
+def test_a_file_of_a_group_s_name_holds_its_tasks(tmp_path: Path) -> None:
+    folder = write_run(tmp_path, {"all": [*make_lines("law", 6), *make_lines("tax", 6)]})
+    results(folder).unlink()
+    assert load_run(folder).tasks == ("law", "tax")
+
+
+def without_gold(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [line | {"calibration": line["calibration"] | {"gold": None, "correct": None}} for line in lines]
+
+
+@pytest.mark.parametrize("command", ["report", "compare", "drift", "confidences", "recalibrate", "decide", "export"])
+def test_a_task_without_a_sound_label_is_named_and_the_others_are_shown(tmp_path: Path, command: str) -> None:
+    a, b = (
+        write_run(tmp_path / name, {"law": make_lines("law", 60), "tax": without_gold(OTHER)}, model=name)
+        for name in ("org/a", "org/b")
+    )
+    output = tmp_path / "written"
+    given = [a, b] if command in ("compare", "drift", "confidences") else [a]
+    options = ["--format", "md", "--output", str(output)] if command in ("report", "confidences") else []
+    gate = ["--metrics", "acc,ece"] if command == "drift" else []
+    done = invoke(command, *map(str, given), *options, *gate)
+    assert (done.exit_code, done.stderr.count("tax: no doc has a sound gold label and a confidence")) == (0, 1)
+    shown = output.read_text(encoding="utf-8") if options else done.stdout
+    assert command in ("recalibrate", "decide") or "law" in shown.lower()
+
+
+@pytest.mark.parametrize("command", ["compare", "drift", "confidences"])
+def test_where_nothing_can_be_measured_the_exit_code_is_2(tmp_path: Path, command: str) -> None:
+    runs = [write_run(tmp_path / name, {"tax": without_gold(OTHER)}, model=name) for name in ("org/a", "org/b")]
+    done = invoke(command, *map(str, runs))
+    assert done.exit_code == 2
+    assert "error: tax: " in done.stderr
+
+
+def test_a_gate_does_not_pass_what_has_no_answers_any_more(tmp_path: Path) -> None:
+    base = write_run(tmp_path / "base", {"law": LINES, "tax": OTHER})
+    new = write_run(tmp_path / "new", {"law": LINES, "tax": without_gold(OTHER)})
+    done = invoke("drift", str(base), str(new))
+    assert done.exit_code == 2
+    assert "tax: no doc of NEW has a sound gold label and a confidence, as in BASE" in done.stdout
+    assert invoke("drift", str(new), str(base), "--metrics", "acc").exit_code == 0
+
+
+def test_a_group_of_which_a_part_is_wanted_is_no_group(tmp_path: Path) -> None:
+    tasks = {task: make_lines(task, 6) for task in ("law", "tax", "art")}
+    folder = write_run(tmp_path, tasks, groups={"all": ["money", "art"], "money": ["law", "tax"]})
+    assert load_run(folder, select=Selection(task="law")).groups == {}
+    assert load_run(folder, select=Selection(task="money")).groups == {"money": ("law", "tax")}
+
+
+def test_compare_takes_patterns_and_the_latest_run_of_each_model(many: Path) -> None:
+    done = invoke("compare", str(many), "--latest", "--task", "la*", "--metrics", "acc", "--format", "csv")
+    assert done.exit_code == 0
+    rows = [line.split(",")[:2] for line in done.stdout.splitlines()[1:]]
+    assert rows == [["law", f"model-{i}"] for i in range(5)]
+
+
+@pytest.mark.parametrize("name", ["details_arc_2024-01-01T10-00-00.parquet", "log.eval", "per_instance_stats.json"])
+def test_pointers_to_other_programs_files_are_named(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text(LFS, encoding="utf-8")
+    done = invoke("report", str(tmp_path))
+    assert (done.exit_code, done.stderr) == (2, f"error: {tmp_path / name}: Git LFS pointer: run `git lfs pull`\n")
 
 
 def test_links_to_files_and_folders_are_read(tmp_path: Path) -> None:

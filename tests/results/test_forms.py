@@ -1,6 +1,7 @@
 """Other programs' files: lighteval's details, HELM's statistics, logs of inspect_ai, Every Eval Ever."""
 
 import builtins
+import gzip
 import json
 import math
 import sys
@@ -156,6 +157,78 @@ def test_commands_take_every_form(tmp_path: Path, form: str, command: str, monke
         assert "unpaired" not in result.output
 
 
+OLD_ROWS = {
+    "pairs": lambda logs, gold, acc: {
+        "example": "q", "predictions": [[log, 0.0] for log in logs], "gold_index": [gold], "metrics": {"acc": acc}},
+    "unconditioned": lambda logs, gold, acc: {
+        "example": "q", "predictions": [[log, 0.0] for log in (*logs, *logs)], "gold_index": [gold],
+        "metrics": {"acc_norm_pmi": 1}},
+    "single tokens": lambda logs, gold, acc: {
+        "example": "q", "predictions": list(logs), "gold_index": [gold], "gold": [], "metrics": {"acc": acc}},
+    "the leaderboard's": lambda logs, gold, acc: {
+        "query": "q", "predictions": list(logs), "gold": gold, "acc": float(acc), "acc_norm": 0.0},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OLD_ROWS)
+def test_details_of_older_versions(tmp_path: Path, kind: str) -> None:
+    """As 0.8 and the first Open LLM Leaderboard wrote them: a column for each field, colons in names."""
+    docs, time = Docs(), "2023-07-19T15:58:12.174583"
+    rows = [
+        {**OLD_ROWS[kind](docs.logs[i].tolist(), int(docs.gold[i]), int(docs.correct[i])), "choices": LETTERS}
+        for i in range(N)
+    ]
+    path = tmp_path / "details_org__one" / time / f"details_harness|arc:challenge|25_{time}.parquet"
+    path.parent.mkdir(parents=True)
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    run = load_run(tmp_path)
+    assert (run.model, run.tasks) == ("org/one", ("harness|arc:challenge|25",))
+    found = run.metrics(run.tasks[0], names=("acc", "brier_score"))
+    assert found["acc"].value == docs.correct.mean()
+    assert found["brier_score"].value == pytest.approx(metrics.brier_score(docs.probs, docs.gold), abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["train-00000-of-00001.parquet", f"samples_leaderboard_arc_{TIME}.parquet"])
+def test_samples_of_the_harness_that_datasets_exports(tmp_path: Path, name: str) -> None:
+    """A struct of requests has those that any doc has, and None for the others."""
+    docs = Docs()
+    rows = [
+        {"doc_id": i, "doc": {"q": f"Question {i}"}, "target": str(docs.gold[i]), "acc": float(docs.correct[i]),
+         "arguments": {f"gen_args_{j}": {"arg_0": f"Question {i}", "arg_1": f" {LETTERS[j]}"} for j in range(4)},
+         "resps": [[[str(log), "False"]] for log in docs.logs[i]]}
+        for i in range(N)
+    ]  # fmt: skip
+    rows[-1]["arguments"]["gen_args_4"], rows[-1]["acc"] = {"arg_0": "", "arg_1": " E"}, 0.0
+    rows[-1]["resps"].append([["-0.001", "True"]])
+    (tmp_path / "org__one").mkdir()
+    path = tmp_path / "org__one" / name
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    run = load_run(tmp_path)
+    assert run.model == "org__one"
+    assert run.samples[3].record.log_likelihoods == tuple(docs.logs[3])
+    assert run.metrics(run.tasks[0], names=("acc",))["acc"].value == np.mean([row["acc"] for row in rows])
+    rows[2]["acc"] = 1 - rows[2]["acc"]
+    pq.write_table(pa.Table.from_pylist(rows), path)
+    with pytest.raises(UserError, match=r"row \d+: acc is"):
+        load_run(path)
+
+
+@pytest.mark.parametrize("of", [".", "predictions.json", "generations.json", "page.html"])
+def test_logs_in_no_known_form_are_told_which_are(tmp_path: Path, of: str) -> None:
+    """As BigCode's harness, OpenCompass, promptfoo and simple-evals write theirs."""
+    if of != ".":
+        (tmp_path / of).write_text('[["def"], ["f"]]' if of[0] == "g" else '{"0": {"prediction": "A", "gold": "B"}}')
+    with pytest.raises(UserError, match=r"read are logs of the harness, .*HELM.*lighteval.*table with --columns"):
+        load_run(tmp_path / of)
+
+
+def test_texts_an_old_model_generated_are_no_choices(tmp_path: Path) -> None:
+    path = tmp_path / f"details_gsm8k_{TIME}.parquet"
+    pq.write_table(pa.table({"example": ["q"], "choices": [["4"]], "predictions": [["four"]], "gold": [["4"]]}), path)
+    with pytest.raises(UserError, match="row 1: 0 logprobs of 1 choices: not multiple choice"):
+        load_run(path)
+
+
 def test_a_folder_of_many_models_is_listed_and_chosen_from(tmp_path: Path) -> None:
     for i, (form, write) in enumerate(WRITERS.items()):
         write(tmp_path / form / "x", model="org/one")
@@ -179,6 +252,45 @@ def test_perturbed_instances_and_other_splits_of_helm_are_apart(tmp_path: Path) 
     sample = run.samples[0]
     assert sample.line["doc"]["text"] == "Question 0"
     assert sample.line["resps"] == [[" A"]]
+
+
+@pytest.mark.parametrize("method", ["joint", "separate"])
+def test_texts_of_helm_before_it_is_summarized(tmp_path: Path, method: str) -> None:
+    """helm-run alone writes scenario_state.json; of separate choices there is a request for each, and no answer."""
+    path = write_helm(tmp_path)
+    instances = json.loads(path.with_name("instances.json").read_text())
+    states = [
+        {"instance": one, "train_trial_index": 0, "reference_index": None if method == "joint" else 0,
+         "result": {"completions": [{"text": " B", "logprob": -2.0}, {"text": " A", "logprob": -1.0}]}}
+        for one in instances
+    ]  # fmt: skip
+    path.with_name("instances.json").unlink()
+    path.with_name("display_predictions.json").unlink()
+    path.with_name("scenario_state.json").write_text(json.dumps({"adapter_spec": {}, "request_states": states}))
+    sample = load_run(tmp_path).samples[0]
+    assert sample.line["doc"]["text"] == "Question 0"
+    assert sample.line["target"] == "yes"
+    assert sample.line["resps"] == [[" A" if method == "joint" else None]]
+    path.with_name("scenario_state.json").write_text(json.dumps({"request_states": [{"instance": 3}]}))
+    with pytest.raises(UserError, match=r"scenario_state\.json: .*not as HELM writes it"):
+        load_run(path)
+
+
+@pytest.mark.parametrize(("metric", "is_read"), [("acc_norm", True), ("acc", False), (None, False)])
+def test_is_correct_by_another_metric_is_no_contradiction(tmp_path: Path, metric: str | None, is_read: bool) -> None:
+    path = write_every_eval_ever(tmp_path)
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    lines[0]["evaluation"]["is_correct"] = not lines[0]["evaluation"]["is_correct"]
+    for line in lines:
+        line["metadata"] |= {"primary_metric": metric} if metric else {}
+    packed = path.with_name("0a_samples.jsonl.gz")
+    packed.write_bytes(gzip.compress("".join(json.dumps(line) + "\n" for line in lines).encode()))
+    path.unlink()
+    if is_read:
+        assert load_run(tmp_path).metrics("arc", names=("acc",))["acc"].value == Docs().correct.mean()
+    else:
+        with pytest.raises(UserError, match="by choice_logprobs and reference it is not so"):
+            load_run(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -208,10 +320,10 @@ def test_results_without_docs_say_where_these_are(tmp_path: Path) -> None:
         load_run(tmp_path / "b" / "0a.json")
 
 
-def test_old_details_are_named(tmp_path: Path) -> None:
+def test_details_without_choices_are_named(tmp_path: Path) -> None:
     path = write_lighteval(tmp_path)
     pq.write_table(pa.table({"predictions": ["[]"], "gold_index": ["[0]"]}), path)
-    with pytest.raises(UserError, match=r"no column 'doc': written by lighteval before 0\.11"):
+    with pytest.raises(UserError, match="no column 'choices': not as lighteval writes details"):
         load_run(path)
 
 

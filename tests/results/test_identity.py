@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from made_runs import write_run
 
-from lm_eval_calibration.results import load_run
+from lm_eval_calibration.results import Run, load_run
+from lm_eval_calibration.results.grouping import with_whole
 from lm_eval_calibration.results.identity import date_of, fingerprint, labels
-from lm_eval_calibration.results.scopes import scopes
 
 SMALL = {"anatomy_calibration": 5}
 
@@ -42,9 +42,13 @@ def test_labels_tell_runs_apart(options: list[dict], expected: list[str], tmp_pa
     assert labels(runs) == expected
 
 
+def scopes(run: Run) -> list[str]:
+    return list(with_whole(run.tasks, run.groups))
+
+
 def test_scopes_are_groups_and_tasks_and_all_where_no_group_is(tmp_path: Path) -> None:
     two = {"a_calibration": 3, "b_calibration": 3}
-    assert list(scopes(load_run(write_run(tmp_path / "1", tasks=SMALL)))) == ["anatomy_calibration"]
-    assert list(scopes(load_run(write_run(tmp_path / "2", tasks=two)))) == ["all", *two]
+    assert scopes(load_run(write_run(tmp_path / "1", tasks=SMALL))) == ["anatomy_calibration"]
+    assert scopes(load_run(write_run(tmp_path / "2", tasks=two))) == ["all", *two]
     grouped = write_run(tmp_path / "3", tasks=two, groups={"g": list(two)})
-    assert list(scopes(load_run(grouped))) == ["g", *two]
+    assert scopes(load_run(grouped)) == ["g", *two]

@@ -43,7 +43,8 @@ class Docs(NamedTuple):
     cluster: np.ndarray
 
     def fields(self) -> dict[str, Field]:
-        return {f"f{i}": Field.of(np.char.mod("v%d", codes)) for i, codes in enumerate(self.codes)}
+        names = np.array([f"v{code}" for code in range(5)])
+        return {f"f{i}": Field.of(names[codes]) for i, codes in enumerate(self.codes)}
 
 
 def draw_regime(rng: np.random.Generator) -> Regime:
@@ -80,8 +81,8 @@ def draw_answers(rng: np.random.Generator, docs: Docs, regime: Regime) -> np.nda
 Truth = dict[tuple[Key, tuple[float, float] | None], float]
 
 
-def true_gaps(population: Docs, found: GroupErrors) -> Truth:
-    gaps, fields = population.confidence - population.probability, population.fields()
+def true_gaps(population: Docs, fields: dict[str, Field], found: GroupErrors) -> Truth:
+    gaps = population.confidence - population.probability
     known = {}
     for one in (*found.groups, *found.bins):
         member = np.all([fields[name].has(value) for name, value in one.group], axis=0)
@@ -110,6 +111,7 @@ class Row(NamedTuple):
 def simulate(regime: Regime, *, draws: int, seed: int) -> Row:
     rng = np.random.default_rng(seed)
     population = draw_docs(rng, regime, TRUTH_DOCS)
+    fields = population.fields()
     truth: Truth = {}
     held = []
     for _ in range(draws):
@@ -117,7 +119,7 @@ def simulate(regime: Regime, *, draws: int, seed: int) -> Row:
         cluster = docs.cluster if regime.cluster_size > 1 else None
         found = group_errors(docs.confidence, draw_answers(rng, docs, regime), docs.fields(), cluster=cluster)
         if missing := [one for one in (*found.groups, *found.bins) if (one.group, one.bin) not in truth]:
-            truth |= true_gaps(population, found._replace(groups=tuple(missing), bins=()))
+            truth |= true_gaps(population, fields, found._replace(groups=tuple(missing), bins=()))
 
         largest = max((abs(truth[one.group, None]) for one in found.groups), default=np.nan)
         is_in = not found.groups or found.largest.low - 1e-9 <= largest <= found.largest.high + 1e-9

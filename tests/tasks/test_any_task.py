@@ -564,15 +564,9 @@ def test_a_stock_task_s_labels_count_as_the_harness_counts_them() -> None:
 @pytest.mark.slow
 def test_the_command_runs_a_user_s_task_by_its_name(tmp_path: Path) -> None:
     write_task(tmp_path, "mine", **LETTERS)
-    command = [sys.executable, "-m", "lm_eval_calibration", "run", "--model", "dummy", "--tasks", "mine_calibration"]
-    done = subprocess.run(
-        [*command, "--include_path", str(tmp_path), "-o", str(tmp_path / "out")],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    tasks = ["--tasks", "mine_calibration", "--include_path", str(tmp_path)]
+    done = CliRunner().invoke(app, ["run", "--model", "dummy", *tasks, "-o", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
     assert "|mine_calibration|" in done.stdout
     (samples,) = (tmp_path / "out").rglob("samples_mine_calibration_*.jsonl")
     assert len([json.loads(line) for line in samples.read_text().splitlines()]) == 16

@@ -182,17 +182,15 @@ def sums_stderr(
 
 def binned_stderr(
     formula: Callable[[FloatArray, FloatArray], FloatArray],
-    gaps: FloatArray,
-    counts: FloatArray,
+    sums: FloatArray,
+    n_gaps: int,
     *,
     draws: int,
     seed: int,
     strata: IntArray | None = None,
     cluster: IntArray | None = None,
 ) -> float:
-    """:func:`sums_stderr` of a formula of two totals: gaps and counts, of which each doc adds a row of each."""
-    n_gaps = gaps.shape[1]
-    sums = np.concatenate([gaps, counts], axis=1)
+    """:func:`sums_stderr` of a formula of two totals: of the first ``n_gaps`` sums, gaps, and of the others, counts."""
     options: dict[str, Any] = {"draws": draws, "seed": seed, "strata": strata, "cluster": cluster}
     return sums_stderr(lambda t: formula(t[:, :n_gaps], t[:, n_gaps:]), sums, **options)
 
@@ -245,15 +243,20 @@ def normal_totals(doc_sums: FloatArray, strata: IntArray | None = None, *, draws
 
 
 def _mean_and_covariance(doc_sums: FloatArray, docs: IntArray) -> tuple[FloatArray, FloatArray]:
-    """Mean and covariance (ddof=0) of these docs' rows, without a copy of them all."""
-    blocks = [docs[start : start + BLOCK] for start in range(0, len(docs), BLOCK)]
-    mean = np.sum([doc_sums[block].sum(axis=0) for block in blocks], axis=0) / len(docs)
-    covariance = np.zeros((len(mean), len(mean)))
-    for block in blocks:
-        centred = doc_sums[block] - mean
-        varying = np.flatnonzero(centred.any(axis=0))  # in a stratum most sums are constant
-        covariance[np.ix_(varying, varying)] += centred[:, varying].T @ centred[:, varying]
-    return mean, covariance / len(docs)
+    """Mean and covariance (ddof=0) of these docs' rows, without a copy of them all.
+
+    Both from what rows differ by from the first, which loses no digits: in a stratum most sums are constant.
+    """
+    first = doc_sums[docs[0]]
+    total, products = np.zeros(len(first)), np.zeros((len(first), len(first)))
+    for start in range(0, len(docs), BLOCK):
+        beyond = doc_sums[docs[start : start + BLOCK]] - first
+        varying = np.flatnonzero(beyond.any(axis=0))
+        some = beyond[:, varying]
+        total[varying] += some.sum(axis=0)
+        products[np.ix_(varying, varying)] += some.T @ some
+    mean = total / len(docs)
+    return first + mean, products / len(docs) - np.outer(mean, mean)
 
 
 def covariance_root(covariance: FloatArray) -> FloatArray:

@@ -3,6 +3,8 @@
 Confidence intervals are mid-P everywhere; what is promised (an error rate of at most so much) is exact.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from scipy.special import betainc, betaincinv
 
@@ -14,6 +16,7 @@ STEPS = 60
 Interval = tuple[float, float]
 
 
+@lru_cache(maxsize=1024)  # a report asks for most of its shares several times
 def share_interval(count: float, total: float, level: float) -> Interval:
     """Mid-P interval of a share, ``count`` of ``total``; both need not be whole numbers.
 
@@ -74,6 +77,8 @@ def _share_at(tail: float, counts: FloatArray, totals: FloatArray) -> FloatArray
     inside, outside = np.zeros(len(counts)), np.ones(len(counts))
     for _ in range(STEPS):
         middle = (inside + outside) / 2
+        if np.all((middle == inside) | (middle == outside)):
+            break
         is_below = _upper_tail(middle, counts, totals) < tail
         inside, outside = np.where(is_below, middle, inside), np.where(is_below, outside, middle)
     return (inside + outside) / 2

@@ -2,11 +2,13 @@
 
 import warnings
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import TypeVar
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.compare.formats import FORMATS, SUFFIXES, html
 from lm_eval_calibration.reports.compare.many import make_table_of_many
 from lm_eval_calibration.reports.compare.measuring import Plan
@@ -14,7 +16,6 @@ from lm_eval_calibration.reports.compare.side_by_side import MOST_CURVES, SideBy
 from lm_eval_calibration.reports.compare.table import Table, make_table
 from lm_eval_calibration.reports.formats import choose_format, echo_next, print_or_write
 from lm_eval_calibration.reports.runs import by_name, echo_note, has_distributions, name_and_path, print_notes
-from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run, Selection
 from lm_eval_calibration.results.columns import columns, parse_metrics
 from lm_eval_calibration.results.identity import are_same_files, labels
@@ -50,8 +51,7 @@ def compare(
             table = _table_of_many(given, found, wanted, tasks)
         else:
             runs = read_runs(given, found, n_bins, cluster)
-            for run in runs.values():
-                print_notes(run)
+            print_notes(*runs.values())
             names = names or default_metrics(list(runs.values()))
             table = make_table(runs, names, tasks or None, progress=_progress)
             beside = side_by_side(runs, table, redact=True) if form == "html" else None
@@ -72,13 +72,15 @@ def _table_of_many(given: Sequence[str], found: Sequence[FoundRun], wanted: Plan
 
 
 def find_named(results: Sequence[str], select: Selection) -> tuple[list[str], list[FoundRun]]:
-    """Return the names and the runs that arguments of the command mean; one folder means all of its runs.
+    """Return the names and the runs that arguments of the command mean; one folder means all, or each model's latest.
 
     Raises:
         UserError: fewer than two.
     """
     if len(results) == 1:
-        found = find_runs(name_and_path(results[0])[1], select=select)
+        found = find_runs(name_and_path(results[0])[1], select=replace(select, latest=False))
+        if select.latest:
+            found = list({one.sources[0].model: one for one in found}.values())
         names = [""] * len(found)
     else:
         names, paths = map(list, zip(*map(name_and_path, results), strict=True)) if results else ([], [])

@@ -6,6 +6,7 @@ others and all columns (after Hsu's multiple comparisons with the best, 1984). T
 have them, would be 124,750 a column of 500.
 """
 
+import gc
 import math
 import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any, NamedTuple
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics.uncertainty.differences import difference_of
+from lm_eval_calibration.records.display import some
 from lm_eval_calibration.records.reading import processors
 from lm_eval_calibration.reports.compare.measuring import MeasuredRun, Plan, doc_hashes, measured_run
 from lm_eval_calibration.reports.compare.table import (
@@ -29,6 +31,7 @@ from lm_eval_calibration.reports.compare.table import (
     is_as_good,
     scopes_of,
 )
+from lm_eval_calibration.reports.runs import meant
 from lm_eval_calibration.results import Run, certificate_differences
 from lm_eval_calibration.results.identity import labels_of
 from lm_eval_calibration.results.loading import FoundRun
@@ -112,9 +115,7 @@ def _with_scopes(
     plan: Plan, first: Run, common: Sequence[str], groups: Sequence[Mapping[str, tuple[str, ...]]], tasks: Sequence[str]
 ) -> Plan:
     scopes = scopes_of(groups, common)
-    if unknown := [task for task in tasks if task not in scopes]:
-        raise UserError(f"no task or group {unknown[0]!r} in common; there are {', '.join(scopes)}")
-    shown = {name: scopes[name] for name in tasks or [next(iter(scopes))]}
+    shown = {name: scopes[name] for name in meant(tasks, scopes) or [next(iter(scopes))]}
     return plan._replace(scopes=shown, docs={name: doc_hashes(first, inside) for name, inside in shown.items()})
 
 
@@ -133,6 +134,7 @@ _plan: Plan
 def _begin(plan: Plan) -> None:
     global _plan  # noqa: PLW0603  # of this process: the plan is sent once
     _plan = plan
+    gc.set_threshold(100_000)  # a run is many objects and hardly a cycle: looking for them takes a twelfth of the time
 
 
 def _measure(found: FoundRun) -> MeasuredRun | UserError:
@@ -246,5 +248,4 @@ def _notes(runs: dict[str, MeasuredRun]) -> Iterator[str]:
 
 def _of_some(labels: Sequence[str], first: str, what: str) -> Iterator[str]:
     if labels:
-        named = ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")
-        yield f"{len(labels)} {'run has' if len(labels) == 1 else 'runs have'} {what} {first}: {named}"
+        yield f"{len(labels)} {'run has' if len(labels) == 1 else 'runs have'} {what} {first}: {some(labels, SHOWN)}"

@@ -3,10 +3,10 @@
 import math
 
 from lm_eval_calibration.metrics.verdicts import ALPHA, side_of_0
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.compare.table import Pair, Table
 from lm_eval_calibration.reports.names import task_name
 from lm_eval_calibration.reports.numbers import interval, p_equals
-from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results.columns import ACC, metric_of, title
 from lm_eval_calibration.results.differences import POOLED
 

@@ -12,7 +12,7 @@ from lm_eval_calibration.records import clusters_of
 from lm_eval_calibration.reports.changed_docs import ChangedDocs, changed_docs, paired_docs
 from lm_eval_calibration.reports.compare.sentences import results_sentences
 from lm_eval_calibration.reports.compare.table import Table
-from lm_eval_calibration.reports.runs import common_tasks
+from lm_eval_calibration.reports.runs import answered_tasks
 from lm_eval_calibration.results import Run
 from lm_eval_calibration.results.differences import POOLED
 
@@ -66,7 +66,7 @@ def side_by_side(runs: dict[str, Run], table: Table, *, redact: bool = False) ->
         table: of them.
         redact: without texts of docs.
     """
-    common, scope = common_tasks(runs), table.scopes[0].task
+    common, scope = answered_tasks(runs), table.scopes[0].task
     tasks = common if scope == POOLED else [task for task in runs[table.labels[0]].tasks_of(scope) if task in common]
     sentences = tuple(results_sentences(table))
     with_answers = {label: run for label, run in runs.items() if _has_confidence(run, tasks)}

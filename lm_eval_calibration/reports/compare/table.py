@@ -12,11 +12,11 @@ from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
 from lm_eval_calibration import metrics
-from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import number
-from lm_eval_calibration.reports.runs import common_tasks, compare_records
-from lm_eval_calibration.reports.sentences import BINNED_INTERVALS, counted
+from lm_eval_calibration.reports.runs import answered_tasks, compare_records, meant
+from lm_eval_calibration.reports.sentences import BINNED_INTERVALS
 from lm_eval_calibration.results import Run, RunComparison, TaskComparison
 from lm_eval_calibration.results.columns import is_binned, metric_of
 from lm_eval_calibration.results.differences import POOLED
@@ -140,25 +140,26 @@ def make_table(
     Raises:
         UserError: no task in common, or none of that name.
     """
-    common = common_tasks(runs)
+    common = answered_tasks(runs)
     scopes = scopes_of([run.groups for run in runs.values()], common)
-    if unknown := [task for task in tasks or () if task not in scopes]:
-        raise UserError(f"no task or group {unknown[0]!r} in common; there are {', '.join(scopes)}")
-    shown = list(tasks or _worth_showing(scopes, common))
+    wanted = meant(tasks, scopes) if tasks else _worth_showing(scopes, common)
     records = {label: [r for r in run.records if r.task in common] for label, run in runs.items()}
     compared: dict[tuple[str, str], RunComparison] = {}
     pairs: list[Pair] = []
     for a, b in progress(list(combinations(runs, 2))):
         found = compared[a, b] = compare_records(records[a], records[b], names, runs[a].n_bins)
-        pairs += [pair for scope in found.tasks if scope.task in shown for pair in _pairs(a, b, scope)]
-        for name in (name for name in shown if name not in common):
+        pairs += [pair for scope in found.tasks if scope.task in wanted for pair in _pairs(a, b, scope)]
+        for name in (name for name in wanted if name not in common):
             here, there = ([r for r in records[label] if r.task in scopes[name]] for label in (a, b))
             pooled = found.pooled if name == POOLED else compare_records(here, there, names, runs[a].n_bins).pooled
             pairs += [] if pooled is None else _pairs(a, b, replace(pooled, task=name))
     pairs = _adjusted(pairs)
-    filled = tuple(_scope(name, scopes[name], runs, names, pairs) for name in shown)
+    filled = tuple(_scope(name, scopes[name], runs, names, pairs) for name in wanted)
     notes = tuple(dict.fromkeys(note for labels, found in compared.items() for note in _notes(*labels, found)))
     digests = {label: fingerprint(run) for label, run in runs.items()}
+    if left := set[str]().union(*(run.tasks for run in runs.values())).difference(common):
+        left_out = ", ".join(sorted(map(shown, left)))
+        notes += (f"not in every run with a sound gold label and a confidence, and left out: {left_out}",)
     notes += tuple(unchanged(a, b) for a, b in combinations(runs, 2) if digests[a] == digests[b])
     notes += tuple(f"{label}: {suspicion}" for label, run in runs.items() for suspicion in run.suspicions)
     return Table(tuple(runs), tuple(names), next(iter(runs.values())).n_bins, filled, tuple(pairs), notes)
@@ -274,8 +275,6 @@ def _notes(a: str, b: str, found: RunComparison) -> list[str]:
         notes.append(f"{a} and {b} were given different prompts")
     if differences := [str(d) for d in found.certificate_differences if d.field.split(".")[-1] not in OF_THE_MODEL]:
         notes.append(f"{a} and {b} were not measured in the same way ({'; '.join(differences)})")
-    if left := [*found.only_a, *found.only_b]:
-        notes.append(f"not in every run and left out: {', '.join(map(shown, left))}")
     for difference in found.tasks[0].differences.values():
         if math.isnan(difference.difference) and difference.name == "full_ece":
             notes.append(difference.reason)

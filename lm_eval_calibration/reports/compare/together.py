@@ -7,6 +7,7 @@ from collections.abc import Callable
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.plots.side_by_side import draw_side_by_side
 from lm_eval_calibration.plots.style import Form
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.compare import formats
 from lm_eval_calibration.reports.compare.command import default_metrics
 from lm_eval_calibration.reports.compare.sentences import BIAS
@@ -16,7 +17,6 @@ from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.formats import pictures
 from lm_eval_calibration.reports.names import task_name
 from lm_eval_calibration.reports.numbers import json_text
-from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run
 
 

@@ -5,18 +5,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Comparison
 from lm_eval_calibration.plots import prepare_reliability
 from lm_eval_calibration.plots.style import Form
 from lm_eval_calibration.records import n_clusters
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.confidences.table import Row, Table, make_tables
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.formats import choose_format, pictures, print_or_write
 from lm_eval_calibration.reports.names import shown, task_name
 from lm_eval_calibration.reports.numbers import estimate, interval, json_text, p_equals, signed
-from lm_eval_calibration.reports.runs import by_name, common_tasks, name_and_path, print_notes
-from lm_eval_calibration.reports.sentences import BINNED_INTERVALS, counted
+from lm_eval_calibration.reports.runs import by_name, common_tasks, meant, name_and_path, print_notes
+from lm_eval_calibration.reports.sentences import BINNED_INTERVALS
 from lm_eval_calibration.reports.tables import markdown_table
 from lm_eval_calibration.results import Selection, load_run
 from lm_eval_calibration.results.columns import arrow, columns, title
@@ -44,14 +44,12 @@ def confidences(
         [name or path.resolve().name for name, path in given],
         [load_run(path, cluster=cluster, select=select) for _, path in given],
     )
-    for run in runs.values():
-        print_notes(run)
+    print_notes(*runs.values())
     common = common_tasks(runs)
-    if unknown := [task for task in tasks if task not in common]:
-        raise UserError(f"no task {unknown[0]!r} in common; there are {', '.join(common)}")
+    common = meant(tasks, common) or common
     bins = n_bins or next(iter(runs.values())).n_bins
-    content = FORMATS[form](make_tables(runs, list(tasks or common), bins), bins)
-    told = f"{counted(len(runs), what='runs')}, {counted(len(tasks or common), what='tasks')}"
+    content = FORMATS[form](make_tables(runs, common, bins), bins)
+    told = f"{counted(len(runs), what='runs')}, {counted(len(common), what='tasks')}"
     print_or_write(content, output, told)
 
 

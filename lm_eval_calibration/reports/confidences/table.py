@@ -83,7 +83,7 @@ def make_tables(runs: Mapping[str, Run], tasks: Sequence[str], n_bins: int) -> l
     """Return the tables of some tasks that the runs have in common.
 
     Raises:
-        UserError: no doc of a task has a confidence and a sound gold label.
+        UserError: no doc of any task has a confidence and a sound gold label.
     """
     answers: dict[str, list[Answers]] = {task: [] for task in tasks}
     for label, run in runs.items():
@@ -93,9 +93,9 @@ def make_tables(runs: Mapping[str, Run], tasks: Sequence[str], n_bins: int) -> l
                 records[record.task].append(record)
         for task, of_task in records.items():
             answers[task] += kinds_of(label, run, task, ordered(of_task))
-    if empty := [task for task, found in answers.items() if not found]:
-        raise UserError(f"{empty[0]}: no doc has an answer with a confidence")
-    changes = {task: [compare(*pair, n_bins) for pair in _pairs(found)] for task, found in answers.items()}
+    if not any(answers.values()):
+        raise UserError(f"{tasks[0]}: no doc has an answer with a confidence")
+    changes = {task: [compare(*pair, n_bins) for pair in _pairs(found)] for task, found in answers.items() if found}
     adjusted = iter(_adjusted([change for of_task in changes.values() for change in of_task]))
     return [
         Table(
@@ -104,6 +104,7 @@ def make_tables(runs: Mapping[str, Run], tasks: Sequence[str], n_bins: int) -> l
             tuple(next(adjusted) for _ in changes[task]),
         )
         for task, found in answers.items()
+        if found
     ]
 
 

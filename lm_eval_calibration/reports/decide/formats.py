@@ -7,6 +7,7 @@ from lm_eval_calibration.decisions import Checked, Decision, SetsShown
 from lm_eval_calibration.decisions.candidates import LOFREE
 from lm_eval_calibration.decisions.shown import AnswersShown
 from lm_eval_calibration.metrics.group_errors import GroupErrors
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.decide.sentences import (
     may_answer,
     percent_of,
@@ -100,8 +101,8 @@ def check_text(checked: Checked) -> str:
     lines = [summary(checked), *plain_table(heads, rows)]
     lines.append(f"confidences distributed as those of the calibration docs: p {tests[None]} (Holm)")
     if checked.n_left_out:
-        n_out = count(checked.n_left_out)
-        lines.append(f"{n_out} docs are left out: the decision was made on them, or on others of their clusters")
+        n_out = f"{counted(checked.n_left_out)} {'is' if checked.n_left_out == 1 else 'are'}"
+        lines.append(f"{n_out} left out: the decision was made on them, or on others of their clusters")
     lines += [f"no docs of {shown(task)}, which the decision was made on" for task in checked.missing_tasks]
     lines += [f"{shown(name)} was not decided on and is never answered" for name in checked.unknown_groups]
     if checked.sets:

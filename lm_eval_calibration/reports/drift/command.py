@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.changed_docs import ChangedDocs, changed_docs
 from lm_eval_calibration.reports.drift.comparability import docs_apart, docs_changed, settings_apart
 from lm_eval_calibration.reports.drift.formats import FORMATS
@@ -18,7 +19,6 @@ from lm_eval_calibration.reports.formats import choose_format, echo_next, print_
 from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import finite
 from lm_eval_calibration.reports.runs import compare_records, has_distributions, label_of, print_notes
-from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run, RunComparison, Selection, load_run
 from lm_eval_calibration.results.columns import check_metric, columns, parse_metrics
 from lm_eval_calibration.results.differences import POOLED
@@ -53,8 +53,7 @@ def drift(
     if history is not None:
         read_history(history)  # a broken one is refused before any work
     one, other = (load_run(path, n_bins=n_bins, cluster=cluster, select=select, is_strict=True) for path in (base, new))
-    for run in (one, other):
-        print_notes(run)
+    print_notes(one, other)
     if are_same_files(one, other):
         raise UserError(f"{base} and {new} are the same files")
     known = fingerprint(one)
@@ -135,6 +134,8 @@ def run_gate(base: Run, new: Run, tolerances: dict[str, float], *, named: bool, 
 
 def _notes(comparison: RunComparison) -> list[str]:
     notes = [f"{shown(task)} is in NEW only and not tested" for task in comparison.only_b]
+    unknown = "no doc has a sound gold label and a confidence, so nothing is tested"
+    notes += [f"{shown(task)}: {unknown}" for task in comparison.left_out]
     for task in comparison.tasks:
         if task.n_clusters is not None:
             notes.append(f"{shown(task.task)}: tested as {counted(task.n_a, task.n_clusters)}")

@@ -3,13 +3,10 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator
 
+from lm_eval_calibration.records.display import counted, some
 from lm_eval_calibration.reports.names import shown
-from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run, RunComparison
 from lm_eval_calibration.results.task_docs import TaskDocs
-
-SHOWN = 3
-"""Tasks that are named where a reason holds for more."""
 
 
 def settings_apart(base: Run, new: Run) -> list[str]:
@@ -21,6 +18,8 @@ def settings_apart(base: Run, new: Run) -> list[str]:
         if task not in new.tasks:
             reasons["NEW has no samples (a gate must not pass what was not run)"].append(task)
             continue
+        if base.docs[task].has_answers and not new.docs[task].has_answers:
+            reasons["no doc of NEW has a sound gold label and a confidence, as in BASE"].append(task)
         for name, one, other in _settings(base, new, task):
             if one is not None and other is not None and one != other:
                 reasons[f"{name}: {one} in BASE, {other} in NEW"].append(task)
@@ -86,5 +85,4 @@ def _has_all_results(*runs: Run) -> bool:
 
 
 def _listed(tasks: Collection[str]) -> str:
-    some = sorted(map(shown, tasks))
-    return ", ".join(some[:SHOWN]) + (f" and {len(some) - SHOWN} more" if len(some) > SHOWN else "")
+    return some(sorted(map(shown, tasks)))

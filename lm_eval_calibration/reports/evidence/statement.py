@@ -9,15 +9,14 @@ from typing import Any
 
 from lm_eval_calibration import __version__
 from lm_eval_calibration.records import DEFINITION_VERSION
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.decide.formats import as_data
 from lm_eval_calibration.reports.numbers import finite
-from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.reports.values import values
 from lm_eval_calibration.results import Run
 from lm_eval_calibration.results.columns import metric_of
 from lm_eval_calibration.results.doc_fields import ALL
 from lm_eval_calibration.results.identity import date_of, files_of, sha256
-from lm_eval_calibration.results.scopes import dataset_of, split_of
 
 FORM = 1
 """Version of the statement's form."""
@@ -69,13 +68,13 @@ def digest(content: Any) -> str:
 
 def _task(run: Run, task: str) -> dict[str, Any]:
     docs, configuration = run.docs[task], run.configuration
-    path, name = dataset_of(run, task)
+    path, name = run.configuration.dataset_of(task)
     return {
         "task": task,
         "version": configuration.task_versions.get(task),
         "data_set": path,
         "configuration": name,
-        "split": split_of(run, task),
+        "split": run.configuration.split_of(task),
         "docs": len(docs),
         **({} if (n := run.n_clusters(task)) is None else {"clusters": n}),
         "docs_with_broken_label": _broken(run, task),

@@ -9,6 +9,7 @@ import typer
 from tqdm import tqdm
 
 from lm_eval_calibration.errors import OutputError, UserError
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.records.parquet import parquet_of, write_parquet
 from lm_eval_calibration.reports.export.every_eval_ever import every_eval_ever
@@ -17,7 +18,6 @@ from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import json_text
 from lm_eval_calibration.reports.runs import print_notes
-from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.reports.tables import csv_table
 from lm_eval_calibration.reports.values import Value, values
 from lm_eval_calibration.results import Run, Selection, find_sources, load_run

@@ -11,7 +11,6 @@ from lm_eval_calibration.reports.values import Value
 from lm_eval_calibration.results import Run
 from lm_eval_calibration.results.columns import metric_of
 from lm_eval_calibration.results.identity import date_of
-from lm_eval_calibration.results.scopes import dataset_of, split_of
 
 SCHEMA_VERSION = "0.3.0"
 
@@ -85,10 +84,10 @@ def _result(run: Run, value: Value) -> dict[str, Any]:
 
 
 def _source(run: Run, value: Value) -> dict[str, Any]:
-    path = dataset_of(run, value.tasks[0])[0]
-    if len({dataset_of(run, task)[0] for task in value.tasks}) > 1 or path is None:
+    path = run.configuration.dataset_of(value.tasks[0])[0]
+    if len({run.configuration.dataset_of(task)[0] for task in value.tasks}) > 1 or path is None:
         return {"dataset_name": value.scope, "source_type": "other"}
-    split = split_of(run, value.tasks[0])
+    split = run.configuration.split_of(value.tasks[0])
     known = {} if split is None else {"hf_split": "val" if split.startswith("val") else split}
     source = {"dataset_name": value.scope, "source_type": "hf_dataset", "hf_repo": path, **known}
     return {**source, "samples_number": value.measured.n_docs}

@@ -10,7 +10,6 @@ from lm_eval_calibration.records import DEFINITION_VERSION
 from lm_eval_calibration.reports.values import Value
 from lm_eval_calibration.results import Run
 from lm_eval_calibration.results.columns import title
-from lm_eval_calibration.results.scopes import dataset_of, split_of
 
 if TYPE_CHECKING:
     from huggingface_hub import EvalResult
@@ -35,7 +34,7 @@ def eval_results(run: Run, found: Iterable[Value]) -> "list[EvalResult]":
             dataset_type=_dataset(run, value)[0],
             dataset_name=value.scope,
             dataset_config=_dataset(run, value)[1],
-            dataset_split=split_of(run, value.tasks[0]),
+            dataset_split=run.configuration.split_of(value.tasks[0]),
             metric_type=value.metric,
             metric_name=title(value.metric),
             metric_value=round(value.measured.value, DIGITS),
@@ -87,8 +86,8 @@ def _identity(result: "EvalResult") -> tuple[object, ...]:
 
 def _dataset(run: Run, value: Value) -> tuple[str, str | None]:
     """Name of the data set and of its configuration; those of the group where its tasks have several."""
-    paths = {dataset_of(run, task)[0] for task in value.tasks}
-    names = {dataset_of(run, task)[1] for task in value.tasks}
+    paths = {run.configuration.dataset_of(task)[0] for task in value.tasks}
+    names = {run.configuration.dataset_of(task)[1] for task in value.tasks}
     path = paths.pop() if len(paths) == 1 else None
     return path or value.scope, names.pop() if len(names) == 1 else None
 

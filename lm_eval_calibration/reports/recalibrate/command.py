@@ -30,6 +30,7 @@ from lm_eval_calibration.recalibration import (
 )
 from lm_eval_calibration.recalibration.map_file import SavedMap
 from lm_eval_calibration.records import n_clusters
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.groups import left_out as reasons
 from lm_eval_calibration.reports.recalibrate import tokens
 from lm_eval_calibration.reports.recalibrate.tables import (
@@ -41,7 +42,6 @@ from lm_eval_calibration.reports.recalibrate.tables import (
     print_strata,
     say,
 )
-from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results import Run, Selection, load_run
 from lm_eval_calibration.results.doc_fields import ALL
 from lm_eval_calibration.results.grouping import split_field
@@ -141,7 +141,7 @@ def _print_test(saved: SavedMap, docs: Docs, source: str, n_bins: int) -> None:
     tested = _counted(docs, "others")
     changes = before_after(docs.forecasts, after, n_bins=n_bins)
     print_answer(changes)
-    say(f"{saved.map.method} of {source}, fitted on {len(saved.map.fitted_on)} docs, tested on {tested}")
+    say(f"{saved.map.method} of {source}, fitted on {counted(len(saved.map.fitted_on))}, tested on {tested}")
     if saved.by is None and isinstance(one := saved.map.maps[""], Temperature):
         say(f"temperature: {one.temperature:.4f}")
     _print_changes("the map held fixed", changes, after)
@@ -156,8 +156,7 @@ def _print_test(saved: SavedMap, docs: Docs, source: str, n_bins: int) -> None:
 
 def _counted(docs: Docs, what: str = "docs") -> str:
     """The number of docs, and of their clusters."""
-    clusters = "" if docs.cluster_ids is None else f" of {n_clusters(docs.cluster_ids)} clusters"
-    return f"{len(docs)} {what}{clusters}"
+    return counted(len(docs), None if docs.cluster_ids is None else n_clusters(docs.cluster_ids), what)
 
 
 def _warn_of_split_clusters(docs: Docs, here: NDArray[np.bool_]) -> None:
@@ -228,8 +227,9 @@ def _docs(run: Run, by: str | None, groups: str | None = None) -> Docs:
             raise UserError(f"no field of the docs makes groups: {reasons(left_out)}")
         docs = docs.with_fields(fields)
     if n_broken := len(run) - len(docs):
-        why = "a gold label outside their choices" if docs.confidence is None else "an empty answer"
-        typer.echo(f"note: {n_broken} docs have {why} and are left out", err=True)
+        have, its, are = ("has", "its", "is") if n_broken == 1 else ("have", "their", "are")
+        why = f"a gold label outside {its} choices" if docs.confidence is None else "an empty answer"
+        typer.echo(f"note: {counted(n_broken)} {have} {why} and {are} left out", err=True)
     return docs
 
 

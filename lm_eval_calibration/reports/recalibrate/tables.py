@@ -13,10 +13,10 @@ from lm_eval_calibration.metrics import StratumMetric, by_stratum
 from lm_eval_calibration.metrics.fields import Fields
 from lm_eval_calibration.metrics.group_errors import GroupError, group_errors
 from lm_eval_calibration.recalibration import Change, Domain, Forecasts, MapByGroup, OperatingPoint, Temperature
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.groups import MOST_ROWS
 from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import NOTHING, estimate, interval, number, p_value, signed
-from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.reports.tables import plain_table
 from lm_eval_calibration.results.columns import ACC, ARROWS, columns, metric_of
 
@@ -57,8 +57,8 @@ def print_strata(before: Forecasts, after: Forecasts, strata: NDArray[np.str_], 
         one, other = _with_interval(m), _with_interval(found.get((m.stratum, m.name)))
         rows.append((shown(m.stratum), str(m.n_docs), m.name, one, *versus, other))
     heads = ("group", "docs", "metric", "before [95%]", "less the other docs'", "p (Holm)", "after [95%]")
-    n_groups = len(np.unique(strata))
-    _print(f"within each group, pooled; p before the map, adjusted over {n_groups} groups", heads, rows)
+    n_groups = counted(len(np.unique(strata)), what="groups")
+    _print(f"within each group, pooled; p before the map, adjusted over {n_groups}", heads, rows)
 
 
 def print_groups(before: Forecasts, after: Forecasts, fields: Fields, n_bins: int) -> None:
@@ -71,7 +71,8 @@ def print_groups(before: Forecasts, after: Forecasts, fields: Fields, n_bins: in
     rows = [(found.name, str(found.n_docs), *_error(found), *_error(mapped[found.group])) for found in one.groups]
     heads = ("group", "docs", "before [95%, all at once]", "", "after [95%, all at once]", "")
     _print("confidence less accuracy in groups, the largest errors first (maps held fixed)", heads, rows[:MOST_ROWS])
-    say(f"largest error of {len(one.groups)} groups: {estimate(one.largest)} before, {estimate(other.largest)} after")
+    n_groups = counted(len(one.groups), what="groups")
+    say(f"largest error of {n_groups}: {estimate(one.largest)} before, {estimate(other.largest)} after")
     n_off = (sum(bool(found.tendency) for found in (*docs.groups, *docs.bins)) for docs in (one, other))
     say("groups and ranges of confidence within groups that are shown to be off: {} before, {} after".format(*n_off))
 

@@ -13,6 +13,7 @@ from lm_eval_calibration.recalibration.by_group import digest
 from lm_eval_calibration.recalibration.choices import stacked
 from lm_eval_calibration.recalibration.map_file import SavedMap
 from lm_eval_calibration.records import clusters_of
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.recalibrate.tables import print_changes, say
 from lm_eval_calibration.results import Run
 from lm_eval_calibration.results.columns import columns
@@ -23,14 +24,14 @@ def fit(run: Run, *, output: Path | None, folds: int, n_bins: int) -> None:
     grid = read_grid(run)
     crossed = cross_fit_tokens(grid, n_folds=folds)
     fitted = TokenTemperature().fit(grid)
-    say(f"token_temperature: {len(grid)} docs in {len(crossed.maps)} folds, each at the temperature of the others")
+    say(f"token_temperature: {counted(len(grid))} in {len(crossed.maps)} folds, each at the temperature of the others")
     say(f"temperature of all docs: {fitted.temperature:g}")
     index = {t: TokenTemperature(t).index(grid) for t in np.unique(crossed.temperature).tolist()}
     _print(grid, np.array([index[t] for t in crossed.temperature.tolist()]), n_bins)
     if output is not None:
         saved = MapByGroup(TokenTemperature.method, {"": fitted}, frozenset(map(digest, grid.doc_hashes)))
         SavedMap(saved).write(output)
-        say(f"the map, fitted on {len(grid)} docs, is in {output}; judge it on others with --apply {output}")
+        say(f"the map, fitted on {counted(len(grid))}, is in {output}; judge it on others with --apply {output}")
 
 
 def apply(saved: SavedMap, source: str, run: Run, *, n_bins: int) -> None:
@@ -43,7 +44,7 @@ def apply(saved: SavedMap, source: str, run: Run, *, n_bins: int) -> None:
         index = fitted.index(grid)
     except ValueError as error:
         raise UserError(f"{source}: {error}") from error
-    say(f"token_temperature of {source}, fitted on {len(saved.map.fitted_on)} docs, tested on {len(grid)} others")
+    say(f"token_temperature of {source}, fitted on {counted(len(saved.map.fitted_on))}, tested on {len(grid)} others")
     say(f"temperature: {fitted.temperature:g}")
     _print(grid, np.full(len(grid), index), n_bins)
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import typer
 
 from lm_eval_calibration.harness.redacted_errors import redacted_errors
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.records.files import write_whole
 from lm_eval_calibration.reports.compare.command import find_named, read_runs
 from lm_eval_calibration.reports.compare.together import together
@@ -15,10 +15,10 @@ from lm_eval_calibration.reports.formats import choose_format
 from lm_eval_calibration.reports.report.content import make_report
 from lm_eval_calibration.reports.report.formats import FORMATS
 from lm_eval_calibration.reports.runs import name_and_path, print_notes
-from lm_eval_calibration.reports.sentences import counted
-from lm_eval_calibration.results import Selection, load_run
+from lm_eval_calibration.results import Run, Selection
 from lm_eval_calibration.results.files import find_sources
-from lm_eval_calibration.results.selection import ALL, runs_of
+from lm_eval_calibration.results.loading import FoundRun
+from lm_eval_calibration.results.selection import ALL, one_run, runs_of
 
 
 def write_report(
@@ -41,26 +41,21 @@ def write_report(
     form = choose_format(format_, output, FORMATS, default="html", is_printed=False)
     output = output or Path(f"report.{form}")
     names, paths = zip(*map(name_and_path, results), strict=True)
-    sources = find_sources(paths, select.columns).sources  # an error in this one holds no text of a doc
-    how: dict[str, Any] = {"n_bins": n_bins, "cluster": cluster, "select": select}
+    found = find_sources(paths, select.columns)  # an error in this one holds no text of a doc
     with redacted_errors() if redact else nullcontext():
-        if len(paths) > 1 and (any(names) or len(runs_of(select.of(sources))) > 1):
-            content, done = _of_several(results, form, redact=redact, **how)
+        sources = select.of(found.sources)
+        if len(paths) > 1 and (any(names) or len(runs_of(sources)) > 1):
+            runs = read_runs(*find_named(results, select), n_bins, cluster)
+            print_notes(*runs.values())
+            content, done = together(runs, form, redact=redact), f"{len(runs)} runs side by side"
         else:
-            content, done = _of_one(paths, form, redact=redact, **how)
+            run = FoundRun(one_run(sources, paths), found.broken).load(n_bins, cluster)
+            content, done = _of_one(run, form, redact=redact)
     write_whole(output, content)
     typer.echo(f"{done}; the report is in {output}")
 
 
-def _of_one(paths: Sequence[Path], form: str, *, redact: bool, **how: Any) -> tuple[str | bytes, str]:
-    run = load_run(*paths, **how)
+def _of_one(run: Run, form: str, *, redact: bool) -> tuple[str | bytes, str]:
     print_notes(run)
     content = FORMATS[form](make_report(run, redact=redact, explorable=form == "html"))
     return content, f"{counted(len(run))} of {counted(len(run.tasks), what='tasks')}"
-
-
-def _of_several(results: Sequence[str], form: str, *, redact: bool, **how: Any) -> tuple[str | bytes, str]:
-    runs = read_runs(*find_named(results, how["select"]), how["n_bins"], how["cluster"])
-    for run in runs.values():
-        print_notes(run)
-    return together(runs, form, redact=redact), f"{len(runs)} runs side by side"

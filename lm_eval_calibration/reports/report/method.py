@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from lm_eval_calibration import __version__
 from lm_eval_calibration.records import DEFINITION_VERSION
-from lm_eval_calibration.reports.sentences import counted
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.results import Run
 
 CONFIDENCE = """of multiple choice the largest choice probability (softmax of the summed log-likelihoods); of \

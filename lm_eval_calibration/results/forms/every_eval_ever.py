@@ -1,4 +1,4 @@
-"""Every Eval Ever's docs: ``<uuid>_samples.jsonl`` beside ``<uuid>.json``, schemas 0.2 and 0.3 of instances.
+"""Every Eval Ever's docs: ``<uuid>_samples.jsonl`` (or packed) beside ``<uuid>.json``, schemas 0.2 and 0.3.
 
 https://github.com/evaleval/every_eval_ever. Its schema has no confidence; what converters put into ``metadata`` counts:
 ``choice_logprobs`` (of ``input.choices``, a JSON list, as its lighteval converter writes it), or ``confidence``.
@@ -11,6 +11,7 @@ from typing import Any
 
 from lm_eval_calibration.records.jsonl import JsonLines
 from lm_eval_calibration.results.forms.form import About, Form, Sample, number, shares
+from lm_eval_calibration.results.names import parse
 
 Line = Mapping[str, Any]
 
@@ -23,7 +24,7 @@ class EveryEvalEver(Form):
     def is_mine(self, path: Path, head: bytes) -> bool:
         """Whether a file of lines begins as instances do."""
         is_record = b'"schema_version"' in head and b'"evaluation_id"' in head
-        return path.suffix == ".jsonl" and is_record and not head.lstrip().startswith(b'{"doc_id"')
+        return parse(path).suffix == ".jsonl" and is_record and not head.lstrip().startswith(b'{"doc_id"')
 
     def without_docs(self, path: Path, head: bytes) -> str:
         """An evaluation without its instances."""
@@ -66,11 +67,14 @@ class EveryEvalEver(Form):
             golds = [choices.index(text) for text in said["reference"] if text in choices]
             if len(logs) != len(choices) or len(golds) != 1:
                 raise ValueError(f"{len(logs)} choice_logprobs, {len(choices)} choices, {len(golds)} of them right")
-            if (logs.index(max(logs)) == golds[0]) != correct:
+            is_of_them = metadata.get("primary_metric", "acc") == "acc"  # another one may be length-normalised
+            if is_of_them and (logs.index(max(logs)) == golds[0]) != correct:
                 raise ValueError(f"is_correct is {correct}, but by choice_logprobs and reference it is not so")
             numbers = {"log_likelihoods": logs, "gold": golds[0]}
         elif confidence is None:
-            raise ValueError("no confidence: `metadata` has neither choice_logprobs nor confidence")
+            raise ValueError(
+                "no confidence: `metadata` has neither choice_logprobs nor confidence; give the logs it was made from"
+            )
         raw, output = said.get("raw"), (line.get("output") or {}).get("raw") or [None]
         shown = {
             "doc": {"sample_id": line["sample_id"], "input": raw},

@@ -1,6 +1,8 @@
 """HELM's runs: ``per_instance_stats.json`` in a folder for each run, with ``run_spec.json`` and, for texts, others.
 
-The confidence is ``max_prob``, the outcome ``exact_match``, as in HELM's own ``ece_10_bin`` (bins of equal mass).
+Texts are in ``instances.json`` and ``display_predictions.json``, which helm-summarize writes, or else in
+``scenario_state.json``, which helm-run does. The confidence is ``max_prob``, the outcome ``exact_match``, as in HELM's
+own ``ece_10_bin`` (bins of equal mass).
 """
 
 import re
@@ -46,7 +48,7 @@ class Helm(Form):
         instances = _read(path)[1][task]
         if {one.stats.get(CONFIDENCE) for one in instances} == {1.0}:
             raise ValueError(f"{path}: {CONFIDENCE} is 1 of every instance: the model gave no log-probabilities")
-        questions, answers = _questions(path), _answers(path)
+        questions, answers = _texts(path)
         has_trials = any(one.trial for one in instances)
         for row, (key, trial, stats) in enumerate(instances):
             doc, target = questions.get(key, ({}, None))
@@ -95,23 +97,35 @@ def _read(path: Path) -> tuple[str, dict[str, list[_Instance]]]:
     return str(model), tasks
 
 
-def _questions(path: Path) -> dict[str, tuple[dict[str, Any], str | None]]:
-    """Text and right answer of each instance, where ``instances.json`` is there."""
-    found = {}
-    for one in _json(path.with_name("instances.json")) or ():
-        right = [ref["output"]["text"] for ref in one.get("references") or () if "correct" in (ref.get("tags") or ())]
-        doc = {"text": (one.get("input") or {}).get("text"), "sub_split": one.get("sub_split")}
-        found[str(one.get("id"))] = doc, next(iter(right), None)
-    return found
+def _texts(path: Path) -> tuple[dict[str, tuple[dict[str, Any], str | None]], dict[tuple[str, int], str]]:
+    """Text and right answer of each instance, and what the model wrote, as far as they are there."""
+    states: Any = ()
+    instances, shown = (_json(path.with_name(name)) for name in ("instances.json", "display_predictions.json"))
+    where = path.with_name("instances.json")
+    try:
+        if instances is None:
+            where = path.with_name("scenario_state.json")
+            states = (_json(where) or {}).get("request_states") or ()
+            states = [one for one in states if not one["instance"].get("perturbation")]
+            instances = [one["instance"] for one in states]
+        questions = {str(one.get("id")): _question(one) for one in instances}
+        answers = {_key(one): one.get("predicted_text") for one in shown or () if not one.get("perturbation")}
+        for one in states:
+            if one.get("reference_index") is None and (one.get("result") or {}).get("completions"):
+                said = max(one["result"]["completions"], key=lambda completion: completion["logprob"])["text"]
+                answers.setdefault(_key({**one, "instance_id": one["instance"]["id"]}), said)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{where}: {type(error).__name__} {error}: not as HELM writes it") from error
+    return questions, answers
 
 
-def _answers(path: Path) -> dict[tuple[str, int], str]:
-    """What the model wrote, where ``display_predictions.json`` is there."""
-    return {
-        (str(one.get("instance_id")), int(one.get("train_trial_index") or 0)): one.get("predicted_text")
-        for one in _json(path.with_name("display_predictions.json")) or ()
-        if not one.get("perturbation")
-    }
+def _question(one: Mapping[str, Any]) -> tuple[dict[str, Any], str | None]:
+    right = [ref["output"]["text"] for ref in one.get("references") or () if "correct" in (ref.get("tags") or ())]
+    return {"text": (one.get("input") or {}).get("text"), "sub_split": one.get("sub_split")}, next(iter(right), None)
+
+
+def _key(one: Mapping[str, Any]) -> tuple[str, int]:
+    return str(one.get("instance_id")), int(one.get("train_trial_index") or 0)
 
 
 def _json(path: Path, *, is_needed: bool = False) -> Any:
@@ -123,7 +137,7 @@ def _json(path: Path, *, is_needed: bool = False) -> Any:
         raise ValueError(f"{path}: {error.strerror}") from error
     except ValueError as error:
         raise ValueError(f"{path}: not JSON ({error})") from error
-    if not isinstance(found, dict if path.name == "run_spec.json" else list):
+    if not isinstance(found, dict if path.name in ("run_spec.json", "scenario_state.json") else list):
         raise ValueError(f"{path}: not as HELM writes it")
     return found
 

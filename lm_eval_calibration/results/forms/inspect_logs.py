@@ -25,7 +25,7 @@ class Inspect(Form):
     def is_mine(self, path: Path, head: bytes) -> bool:
         """Whether a file is an archive ``.eval``, or JSON that begins as such a log."""
         is_json = path.suffix == ".json" and re.match(rb'\s*\{\s*"version"\s*:\s*\d+\s*,\s*"status"\s*:', head)
-        return bool(is_json) or (path.suffix == ".eval" and head.startswith(b"PK"))
+        return bool(is_json) or path.suffix == ".eval"
 
     def about(self, path: Path) -> About:
         """Return model and task of the log's head."""

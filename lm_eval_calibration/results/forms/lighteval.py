@@ -1,7 +1,8 @@
 """lighteval's details: ``details/<model>/<date>/details_<task>_<date>.parquet``, a row a doc.
 
-Read as lighteval 0.11 to 0.13 writes them (columns doc, model_response, metric). The log-likelihoods are those of the
-choices, and where the row's own ``acc`` is another than theirs, nothing is read.
+Read as lighteval 0.11 to 0.13 writes them (columns doc, model_response, metric), and as older ones did, whose are the
+details of the first Open LLM Leaderboard (example, choices, predictions, gold_index, metrics). The log-likelihoods are
+those of the choices, and where the row's own ``acc`` is another than theirs, nothing is read.
 """
 
 import re
@@ -16,7 +17,10 @@ import pyarrow.parquet as pq
 from lm_eval_calibration.results.forms.form import About, Form, Sample, number, whole
 from lm_eval_calibration.results.names import parse
 
-_COLUMNS = {"doc", "model_response", "metric"}
+_COLUMNS = ("doc", "model_response", "metric")
+_OLD_COLUMNS = ("choices", "predictions", "example", "query", "gold_index", "gold", "specifics", "metrics", "acc")
+
+Parts = tuple[Mapping[str, Any], Mapping[str, Any], Mapping[str, Any]]
 
 
 class Lighteval(Form):
@@ -26,17 +30,18 @@ class Lighteval(Form):
 
     def is_mine(self, path: Path, head: bytes) -> bool:
         """Whether a file is called as details are."""
-        return path.name.startswith("details_") and head.startswith(b"PAR1")
+        del head
+        return path.name.startswith("details_") and path.suffix == ".parquet"
 
     def without_docs(self, path: Path, head: bytes) -> str:
         """Results alone have no docs."""
-        is_results = parse(path).is_results and re.match(rb'\s*\{\s*"config_general"', head)
+        is_results = re.match(rb'\s*\{\s*"config_general"', head) and parse(path).is_results
         return "results of lighteval; its docs are in details_*.parquet, which --save-details writes" * bool(is_results)
 
     def about(self, path: Path) -> About:
         """Return model and task by folder and name."""
         name, parts = parse(path), path.resolve().parts[:-1]
-        above = [part for part in parts if part != name.time]
+        above = [part for part in parts if part.replace(":", "-") != name.time]
         if "details" in above:
             model = "/".join(above[len(above) - above[::-1].index("details") :])
         else:
@@ -47,12 +52,14 @@ class Lighteval(Form):
         """Yield the docs; raise ValueError naming the row."""
         try:
             file = pq.ParquetFile(path)
-            if missing := sorted(_COLUMNS - set(file.schema_arrow.names)):
-                raise ValueError(f"{path}: no column {missing[0]!r}: written by lighteval before 0.11, or by another")
-            rows = (row for part in file.iter_batches(1024) for row in part.to_pylist())
-            for i, row in enumerate(rows):
+            names = file.schema_arrow.names
+            known, needed = (_COLUMNS, _COLUMNS) if "doc" in names else (_OLD_COLUMNS, _OLD_COLUMNS[:2])
+            if missing := sorted(set(needed) - set(names)):
+                raise ValueError(f"{path}: no column {missing[0]!r}: not as lighteval writes details")
+            parts = file.iter_batches(1024, columns=[name for name in names if name in known])
+            for i, row in enumerate(row for part in parts for row in part.to_pylist()):
                 try:
-                    yield self._sample(task, i, *(row[name] or {} for name in ("doc", "model_response", "metric")))
+                    yield self._sample(task, i, *_parts(row))
                 except (ValueError, TypeError) as error:
                     raise ValueError(f"{path}, row {i + 1}: {error}") from error
         except (pa.ArrowException, OSError) as error:
@@ -75,6 +82,18 @@ class Lighteval(Form):
             "arguments": [[query, choice] for choice in choices],
         }
         return self.sample(task, row, [query, choices], {"log_likelihoods": logs, "gold": gold}, line)
+
+
+def _parts(row: Mapping[str, Any]) -> Parts:
+    """Doc, response and metrics of a row; old ones have each of their fields as a column."""
+    if "doc" in row:
+        doc, said, metric = (row[name] or {} for name in _COLUMNS)
+        return doc, said, metric
+    gold = row.get("gold") if row.get("gold_index") is None else row["gold_index"]
+    doc = {"query": row.get("example", row.get("query")), "choices": row["choices"], "gold_index": gold}
+    # Of each choice its log-likelihood, with or without whether it is the greedy continuation; of generation texts.
+    said = [one[0] if isinstance(one, list) else one for one in row["predictions"] or () if not isinstance(one, str)]
+    return {**doc, "specific": row.get("specifics")}, {"logprobs": said}, row.get("metrics") or row
 
 
 def _gold(value: Any, k: int) -> int:

@@ -8,6 +8,7 @@ from pkgutil import iter_modules
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.results import forms as folder
 from lm_eval_calibration.results.forms.form import Form
+from lm_eval_calibration.results.names import parse
 
 SUFFIXES = (".json", ".jsonl", ".parquet", ".eval")
 """Files whose beginning is looked at."""
@@ -30,7 +31,7 @@ def form_of(path: Path, head: bytes) -> Form | None:
     Raises:
         NoDocsError: the file is of such a program, but holds no docs.
     """
-    if not path.name.endswith(SUFFIXES):
+    if parse(path).suffix not in SUFFIXES:
         return None
     for form in forms():
         if form.is_mine(path, head):
@@ -38,3 +39,9 @@ def form_of(path: Path, head: bytes) -> Form | None:
         if reason := form.without_docs(path, head):
             raise NoDocsError(f"{path}: {reason}")
     return None
+
+
+def what_is_read() -> str:
+    """Say whose logs are read."""
+    names = ", ".join(form.name for form in forms())
+    return f"read are logs of the harness, {names}; any table with --columns"

@@ -208,7 +208,7 @@ def test_runs_with_equal_samples_are_said_to_be_unchanged(tmp_path: Path) -> Non
         (["a", "a"], "error: a and a are the same files"),
         (["a", "nowhere"], "error: nowhere does not exist"),
         (["a", "other"], "error: the runs have no task in common"),
-        (["a", "b", "--task", "c"], "error: no task or group 'c' in common; there are anatomy_calibration"),
+        (["a", "b", "--task", "xyz"], "error: --task xyz: there are the tasks and groups in common "),
         (["a", "b", "--metrics", "eec"], "error: no metric 'eec'"),
         (["a", "b", "--format", "xls"], "error: no format 'xls'"),
         (["a", "b", "--output", "x.xls"], "error: x.xls: no format is known by its suffix"),

@@ -12,10 +12,10 @@ from commands import run_command
 from made_runs import write_run
 
 from lm_eval_calibration import load_run
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.compare.sentences import results_sentences
 from lm_eval_calibration.reports.compare.table import ALPHA, Table, badness, make_table
 from lm_eval_calibration.reports.numbers import interval, p_equals
-from lm_eval_calibration.reports.sentences import counted
 from lm_eval_calibration.results.columns import title
 
 METRICS = ["acc", "ece", "auroc", "overconfidence"]

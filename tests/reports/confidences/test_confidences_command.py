@@ -103,7 +103,7 @@ def test_pictures_are_reliability_diagrams(folders: tuple[Path, Path], tmp_path:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("--task", "quiz"), "no task 'quiz' in common"),
+        (("--task", "xyz"), "--task xyz: there are the tasks and groups in common"),
         (("--format", "docx"), "no format 'docx'"),
         (("--format", "png"), "give --output FILE"),
     ],

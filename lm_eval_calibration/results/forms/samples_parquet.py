@@ -1,0 +1,54 @@
+"""The harness's samples as the ``datasets`` library exports them: Parquet, whose columns are the fields of a line.
+
+Only multiple choice is read, after the harness's own ``acc`` has agreed, as samples of a stock run are.
+"""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from lm_eval_calibration.results.forms.form import About, Form, Sample
+from lm_eval_calibration.results.names import parse
+from lm_eval_calibration.results.stock import find_reading, record
+
+_COLUMNS = {"doc_id", "doc", "target", "arguments", "resps"}
+
+
+class SamplesParquet(Form):
+    """Samples under any name, that of the harness's file or the library's ``train-00000-of-00001.parquet``."""
+
+    name = "the harness's samples as Parquet"
+
+    def is_mine(self, path: Path, head: bytes) -> bool:
+        """Whether it has the columns."""
+        try:
+            return head.startswith(b"PAR1") and set(pq.read_schema(path).names) >= _COLUMNS
+        except (pa.ArrowException, OSError):
+            return False
+
+    def about(self, path: Path) -> About:
+        """Return model and task by folder and name, as the harness gives them."""
+        name = parse(path)
+        return About(path.resolve().parent.name, [name.task if name.is_samples else name.stem], name.time)
+
+    def samples(self, path: Path, task: str) -> Iterator[Sample]:
+        """Yield the docs; raise ValueError naming the row."""
+        try:
+            reading = find_reading((f"{path}, row {i + 1}", line) for i, line in enumerate(_lines(path)))
+            yield from (Sample(record(line, task, reading), line) for line in _lines(path))
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path}: {error}") from error
+
+
+def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
+    for part in pq.ParquetFile(path).iter_batches(256):
+        for line in part.to_pylist():
+            if isinstance(line["arguments"], Mapping):  # a struct has the requests that any doc has
+                line["arguments"] = {name: one for name, one in line["arguments"].items() if one is not None}
+            yield line
+
+
+FORM = SamplesParquet()
