@@ -3,6 +3,7 @@
 Only multiple choice is read, after the harness's own ``acc`` has agreed, as samples of a stock run are.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ class SamplesParquet(Form):
     def is_mine(self, path: Path, head: bytes) -> bool:
         """Whether it has the columns."""
         try:
-            return head.startswith(b"PAR1") and set(pq.read_schema(path).names) >= _COLUMNS
+            return head.startswith(b"PAR1") and _may_have_columns(path) and set(pq.read_schema(path).names) >= _COLUMNS
         except (pa.ArrowException, OSError):
             return False
 
@@ -41,6 +42,16 @@ class SamplesParquet(Form):
             yield from (Sample(record(line, task, reading), line) for line in _lines(path))
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{path}: {error}") from error
+
+
+def _may_have_columns(path: Path) -> bool:
+    """Whether the names stand in the file's footer: a leaderboard's folder has thousands of other Parquet files."""
+    with path.open("rb") as file:
+        file.seek(-8, os.SEEK_END)
+        size = int.from_bytes(file.read(4), "little")
+        file.seek(-min(8 + size, file.seek(0, os.SEEK_END)), os.SEEK_END)
+        footer = file.read()
+    return all(name.encode() in footer for name in _COLUMNS)
 
 
 def _lines(path: Path) -> Iterator[Mapping[str, Any]]:
