@@ -5,7 +5,7 @@ import os
 import pickle
 import sys
 from collections.abc import Iterable, Iterator
-from functools import cache, lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -143,18 +143,14 @@ def t5_lm(byte_tokenizer: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def smollm2_args() -> Iterator[dict[str, str]]:
+def smollm2_args() -> dict[str, str]:
     """Model arguments of the real SmolLM2-135M-Instruct."""
-    gguf = pytest.importorskip("gguf", reason="GGUF files need `gguf` (extra `demo`)")
+    pytest.importorskip("gguf", reason="GGUF files need `gguf` (extra `demo`)")
     from lm_eval_calibration.demo import local_gguf_file
 
     if (file := local_gguf_file()) is None:
         pytest.skip("the real model is not here: lm-eval-calibration demo --limit 1 fetches it")
-    with pytest.MonkeyPatch.context() as patch:
-        # The vocabulary and the names of tensors take seconds: once, however often the model is loaded.
-        patch.setattr(gguf, "GGUFReader", lru_cache(maxsize=1)(gguf.GGUFReader))
-        patch.setattr(gguf, "get_tensor_name_map", lru_cache(gguf.get_tensor_name_map))
-        yield {"pretrained": str(file.parent), "gguf_file": file.name, "dtype": "float32"}
+    return {"pretrained": str(file.parent), "gguf_file": file.name, "dtype": "float32"}
 
 
 @pytest.fixture(scope="session")
