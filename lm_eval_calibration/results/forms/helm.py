@@ -47,7 +47,8 @@ class Helm(Form):
         """Yield the instances of a split; raise ValueError naming the instance."""
         instances = _read(path)[1][task]
         if {one.stats.get(CONFIDENCE) for one in instances} == {1.0}:
-            raise ValueError(f"{path}: {CONFIDENCE} is 1 of every instance: the model gave no log-probabilities, or those after a temperature of 0")
+            reasons = "the model gave no log-probabilities, or those after a temperature of 0"
+            raise ValueError(f"{path}: {CONFIDENCE} is 1 of every instance: {reasons}")
         questions, answers = _texts(path)
         has_trials = any(one.trial for one in instances)
         for row, (key, trial, stats) in enumerate(instances):
