@@ -127,9 +127,11 @@ class Columns:
         self._compact()
         make = {"top_label": self._top_label, "choices": self._choices, "full_vocabulary": self._full_vocabulary}
         if kind in make:
-            if kind not in self._made:
-                self._made[kind] = make[kind]()
-            return self._made[kind]
+            first, second = self._made.get(kind) or make[kind]()
+            if isinstance(first, list):  # rows of different lengths, which one copy would not keep from being changed
+                return first, second
+            self._made[kind] = first, second
+            return first.copy(), second.copy()
         raise ValueError(f"unknown kind of metric {kind!r}; there are top_label, choices and full_vocabulary")
 
     def clusters(self, kind: str) -> IntIds | None:

@@ -160,6 +160,21 @@ def test_docs_can_be_added_after_arrays_were_taken() -> None:
             np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.parametrize("ragged", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_arrays_are_whose_that_took_them(kind: str, ragged: bool) -> None:
+    records = make(np.random.default_rng(6), 30, ragged=ragged)
+    taken = Columns.of(records[:20])
+    for column in taken.arrays(kind):
+        for row in column if isinstance(column, list) else [column]:
+            row[...] = 0
+    for one, other in zip(taken.arrays(kind), Columns.of(records[:20]).arrays(kind), strict=True):
+        assert_same(one, other)
+    taken.extend(Columns.of(records[20:]))
+    for one, other in zip(taken.arrays(kind), Columns.of(records).arrays(kind), strict=True):
+        assert_same(one, other)
+
+
 def test_a_four_choice_doc_takes_less_than_100_bytes() -> None:
     taken = Columns.of(make(np.random.default_rng(5), 3000))
     assert 50 < taken.nbytes / len(taken) < 100
