@@ -1,6 +1,7 @@
 """Every path on a device that isn't there: the CPU's numbers, no operation on two devices, few waits."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 import torch
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
-from simulated_device import FIRST, SECOND, Elsewhere, MixedDevicesError, on_device, over_both, simulated
-from tiny import generation_requests, make_gpt2, scoring_requests
+from simulated_device import FIRST, SECOND, Elsewhere, MixedDevicesError, Simulation, on_device, over_both, simulated
+from tiny import generation_requests, make_config, make_gpt2, make_rows, run_tasks, scoring_requests
 
 from lm_eval_calibration import backends as scoring
-from lm_eval_calibration.backends.hf import corpus, log_likelihood
+from lm_eval_calibration.backends.hf import corpus, cost, log_likelihood, packed, transfer
+from lm_eval_calibration.tasks import CalibratedTask
 
 
 def test_operations_on_two_devices_are_errors(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +106,7 @@ def test_a_corpus_is_the_cpu_s_in_one_transfer_a_batch(lm: HFLM, monkeypatch: py
     expected = scoring.corpus_scores(lm, requests)
     monkeypatch.setitem(corpus._CHUNK_ELEMENTS, "accelerator", 100 * len(lm.tokenizer))
     with simulated(monkeypatch) as simulation:
-        batches = batches_of(monkeypatch, corpus, "to_host")
+        batches = batches_of(monkeypatch, corpus, "Fetch")
         on_device(lm)
         found = scoring.corpus_scores(lm, requests)
     assert found == pytest.approx(expected, rel=1e-5)
@@ -156,3 +158,89 @@ def test_a_model_over_two_devices_gives_the_cpu_s_numbers(
     assert list(map(str, found[3])) == list(map(str, expected[3]))
     for ours, cpu in zip(found[3], expected[3], strict=True):
         np.testing.assert_allclose(ours.token_log_probs, cpu.token_log_probs, atol=1e-5)
+
+
+def order_of(lm: HFLM, simulation: Simulation, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What the host does from now on: it launches calls, sends for their results, waits for these."""
+    found: list[str] = []
+    call = type(lm.model).forward
+
+    def forward(*arguments: Any, **options: Any) -> Any:
+        found.append("launch")
+        return call(lm.model, *arguments, **options)
+
+    class Watched(transfer.Fetch):
+        def arrays(self) -> Any:
+            before = len(simulation.waits)
+            arrays = super().arrays()
+            found.append(f"wait {len(simulation.waits) - before}")
+            return arrays
+
+    monkeypatch.setattr(lm.model, "forward", forward)
+    for module in (log_likelihood, corpus):
+        monkeypatch.setattr(module, "Fetch", Watched)
+    return found
+
+
+def assert_launched_ahead(order: list[str], at_least: int) -> None:
+    """Between waits there is a launch, and none before the last wait: it has been made already."""
+    assert order.count("wait 1") >= at_least
+    assert [pair == ("wait 1", "wait 1") for pair in pairwise(order)] == [False] * (len(order) - 2) + [True]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_call_is_launched_before_the_last_one_s_results_are_fetched(
+    shared: bool, lm: HFLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = scoring_requests(texts(40), (" A", " B", " C", " more"), shared_prefixes=shared)
+    monkeypatch.setattr(cost, "H100", cost.H100._replace(launch=0.0, bandwidth=1e30, most_tokens=128))
+    with simulated(monkeypatch) as simulation:
+        on_device(lm)
+        order = order_of(lm, simulation, monkeypatch)
+        scoring.token_scores(lm, requests)
+    assert_launched_ahead(order, 3)
+
+
+def test_a_corpus_s_batch_is_launched_before_the_last_one_s_results_are_fetched(
+    lm: HFLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [Instance("loglikelihood_rolling", {}, ("x y" * 300,), 0, metadata=("t", n, 1)) for n in range(3)]
+    for request in requests:
+        request.n_bins = 10
+    with simulated(monkeypatch) as simulation:
+        on_device(lm)
+        order = order_of(lm, simulation, monkeypatch)
+        scoring.corpus_scores(lm, requests)
+    assert_launched_ahead(order, 3)
+
+
+def test_a_pack_is_launched_before_the_answers_about_answers_are_fetched(
+    lm: HFLM, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only a pack's own answers are waited for: the queries about them go on behind it."""
+    monkeypatch.setattr(cost, "H100", cost.H100._replace(launch=0.0, bandwidth=1e30, most_tokens=128))
+
+    def run() -> None:
+        config = make_config(make_rows(20), metadata={"calibration": {"p_true": "kapoor"}})
+        run_tasks(lm, [CalibratedTask(config)])
+
+    with simulated(monkeypatch) as simulation:
+        on_device(lm)
+        run()  # the trial
+        order = order_of(lm, simulation, monkeypatch)
+        forward = packed.PackedForward.__call__
+
+        def call(self: Any, step: Any, columns: Any) -> Any:
+            order.append("queries" if step.kept else "pack")
+            return forward(self, step, columns)
+
+        monkeypatch.setattr(packed.PackedForward, "__call__", call)
+        run()
+    order = order[order.index("pack") :]
+    under_way = [order[:i].count("launch") - order[:i].count("wait 1") for i in range(len(order))]
+    packs = [i for i, what in enumerate(order) if what == "pack"]
+    assert [under_way[i] for i in packs] == [0, *[1] * (len(packs) - 1)]
+    assert len(packs) > 2
+    first_behind = [order.index("queries", i) for i in packs]
+    assert {under_way[i] for i in first_behind} == {0}
+    assert {n for i, n in enumerate(under_way) if order[i] == "queries" and i not in first_behind} == {1}

@@ -1,8 +1,8 @@
 """Hugging Face models: every token of a corpus, reduced to sums as soon as a batch of windows is computed.
 
-Windows are the stock run's, their logits computed some positions at a time. Texts are tokenized one by one and only the
-batch at hand is kept, where the stock run first collects the windows of all: memory beyond the texts does not grow with
-the corpus.
+Windows are the stock run's, their logits computed some positions at a time. Texts are tokenized one by one and two
+batches at most are kept, where the stock run first collects the windows of all: memory beyond the texts does not grow
+with the corpus.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ from lm_eval_calibration.backends.hf.forward import Forward, Row
 from lm_eval_calibration.backends.hf.log_likelihood import STOCK_METHODS
 from lm_eval_calibration.backends.hf.prefixes import Tokens
 from lm_eval_calibration.backends.hf.sharded import joint_calls
-from lm_eval_calibration.backends.hf.transfer import to_device, to_host
+from lm_eval_calibration.backends.hf.transfer import Fetch, to_device
 from lm_eval_calibration.backends.registry import CORPUS_REQUEST_TYPE, Deliver, register
 from lm_eval_calibration.metrics import gap_sums_of_positions
 from lm_eval_calibration.metrics.binning import bin_index, bin_sums
@@ -53,28 +53,54 @@ class _Text:
 )
 def score(lm: HFLM, requests: Sequence[Any], deliver: Deliver) -> None:
     """Score every text."""
-    forward: Forward | None = None
-    about: dict[str, Any] = {}
-    texts: dict[int, _Text] = {}  # those of the batch at hand
-    progress = tqdm(total=len(requests), disable=lm.rank != 0, desc="Running corpus requests")
+    corpus = _Corpus(lm, requests, deliver)
     windows = _windows(lm, requests)
-    with joint_calls(lm):
-        size = int(lm._detect_batch_size() if lm.batch_size == "auto" and requests else lm.batch_size)
-        while batch := list(islice(windows, size)):
-            rows = [_row(lm, window) for window in batch if window.tokens]
-            if rows:
-                forward = forward or Forward(lm, rows)
-                parts, dtype, vocab_size = _reduced(forward, rows, [token for w in batch for token in w.tokens])
-                certificate = {**forward.certificate, "dtype": dtype, "max_length": lm.max_length}
-                about = {"vocab_size": vocab_size, "certificate": certificate}
-                _add(batch, Distributions.of(to_host(*chain(*parts))), texts, requests)
-            for window in batch:
-                if window.is_last:
-                    text = texts.pop(window.request, None) or _Text(requests[window.request].n_bins)
-                    scores = CorpusScores(text.log_likelihood, n_tokens=text.n_tokens, sums=text.sums, **about)
-                    deliver(window.request, scores)
-                    progress.update(1)
-    progress.close()
+    try:
+        with joint_calls(lm):
+            size = int(lm._detect_batch_size() if lm.batch_size == "auto" and requests else lm.batch_size)
+            while batch := list(islice(windows, size)):
+                corpus.send(batch)
+    finally:
+        corpus.finish()
+        corpus.progress.close()
+
+
+class _Corpus:
+    """One call's texts, scored a batch of windows at a time."""
+
+    def __init__(self, lm: HFLM, requests: Sequence[Any], deliver: Deliver) -> None:
+        self.lm, self.requests, self.deliver = lm, requests, deliver
+        self.forward: Forward | None = None
+        self.about: dict[str, Any] = {}
+        self.texts: dict[int, _Text] = {}  # those of the batches at hand
+        self.sent: tuple[list[_Window], Fetch | None] | None = None  # on its way to the host
+        self.progress = tqdm(total=len(requests), disable=lm.rank != 0, desc="Running corpus requests")
+
+    def send(self, batch: list[_Window]) -> None:
+        """Compute a batch, and take what was sent for before: so the device has its next call when the host waits."""
+        rows = [_row(self.lm, window) for window in batch if window.tokens]
+        fetch, about = None, self.about
+        if rows:
+            self.forward = self.forward or Forward(self.lm, rows)
+            parts, dtype, vocab_size = _reduced(self.forward, rows, [token for w in batch for token in w.tokens])
+            certificate = {**self.forward.certificate, "dtype": dtype, "max_length": self.lm.max_length}
+            fetch, about = Fetch(*chain(*parts)), {"vocab_size": vocab_size, "certificate": certificate}
+        self.finish()
+        self.sent, self.about = (batch, fetch), about
+
+    def finish(self) -> None:
+        """Add what was sent for to its texts, and deliver those that are complete."""
+        if self.sent is None:
+            return
+        (batch, fetch), self.sent = self.sent, None
+        if fetch is not None:
+            _add(batch, Distributions.of(fetch.arrays()), self.texts, self.requests)
+        for window in batch:
+            if window.is_last:
+                text = self.texts.pop(window.request, None) or _Text(self.requests[window.request].n_bins)
+                scores = CorpusScores(text.log_likelihood, n_tokens=text.n_tokens, sums=text.sums, **self.about)
+                self.deliver(window.request, scores)
+                self.progress.update(1)
 
 
 def _windows(lm: HFLM, requests: Sequence[Any]) -> Iterator[_Window]:

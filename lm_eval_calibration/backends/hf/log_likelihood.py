@@ -157,11 +157,13 @@ class _Scoring:
         if chosen is None:
             return set()
 
-        def consume(numbers: list[int], logits: torch.Tensor, indices: list[list[int]]) -> list[Next]:
+        def consume(numbers: list[int], logits: torch.Tensor, indices: list[list[int]]) -> None:
             self._deliver(numbers, logits, indices, progress, shared=True)
+
+        def followers() -> list[Next]:
             return self._nexts(progress) if followed.n else []
 
-        return packed.score(self.lm, rows, *chosen, consume)
+        return packed.score(self.lm, rows, *chosen, consume, followers=followers)
 
     def _followed(self) -> sharing.Followed:
         """Return behind which rows others will go on, and about how long those are, as the first of them shows."""
@@ -184,7 +186,11 @@ class _Scoring:
         return any(getattr(self.requests[index], "followed_by", ()) for index, _ in answers)
 
     def _nexts(self, progress: Any) -> list[Next]:
-        """Return rows for the requests that waited for what was sent for."""
+        """Return rows for the requests that waited for what was sent for.
+
+        The device idles meanwhile: their texts are known only when the answers are, and the pack's keys are dropped for
+        the next one's. (What these rows give is then fetched while the next pack is computed.)
+        """
         self._finish(progress)
         ready, self.ready = self.ready, []
         if not ready:

@@ -146,14 +146,19 @@ def _filled(step: Step, multiple: int) -> Step:
 Rows = Sequence[tuple[Tokens, int]]
 """Distinct rows, and how many of their last tokens are scored."""
 
-Consume = Callable[[list[int], torch.Tensor, list[list[int]]], Sequence[Next]]
-"""Takes rows by number, logits [n, vocab_size], and for each row which of the n are its scored positions. Returns rows
-that may go on behind these, with numbers of their own."""
+Consume = Callable[[list[int], torch.Tensor, list[list[int]]], None]
+"""Takes rows by number, logits [n, vocab_size], and for each row which of the n are its scored positions."""
+
+Followers = Callable[[], Sequence[Next]]
+"""Returns rows that may go on behind those consumed last, with numbers of their own."""
 
 
-def score(lm: HFLM, rows: Rows, plan: Plan, attention: Attention, consume: Consume) -> set[int]:
+def score(
+    lm: HFLM, rows: Rows, plan: Plan, attention: Attention, consume: Consume, *, followers: Followers = tuple
+) -> set[int]:
     """Give the logits of rows that share prefixes to ``consume``; return which rows these were.
 
+    Rows that go on behind a pack are asked for when its rows are consumed, and consumed before the next pack is made.
     Where memory doesn't suffice, what is left is tried in smaller packs; what is left even then is not scored.
     """
     done: set[int] = set()
@@ -164,9 +169,9 @@ def score(lm: HFLM, rows: Rows, plan: Plan, attention: Attention, consume: Consu
             for step in plan.all_steps():
                 for numbers, logits, indices in packs.of(step):
                     names = [left[i] for i in numbers]
-                    nexts = consume(names, logits, indices)
+                    consume(names, logits, indices)
                     done.update(names)
-                    for more in packs.behind(step, nexts):
+                    for more in packs.behind(step, followers()):
                         consume(*more)
         except torch.OutOfMemoryError:
             most = plan.max_tokens // 2
