@@ -19,6 +19,7 @@ from lm_eval_calibration.metrics import holm
 from lm_eval_calibration.metrics.verdicts import ALPHA
 from lm_eval_calibration.recalibration import Docs
 from lm_eval_calibration.recalibration.by_group import digest
+from lm_eval_calibration.records.display import counted
 
 Verdict = Literal["holds", "broken", "other docs", "nothing promised"]
 
@@ -86,7 +87,7 @@ def check(saved: SavedDecision, docs: Docs, known: Known | None = None) -> Check
     is_new = _is_new(saved, docs)
     if not is_new.any():
         raise ValueError(
-            f"the decision was made on all of these {len(docs)} docs (or their clusters); "
+            f"the decision was made on all docs here ({counted(len(docs))}, or their clusters); "
             "it can be checked on others only"
         )
     new = np.flatnonzero(is_new)

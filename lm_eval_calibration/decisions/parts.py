@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from lm_eval_calibration.metrics.validation import IntArray
 from lm_eval_calibration.recalibration import Docs
 from lm_eval_calibration.recalibration.folds import fold_of
+from lm_eval_calibration.records.display import counted
 
 N_FOLDS = 10
 CALIBRATION_FOLDS = 6
@@ -43,7 +44,7 @@ def parts_of(docs: Docs, calibration: NDArray[np.bool_] | None = None, seed: int
     both = np.intersect1d(docs.drawn_as[inside], docs.drawn_as[~inside])
     if both.size:
         raise ValueError(
-            f"{both.size} docs (or clusters) are in the calibration split and in the rest, {both[0]} the first: "
+            f"calibration split and rest have {counted(both.size)} (or clusters) in common, {both[0]} the first: "
             "the decision could not be judged on docs that it was not made on"
         )
     for rows, name in ((inside, "calibration split"), (~inside, "rest of the docs")):
@@ -54,11 +55,12 @@ def parts_of(docs: Docs, calibration: NDArray[np.bool_] | None = None, seed: int
 
 def _what(docs: Docs) -> str:
     """What there are too few of: docs, or clusters, which are never divided."""
+    n_docs = f"{counted(len(docs))} {'is' if len(docs) == 1 else 'are'}"
     if docs.cluster_ids is None:
-        return f"{len(docs)} docs are too few"
+        return f"{n_docs} too few"
     n_clusters = len(np.unique(docs.drawn_as))
-    which = "1 cluster, which is" if n_clusters == 1 else f"{n_clusters} clusters, which are"
-    return f"the {len(docs)} docs are of {which} never divided: too few"
+    which = f"{counted(n_clusters, what='clusters')}, which {'is' if n_clusters == 1 else 'are'}"
+    return f"the {n_docs} of {which} never divided: too few"
 
 
 def cluster_numbers(docs: Docs) -> IntArray | None:

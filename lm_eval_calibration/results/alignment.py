@@ -1,10 +1,11 @@
 """The docs of one task in two runs, aligned by the hash of the doc."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from lm_eval_calibration.records import Record, ordered
+from lm_eval_calibration.records import Record, n_clusters, ordered
+from lm_eval_calibration.records.clusters import as_numbers
 
 
 @dataclass(frozen=True)
@@ -36,11 +37,57 @@ class Alignment:
         """Number of pairs whose gold choice is not the same; 0 where not paired."""
         return self._unequal("gold")
 
+    @property
+    def n_clusters(self) -> int | None:
+        """Of how many clusters the docs of a are; None where each was drawn by itself, as far as is known."""
+        return n_clusters(as_numbers([record.cluster for record in self.a]))
+
     def _unequal(self, name: str) -> int:
         return sum(getattr(a, name, None) != getattr(b, name, None) for a, b in self._pairs())
 
     def _pairs(self) -> Iterable[tuple[Record, Record]]:
         return zip(self.a, self.b, strict=True) if self.paired else ()
+
+
+def align_tasks(a: Mapping[str, Sequence[Record]], b: Mapping[str, Sequence[Record]]) -> dict[str, Alignment]:
+    """Align the docs of each task that both runs have answers to.
+
+    Args:
+        a: records of one run, by task.
+        b: records of the other.
+
+    Raises:
+        ValueError: no task in common, none whose docs have outcome and confidence in both runs, or as :func:`align`.
+    """
+    both = sorted(a.keys() & b.keys())
+    if not both:
+        raise ValueError(f"the runs have no task in common: {_listed(a)} in a, {_listed(b)} in b")
+    aligned = {task: align(a[task], b[task]) for task in both}
+    found = {task: alignment for task, alignment in aligned.items() if alignment.a and alignment.b}
+    if not found:
+        lacking = "b" if aligned[both[0]].a else "a"
+        raise ValueError(f"{both[0]}: no doc of run {lacking} has a sound gold label and a confidence")
+    return found
+
+
+def joined(aligned: Iterable[Alignment]) -> Alignment:
+    """Return the docs of several tasks together, paired where every task's are."""
+    parts = list(aligned)
+    return Alignment(
+        a=tuple(record for part in parts for record in part.a),
+        b=tuple(record for part in parts for record in part.b),
+        paired=all(part.paired for part in parts),
+        left_out_a=sum(part.left_out_a for part in parts),
+        left_out_b=sum(part.left_out_b for part in parts),
+    )
+
+
+def by_task(records: Iterable[Record]) -> dict[str, list[Record]]:
+    """Return records by their task."""
+    tasks: dict[str, list[Record]] = defaultdict(list)
+    for record in records:
+        tasks[record.task].append(record)
+    return dict(tasks)
 
 
 def align(a: Iterable[Record], b: Iterable[Record]) -> Alignment:
@@ -82,6 +129,10 @@ def _checked(records: Iterable[Record], run: str) -> list[Record]:
             raise ValueError(f"{record.task} doc {record.doc_id} is in run {run} twice: give the records of one run")
         seen.add(key)
     return docs
+
+
+def _listed(tasks: Iterable[str]) -> str:
+    return ", ".join(sorted(tasks)) or "none"
 
 
 def _is_sound(record: Record) -> bool:

@@ -1,7 +1,6 @@
 """Every metric of two runs compared, for each task and over all docs."""
 
 import warnings
-from collections import defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -12,11 +11,18 @@ import numpy as np
 from lm_eval_calibration import metrics
 from lm_eval_calibration.metrics.verdicts import sum_of
 from lm_eval_calibration.records import Columns, Record
-from lm_eval_calibration.records.clusters import as_numbers, n_clusters
-from lm_eval_calibration.results.alignment import Alignment, align
+from lm_eval_calibration.results.alignment import Alignment, align_tasks, by_task, joined
 from lm_eval_calibration.results.certificates import certificate_differences, tokenizer, tokenizer_name
 from lm_eval_calibration.results.columns import ACC
 from lm_eval_calibration.results.differences import METRICS, POOLED, Difference, RunComparison, TaskComparison
+
+
+class Options(NamedTuple):
+    """How runs are compared: bins of the binned metrics, level of each interval, seed of what is simulated."""
+
+    n_bins: int = 10
+    level: float = 0.95
+    seed: int = 0
 
 
 def compare_runs(
@@ -49,12 +55,12 @@ def compare_runs(
     names = tuple(METRICS) if names is None else names
     if unknown := [name for name in names if name not in METRICS]:
         raise ValueError(f"{unknown[0]!r} is no metric; there are {', '.join(METRICS)}")
-    one, other = _by_task(a), _by_task(b)
-    aligned = _aligned(one, other)
-    options: dict[str, Any] = {"n_bins": n_bins, "level": level, "seed": seed}
-    found = [_compare(task, alignment, names, options) for task, alignment in aligned.items()]
-    compared = _joined(aligned.values())
-    pooled = found[0] if len(found) == 1 else _compare(POOLED, compared, names, options)
+    one, other = by_task(a), by_task(b)
+    aligned = align_tasks(one, other)
+    options = Options(n_bins, level, seed)
+    found = [compare_docs(task, alignment, names, options) for task, alignment in aligned.items()]
+    compared = joined(aligned.values())
+    pooled = found[0] if len(found) == 1 else compare_docs(POOLED, compared, names, options)
     kinds = {record.kind for record in (*compared.a, *compared.b)}
     return RunComparison(
         tasks=_adjusted(found, names, 1 - level),
@@ -66,19 +72,6 @@ def compare_runs(
         n_bins=n_bins,
         level=level,
     )
-
-
-def _aligned(one: dict[str, list[Record]], other: dict[str, list[Record]]) -> dict[str, Alignment]:
-    """The docs of each task that both runs have answers to, aligned."""
-    both = sorted(one.keys() & other.keys())
-    if not both:
-        raise ValueError(f"the runs have no task in common: {_listed(one)} in a, {_listed(other)} in b")
-    aligned = {task: align(one[task], other[task]) for task in both}
-    found = {task: alignment for task, alignment in aligned.items() if alignment.a and alignment.b}
-    if not found:
-        lacking = "b" if aligned[both[0]].a else "a"
-        raise ValueError(f"{both[0]}: no doc of run {lacking} has a sound gold label and a confidence")
-    return found
 
 
 class _Arrays(NamedTuple):
@@ -111,9 +104,10 @@ def to_run(records: Sequence[Record], n_bins: int = 10) -> _Arrays:
     return _Arrays(metrics.Run(**arrays, tokenizer=tokenizer(records)), missing, clusters)
 
 
-def _compare(task: str, docs: Alignment, names: Collection[str], options: dict[str, Any]) -> TaskComparison:
-    a, missing_a, clusters_a = to_run(docs.a, options["n_bins"])
-    b, missing_b, clusters_b = to_run(docs.b, options["n_bins"])
+def compare_docs(task: str, docs: Alignment, names: Collection[str], options: Options) -> TaskComparison:
+    """Compare the docs of a task, or of several that are joined; each metric's test is by itself."""
+    a, missing_a, clusters_a = to_run(docs.a, options.n_bins)
+    b, missing_b, clusters_b = to_run(docs.b, options.n_bins)
     refusal = _refusal(docs, a, b)
     differences = {}
     for name in (name for name in METRICS if name in names):
@@ -127,7 +121,7 @@ def _compare(task: str, docs: Alignment, names: Collection[str], options: dict[s
                 of_a, of_b = clusters_a[kind], clusters_b[kind]
                 of_pairs = of_b if of_a is None else of_a  # one of the runs may not know it
                 how = {"paired": docs.paired, "cluster": of_pairs if docs.paired else (of_a, of_b)}
-                differences[name] = _difference(name, a, b, {**options, **how})
+                differences[name] = _difference(name, a, b, {**options._asdict(), **how})
     return TaskComparison(
         task=task,
         paired=docs.paired,
@@ -138,7 +132,7 @@ def _compare(task: str, docs: Alignment, names: Collection[str], options: dict[s
         other_prompts=docs.other_prompts,
         other_golds=docs.other_golds,
         differences=differences,
-        n_clusters=n_clusters(as_numbers([record.cluster for record in docs.a])),
+        n_clusters=docs.n_clusters,
     )
 
 
@@ -215,26 +209,3 @@ def _adjusted(found: Sequence[TaskComparison], names: Collection[str], alpha: fl
             one = differences[name]._replace(p_adjusted=adjusted, n_tests=n_tests, verdict=verdict)
             differences[name] = one
     return tuple(replace(task, differences=row) for task, row in zip(found, rows, strict=True))
-
-
-def _joined(aligned: Iterable[Alignment]) -> Alignment:
-    """The docs of all tasks."""
-    parts = list(aligned)
-    return Alignment(
-        a=tuple(record for part in parts for record in part.a),
-        b=tuple(record for part in parts for record in part.b),
-        paired=all(part.paired for part in parts),
-        left_out_a=sum(part.left_out_a for part in parts),
-        left_out_b=sum(part.left_out_b for part in parts),
-    )
-
-
-def _by_task(records: Iterable[Record]) -> dict[str, list[Record]]:
-    tasks: dict[str, list[Record]] = defaultdict(list)
-    for record in records:
-        tasks[record.task].append(record)
-    return dict(tasks)
-
-
-def _listed(tasks: Iterable[str]) -> str:
-    return ", ".join(sorted(tasks)) or "none"

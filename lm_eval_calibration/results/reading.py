@@ -46,11 +46,12 @@ class SamplesFile:
 
     @cached_property
     def is_stock(self) -> bool:
-        """Whether its first line has no record of ours."""
+        """Whether it has lines, and none of them has a record of ours."""
         if self._is_parquet:
             return False
-        first = next(self.lines(), None)
-        return first is not None and RECORD_KEY not in first[1]
+        lines = (line for _, line in self.lines())
+        first = next(lines, None)
+        return first is not None and RECORD_KEY not in first and not any(RECORD_KEY in line for line in lines)
 
     def batches(self) -> Iterator[tuple[Batch, list[int]]]:
         """Yield its docs, some at a time, and their rows; of a task with several filters those that have the records.

@@ -333,16 +333,19 @@ class Run:
     @property
     def samples(self) -> Lines[Sample]:
         """The lines as they were logged, read again from the files when they are used."""
-        return Lines(self._locations, lambda sample: sample)
+        return Lines(self._locations(self.tasks), lambda sample: sample)
 
     @property
     def records(self) -> Lines[Record]:
         """The records of the docs, read again when they are used; ``list(run.records)`` keeps them."""
-        return Lines(self._locations, lambda sample: sample.record)
+        return self.records_of(self.tasks)
 
-    @property
-    def _locations(self) -> list[tuple[SamplesFile, int]]:
-        return [location for docs in self.docs.values() for location in docs.locations]
+    def records_of(self, tasks: str | Sequence[str]) -> Lines[Record]:
+        """Return the :attr:`records` of some tasks, which are as in :meth:`arrays`."""
+        return Lines(self._locations(tasks), lambda sample: sample.record)
+
+    def _locations(self, tasks: str | Sequence[str]) -> list[tuple[SamplesFile, int]]:
+        return [location for task in self.tasks_of(tasks) for location in self.docs[task].locations]
 
     def to_frame(self) -> "pd.DataFrame":
         """Return a row for each doc: task, doc_id, doc_hash, prompt_hash, kind, confidence, correct.

@@ -85,19 +85,20 @@ def one_run(sources: Sequence[Source], paths: Sequence[str | Path]) -> list[Sour
 
 
 def _choice(runs: Sequence[Sequence[Source]], where: str) -> str:
-    by_model: dict[str, list[Source]] = defaultdict(list)
+    by_model: dict[str, list[Sequence[Source]]] = defaultdict(list)
     for run in runs:
-        by_model[run[0].model] += run
+        by_model[run[0].model].append(run)
     how = "name its results_*.json or choose by --latest, --model PATTERN or --task PATTERN"
     listed = some([_described(model, of_model) for model, of_model in by_model.items()], SHOWN, "; ")
     models = f"{len(by_model)} models" if len(by_model) > 1 else "one model"
     return f"{where} holds {len(runs)} runs of {models}: {how} (`lm-eval-calibration runs` lists them): {listed}"
 
 
-def _described(model: str, sources: Sequence[Source]) -> str:
-    times = sorted(when(source)[0] for source in sources)
-    tasks = sorted({task for source in sources for task in source.samples})
-    dates = times[0] if len(times) == 1 else f"{len(times)} runs, {times[0]} to {times[-1]}"
+def _described(model: str, runs: Sequence[Sequence[Source]]) -> str:
+    times = sorted(when(source)[0] for run in runs for source in run)
+    tasks = sorted({task for run in runs for source in run for task in source.samples})
+    dates = times[0] if times[0] == times[-1] else f"{times[0]} to {times[-1]}"
+    dates = dates if len(runs) == 1 else f"{len(runs)} runs, {dates}"
     return f"{model} ({dates}: {some(tasks)})"
 
 

@@ -42,11 +42,11 @@ def test_a_cluster_is_in_one_part() -> None:
 
 def test_clusters_or_docs_across_splits_are_refused() -> None:
     cluster = np.repeat(np.arange(1, 101), 10).astype(np.uint64)
-    with pytest.raises(ValueError, match="in the calibration split and in the rest"):
+    with pytest.raises(ValueError, match="calibration split and rest have 1 doc "):
         parts_of(chosen(1000, cluster=cluster), np.arange(1000) < 505)
     twice = chosen(10)
     twice.doc_hashes[9] = twice.doc_hashes[0]
-    with pytest.raises(ValueError, match=r"1 docs .* doc 0 the first"):
+    with pytest.raises(ValueError, match=r"1 doc .* doc 0 the first"):
         parts_of(twice, np.arange(10) < 5)
 
 
@@ -54,6 +54,11 @@ def test_clusters_or_docs_across_splits_are_refused() -> None:
 def test_an_empty_split_is_named(calibration: Any) -> None:
     with pytest.raises(ValueError, match="is empty: 20 docs are too few"):
         decide(chosen(20), Wanted(0.1), calibration=calibration)
+
+
+def test_one_doc_is_no_docs() -> None:
+    with pytest.raises(ValueError, match="is empty: 1 doc is too few"):
+        decide(chosen(1), Wanted(0.1))
 
 
 def test_one_doc_of_each_cluster() -> None:
@@ -211,7 +216,7 @@ def test_docs_it_was_made_on_are_left_out(saved: SavedDecision) -> None:
     checked = check(saved, docs)
     assert checked.n_left_out == len(parts_of(docs).calibration)
     assert checked.n_docs == 4000 - checked.n_left_out
-    with pytest.raises(ValueError, match="made on all of these"):
+    with pytest.raises(ValueError, match="made on all docs here"):
         check(saved, docs.take(parts_of(docs).calibration))
 
 

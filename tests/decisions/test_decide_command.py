@@ -111,7 +111,7 @@ def test_all_docs_decided_on(run: Path, tmp_path: Path) -> None:
     only = write_run(tmp_path / "only", tasks={"law_calibration": 600}, sharpness=1.0)
     result = decide("--apply", tmp_path / "d.json", only)
     assert result.exit_code == 2
-    assert "made on all of these 600 docs" in result.output
+    assert "made on all docs here (600 docs, or their clusters)" in result.output
 
 
 def test_a_decision_of_another_model_or_task_is_refused(run: Path, tmp_path: Path) -> None:

@@ -156,6 +156,15 @@ def test_the_stock_twin_of_a_calibrated_task_is_left_out(tmp_path: Path) -> None
     assert run.left_out == {"law": "law_calibration is here too"}
 
 
+@pytest.mark.parametrize("missing", [[0], [0, 1], range(1, 9)])
+def test_a_run_of_ours_that_lacks_some_records_is_no_stock_run(tmp_path: Path, missing: Any) -> None:
+    lines = make_lines("law", n=9)
+    for i in missing:
+        del lines[i]["calibration"]
+    with pytest.raises(UserError, match=rf"line {missing[0] + 1}: no 'calibration' record"):
+        loaded(tmp_path, lines)
+
+
 @pytest.mark.real_data
 @pytest.mark.slow
 def test_a_stock_run_of_the_harness_has_the_numbers_of_ours(

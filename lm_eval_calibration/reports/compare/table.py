@@ -6,19 +6,23 @@ whole table are wrong about any difference at most 5% of the time.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
 from lm_eval_calibration import metrics
+from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.records import Record
 from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import number
-from lm_eval_calibration.reports.runs import answered_tasks, compare_records, meant
+from lm_eval_calibration.reports.runs import answered_tasks, meant
 from lm_eval_calibration.reports.sentences import BINNED_INTERVALS
-from lm_eval_calibration.results import Run, RunComparison, TaskComparison
+from lm_eval_calibration.results import Run, TaskComparison, certificate_differences
+from lm_eval_calibration.results.alignment import Alignment, align_tasks, by_task, joined
 from lm_eval_calibration.results.columns import is_binned, metric_of
+from lm_eval_calibration.results.comparison import Options, compare_docs
 from lm_eval_calibration.results.differences import POOLED
 from lm_eval_calibration.results.identity import fingerprint, unchanged
 
@@ -143,19 +147,21 @@ def make_table(
     common = answered_tasks(runs)
     scopes = scopes_of([run.groups for run in runs.values()], common)
     wanted = meant(tasks, scopes) if tasks else _worth_showing(scopes, common)
-    records = {label: [r for r in run.records if r.task in common] for label, run in runs.items()}
-    compared: dict[tuple[str, str], RunComparison] = {}
+    needed = list(dict.fromkeys(task for name in wanted for task in scopes[name]))
+    records = {label: by_task(run.records_of(needed)) for label, run in runs.items()}
     pairs: list[Pair] = []
+    notes: tuple[str, ...] = ()
     for a, b in progress(list(combinations(runs, 2))):
-        found = compared[a, b] = compare_records(records[a], records[b], names, runs[a].n_bins)
-        pairs += [pair for scope in found.tasks if scope.task in wanted for pair in _pairs(a, b, scope)]
-        for name in (name for name in wanted if name not in common):
-            here, there = ([r for r in records[label] if r.task in scopes[name]] for label in (a, b))
-            pooled = found.pooled if name == POOLED else compare_records(here, there, names, runs[a].n_bins).pooled
-            pairs += [] if pooled is None else _pairs(a, b, replace(pooled, task=name))
+        aligned = _aligned(records[a], records[b])
+        for name in wanted:
+            docs = joined(aligned[task] for task in scopes[name])
+            if len({record.kind for record in docs.a}) == 1:
+                pairs += _pairs(a, b, compare_docs(name, docs, names, Options(runs[a].n_bins)))
+        notes += tuple(_notes(a, b, aligned))
     pairs = _adjusted(pairs)
     filled = tuple(_scope(name, scopes[name], runs, names, pairs) for name in wanted)
-    notes = tuple(dict.fromkeys(note for labels, found in compared.items() for note in _notes(*labels, found)))
+    of_first = [pair for pair in pairs if (pair.task, pair.metric) == (wanted[0], "full_ece")]
+    notes = tuple(dict.fromkeys([*notes, *(pair.reason for pair in of_first if pair.reason)]))
     digests = {label: fingerprint(run) for label, run in runs.items()}
     if left := set[str]().union(*(run.tasks for run in runs.values())).difference(common):
         left_out = ", ".join(sorted(map(shown, left)))
@@ -166,19 +172,20 @@ def make_table(
 
 
 def scopes_of(groups: Sequence[Mapping[str, tuple[str, ...]]], common: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Return all docs, the groups that are the same tasks in every run, and the tasks: name to tasks.
+    """Return all docs, the groups that hold the same of these tasks in every run, and the tasks: name to tasks.
 
     Args:
-        groups: of each run, with their tasks.
+        groups: of each run, with their tasks, those that not all runs have among them.
         common: tasks that all runs have.
     """
     every: dict[str, tuple[str, ...]] = {task: (task,) for task in common}
     if len(common) == 1:
         return every
+    inside = [{name: tuple(t for t in tasks if t in every) for name, tasks in of_run.items()} for of_run in groups]
     alike = {
-        name: inside
-        for name, inside in groups[0].items()
-        if set(inside) < set(common) and all(of_run.get(name) == inside for of_run in groups)
+        name: tasks
+        for name, tasks in inside[0].items()
+        if tasks and len(tasks) < len(common) and all(of_run.get(name) == tasks for of_run in inside)
     }
     return {POOLED: tuple(common), **alike, **every}
 
@@ -187,6 +194,13 @@ def _worth_showing(scopes: dict[str, tuple[str, ...]], common: Sequence[str]) ->
     """All of them, but of many tasks in groups the groups alone."""
     grouped = {task for name, inside in scopes.items() if name not in (POOLED, *common) for task in inside}
     return [name for name in scopes if len(common) <= MANY_TASKS or name not in grouped]
+
+
+def _aligned(a: Mapping[str, Sequence[Record]], b: Mapping[str, Sequence[Record]]) -> dict[str, Alignment]:
+    try:
+        return align_tasks(a, b)
+    except ValueError as error:
+        raise UserError(str(error)) from error
 
 
 def _pairs(a: str, b: str, scope: TaskComparison) -> list[Pair]:
@@ -260,22 +274,22 @@ def is_as_good(name: str, value: float, best: float) -> bool:
     return number(badness(name, value)) == number(badness(name, best))
 
 
-def _notes(a: str, b: str, found: RunComparison) -> list[str]:
-    notes = []
-    for scope in found.tasks:
-        if scope.n_clusters is not None:
-            notes.append(f"{shown(scope.task)}: {a} and {b} are tested as {counted(scope.n_a, scope.n_clusters)}")
-        if not scope.paired:
-            notes.append(f"{shown(scope.task)}: {a} and {b} have different docs and are compared unpaired")
-        elif scope.left_out_a or scope.left_out_b:
-            notes.append(f"{shown(scope.task)}: {a} and {b} are tested on the {counted(scope.n_a)} that both have")
-        if scope.other_golds:
-            notes.append(f"{shown(scope.task)}: different gold answers of {counted(scope.other_golds)} in {a} and {b}")
-    if any(scope.other_prompts for scope in found.tasks):
-        notes.append(f"{a} and {b} were given different prompts")
-    if differences := [str(d) for d in found.certificate_differences if d.field.split(".")[-1] not in OF_THE_MODEL]:
-        notes.append(f"{a} and {b} were not measured in the same way ({'; '.join(differences)})")
-    for difference in found.tasks[0].differences.values():
-        if math.isnan(difference.difference) and difference.name == "full_ece":
-            notes.append(difference.reason)
-    return notes
+def _notes(a: str, b: str, aligned: Mapping[str, Alignment]) -> Iterator[str]:
+    for task, docs in aligned.items():
+        n_docs = len(docs.a)
+        if docs.n_clusters is not None:
+            yield f"{shown(task)}: {a} and {b} are tested as {counted(n_docs, docs.n_clusters)}"
+        if not docs.paired:
+            yield f"{shown(task)}: {a} and {b} have different docs and are compared unpaired"
+        elif docs.left_out_a or docs.left_out_b:
+            yield f"{shown(task)}: {a} and {b} are tested on the {counted(n_docs)} that both have"
+        if docs.other_golds:
+            yield f"{shown(task)}: different gold answers of {counted(docs.other_golds)} in {a} and {b}"
+    if any(docs.other_prompts for docs in aligned.values()):
+        yield f"{a} and {b} were given different prompts"
+    every = joined(aligned.values())
+    differences = [
+        str(one) for one in certificate_differences(every.a, every.b) if one.field.split(".")[-1] not in OF_THE_MODEL
+    ]
+    if differences:
+        yield f"{a} and {b} were not measured in the same way ({'; '.join(differences)})"

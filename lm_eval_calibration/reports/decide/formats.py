@@ -117,7 +117,7 @@ def check_json(checked: Checked) -> str:
 
 def summary(checked: Checked) -> str:
     """Return the verdict in a line."""
-    docs = f"{count(checked.n_docs)} new docs"
+    docs = counted(checked.n_docs, what="new docs")
     if checked.verdict == "nothing promised":
         return f"nothing promised: the decision has no threshold, so there is nothing that could hold ({docs})"
     if checked.verdict == "broken":
@@ -159,11 +159,11 @@ def _reasons(decision: Decision) -> Iterator[str]:
 
 
 def _counts(decision: Decision) -> str:
-    ordering, testing, others = map(count, decision.n_docs)
+    ordering, testing, others = decision.n_docs
     everything = share(decision.all_shown.all_errors)
     return (
-        f"Decided on {ordering} docs that order thresholds and {testing} that test them, shown on {others} others, of "
-        f"which {everything} are answered wrongly if it always answers."
+        f"Decided on {counted(ordering)} for ordering thresholds and {count(testing)} for testing them, shown on "
+        f"{counted(others, what='others')}, of which {everything} are answered wrongly if it always answers."
     )
 
 

@@ -4,6 +4,7 @@ import math
 
 from lm_eval_calibration.decisions import CostDecision, Decision, Share
 from lm_eval_calibration.decisions.decide import GroupDecision
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.numbers import count, interval, number, percent
 
 RESTS_ON = """It holds for questions that are drawn like these (exchangeable docs), with this model, prompt and \
@@ -31,8 +32,8 @@ def why_not(group: GroupDecision, wanted_rate: float) -> str:
     found = f"no confidence is shown to keep wrong answers to {rate}"
     if group.docs_needed is None:
         return f"{found}; as far as can be seen its answers are wrong more often at every confidence"
-    tested, needed = count(threshold.n_tested), _rounded(group.docs_needed)
-    found += f" with {tested} test questions"
+    needed = _rounded(group.docs_needed)
+    found += f" with {counted(threshold.n_tested, what='test questions')}"
     return f"{found}; if its error rates are what they seem, it takes about {needed} in all"
 
 

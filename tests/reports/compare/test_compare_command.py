@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from commands import cells, run_command
-from logged_runs import make_generated_lines
+from logged_runs import make_generated_lines, make_lines
 from logged_runs import write_run as write_logged_run
 from made_runs import write_run
 
@@ -290,6 +290,52 @@ def test_groups_are_shown_and_of_many_tasks_they_alone(n_tasks: int, shows_tasks
         "last",
         "t00_calibration",
     ]
+
+
+def test_only_what_task_names_is_measured_and_tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = {f"t{i}_calibration": 30 for i in range(4)}
+    groups = {"first": list(tasks)[:2]}
+    runs = {
+        label: load_run(write_run(tmp_path / label, model=label, tasks=tasks, groups=groups, seed=seed))
+        for seed, label in enumerate("ab")
+    }
+    whole = make_table(runs, ["acc", "ece"])
+    sizes = []
+    compare_docs = metrics.compare
+
+    def counting(a: Any, b: Any, **options: Any) -> Any:
+        sizes.append(len(a.correct))
+        return compare_docs(a, b, **options)
+
+    monkeypatch.setattr(metrics, "compare", counting)
+    for name, n_docs in {"t1_calibration": 30, "first": 60, "all": 120}.items():
+        sizes.clear()
+        table = make_table(runs, ["acc", "ece"], [name])
+        assert sizes == [n_docs, n_docs]  # one test a metric
+        assert table.n_tests == 2
+        of_whole = [pair for pair in whole.pairs if pair.task == name]
+        assert [pair.p_value for pair in table.pairs] == [pair.p_value for pair in of_whole]
+        adjusted = metrics.holm([pair.p_value for pair in of_whole]).tolist()
+        assert [pair.p_adjusted for pair in table.pairs] == adjusted
+
+
+def test_a_group_is_shown_over_its_sound_tasks(tmp_path: Path) -> None:
+    tasks = {f"t{i}_calibration": make_lines(f"t{i}_calibration", 30) for i in range(3)}
+    unsound = [
+        line | {"calibration": line["calibration"] | {"gold": None, "correct": None}}
+        for line in tasks["t1_calibration"]
+    ]
+    groups = {"first": ["t0_calibration", "t1_calibration"], "gone": ["t1_calibration"]}
+    folders = [
+        write_logged_run(tmp_path / "a", tasks, groups=groups),
+        write_logged_run(tmp_path / "b", tasks | {"t1_calibration": unsound}, groups=groups),
+    ]
+    runs = dict(zip("ab", map(load_run, folders), strict=True))
+    table = make_table(runs, ["acc"])
+    assert [scope.task for scope in table.scopes] == ["all", "first", "t0_calibration", "t2_calibration"]
+    assert table.scopes[1].n_docs == {"a": 30, "b": 30}
+    assert table.scopes[1].rows["b"]["acc"].value == runs["b"].metrics("t0_calibration")["acc"].value
+    assert any(note.endswith("and left out: t1_calibration") for note in table.notes)
 
 
 def test_p_stands_in_every_table_and_what_reads_alike_is_marked_alike(table: Table) -> None:
