@@ -21,6 +21,7 @@ from lm_eval_calibration.metrics.uncertainty.intervals import (
     percentile_estimate,
     undefined_estimate,
 )
+from lm_eval_calibration.metrics.uncertainty.kept import kept
 from lm_eval_calibration.metrics.uncertainty.nulls import Null, null_beside, null_of_draws, redrawn
 from lm_eval_calibration.metrics.uncertainty.resampling import bootstrap_stderr, rows
 from lm_eval_calibration.metrics.uncertainty.shares import Interval
@@ -106,6 +107,9 @@ class Definition:
         return bootstrap_stderr(self._statistic(options), rows(first), rows(second), **how)
 
     def _estimate(self, first: Any, second: Any, **options: Any) -> Estimate:
+        return kept(self._computed, self, first, second, options)
+
+    def _computed(self, first: Any, second: Any, **options: Any) -> Estimate:
         arrays = self._checked(first, second, options)
         if reason := too_few_clusters(options["cluster"]):
             return undefined_estimate(len(second), reason)

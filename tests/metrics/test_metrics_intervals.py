@@ -301,6 +301,41 @@ def test_inversion_of_one_gap_is_the_interval_of_its_size():
     assert (root.low, root.high) == pytest.approx((estimate.low, estimate.high), abs=1e-5)
 
 
+def ends_by_every_draw(observed, path, noise, size, alpha):
+    """As the text of ``_invert`` says, every draw looked at for every population."""
+    tail, slack = inversion.STRICTNESS * alpha / 2, 1e-12 * max(1.0, observed)
+
+    def sizes(t):
+        return size(path.at(t) + noise)
+
+    def last(holds):
+        inside, outside = 0.0, path.end
+        if not holds(0.0):
+            return 0.0
+        for _ in range(inversion.STEPS):
+            middle = (inside + outside) / 2
+            inside, outside = (middle, outside) if holds(middle) else (inside, middle)
+        return float(size(path.at(outside)))
+
+    bound = max(observed, float(np.median(sizes(0.0)))) + slack
+    low = min(observed, last(lambda t: np.mean(sizes(t) >= observed - slack) <= tail))
+    high = max(observed, last(lambda t: np.mean(sizes(t) <= bound) > tail))
+    return low, float(np.clip(last(lambda t: np.mean(sizes(t) <= observed + slack) > 0.5), low, high)), high
+
+
+@pytest.mark.parametrize("norm", ["sum", "root"])
+def test_draws_that_are_looked_at_no_more_change_nothing(norm):
+    rng = np.random.default_rng(4)
+    for seed in range(60):
+        n_gaps, scale = int(rng.choice([1, 2, 10, 40])), rng.choice([0, 0.5, 1, 3])
+        variance = 10 ** rng.uniform(-7, -2, n_gaps) * (rng.random(n_gaps) > rng.choice([0, 0.3]))
+        gaps = np.abs(scale * rng.normal(0, np.sqrt(variance)) + rng.choice([0, 0.02, 0.1]) * rng.normal(size=n_gaps))
+        noise, size = inversion._draw(np.diag(variance), seed, 1e9), inversion._SIZES[norm]
+        path = (inversion._thresholded if norm == "sum" else inversion._scaled)(gaps, variance)
+        question = float(size(gaps)), path, noise, size, 0.05
+        assert inversion._invert(*question) == ends_by_every_draw(*question)
+
+
 def test_an_error_within_its_noise_has_an_interval_from_0():
     rng = np.random.default_rng(1)
     confidence = rng.uniform(0.25, 1, 300)

@@ -207,31 +207,43 @@ def _invert(
     """
     tail, slack = STRICTNESS * alpha / 2, 1e-12 * max(1.0, observed)
     usual = float(np.median(size(path.at(0.0) + noise)))
-
-    def share_below(t: float, bound: float = observed) -> float:
-        """Probability at t of an error no larger than the observed one."""
-        return float(np.mean(size(path.at(t) + noise) <= bound + slack))
-
-    def share_above(t: float) -> float:
-        return float(np.mean(size(path.at(t) + noise) >= observed - slack))
-
-    def error_at(holds: Callable[[float], bool]) -> float:
-        return float(size(path.at(_last(holds, path.end)))) if holds(0.0) else 0.0
-
-    low = error_at(lambda t: share_above(t) <= tail)
-    value = error_at(lambda t: share_below(t) > 0.5)
-    high = error_at(lambda t: share_below(t, max(observed, usual)) > tail)
+    draws = _Draws(path, noise, size)
+    n = len(noise)
+    low = draws.error_at(lambda n_below: (n - n_below) / n <= tail, np.nextafter(observed - slack, -np.inf))
+    value = draws.error_at(lambda n_below: n_below / n > 0.5, observed + slack)
+    high = draws.error_at(lambda n_below: n_below / n > tail, max(observed, usual) + slack)
     low, high = min(low, observed), max(high, observed)
     return low, float(np.clip(value, low, high)), high
 
 
-def _last(holds: Callable[[float], bool], end: float) -> float:
-    """Where a condition that holds from 0 on ends to hold, by halving."""
-    inside, outside = 0.0, end
-    for _ in range(STEPS):
-        middle = (inside + outside) / 2
-        inside, outside = (middle, outside) if holds(middle) else (inside, middle)
-    return outside
+class _Draws(NamedTuple):
+    """Errors that populations along a path show: the size of their gaps and noise, [DRAWS, F]."""
+
+    path: _Path
+    noise: FloatArray
+    size: Callable[[FloatArray], FloatArray]
+
+    def error_at(self, holds: Callable[[int], bool], bound: float) -> float:
+        """Error of the last population for which the number of draws up to a bound holds; 0 where not the first's does.
+
+        By halving. A draw that no population between the two ends takes across the bound is counted and looked at no
+        more: between two populations its error changes by the size of the difference of their gaps at most.
+        """
+        inside, outside, near, n_below = 0.0, self.path.end, self.noise, 0
+        if not holds(int(np.count_nonzero(self.size(self.path.at(0.0) + near) <= bound))):
+            return 0.0
+        for _ in range(STEPS):
+            middle = (inside + outside) / 2
+            gaps = self.path.at(middle)
+            sizes = self.size(gaps + near)
+            is_below = sizes <= bound
+            is_inside = holds(n_below + int(np.count_nonzero(is_below)))
+            inside, outside = (middle, outside) if is_inside else (inside, middle)
+            most = self.size(self.path.at(outside if is_inside else inside) - gaps)
+            is_near = np.abs(sizes - bound) <= 1.001 * most + 1e-12
+            n_below += int(np.count_nonzero(is_below & ~is_near))
+            near = near[is_near]
+        return float(self.size(self.path.at(outside)))
 
 
 def _draw(covariance: FloatArray, seed: int, freedom: float) -> FloatArray:

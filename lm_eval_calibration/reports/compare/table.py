@@ -13,6 +13,7 @@ from typing import Any, Literal, NamedTuple
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
+from lm_eval_calibration.metrics.uncertainty.kept import estimates_kept
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.names import shown
@@ -126,6 +127,7 @@ class Table:
         )
 
 
+@estimates_kept()
 def make_table(
     runs: dict[str, Run],
     names: Sequence[str],
@@ -233,7 +235,7 @@ def _scope(
 ) -> Scope:
     rows = {}
     for label, run in runs.items():
-        measured = run.metrics(tasks, names=metrics_shown)
+        measured = run.metrics(tasks, names=metrics_shown, with_stderr=False)
         rows[label] = {metric: Cell(m.value, m.low, m.high, reason=m.reason or "") for metric, m in measured.items()}
     for metric in metrics_shown:
         _mark(rows, metric, [pair for pair in pairs if pair.task == name and pair.metric == metric])
