@@ -51,6 +51,14 @@ _SCHEMA = pa.schema(
         **{"large_probs": pa.list_(pa.list_(pa.float64())), "certificate": _TEXT},
     }
 )
+STORED: dict[str, Any] = {
+    "compression": "snappy",  # zstd takes three times as long to read where a task has few docs
+    "use_dictionary": [field.name for field in _SCHEMA if field.type == _TEXT],
+    "write_statistics": False,
+    "write_page_checksum": True,
+}
+"""Options of the writer. Hashes and numbers hardly repeat: dictionaries and statistics of them are larger than they."""
+
 _NEEDED = ("row", "task", "kind", "doc_hash", "prompt_hash", "cluster", "log_likelihoods", "certificate")
 
 _NAMES = ("doc_hash", "prompt_hash", "certificate")
@@ -92,8 +100,7 @@ def write_parquet(path: Path, batches: Iterator[tuple[Batch, list[int]]], sample
                 writer = writer or pq.ParquetWriter(
                     file,
                     table.schema.with_metadata({_KEY: json.dumps(about).encode()}),
-                    compression="zstd",
-                    write_page_checksum=True,
+                    **STORED,
                 )
                 writer.write_table(table)
                 n_docs += len(table)

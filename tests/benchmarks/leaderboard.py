@@ -26,6 +26,8 @@ import pyarrow.parquet as pq
 from after_the_run import PEAK_UNIT, make_samples, processor_time
 from numpy.typing import NDArray
 
+from lm_eval_calibration.records.parquet import STORED
+
 TIME = "2026-01-01T00-00-00.000000"
 
 
@@ -89,12 +91,7 @@ def write_runs(folder: Path, n_models: int, n_docs: int, n_tasks: int) -> None:
         place.mkdir(parents=True, exist_ok=True)
         spread = rng.uniform(0.1, 2)
         for name, table in tables.items():
-            pq.write_table(
-                with_noise(table, rng, spread),
-                place / f"samples_{name}_{TIME}.parquet",
-                compression="zstd",
-                write_page_checksum=True,
-            )
+            pq.write_table(with_noise(table, rng, spread), place / f"samples_{name}_{TIME}.parquet", **STORED)
         results = {"results": {name: {"alias": name} for name in tables}, "n-samples": counts}
         about = {
             "model_name": f"lab/model-{i}",
