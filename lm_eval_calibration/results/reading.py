@@ -12,7 +12,7 @@ import numpy as np
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records import DOC, RECORD_KEY, Record, cluster_of
-from lm_eval_calibration.records.batch import Batch
+from lm_eval_calibration.records.batch import UNKNOWN, Batch
 from lm_eval_calibration.records.jsonl import JsonLines
 from lm_eval_calibration.records.parquet import UnreadableError, belongs_to, parquet_of, read_parquet, records_of
 from lm_eval_calibration.records.reading import is_of_other_filter, read_batches, record_of
@@ -97,9 +97,8 @@ class SamplesFile:
         """Yield the lines as they stand in the file, each with its row; numbers alone as those of a redacted run."""
         try:
             if self._is_parquet:
-                for batch, rows in read_parquet(self.path):
-                    for row, record in zip(rows, records_of(batch), strict=True):
-                        yield row, {"doc_id": record.doc_id, "doc": None, RECORD_KEY: record.to_dict()}
+                for batch, rows in read_parquet(self.path, with_names=False):
+                    yield from ((row, _without_texts(doc)) for row, doc in zip(rows, batch.doc_id, strict=True))
                 return
             for number, lines in self._json.blocks(64):
                 for row, line in enumerate(self._json.values(number, lines), number - 1):
@@ -111,11 +110,16 @@ class SamplesFile:
 
     def samples_at(self, rows: Sequence[int]) -> Iterator[Sample]:
         """Yield some lines; raise UserError where one can't be read any more."""
-        if self._is_parquet:
-            wanted = dict(self.lines())
-            yield from (Sample(self._record(row, wanted[row]), wanted[row]) for row in rows)
-            return
         try:
+            if self._is_parquet:
+                found: dict[int, Record] = {}
+                for batch, here in read_parquet(self.path):
+                    which = np.flatnonzero(np.isin(here, rows)).tolist()
+                    found |= zip((here[i] for i in which), records_of(batch.take(which)), strict=True)
+                for row in rows:
+                    line = _without_texts(found[row].doc_id)
+                    yield Sample(self._clustered(found[row], line), line)
+                return
             for row, line in zip(rows, self._json.values_of(rows), strict=True):
                 yield Sample(self._record(row, line), line)
         except ValueError as error:
@@ -149,6 +153,11 @@ class SamplesFile:
         except ValueError as error:
             location = f"doc {record.doc_id} of {record.task} in {self.path}"
             raise UserError(f"--cluster {self.cluster}: {location} {error}") from error
+
+
+def _without_texts(doc_id: Any) -> dict[str, Any]:
+    """The line of a doc of which only numbers are there, as that of a redacted run."""
+    return {"doc_id": None if doc_id in (None, UNKNOWN) else int(doc_id), "doc": None}
 
 
 class FormFile(SamplesFile):
