@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from lm_eval_calibration.decisions import GuaranteeCurve
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.plots.decision import describe_decision
 from lm_eval_calibration.plots.history import MetricHistory, describe_history, time_ticks
 from lm_eval_calibration.plots.reliability import Reliability
 from lm_eval_calibration.plots.risk_coverage import RiskCoveragePoint
@@ -79,6 +78,11 @@ def unit_axes(ax: "Axes") -> None:
     in_percent(ax.xaxis, ax.yaxis)
 
 
+def series(index: int) -> dict[str, Any]:
+    """Return colour and mark of a series."""
+    return {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+
+
 def in_percent(*axes: Any) -> None:
     """Write shares on axes as pages do: 20%."""
     for axis in axes:
@@ -111,9 +115,8 @@ def plot_calibration_curve(data: Reliability, ax: "Axes | None" = None, *, name:
         unit_axes(ax)
         ax.get_lines()[0].set_label("calibrated")
     bins = [b for b in data.bins if b.n_docs]
-    style: dict[str, Any] = {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
     label = f"{shortened(name, 40)} (ECE {data.ece:.3f})".strip()
-    ax.plot([b.confidence for b in bins], [b.accuracy for b in bins], **style, label=label)
+    ax.plot([b.confidence for b in bins], [b.accuracy for b in bins], **series(number), label=label)
     ax.legend(loc="upper left", fontsize=8)
     return ax
 
@@ -170,7 +173,7 @@ MANY_POINTS = 30
 """Models from which on a legend of all can't be read."""
 
 
-def draw_trade_off(points: Sequence[TradeOffPoint], form: Form, *, error: str = "ece") -> bytes:
+def draw_trade_off(points: Sequence[TradeOffPoint], form: Form) -> bytes:
     """Return accuracy against calibration error, with 95% intervals and the Pareto front as a dashed line.
 
     Of many models only those on the front have names and intervals.
@@ -185,30 +188,19 @@ def draw_trade_off(points: Sequence[TradeOffPoint], form: Form, *, error: str = 
             pairs = [(point.accuracy.value, point.error.value) for point in rest]
             ax.plot(*zip(*pairs, strict=True), ".", color="0.6", markersize=4, zorder=0, label=f"{len(rest)} others")
         for index, point in enumerate(named):
-            ax.errorbar(
-                point.accuracy.value,
-                point.error.value,
-                xerr=_error_bars(point.accuracy),
-                yerr=_error_bars(point.error),
-                color=COLOURS[index % len(COLOURS)],
-                marker=MARKERS[index % len(MARKERS)],
-                markersize=5,
-                elinewidth=1,
-                capsize=2,
-                linestyle="none",
-            )
-            style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
+            style: dict[str, Any] = {**series(index), "markersize": 5, "linestyle": "none"}
+            ends = _error_bars(point.error), _error_bars(point.accuracy)  # up and down, then left and right
+            ax.errorbar(point.accuracy.value, point.error.value, *ends, **style, elinewidth=1, capsize=2)
             label = shortened(point.label, 44) + (" (front)" if point.on_front else "")
-            ax.plot([], [], **style, markersize=5, linestyle="none", label=label)  # a mark without error bars
+            ax.plot([], [], **style, label=label)  # a mark without error bars
         front = sorted((p.accuracy.value, p.error.value) for p in points if p.on_front)
         if len(front) > 1:
             ax.plot(*zip(*front, strict=True), linestyle="--", linewidth=1, color=LINE, zorder=0, label="Pareto front")
-        name = ECE if error == "ece" else error
-        ax.set(xlabel=f"{ACCURACY}, higher is better", ylabel=f"{name}, lower is better")
+        ax.set(xlabel=f"{ACCURACY}, higher is better", ylabel=f"{ECE}, lower is better")
         ax.set_title("Accuracy against calibration")
         ax.grid(alpha=0.25)
         figure.legend(loc="outside lower left", ncols=1)
-        return save(figure, form, label=describe_trade_off(points, error))
+        return save(figure, form, label=describe_trade_off(points))
 
 
 def draw_decision(curve: GuaranteeCurve, error_rate: float, title: str, form: Form) -> bytes:
@@ -228,7 +220,11 @@ def draw_decision(curve: GuaranteeCurve, error_rate: float, title: str, form: Fo
         ax.set(xlabel="wrong answers allowed, of those given", ylabel="questions answered")
         ax.legend(loc="best")
         ax.grid(alpha=0.25)
-        return save(figure, form, label=describe_decision(curve, error_rate))
+        label = (
+            f"With at most {error_rate:.3g} of its answers wrong it answers {curve.guaranteed[at]:.1%} of the "
+            f"questions with a guarantee; {curve.possible[at]:.1%} would have been possible"
+        )
+        return save(figure, form, label=label)
 
 
 def draw_history(panels: Sequence[MetricHistory], form: Form) -> bytes:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from lm_eval_calibration.plots.drawing import FEW, LINE, in_percent, new_axes, unit_axes
+from lm_eval_calibration.plots.drawing import FEW, LINE, in_percent, series, unit_axes
 from lm_eval_calibration.plots.reliability import Reliability
 from lm_eval_calibration.plots.smooth import Smooth
 from lm_eval_calibration.plots.style import (
@@ -12,7 +12,6 @@ from lm_eval_calibration.plots.style import (
     COLUMN,
     CONFIDENCE,
     DASHES,
-    MARKERS,
     Form,
     save,
     shortened,
@@ -21,25 +20,6 @@ from lm_eval_calibration.plots.style import (
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-
-
-def plot_smooth(
-    curve: Smooth, data: Reliability, ax: "Axes | None" = None, *, name: str = "", index: int = 0
-) -> "Axes":
-    """Draw a smooth reliability curve with its band, and the bins of ten docs and more as marks; several share axes.
-
-    Raises:
-        UserError: no axes are given and matplotlib is not installed.
-    """
-    ax = new_axes() if ax is None else ax
-    if not ax.get_lines():
-        unit_axes(ax)
-    _band(ax, curve, index)
-    bins = [b for b in data.bins if b.n_docs >= FEW]
-    style: dict[str, Any] = {"color": COLOURS[index % len(COLOURS)], "marker": MARKERS[index % len(MARKERS)]}
-    ax.plot([b.confidence for b in bins], [b.accuracy for b in bins], linestyle="none", markersize=4, **style)
-    ax.plot([], [], **style, linestyle=_dash(index), markersize=4, label=f"{shortened(name, 34)} (ECE {data.ece:.3f})")
-    return ax
 
 
 def draw_side_by_side(
@@ -63,8 +43,9 @@ def draw_side_by_side(
     """
     height = 4.2 + 0.16 * len(curves)
     with styled_figure(COLUMN, height, (2, 1), ratios=(3, 1.3)) as (figure, (above, below)):
+        unit_axes(above)
         for index, (name, curve) in enumerate(curves.items()):
-            plot_smooth(curve, bins[name], above, name=name, index=index)
+            _plot_smooth(above, curve, bins[name], name, index)
         above.set_title(shortened(title, 60))
         for index, curve in enumerate(differences.values(), start=1):
             _band(below, curve, index)
@@ -76,6 +57,15 @@ def draw_side_by_side(
         first = next(iter(curves))
         label = f"Reliability of {', '.join(curves)}; below: {ACCURACY} at each confidence less that of {first}"
         return save(figure, form, label=label)
+
+
+def _plot_smooth(ax: "Axes", curve: Smooth, data: Reliability, name: str, index: int) -> None:
+    """Draw a smooth reliability curve with its band, and the bins of ten docs and more as marks."""
+    _band(ax, curve, index)
+    bins = [b for b in data.bins if b.n_docs >= FEW]
+    style = {**series(index), "markersize": 4}
+    ax.plot([b.confidence for b in bins], [b.accuracy for b in bins], linestyle="none", **style)
+    ax.plot([], [], **style, linestyle=_dash(index), label=f"{shortened(name, 34)} (ECE {data.ece:.3f})")
 
 
 def _band(ax: "Axes", curve: Smooth, index: int) -> None:

@@ -1,4 +1,4 @@
-"""Figures drawn by matplotlib: SVG that takes the page's colours, PNG, PDF. Colours that the colour-blind can tell.
+"""Figures drawn by matplotlib as SVG, PNG or PDF. Colours that the colour-blind can tell.
 
 Needs the extra ``report``.
 """
@@ -16,8 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Form = Literal["svg", "inline", "png", "pdf"]
-"""SVG as a file, SVG in a page (whose colours it takes), PNG, PDF."""
+Form = Literal["svg", "png", "pdf"]
 
 COLOURS = ("#0067a3", "#c65102", "#873cff", "#967878", "#1e0000", "#0f0078", "#691e00")
 DARK_COLOURS = ("#4fb0ea", "#ff9d5c", "#872dff", "#ffe1d2", "#d2005a", "#b4ff0f", "#c32d96")
@@ -36,12 +35,10 @@ COVERAGE, RISK = "questions answered, the surest first", "wrong answers"
 COLUMN, PAGE = 3.4, 7.0
 """Widths in inches: of a column of a paper with two, and of both."""
 
-_TEXT_COLOUR = "#010203"  # stands for the colour of the page's text until the figure is written
-
 DPI = 300
 
 _STYLE: dict[Any, Any] = {
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _TEXT_COLOUR),
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), "#1a1a1a"),
     "text.parse_math": False,  # a dollar in a model's name is a dollar
     "font.size": 8,
     "axes.titlesize": 8,
@@ -58,7 +55,7 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def styled_figure(
-    width: float = COLUMN, height: float = 3.0, panels: tuple[int, int] = (1, 1), ratios: Sequence[float] | None = None
+    width: float, height: float, panels: tuple[int, int] = (1, 1), ratios: Sequence[float] | None = None
 ) -> Iterator[tuple["Figure", list["Axes"]]]:
     """A figure and its axes, row by row; draw and save within this context.
 
@@ -82,11 +79,11 @@ def styled_figure(
 
 
 def save(figure: "Figure", form: Form, *, label: str) -> bytes:
-    """Return the figure as a file or as a part of a page.
+    """Return the figure as a file.
 
     Args:
         figure: of :func:`styled_figure`.
-        form: "svg" and "png" are dark on white.
+        form: of the file.
         label: what a screen reader says instead of an SVG.
     """
     buffer = io.BytesIO()
@@ -96,15 +93,9 @@ def save(figure: "Figure", form: Form, *, label: str) -> bytes:
     if form == "pdf":
         figure.savefig(buffer, format="pdf", metadata={"CreationDate": None})
         return buffer.getvalue()
-    inline = form == "inline"
-    figure.savefig(buffer, format="svg", transparent=inline, metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue().decode()
-    svg = svg[svg.index("<svg") :].replace(_TEXT_COLOUR, "currentColor" if inline else "#1a1a1a")
-    if inline:
-        for i, colour in enumerate(COLOURS):
-            svg = svg.replace(colour, f"var(--s{i})")
-    svg = svg.replace("<svg", f'<svg role="img" aria-label="{xml_text(label)}"', 1)
-    return (svg if inline else f'<?xml version="1.0" encoding="utf-8"?>\n{svg}').encode()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    svg = buffer.getvalue().decode().partition("<svg")[2]
+    return f'<?xml version="1.0" encoding="utf-8"?>\n<svg role="img" aria-label="{xml_text(label)}"{svg}'.encode()
 
 
 def xml_text(text: str) -> str:

@@ -54,8 +54,8 @@ def pareto_front(points: Mapping[str, tuple[float, float]]) -> list[str]:
     return sorted((label for label, point in points.items() if not is_beaten(*point)), key=lambda label: points[label])
 
 
-def describe_trade_off(points: Sequence[TradeOffPoint], error: str) -> str:
+def describe_trade_off(points: Sequence[TradeOffPoint]) -> str:
     """Return what the figure shows in words, for screen readers."""
-    parts = [f"{p.label}: accuracy {p.accuracy.value:.3f}, {error} {p.error.value:.3f}" for p in points]
+    parts = [f"{p.label}: accuracy {p.accuracy.value:.3f}, ece {p.error.value:.3f}" for p in points]
     front = ", ".join(p.label for p in points if p.on_front)
-    return f"Accuracy against {error}. {some(parts, 30, '; ')}. On the Pareto front: {front}."
+    return f"Accuracy against ece. {some(parts, 30, '; ')}. On the Pareto front: {front}."

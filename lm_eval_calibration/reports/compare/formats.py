@@ -160,7 +160,7 @@ def picture(table: Table, form: Form) -> bytes:
     for name in (ACCURACY, ERROR):
         if name not in table.metrics:
             raise UserError(f"the picture shows {ACCURACY} against {ERROR}: {name} is not among the metrics")
-    return draw_trade_off(_trade_off(table), form, error=ERROR)
+    return draw_trade_off(_trade_off(table), form)
 
 
 def _trade_off(table: Table) -> list[TradeOffPoint]:

@@ -36,7 +36,7 @@ logger.log_eval_samples(samples)
 
 import trackio
 
-with styled_figure() as (figure, (axes,)), open("picture.png", "wb") as file:
+with styled_figure(3, 3) as (figure, (axes,)), open("picture.png", "wb") as file:
     axes.plot([0, 1], [0, 1])
     file.write(save(figure, "png", label=""))
 trackio.log({"trade-off": trackio.Image("picture.png")})
