@@ -18,7 +18,7 @@ from tiny import run_tasks
 from lm_eval_calibration import demo
 from lm_eval_calibration.cli import app
 from lm_eval_calibration.decisions import SavedDecision, Wanted, decide
-from lm_eval_calibration.decisions.prediction_sets import prediction_sets
+from lm_eval_calibration.decisions.candidates import of_choices
 from lm_eval_calibration.harness.task_configs import task_names
 from lm_eval_calibration.metrics import CATALOG, CORE, CORPUS_CATALOG
 from lm_eval_calibration.recalibration import Docs
@@ -300,7 +300,7 @@ def test_the_serving_snippet_does_what_the_decision_says(tmp_path: Path, monkeyp
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
     exec(compile(block("python: serving"), "README", "exec"), names)
-    sets = prediction_sets("lac", docs.forecasts.probs, decision.sets["lac"].q[""])
+    sets = of_choices(docs)["lac"].sets(np.full(4000, decision.sets["lac"].q[""]))
     confidence, threshold = docs.forecasts.confidence, decision.thresholds[""]
     assert threshold is not None
     for i in range(200):

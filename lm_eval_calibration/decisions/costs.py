@@ -5,9 +5,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from lm_eval_calibration.decisions.thresholds import Answers, by_threshold
+from lm_eval_calibration.decisions.thresholds import Answers
 from lm_eval_calibration.metrics.uncertainty.means import mean_interval, values_of
 from lm_eval_calibration.metrics.validation import FloatArray
+from lm_eval_calibration.recalibration.operating_points import by_threshold
 
 Answered = NDArray[np.bool_]
 
@@ -68,7 +69,7 @@ class CostDecision(NamedTuple):
 
 def cost_curve(answers: Answers, costs: Costs) -> CostCurve:
     """Mean cost by threshold: (wrong answers x cost_wrong + abstentions x cost_abstain) / N."""
-    values, n_answered, n_wrong = by_threshold(answers)
+    values, n_answered, n_wrong = by_threshold(answers.confidence, answers.wrong)
     n_answered, n_wrong = np.append(0.0, n_answered), np.append(0.0, n_wrong)
     total = n_wrong * costs.wrong + (len(answers) - n_answered) * costs.abstain
     return CostCurve(np.append(np.inf, values), total / len(answers), n_answered / len(answers))

@@ -5,8 +5,9 @@ from typing import NamedTuple
 import numpy as np
 
 from lm_eval_calibration.decisions.parts import Parts
-from lm_eval_calibration.decisions.thresholds import Answers, Guarantee, by_threshold, choose_threshold
+from lm_eval_calibration.decisions.thresholds import Answers, Guarantee, choose_threshold
 from lm_eval_calibration.decisions.wanted import Wanted
+from lm_eval_calibration.recalibration.operating_points import by_threshold
 
 POINTS = 40
 
@@ -34,6 +35,6 @@ def guarantee_curve(answers: Answers, parts: Parts, wanted: Wanted, *, largest_c
     guarantees = [Guarantee(float(rate), 1 - wanted.confidence_level, largest_cluster) for rate in rates]
     found = [choose_threshold(ordering, testing, guarantee).value for guarantee in guarantees]
     guaranteed = [0.0 if value is None else float(np.mean(others.confidence >= value)) for value in found]
-    _, n_answered, n_wrong = by_threshold(others)
+    _, n_answered, n_wrong = by_threshold(others.confidence, others.wrong)
     possible = [float(max(n_answered[n_wrong <= rate * n_answered], default=0) / len(others)) for rate in rates]
     return GuaranteeCurve(tuple(rates.tolist()), tuple(guaranteed), tuple(possible))

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
-from lm_eval_calibration.metrics.validation import FloatArray, IntArray, Probs, check_choices
+from lm_eval_calibration.metrics.validation import FloatArray, IntArray, Probs
 
 RAPS_PENALTY, RAPS_FREE = 0.1, 1
 """RAPS adds the penalty for each rank beyond the first ``RAPS_FREE``."""
@@ -49,22 +49,6 @@ SCORES: dict[str, Callable[[FloatArray], FloatArray]] = {"lac": lac, "aps": aps,
 """Nonconformity scores of all options, by name."""
 
 
-def nonconformity(name: str, probs: Probs, labels: ArrayLike) -> FloatArray:
-    """[N] score of each doc's right option.
-
-    Args:
-        name: of :data:`SCORES`.
-        probs: [N, K], or N vectors.
-        labels: [N] position of the right option.
-
-    Raises:
-        ValueError: bad input, naming row and value.
-    """
-    choices = check_choices(probs, labels)
-    scores = np.concatenate([row.ravel() for row in option_scores(name, probs)])
-    return np.asarray(scores[choices.hits == 1])
-
-
 def option_scores(name: str, probs: Probs) -> list[FloatArray] | FloatArray:
     """The score of every option: [N, K], or N vectors."""
     if isinstance(probs, np.ndarray):
@@ -82,26 +66,6 @@ def quantile(scores: FloatArray, alpha: float) -> float:
     """q: the ceil((n + 1) (1 - alpha))-th smallest score; inf, which rules nothing out, where n is too small."""
     rank = math.ceil((len(scores) + 1) * (1 - alpha) - 1e-9)
     return float(np.partition(scores, rank - 1)[rank - 1]) if rank <= len(scores) else math.inf
-
-
-def fewest_docs(alpha: float) -> int:
-    """Calibration docs below which nothing can be ruled out: 1 / alpha - 1."""
-    return math.ceil(1 / alpha - 1 - 1e-9)
-
-
-def prediction_sets(name: str, probs: Probs, q: ArrayLike) -> list[NDArray[np.bool_]] | NDArray[np.bool_]:
-    """Which options are in the set of each doc: [N, K], or N vectors.
-
-    Args:
-        name: of :data:`SCORES`.
-        probs: [N, K], or N vectors.
-        q: one number, or [N] one for each doc (of its group, or of its fold).
-    """
-    scores = option_scores(name, probs)
-    limits = np.broadcast_to(np.asarray(q, dtype=np.float64), (len(scores),))
-    if isinstance(scores, np.ndarray):
-        return np.asarray(scores <= limits[:, None])
-    return [row <= limit for row, limit in zip(scores, limits, strict=True)]
 
 
 def cross_conformal_quantiles(

@@ -14,6 +14,7 @@ from scipy.special import bdtr
 
 from lm_eval_calibration.decisions.error_tests import answers_needed, cluster_p_value, error_p_value, fewest_answers
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
+from lm_eval_calibration.recalibration.operating_points import by_threshold
 
 MOST_CANDIDATES = 100
 """Thresholds that are tested at most: with more of them, one fails by chance sooner."""
@@ -112,21 +113,13 @@ def ordered_candidates(ordering: Answers, n_testing: int, error_rate: float) -> 
     """
     if not len(ordering):
         return [0.0]
-    values, n_answered, n_wrong = by_threshold(ordering)
+    values, n_answered, n_wrong = by_threshold(ordering.confidence, ordering.wrong)
     expected_answers = np.maximum(1, np.round(n_answered * n_testing / len(ordering)))
     expected_wrong = np.floor((n_wrong + 0.5) / (n_answered + 1) * expected_answers)
     start = int(np.argmin(bdtr(expected_wrong, expected_answers.astype(np.int64), error_rate)))
     below = values[start:]
     kept = np.unique(np.linspace(0, len(below) - 1, min(len(below), MOST_CANDIDATES)).round().astype(np.int64))
     return list(dict.fromkeys([*below[kept].tolist(), 0.0]))
-
-
-def by_threshold(answers: Answers) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Return the confidences that occur, falling, and of each as a threshold the answers and the wrong ones."""
-    order = np.argsort(-answers.confidence, kind="stable")
-    ranked = answers.confidence[order]
-    last = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))
-    return ranked[last], np.asarray(last + 1, dtype=np.float64), np.cumsum(answers.wrong[order])[last]
 
 
 class _Tests:
@@ -160,7 +153,7 @@ def _docs_needed(answers: Answers, error_rate: float, alpha: float) -> int | Non
     fewest = fewest_answers(error_rate, alpha)
     if not len(answers):
         return fewest
-    _, n_answered, n_wrong = by_threshold(answers)
+    _, n_answered, n_wrong = by_threshold(answers.confidence, answers.wrong)
     rates = (n_wrong + 0.5) / (n_answered + 1)
     best = int(np.argmin(rates))
     if rates[best] < error_rate:

@@ -10,7 +10,7 @@ them on docs they never saw.
 from lm_eval_calibration.recalibration.before_after import Change, before_after, cross_fitted_changes
 from lm_eval_calibration.recalibration.by_group import METHODS, FittedOnTheseDocsError, MapByGroup
 from lm_eval_calibration.recalibration.confidence_maps import Beta, HistogramBinning, Isotonic, Platt
-from lm_eval_calibration.recalibration.cross_fitting import CrossFit, cross_fit, fit_on_split
+from lm_eval_calibration.recalibration.cross_fitting import CrossFit, cross_fit
 from lm_eval_calibration.recalibration.docs import Docs, Forecasts
 from lm_eval_calibration.recalibration.domains import Domain, compare_domains
 from lm_eval_calibration.recalibration.folds import fold_of
@@ -60,6 +60,5 @@ __all__ = [
     "cross_fit_tokens",
     "cross_fitted_changes",
     "evaluate_threshold",
-    "fit_on_split",
     "fold_of",
 ]

@@ -118,6 +118,6 @@ def cross_fitted_changes(
 
 
 def _unchanged(metric: Metric, forecasts: Forecasts, n_bins: int) -> Change:
-    value = float(metric.value(*forecasts.arguments(metric), **({"n_bins": n_bins} if metric.takes_n_bins else {})))
+    value = float(forecasts.value(metric, n_bins))
     end = 0.0 if np.isfinite(value) else float("nan")
     return Change(metric.name, value, value, end, end, metric.higher_is_better, 1.0 + end)

@@ -138,7 +138,10 @@ class Beta(Recalibrator):
         Raises:
             ImportError: betacal is not installed.
         """
-        betacal = _betacal()
+        try:
+            betacal: Any = import_module("betacal")
+        except ImportError as error:
+            raise ImportError("beta calibration needs the package betacal: pip install betacal") from error
         conf, hit = check_top_label(inputs, targets)
         if hit.min() == hit.max():
             warn(f"beta left as the identity: {_one_class(hit)}")
@@ -217,10 +220,3 @@ def _one_class(hit: FloatArray) -> str:
 def _warn_of_one_class(hit: FloatArray) -> None:
     if hit.min() == hit.max():
         warn(f"the map is a constant, of few docs perhaps: {_one_class(hit)}")
-
-
-def _betacal() -> Any:
-    try:
-        return import_module("betacal")
-    except ImportError as error:
-        raise ImportError("beta calibration needs the package betacal: pip install betacal") from error

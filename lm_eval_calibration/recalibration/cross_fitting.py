@@ -1,12 +1,11 @@
-"""Every doc recalibrated by a map that never saw it: K folds of docs, or a calibration split and the rest."""
+"""Every doc recalibrated by a map that never saw it: K folds of docs."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from lm_eval_calibration.metrics.validation import FloatArray, IntArray
+from lm_eval_calibration.metrics.validation import IntArray
 from lm_eval_calibration.recalibration.by_group import METHODS, MapByGroup
 from lm_eval_calibration.recalibration.choices import assemble
 from lm_eval_calibration.recalibration.docs import Docs, Forecasts
@@ -54,31 +53,3 @@ def put_together(method: str, docs: Docs, parts: Sequence[tuple[IntArray, Foreca
     if METHODS[method].takes == "choices":
         return docs.with_probs(assemble([(rows, of_part.probs) for rows, of_part in parts], len(docs)))
     return docs.with_confidence(assemble([(rows, of_part.confidence) for rows, of_part in parts], len(docs)))
-
-
-def fit_on_split(method: str, docs: Docs, calibration: NDArray[np.bool_]) -> tuple[MapByGroup, IntArray, Forecasts]:
-    """Fit on the docs of a calibration split and judge on the others.
-
-    Args:
-        method: a name of :data:`~lm_eval_calibration.recalibration.METHODS`.
-        docs: the docs.
-        calibration: [N] True for the docs to fit on.
-
-    Returns:
-        The map, the indices of the docs it is tested on, and their recalibrated forecasts.
-
-    Raises:
-        FittedOnTheseDocsError: a doc (by its hash) is in both splits.
-    """
-    calibration = np.asarray(calibration, dtype=np.bool_)
-    fitted = MapByGroup.fit(method, docs.take(np.flatnonzero(calibration)), np.unique(docs.groups))
-    others = np.flatnonzero(~calibration)
-    return fitted, others, fitted.recalibrate(docs.take(others))
-
-
-def out_of_fold(fold: IntArray, values: dict[int, FloatArray]) -> FloatArray:
-    """[N] each doc's value from its own fold's [N] values."""
-    result = np.zeros(len(fold))
-    for k, of_fold in values.items():
-        result[fold == k] = of_fold[fold == k]
-    return result

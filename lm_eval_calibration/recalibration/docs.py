@@ -56,6 +56,10 @@ class Forecasts:
         """Return the two arrays that a metric takes, if :meth:`has` says so."""
         return (self.confidence, self.correct) if metric.kind == "top_label" else (self.probs, self.labels)
 
+    def value(self, metric: Metric, n_bins: int) -> float:
+        """Return the metric."""
+        return metric.value(*self.arguments(metric), **({"n_bins": n_bins} if metric.takes_n_bins else {}))
+
     @property
     def run(self) -> Run:
         """The arrays as comparisons take them."""

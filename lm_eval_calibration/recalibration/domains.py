@@ -9,7 +9,7 @@ from lm_eval_calibration.metrics import CATALOG
 from lm_eval_calibration.recalibration.before_after import Change, before_after
 from lm_eval_calibration.recalibration.by_group import METHODS
 from lm_eval_calibration.recalibration.cross_fitting import cross_fit
-from lm_eval_calibration.recalibration.docs import Docs, Forecasts
+from lm_eval_calibration.recalibration.docs import Docs
 from lm_eval_calibration.recalibration.jackknife import without_each_fold
 
 
@@ -47,22 +47,16 @@ def compare_domains(method: str, docs: Docs, *, n_folds: int = 5, n_bins: int = 
     names = ("nll" if METHODS[method].takes == "choices" else "brier_top_label", "ece")
 
     def compare(name: str, member: NDArray[np.bool_]) -> Domain:
-        model, one, own = (
-            f.take(np.flatnonzero(member)) for f in (docs.forecasts, for_all.forecasts, for_each.forecasts)
-        )
+        seen = (docs.forecasts, for_all.forecasts, for_each.forecasts)
+        model, one, own = (forecasts.take(np.flatnonzero(member)) for forecasts in seen)
         pairs = [
             (refit.forecasts.take(inside), by_group.forecasts.take(inside))
             for refit, by_group in refits
             if len(inside := np.flatnonzero(member[refit.rows]))
         ]
         changes = before_after(one, own, names=names, n_bins=n_bins, seed=seed, refits=pairs)
-        unchanged = {change: _value(change, model, n_bins) for change in names}
+        unchanged = {metric: model.value(CATALOG[metric], n_bins) for metric in names}
         return Domain(name, len(model.labels), unchanged, {c.name: c for c in changes if c.name in names})
 
     everything = compare("all", np.full(len(docs), fill_value=True))
     return [everything, *(compare(str(name), docs.groups == name) for name in np.unique(docs.groups))]
-
-
-def _value(name: str, forecasts: Forecasts, n_bins: int) -> float:
-    metric = CATALOG[name]
-    return metric.value(*forecasts.arguments(metric), **({"n_bins": n_bins} if metric.takes_n_bins else {}))

@@ -100,7 +100,6 @@ def _half_width(changes: FloatArray) -> float:
 
 
 def _change(metric: Metric, before: Forecasts, after: Forecasts, n_bins: int) -> float:
-    options = {"n_bins": n_bins} if metric.takes_n_bins else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # undefined without a fold: left out
-        return metric.value(*after.arguments(metric), **options) - metric.value(*before.arguments(metric), **options)
+        return after.value(metric, n_bins) - before.value(metric, n_bins)

@@ -1,14 +1,14 @@
 """Answer or abstain: the confidence from which answers are wrong no more often than wanted."""
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lm_eval_calibration.metrics.uncertainty.shares import exact_upper_bound, share_interval
-from lm_eval_calibration.metrics.validation import check_probability, check_top_label
-from lm_eval_calibration.recalibration.cross_fitting import CrossFit, out_of_fold
+from lm_eval_calibration.metrics.validation import FloatArray, check_probability, check_top_label
+from lm_eval_calibration.recalibration.cross_fitting import CrossFit
 from lm_eval_calibration.recalibration.docs import Docs
 from lm_eval_calibration.recalibration.recalibrator import warn
 
@@ -60,15 +60,18 @@ def choose_threshold(confidence: ArrayLike, correct: ArrayLike, *, wanted: float
     return threshold
 
 
-def _lowest_threshold(conf: ArrayLike, hit: ArrayLike, wanted: float) -> float:
+def _lowest_threshold(conf: FloatArray, hit: Any, wanted: float) -> float:
     """The lowest confidence from which answers are wrong no more often; inf where there is none."""
-    conf, hit = np.asarray(conf), np.asarray(hit)
-    order = np.argsort(-conf, kind="stable")
-    ranked = conf[order]
-    last_of_ties = np.append(ranked[1:] < ranked[:-1], True)
-    errors = np.cumsum(1 - hit[order])
-    enough = np.flatnonzero(last_of_ties & (errors <= wanted * np.arange(1, len(conf) + 1) + 1e-9))
-    return float(ranked[enough[-1]]) if enough.size else math.inf
+    values, n_answered, n_wrong = by_threshold(conf, 1.0 - hit)
+    return float(min(values[n_wrong <= wanted * n_answered + 1e-9], default=math.inf))
+
+
+def by_threshold(confidence: FloatArray, wrong: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Return the confidences that occur, falling, and of each as a threshold the answers and the wrong ones."""
+    order = np.argsort(-confidence, kind="stable")
+    ranked = confidence[order]
+    last = np.flatnonzero(np.append(ranked[1:] < ranked[:-1], True))
+    return ranked[last], np.asarray(last + 1, dtype=np.float64), np.cumsum(wrong[order])[last]
 
 
 def evaluate_threshold(
@@ -112,14 +115,14 @@ def cross_fit_operating_point(docs: Docs, fitted: CrossFit, *, wanted: float) ->
             chosen = _lowest_threshold(seen.confidence, seen.correct, wanted)
         else:
             warn("one fold holds all docs: there is nothing to choose a threshold on, so nothing is answered")
-        thresholds[k] = np.full(len(docs), chosen)
-    if none := sum(bool(np.isinf(chosen[0])) for chosen in thresholds.values()):
+        thresholds[k] = chosen
+    if none := sum(map(math.isinf, thresholds.values())):
         warn(
             f"for {none} of {len(thresholds)} folds no confidence gives an error rate of {wanted:g} or less on the "
             "others: nothing of these folds is answered"
         )
-    after = fitted.forecasts
-    return evaluate_threshold(after.confidence, after.correct, out_of_fold(fitted.fold, thresholds), wanted=wanted)
+    after, of_doc = fitted.forecasts, [thresholds[k] for k in fitted.fold.tolist()]
+    return evaluate_threshold(after.confidence, after.correct, of_doc, wanted=wanted)
 
 
 def _share(count: int, total: int) -> tuple[float, float, float]:

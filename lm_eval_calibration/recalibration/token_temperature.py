@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from lm_eval_calibration.metrics import full_ece_from_gap_sums
 from lm_eval_calibration.metrics.validation import FloatArray, IntArray
@@ -88,6 +89,10 @@ class TokenGrid:
             self.cluster_ids[which],
         )
 
+    def probs(self, of_doc: IntArray) -> list[FloatArray]:
+        """Return the choices' probabilities, each doc at its temperature: ``of_doc`` [N] says which of the grid."""
+        return [softmax(choices[:, i]) for choices, i in zip(self.log_likelihoods, of_doc, strict=True)]
+
     @property
     def losses(self) -> FloatArray:
         """[N, G] negative log-likelihood of each doc's gold tokens, in nats."""
@@ -155,9 +160,7 @@ class TokenTemperature(Recalibrator):
 
     def predict_proba(self, inputs: TokenGrid) -> list[FloatArray]:
         """Return the choices' probabilities at T: softmax of their log-likelihoods, of which another may be largest."""
-        index = self.index(inputs)
-        weights = [np.exp(choices[:, index] - choices[:, index].max()) for choices in inputs.log_likelihoods]
-        return [row / row.sum() for row in weights]
+        return inputs.probs(np.full(len(inputs), self.index(inputs)))
 
     @classmethod
     def identity(cls) -> Self:
@@ -169,17 +172,11 @@ class TokenCrossFit(NamedTuple):
     """Docs at a temperature that was fitted on other docs.
 
     Attributes:
-        temperature: [N] of each doc.
-        gap_sums: [N, n_bins] at it.
-        losses: [N] negative log-likelihood of the doc's gold tokens at it.
-        correct: [N] 1 where the most likely choice at it is the gold one.
+        of_doc: [N] which temperature of the grid is each doc's.
         maps: fold to the map that was fitted on the docs of the other folds.
     """
 
-    temperature: FloatArray
-    gap_sums: FloatArray
-    losses: FloatArray
-    correct: IntArray
+    of_doc: IntArray
     maps: dict[int, TokenTemperature]
 
 
@@ -193,14 +190,7 @@ def cross_fit_tokens(docs: TokenGrid, *, n_folds: int = 5, seed: int = 0) -> Tok
     """
     fold = fold_of(drawn_as(docs.doc_hashes, docs.cluster_ids), n_folds, seed)
     maps = {int(k): _fit_others(docs, fold != k) for k in np.unique(fold)}
-    of_doc, docs_in_order = np.array([maps[int(k)].index(docs) for k in fold]), np.arange(len(docs))
-    return TokenCrossFit(
-        docs.temperatures[of_doc],
-        docs.gap_sums[docs_in_order, of_doc],
-        docs.losses[docs_in_order, of_doc],
-        docs.correct[docs_in_order, of_doc],
-        maps,
-    )
+    return TokenCrossFit(np.array([maps[k].index(docs) for k in fold.tolist()]), maps)
 
 
 def _fit_others(docs: TokenGrid, others: Any) -> TokenTemperature:

@@ -8,15 +8,13 @@ import pytest
 from scipy.special import softmax
 from scipy.stats import betabinom
 
+from lm_eval_calibration.decisions.candidates import of_options
 from lm_eval_calibration.decisions.prediction_sets import (
     RAPS_FREE,
     RAPS_PENALTY,
     SCORES,
     cross_conformal_quantiles,
-    fewest_docs,
-    nonconformity,
     option_scores,
-    prediction_sets,
     quantile,
 )
 
@@ -44,7 +42,7 @@ def test_scores_are_their_definitions(name: str) -> None:
     naive = [[naive_score(name, row, k) for k in range(5)] for row in probs]
     np.testing.assert_allclose(option_scores(name, probs), naive, atol=1e-12)
     of_right = [naive[i][label] for i, label in enumerate(labels)]
-    np.testing.assert_allclose(nonconformity(name, probs, labels), of_right, atol=1e-12)
+    np.testing.assert_allclose(of_options(probs, labels)[name].of_right, of_right, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["lac", "aps"])
@@ -62,9 +60,9 @@ def test_docs_may_have_different_numbers_of_options(name: str) -> None:
     scores = option_scores(name, ragged)
     np.testing.assert_array_equal(np.stack(scores[:30]), option_scores(name, probs))
     np.testing.assert_array_equal(np.stack(scores[30:]), option_scores(name, wide))
-    found = nonconformity(name, ragged, [*labels, *wide_labels])
-    np.testing.assert_array_equal(found[:30], nonconformity(name, probs, labels))
-    assert [len(row) for row in prediction_sets(name, ragged, 0.5)] == [4] * 30 + [6] * 20
+    candidates = of_options(ragged, [*labels, *wide_labels])[name]
+    np.testing.assert_array_equal(candidates.of_right[:30], of_options(probs, labels)[name].of_right)
+    assert [len(row) for row in candidates.sets(np.full(50, 0.5))] == [4] * 30 + [6] * 20
 
 
 def test_quantile_is_the_order_statistic() -> None:
@@ -73,7 +71,6 @@ def test_quantile_is_the_order_statistic() -> None:
     assert quantile(scores, 0.01) == 0.99
     assert quantile(scores, 0.005) == math.inf
     assert quantile(np.array([]), 0.1) == math.inf
-    assert [fewest_docs(alpha) for alpha in (0.1, 0.05, 0.01)] == [9, 19, 99]
     assert quantile(np.zeros(18), 0.05) == math.inf
     assert quantile(np.zeros(19), 0.05) == 0
 
@@ -102,8 +99,10 @@ def test_sets_cover_as_promised(name: str) -> None:
     covered = []
     for draw in range(draws):
         probs, labels = forecasts(n + m, seed=draw, sharpness=3)
-        q = quantile(nonconformity(name, probs[:n], labels[:n]), alpha)
-        covered.append(prediction_sets(name, probs[n:], q)[np.arange(m), labels[n:]].mean())
+        candidates = of_options(probs, labels)[name]
+        q = quantile(candidates.of_right[:n], alpha)
+        sets = candidates.take(np.arange(n, n + m)).sets(np.full(m, q))
+        covered.append(np.asarray(sets)[np.arange(m), labels[n:]].mean())
     error = betabinom.std(m, math.ceil((n + 1) * (1 - alpha)), (n + 1) - math.ceil((n + 1) * (1 - alpha))) / m
     low, high = 1 - alpha, 1 - alpha + 1 / (n + 1)
     assert low - 3 * error / math.sqrt(draws) <= np.mean(covered) <= high + 3 * error / math.sqrt(draws)
@@ -122,7 +121,9 @@ def test_cross_conformal_leaves_the_own_fold_out() -> None:
 
 
 def ours(name: str, probs: Any, labels: Any, alpha: float) -> Any:
-    return prediction_sets(name, probs[300:], quantile(nonconformity(name, probs[:300], labels[:300]), alpha))
+    candidates = of_options(probs, labels)[name]
+    shown = candidates.take(np.arange(300, len(labels)))
+    return shown.sets(np.full(len(labels) - 300, quantile(candidates.of_right[:300], alpha)))
 
 
 def mapies(name: str, probs: Any, labels: Any, alpha: float) -> Any:

@@ -17,7 +17,6 @@ from lm_eval_calibration.recalibration import (
     before_after,
     compare_domains,
     cross_fit,
-    fit_on_split,
     fold_of,
 )
 
@@ -97,18 +96,6 @@ def test_copies_of_a_doc_stay_together(docs_of, joined):
     fold = fold_of(doubled.doc_hashes)
     np.testing.assert_array_equal(fold[:60], fold[60:])
     assert not leaks(lambda docs: cross_fit("isotonic", docs), doubled)
-
-
-def test_a_calibration_split_is_fitted_on_and_the_rest_judged(docs_of, joined):
-    docs = docs_of(200)
-    calibration = np.arange(200) < 120
-    fitted, others, forecasts = fit_on_split("temperature", docs, calibration)
-    assert others.tolist() == list(range(120, 200))
-    alone = Temperature().fit(docs.log_likelihoods[:120], docs.labels[:120])
-    assert fitted.maps[""] == alone
-    np.testing.assert_allclose(np.stack(forecasts.probs), alone.predict_proba(docs.log_likelihoods[120:]), atol=1e-14)
-    with pytest.raises(FittedOnTheseDocsError, match="fitted on 1 of these"):
-        fit_on_split("temperature", joined(docs, docs.take(np.array([0]))), np.append(calibration, False))
 
 
 def test_few_docs_are_left_as_they_are_with_a_reason(docs_of):

@@ -26,8 +26,7 @@ def fit(run: Run, *, output: Path | None, folds: int, n_bins: int) -> None:
     fitted = TokenTemperature().fit(grid)
     say(f"token_temperature: {counted(len(grid))} in {len(crossed.maps)} folds, each at the temperature of the others")
     say(f"temperature of all docs: {fitted.temperature:g}")
-    index = {t: TokenTemperature(t).index(grid) for t in np.unique(crossed.temperature).tolist()}
-    _print(grid, np.array([index[t] for t in crossed.temperature.tolist()]), n_bins)
+    _print(grid, crossed.of_doc, n_bins)
     if output is not None:
         saved = MapByGroup(TokenTemperature.method, {"": fitted}, frozenset(map(digest, grid.doc_hashes)))
         SavedMap(saved).write(output)
@@ -80,10 +79,7 @@ def _print(grid: TokenGrid, of_doc: IntArray, n_bins: int) -> None:
 
 def _run(grid: TokenGrid, of_doc: IntArray) -> metrics.Run:
     """The docs' arrays, each doc at its temperature."""
-    rows = [choices[:, index] for choices, index in zip(grid.log_likelihoods, of_doc, strict=True)]
-    weights = [np.exp(row - row.max()) for row in rows]
-    probs = [row / row.sum() for row in weights]
-    docs = np.arange(len(grid))
+    docs, probs = np.arange(len(grid)), grid.probs(of_doc)
     return metrics.Run(
         np.array([row.max() for row in probs]),
         grid.correct[docs, of_doc],
