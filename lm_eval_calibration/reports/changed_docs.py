@@ -1,14 +1,13 @@
 """Docs that one run answers right and another wrong."""
 
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from lm_eval_calibration.reports.report.explorer.texts import Texts, shortened, texts_of
 from lm_eval_calibration.results import Run
+from lm_eval_calibration.results.alignment import pair_by_hash
+from lm_eval_calibration.results.task_docs import TaskDocs
 
 MOST = 20
 """Docs that are shown of each side, the surest wrong answers first."""
@@ -96,21 +95,16 @@ def changed_docs(a: Run, b: Run, tasks: Sequence[str], *, redact: bool = False, 
     won = [pair for pair in pairs if pair.correct_a < pair.correct_b]
     lost.sort(key=lambda pair: _falling(pair.confidence_b))
     won.sort(key=lambda pair: _falling(pair.confidence_a))
-    texts = _TextsOf(a, redact), _TextsOf(b, redact)
-    described = (tuple(_described(pair, a, *texts) for pair in part[:most]) for part in (lost, won))
+    described = (tuple(_described(pair, a, b, redact) for pair in part[:most]) for part in (lost, won))
     return ChangedDocs(len(pairs), len(lost), len(won), *described)
 
 
 def paired_docs(a: Run, b: Run, task: str) -> list[PairedDoc]:
     """Return the docs of a task that both runs have, by the hash of the doc; of equal docs as many as both have."""
     one, other = a.docs[task], b.docs[task]
-    waiting: dict[str, list[int]] = defaultdict(list)
-    for j in reversed(range(len(other))):
-        waiting[other.doc_hashes[j]].append(j)
-    pairs = [(i, waiting[name].pop()) for i, name in enumerate(one.doc_hashes) if waiting.get(name)]
     return [
         PairedDoc(task, i, j, one.correct[i], other.correct[j], one.confidence[i], other.confidence[j])
-        for i, j in pairs
+        for i, j in pair_by_hash(one.doc_hashes, other.doc_hashes)
         if min(one.correct[i], other.correct[j]) >= 0
     ]
 
@@ -119,21 +113,11 @@ def _falling(confidence: float) -> float:
     return 1.0 if math.isnan(confidence) else -confidence
 
 
-class _TextsOf:
-    """Texts of a run's docs, by task and index; without any if redacted."""
-
-    def __init__(self, run: Run, redact: bool) -> None:
-        sizes = [len(docs) for docs in run.docs.values()]
-        self._starts = dict(zip(run.docs, np.cumsum([0, *sizes[:-1]]).tolist(), strict=True))
-        self._samples = None if redact else run.samples
-
-    def __call__(self, task: str, index: int) -> Texts:
-        return Texts() if self._samples is None else texts_of(self._samples[self._starts[task] + index])
-
-
-def _described(pair: PairedDoc, a: Run, texts_a: _TextsOf, texts_b: _TextsOf) -> ChangedDoc:
-    one, other = texts_a(pair.task, pair.a), texts_b(pair.task, pair.b)
-    doc_id = a.docs[pair.task].doc_ids[pair.a]
+def _described(pair: PairedDoc, a: Run, b: Run, redact: bool) -> ChangedDoc:
+    """The doc, without texts if redacted."""
+    docs = a.docs[pair.task]
+    one, other = (Texts(), Texts()) if redact else (_texts(docs, pair.a), _texts(b.docs[pair.task], pair.b))
+    doc_id = docs.doc_ids[pair.a]
     return ChangedDoc(
         pair.task,
         None if doc_id < 0 else doc_id,
@@ -142,3 +126,8 @@ def _described(pair: PairedDoc, a: Run, texts_a: _TextsOf, texts_b: _TextsOf) ->
         shortened(one.question, QUESTION, keep="end"),
         *(shortened(text, ANSWER, keep="end") for text in (one.answer, other.answer, one.right)),
     )
+
+
+def _texts(docs: TaskDocs, index: int) -> Texts:
+    file, row = docs.locations[index]
+    return texts_of(next(file.samples_at([row])))

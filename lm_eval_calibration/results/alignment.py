@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 
 from lm_eval_calibration.records import Record, n_clusters, ordered
 from lm_eval_calibration.records.clusters import as_numbers
+from lm_eval_calibration.results.certificates import Certificate
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,11 @@ class Alignment:
     def n_clusters(self) -> int | None:
         """Of how many clusters the docs of a are; None where each was drawn by itself, as far as is known."""
         return n_clusters(as_numbers([record.cluster for record in self.a]))
+
+    @property
+    def certificates(self) -> tuple[list[Certificate], list[Certificate]]:
+        """How the numbers of each doc were obtained, of a and of b."""
+        return [record.certificate for record in self.a], [record.certificate for record in self.b]
 
     def _unequal(self, name: str) -> int:
         return sum(getattr(a, name, None) != getattr(b, name, None) for a, b in self._pairs())
@@ -108,15 +114,20 @@ def align(a: Iterable[Record], b: Iterable[Record]) -> Alignment:
     kinds = {record.kind for record in (*one, *other)}
     if len(kinds) > 1:
         raise ValueError(f"{one[0].task}: records of different kinds ({', '.join(sorted(kinds))}) can't be compared")
-    waiting: dict[str, list[Record]] = defaultdict(list)
-    for record in reversed(other):
-        waiting[record.doc_hash].append(record)
-    pairs = [(record, waiting[record.doc_hash].pop()) for record in one if waiting[record.doc_hash]]
-    pairs = [pair for pair in pairs if all(map(_is_sound, pair))]
+    same = pair_by_hash([record.doc_hash for record in one], [record.doc_hash for record in other])
+    pairs = [(one[i], other[j]) for i, j in same if _is_sound(one[i]) and _is_sound(other[j])]
     paired = bool(pairs) and 2 * len(pairs) >= min(len(one), len(other))
     kept_a = [x for x, _ in pairs] if paired else list(filter(_is_sound, one))
     kept_b = [replace(y, doc_id=x.doc_id) for x, y in pairs] if paired else list(filter(_is_sound, other))
     return Alignment(tuple(kept_a), tuple(kept_b), paired, len(one) - len(kept_a), len(other) - len(kept_b))
+
+
+def pair_by_hash(a: Sequence[str], b: Sequence[str]) -> list[tuple[int, int]]:
+    """Return where the docs that both have stand in each, by their hashes; of equal docs as many as both have."""
+    waiting: dict[str, list[int]] = defaultdict(list)
+    for j in reversed(range(len(b))):
+        waiting[b[j]].append(j)
+    return [(i, waiting[name].pop()) for i, name in enumerate(a) if waiting.get(name)]
 
 
 def _checked(records: Iterable[Record], run: str) -> list[Record]:

@@ -1,10 +1,12 @@
 """What the certificates of two runs say that is not the same: numbers may differ for that alone."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.results.shown import model_name
+
+Certificate = Mapping[str, Any]
 
 _FIELDS = {
     "shared_prefixes": "shared beginnings of prompts computed once",
@@ -18,14 +20,6 @@ _VALUES = {"True": "yes", "False": "no", "": "not recorded", "top_k": "the most 
 
 _WITHOUT_NAMES = "vocabulary"
 """A field whose values are fingerprints."""
-
-
-class Certified(Protocol):
-    """What has a certificate: a record, say."""
-
-    @property
-    def certificate(self) -> Mapping[str, Any]:
-        """How its numbers were obtained."""
 
 
 class CertificateDifference(NamedTuple):
@@ -50,8 +44,8 @@ class CertificateDifference(NamedTuple):
         return f"{what}: {_in_words(self.a)} against {_in_words(self.b)}"
 
 
-def certificate_differences(a: Iterable[Certified], b: Iterable[Certified]) -> tuple[CertificateDifference, ...]:
-    """Fields of the certificates (how the numbers were obtained) whose values are not the same in both runs.
+def certificate_differences(a: Iterable[Certificate], b: Iterable[Certificate]) -> tuple[CertificateDifference, ...]:
+    """Fields of two runs' certificates (how the numbers were obtained) whose values are not the same in both.
 
     Names of tokenizers count only where vocabularies are unknown or not the same.
     """
@@ -89,16 +83,15 @@ def tokenizer(records: Iterable[Record]) -> str | None:
     return None if name is None or size is None else f"{name} ({size} entries)"
 
 
-def _values(records: Iterable[Certified]) -> dict[str, tuple[str, ...]]:
-    """Values of each field, "" where a record lacks it."""
+def _values(certificates: Iterable[Certificate]) -> dict[str, tuple[str, ...]]:
+    """Values of each field, "" where a certificate lacks it."""
     # Certificates are few and shared by many records: each is looked at once.
-    certificates = {repr(record.certificate): record.certificate for record in records}
-    flat = [dict(_flat(certificate)) for certificate in certificates.values()]
+    flat = [dict(_flat(one)) for one in {repr(one): one for one in certificates}.values()]
     fields = dict.fromkeys(field for fields in flat for field in fields)
     return {field: tuple(sorted({fields.get(field, "") for fields in flat})) for field in fields}
 
 
-def _flat(certificate: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flat(certificate: Certificate, prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in certificate.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{key}.")

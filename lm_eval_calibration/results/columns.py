@@ -3,8 +3,6 @@
 It is read over the live registry of metrics: one that is registered later is shown too, after those listed here.
 """
 
-from inspect import signature
-
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics import Metric
@@ -75,11 +73,6 @@ def columns(table: str) -> tuple[str, ...]:
 def metric_of(name: str) -> Metric:
     """Return a metric; accuracy is one too."""
     return metrics.COMPARED[name]
-
-
-def is_binned(name: str) -> bool:
-    """Return whether a metric is computed in bins, whose errors chance makes larger."""
-    return "n_bins" in signature(metric_of(name).value).parameters
 
 
 def parse_metrics(text: str) -> list[str]:

@@ -68,7 +68,7 @@ def compare_runs(
         only_a=tuple(sorted(one.keys() - other.keys())),
         only_b=tuple(sorted(other.keys() - one.keys())),
         left_out=tuple(sorted(one.keys() & other.keys() - aligned.keys())),
-        certificate_differences=certificate_differences(compared.a, compared.b),
+        certificate_differences=certificate_differences(*compared.certificates),
         n_bins=n_bins,
         level=level,
     )

@@ -1,11 +1,10 @@
 """``lm-eval-calibration compare``: read the runs, make the table, print or write it."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
-from typing import TypeVar
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records.display import counted
@@ -13,16 +12,14 @@ from lm_eval_calibration.reports.compare.formats import FORMATS, SUFFIXES, html
 from lm_eval_calibration.reports.compare.many import make_table_of_many
 from lm_eval_calibration.reports.compare.measuring import Plan
 from lm_eval_calibration.reports.compare.side_by_side import MOST_CURVES, SideBySide, side_by_side
-from lm_eval_calibration.reports.compare.table import Table, make_table
+from lm_eval_calibration.reports.compare.table import default_metrics, make_table
 from lm_eval_calibration.reports.formats import choose_format, echo_next, print_or_write
-from lm_eval_calibration.reports.runs import by_name, echo_note, has_distributions, name_and_path, print_notes
+from lm_eval_calibration.reports.runs import by_name, name_and_path, print_notes
 from lm_eval_calibration.results import Run, Selection
-from lm_eval_calibration.results.columns import columns, parse_metrics
+from lm_eval_calibration.results.columns import parse_metrics
 from lm_eval_calibration.results.identity import are_same_files, labels
 from lm_eval_calibration.results.loading import FoundRun, find_run, find_runs
 from lm_eval_calibration.results.selection import ALL
-
-T = TypeVar("T")
 
 MANY_RUNS = 30
 """With more runs than this, each is tested against the best alone, and none is kept in memory."""
@@ -47,28 +44,17 @@ def compare(
         warnings.simplefilter("ignore", UserWarning)  # what is undefined says so in its cell
         beside: SideBySide | None = None
         if len(found) > MANY_RUNS:
-            wanted = Plan({}, {}, tuple(names), n_bins, cluster)
-            table = _table_of_many(given, found, wanted, tasks)
+            table = make_table_of_many(found, given, Plan({}, {}, tuple(names), n_bins, cluster), tasks)
         else:
             runs = read_runs(given, found, n_bins, cluster)
             print_notes(*runs.values())
             names = names or default_metrics(list(runs.values()))
-            table = make_table(runs, names, tasks or None, progress=_progress)
+            table = make_table(runs, names, tasks)
             beside = side_by_side(runs, table, redact=True) if form == "html" else None
         content = html(table, beside) if form == "html" else FORMATS[form](table)
     print_or_write(content, output, f"{len(table.labels)} runs, {counted(len(table.scopes), what='tables')}")
     if output is None and form == "table" and 1 < len(results) <= MOST_CURVES:
         echo_next(results, "report.html", "curves on the same axes, docs that changed sides")
-
-
-def _table_of_many(given: Sequence[str], found: Sequence[FoundRun], wanted: Plan, tasks: Sequence[str]) -> Table:
-    def plan_of(run: Run | None) -> Plan:
-        return wanted if wanted.metrics or run is None else wanted._replace(metrics=tuple(default_metrics([run])))
-
-    def progress(runs: Iterable[T]) -> Iterable[T]:
-        return progress_bar(runs, len(found), "run")
-
-    return make_table_of_many(found, given, plan_of, tasks, note=echo_note, progress=progress)
 
 
 def find_named(results: Sequence[str], select: Selection) -> tuple[list[str], list[FoundRun]]:
@@ -107,22 +93,3 @@ def read_runs(
         listed = ", ".join(f"{run.n_bins} in {place}" for run, place in zip(runs, places, strict=True))
         raise UserError(f"the runs have different numbers of bins ({listed}): --n_bins computes all alike")
     return by_name([name or label for name, label in zip(names, labels(runs), strict=True)], runs)
-
-
-def default_metrics(runs: Sequence[Run]) -> list[str]:
-    """Return the metrics that compare shows by default, as far as some doc of the runs has them."""
-    has_choices = any("multiple_choice" in run.kinds() for run in runs)
-    names = columns("compare" if has_choices else "compare: generated answers")
-    return [name for name in names if name != "full_ece" or any(map(has_distributions, runs))]
-
-
-def _progress(pairs: Sequence[tuple[str, str]]) -> Iterable[tuple[str, str]]:
-    return progress_bar(pairs, len(pairs), "pair")
-
-
-def progress_bar(items: Iterable[T], total: int, unit: str) -> Iterable[T]:
-    """Return the same, with a bar where they take more than a moment."""
-    from tqdm import tqdm
-
-    bar: Iterable[T] = tqdm(items, desc="Comparing", total=total, unit=unit, delay=2, leave=False)
-    return bar

@@ -88,9 +88,9 @@ def csv(table: Table) -> str:
     return csv_table(heads, rows)
 
 
-def json(table: Table) -> str:
-    """Values, intervals, marks and every test; undefined numbers are null."""
-    data = {
+def as_data(table: Table) -> dict[str, Any]:
+    """Return values, intervals, marks and every test."""
+    return {
         "runs": table.labels,
         "metrics": table.metrics,
         "n_bins": table.n_bins,
@@ -107,7 +107,6 @@ def json(table: Table) -> str:
         "pairs": [pair._replace(task=shown(pair.task)) for pair in table.pairs],
         "bibtex": bibtex(table.metrics),
     }
-    return json_text(data)
 
 
 def _counts(scope: Scope, label: str) -> dict[str, int]:
@@ -173,7 +172,7 @@ FORMATS: dict[str, Callable[[Table], str | bytes]] = {
     "latex": latex_table,
     "bibtex": lambda table: bibtex(table.metrics),
     "csv": csv,
-    "json": json,
+    "json": lambda table: json_text(as_data(table)),
     "html": html,
     **pictures(picture),
 }

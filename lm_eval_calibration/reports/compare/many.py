@@ -9,18 +9,18 @@ have them, would be 124,750 a column of 500.
 import gc
 import math
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from typing import Any, NamedTuple
+from functools import partial
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics.uncertainty.differences import difference_of
+from lm_eval_calibration.metrics.verdicts import ALPHA
 from lm_eval_calibration.records.display import some
 from lm_eval_calibration.records.reading import processors
 from lm_eval_calibration.reports.compare.measuring import MeasuredRun, Plan, doc_hashes, measured_run
 from lm_eval_calibration.reports.compare.table import (
-    ALPHA,
     OF_THE_MODEL,
     Cell,
     Mark,
@@ -28,10 +28,11 @@ from lm_eval_calibration.reports.compare.table import (
     Scope,
     Table,
     badness,
+    default_metrics,
     is_as_good,
     scopes_of,
 )
-from lm_eval_calibration.reports.runs import meant
+from lm_eval_calibration.reports.runs import echo_note, meant
 from lm_eval_calibration.results import Run, certificate_differences
 from lm_eval_calibration.results.identity import labels_of
 from lm_eval_calibration.results.loading import FoundRun
@@ -42,47 +43,32 @@ SHOWN = 3
 """Runs that a note names, and notes of a run."""
 
 
-class Certified(NamedTuple):
-    """A certificate, as those of records are compared."""
-
-    certificate: Any
-
-
-def make_table_of_many(
-    found: Sequence[FoundRun],
-    given: Sequence[str],
-    plan_of: Callable[[Run | None], Plan],
-    tasks: Sequence[str],
-    *,
-    note: Callable[[str], None],
-    progress: Callable[..., Any],
-) -> Table:
-    """Compare runs, which are read one after the other.
+def make_table_of_many(found: Sequence[FoundRun], given: Sequence[str], plan: Plan, tasks: Sequence[str]) -> Table:
+    """Compare runs, which are read one after the other, with notes on standard error of what is left out.
 
     Args:
         found: the runs.
         given: names that they were given; "" for those that go by their model.
-        plan_of: from a run, with whose docs those of the others are compared, to what is wanted of all but their tasks.
+        plan: what is wanted of all, but for their tasks; without metrics those of the first run.
         tasks: those to show, groups too; where not given the docs of all tasks.
-        note: is given what is left out, and why.
-        progress: is given the runs and yields them.
 
     Raises:
         UserError: fewer than two that can be read, runs of the same files or of other bins, or no task in common.
     """
-    first, plan = _first(found, plan_of)
+    first = _first(found, plan)
+    plan = plan._replace(metrics=plan.metrics or tuple(default_metrics([first])))
     plan = _with_scopes(plan, first, first.tasks, [first.groups], tasks)
-    runs = _measured(found, plan, progress)
+    runs = _measured(found, plan)
     sound = [run for run in runs if not isinstance(run, UserError)]
     for run in runs:
         for reason in [f"left out: {run}"] if isinstance(run, UserError) else _first_of(run):
-            note(reason)
+            echo_note(reason)
     common = [task for task in first.tasks if all(task in run.tasks for run in sound)]
     if len(common) < len(first.tasks):
         if not common:
             raise UserError("the runs have no task in common (`lm-eval-calibration runs` lists the tasks of each)")
         plan = _with_scopes(plan, first, common, [run.groups for run in sound], tasks)
-        sound = [run for run in _measured(found, plan, progress) if isinstance(run, MeasuredRun)]
+        sound = [run for run in _measured(found, plan) if isinstance(run, MeasuredRun)]
     _check(sound)
     own = labels_of([run.identity for run in sound])
     kept = [name for name, run in zip(given, runs, strict=True) if not isinstance(run, UserError)]
@@ -99,13 +85,12 @@ def _first_of(run: MeasuredRun) -> Iterator[str]:
         yield f"{run.identity.model}: and {len(run.notes) - SHOWN} more, which `report` names"
 
 
-def _first(found: Sequence[FoundRun], plan_of: Callable[[Run | None], Plan]) -> tuple[Run, Plan]:
-    """The first run that can be read, and the plan that it makes."""
-    reasons, nothing = [], plan_of(None)
+def _first(found: Sequence[FoundRun], plan: Plan) -> Run:
+    """The first run that can be read, with whose docs those of the others are compared."""
+    reasons = []
     for one in found:
         try:
-            run = one.load(nothing.n_bins, nothing.cluster)
-            return run, plan_of(run)
+            return one.load(plan.n_bins, plan.cluster)
         except UserError as error:
             reasons.append(str(error))
     raise UserError(f"no run can be read: {'; '.join(reasons[:SHOWN])}")
@@ -119,13 +104,16 @@ def _with_scopes(
     return plan._replace(scopes=shown, docs={name: doc_hashes(first, inside) for name, inside in shown.items()})
 
 
-def _measured(found: Sequence[FoundRun], plan: Plan, progress: Callable[..., Any]) -> list[MeasuredRun | UserError]:
+def _measured(found: Sequence[FoundRun], plan: Plan) -> list[MeasuredRun | UserError]:
     """Measure the runs, as many at a time as there are processors."""
-    n_workers = min(processors(), len(found))
+    from tqdm import tqdm
+
+    n_workers, bar = min(processors(), len(found)), partial(tqdm, desc="Comparing", unit="run", delay=2, leave=False)
     if n_workers == 1:
-        return [measured_run(one, plan) for one in progress(found)]
+        return [measured_run(one, plan) for one in bar(found)]
     with ProcessPoolExecutor(n_workers, multiprocessing.get_context(), _begin, (plan,)) as pool:
-        return list(progress(pool.map(_measure, found, chunksize=max(1, min(8, len(found) // (4 * n_workers))))))
+        measured = pool.map(_measure, found, chunksize=max(1, min(8, len(found) // (4 * n_workers))))
+        return list(bar(measured, total=len(found)))
 
 
 _plan: Plan
@@ -235,8 +223,8 @@ def _notes(runs: dict[str, MeasuredRun]) -> Iterator[str]:
     yield from _of_some(differ, first, "docs that are not tested, being other than those of")
     differing: dict[str, list[str]] = {}
     for label, run in others:
-        pair = ([Certified(one) for one in each.certificates] for each in (reference, run))
-        for field in (difference.field for difference in certificate_differences(*pair)):
+        found = certificate_differences(reference.certificates, run.certificates)
+        for field in (difference.field for difference in found):
             if field.split(".")[-1] not in OF_THE_MODEL:
                 differing.setdefault(field, []).append(label)
     for field, labels in differing.items():

@@ -10,6 +10,7 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics.uncertainty.intervals import Estimate
 from lm_eval_calibration.metrics.validation import IntArray
 from lm_eval_calibration.results import Run
+from lm_eval_calibration.results.alignment import pair_by_hash
 from lm_eval_calibration.results.columns import metric_of
 from lm_eval_calibration.results.identity import Identity, files_of, identity_of
 from lm_eval_calibration.results.loading import FoundRun
@@ -46,7 +47,6 @@ class MeasuredRun(NamedTuple):
         tasks: names.
         groups: with their tasks.
         n_bins: of the binned metrics.
-        has_choices: whether some of its docs have choices.
         n_docs: of each scope.
         n_clusters: of each scope whose docs hang together.
         found: value and interval by scope and metric.
@@ -62,7 +62,6 @@ class MeasuredRun(NamedTuple):
     tasks: tuple[str, ...]
     groups: Mapping[str, tuple[str, ...]]
     n_bins: int
-    has_choices: bool
     n_docs: Mapping[str, int]
     n_clusters: Mapping[str, int]
     found: Mapping[tuple[str, str], Measured]
@@ -102,7 +101,6 @@ def measured(run: Run, plan: Plan) -> MeasuredRun:
         run.tasks,
         run.groups,
         run.n_bins,
-        "multiple_choice" in run.kinds(),
         {name: sum(len(run.docs[task]) for task in tasks) for name, tasks in scopes.items()},
         clusters,
         values,
@@ -126,14 +124,8 @@ def doc_hashes(run: Run, tasks: Sequence[str]) -> list[str]:
 
 def _order(mine: Sequence[str], wanted: Sequence[str]) -> IntArray | None:
     """Where the wanted docs stand among mine; None where these are not the same docs."""
-    if mine == wanted:
-        return np.arange(len(mine))
-    one, other = (np.argsort(np.array(hashes), kind="stable") for hashes in (mine, wanted))
-    if len(mine) != len(wanted) or any(mine[i] != wanted[j] for i, j in zip(one, other, strict=True)):
-        return None
-    order = np.empty(len(mine), dtype=np.int64)
-    order[other] = one
-    return order
+    pairs = pair_by_hash(wanted, mine)
+    return np.array([i for _, i in pairs], dtype=np.int64) if len(pairs) == len(mine) == len(wanted) else None
 
 
 class _Arrays:

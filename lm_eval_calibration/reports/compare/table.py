@@ -6,28 +6,27 @@ whole table are wrong about any difference at most 5% of the time.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.metrics.uncertainty.kept import estimates_kept
+from lm_eval_calibration.metrics.verdicts import ALPHA
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import number
-from lm_eval_calibration.reports.runs import answered_tasks, meant
+from lm_eval_calibration.reports.runs import answered_tasks, has_distributions, meant
 from lm_eval_calibration.reports.sentences import BINNED_INTERVALS
 from lm_eval_calibration.results import Run, TaskComparison, certificate_differences
 from lm_eval_calibration.results.alignment import Alignment, align_tasks, by_task, joined
-from lm_eval_calibration.results.columns import is_binned, metric_of
+from lm_eval_calibration.results.columns import columns, metric_of
 from lm_eval_calibration.results.comparison import Options, compare_docs
 from lm_eval_calibration.results.differences import POOLED
 from lm_eval_calibration.results.identity import fingerprint, unchanged
-
-ALPHA = 0.05
 
 MANY_TASKS = 12
 """With more tasks than this, those in groups are shown as groups only."""
@@ -119,7 +118,7 @@ class Table:
         if self.is_against_best:
             tests = "Bonferroni's correction over {} (of each run against the best, metrics, tasks)"
         tests = tests.format(counted(self.n_tests, what="tests"))
-        binned = any(is_binned(name) for name in self.metrics)
+        binned = any(metric_of(name).takes_n_bins for name in self.metrics)
         return (
             f"95% intervals in brackets, each of its value alone, {self.n_bins} bins. {best}: best; {tied}: not shown "
             f"to be worse than the best at 5%; p: of no difference from the best, after {tests}."
@@ -131,8 +130,7 @@ class Table:
 def make_table(
     runs: dict[str, Run],
     names: Sequence[str],
-    tasks: Sequence[str] | None = None,
-    progress: Callable[[Sequence[Any]], Any] = lambda pairs: pairs,
+    tasks: Sequence[str] = (),
 ) -> Table:
     """Compare runs.
 
@@ -141,11 +139,12 @@ def make_table(
         names: of the metrics.
         tasks: those to show, groups too ("all" for the docs of all tasks); where not given all that the runs have in
             common, but of more than twelve tasks in groups the groups alone.
-        progress: is given the pairs of runs and yields them.
 
     Raises:
         UserError: no task in common, or none of that name.
     """
+    from tqdm import tqdm
+
     common = answered_tasks(runs)
     scopes = scopes_of([run.groups for run in runs.values()], common)
     wanted = meant(tasks, scopes) if tasks else _worth_showing(scopes, common)
@@ -153,7 +152,7 @@ def make_table(
     records = {label: by_task(run.records_of(needed)) for label, run in runs.items()}
     pairs: list[Pair] = []
     notes: tuple[str, ...] = ()
-    for a, b in progress(list(combinations(runs, 2))):
+    for a, b in tqdm(list(combinations(runs, 2)), desc="Comparing", unit="pair", delay=2, leave=False):
         aligned = _aligned(records[a], records[b])
         for name in wanted:
             docs = joined(aligned[task] for task in scopes[name])
@@ -171,6 +170,13 @@ def make_table(
     notes += tuple(unchanged(a, b) for a, b in combinations(runs, 2) if digests[a] == digests[b])
     notes += tuple(f"{label}: {suspicion}" for label, run in runs.items() for suspicion in run.suspicions)
     return Table(tuple(runs), tuple(names), next(iter(runs.values())).n_bins, filled, tuple(pairs), notes)
+
+
+def default_metrics(runs: Sequence[Run]) -> list[str]:
+    """Return the metrics that compare shows by default, as far as some doc of the runs has them."""
+    has_choices = any("multiple_choice" in run.kinds() for run in runs)
+    names = columns("compare" if has_choices else "compare: generated answers")
+    return [name for name in names if name != "full_ece" or any(map(has_distributions, runs))]
 
 
 def scopes_of(groups: Sequence[Mapping[str, tuple[str, ...]]], common: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -291,7 +297,7 @@ def _notes(a: str, b: str, aligned: Mapping[str, Alignment]) -> Iterator[str]:
         yield f"{a} and {b} were given different prompts"
     every = joined(aligned.values())
     differences = [
-        str(one) for one in certificate_differences(every.a, every.b) if one.field.split(".")[-1] not in OF_THE_MODEL
+        str(one) for one in certificate_differences(*every.certificates) if one.field.split(".")[-1] not in OF_THE_MODEL
     ]
     if differences:
         yield f"{a} and {b} were not measured in the same way ({'; '.join(differences)})"

@@ -1,6 +1,5 @@
 """A report of several runs: the table of ``compare``, curves on the same axes, sentences, docs that changed sides."""
 
-import json as json_module
 import warnings
 from collections.abc import Callable
 
@@ -9,10 +8,9 @@ from lm_eval_calibration.plots.side_by_side import draw_side_by_side
 from lm_eval_calibration.plots.style import Form
 from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.reports.compare import formats
-from lm_eval_calibration.reports.compare.command import default_metrics
 from lm_eval_calibration.reports.compare.sentences import BIAS
 from lm_eval_calibration.reports.compare.side_by_side import MOST_CURVES, SideBySide, side_by_side
-from lm_eval_calibration.reports.compare.table import Table, make_table
+from lm_eval_calibration.reports.compare.table import Table, default_metrics, make_table
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.formats import pictures
 from lm_eval_calibration.reports.names import task_name
@@ -40,7 +38,7 @@ def json(table: Table, beside: SideBySide) -> str:
             {"a": v.a, "b": v.b, "paired": v.paired, "curve": v.difference, "changed": v.changed} for v in beside.versus
         ],
     }
-    return json_text(json_module.loads(formats.json(table)) | data)
+    return json_text(formats.as_data(table) | data)
 
 
 def picture(table: Table, beside: SideBySide, form: Form) -> bytes:
