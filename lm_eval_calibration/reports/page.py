@@ -20,20 +20,12 @@ from lm_eval_calibration.plots.style import (
 from lm_eval_calibration.reports import names, numbers
 
 FILTERS: dict[str, Callable[..., Any]] = {
-    "number": numbers.number,
-    "signed": numbers.signed,
-    "interval": numbers.interval,
-    "bounds": numbers.bounds,
-    "p_value": numbers.p_value,
-    "p_equals": numbers.p_equals,
-    "percent": numbers.percent,
-    "count": numbers.count,
-    "short_count": numbers.short_count,
-    "short_time": numbers.short_time,
-    "shown": names.shown,
-    "task_name": names.task_name,
-    "shortened": shortened,
-    "short_task_name": names.short_task_name,
+    function.__name__: function
+    for function in (
+        *(numbers.number, numbers.signed, numbers.interval, numbers.bounds, numbers.p_value, numbers.p_equals),
+        *(numbers.percent, numbers.count, numbers.short_count, numbers.short_time),
+        *(names.shown, names.task_name, names.short_task_name, shortened),
+    )
 }
 """What every template can write numbers and names with."""
 

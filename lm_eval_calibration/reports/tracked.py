@@ -8,9 +8,8 @@ from lm_eval_calibration.plots import prepare_reliability, prepare_risk_coverage
 from lm_eval_calibration.plots.drawing import plot_reliability, plot_risk_coverage
 from lm_eval_calibration.plots.style import save, styled_figure
 from lm_eval_calibration.records import RECORD_KEY, Record, metric_arrays
+from lm_eval_calibration.results.configuration import common_bins, stated_bins
 from lm_eval_calibration.results.measured import measure, metric_of
-
-DEFAULT_BINS = 10
 
 
 def tracked(samples: Mapping[str, Sequence[Mapping[str, Any]]], results: Mapping[str, Any]) -> dict[str, Any]:
@@ -25,7 +24,8 @@ def tracked(samples: Mapping[str, Sequence[Mapping[str, Any]]], results: Mapping
     """
     logged = (Record.from_dict(line[RECORD_KEY]) for task in samples.values() for line in task if RECORD_KEY in line)
     records = list({(record.task, record.doc_id): record for record in logged}.values())  # a doc has a line a filter
-    n_bins = _n_bins(results)
+    stated = map(stated_bins, results.get("configs", {}).values())
+    n_bins = common_bins(n_bins for n_bins in stated if n_bins)
     try:
         confidence, correct = metric_arrays(records, "top_label", n_bins)
     except ValueError:  # a corpus, or nothing of ours
@@ -57,12 +57,3 @@ def _picture(data: Any, plot: Any) -> bytes:
     with styled_figure(5.0, 5.0) as (figure, (ax,)):
         plot(data, ax)
         return save(figure, "png", label="")
-
-
-def _n_bins(results: Mapping[str, Any]) -> int:
-    """Return the number of bins that all tasks share, else the default."""
-    options = [
-        (config.get("metadata") or {}).get("calibration") or {} for config in results.get("configs", {}).values()
-    ]
-    numbers = {int(option["n_bins"]) for option in options if isinstance(option, Mapping) and option.get("n_bins")}
-    return numbers.pop() if len(numbers) == 1 else DEFAULT_BINS

@@ -14,6 +14,8 @@ from lm_eval_calibration.results.summary import within
 MOST_BINS = 100
 """As ``--n_bins`` has it."""
 
+DEFAULT_BINS = 10
+
 _SETTINGS = (
     *("model", "model_args", "batch_size", "device", "limit", "gen_kwargs"),
     *("random_seed", "numpy_seed", "torch_seed", "fewshot_seed"),
@@ -106,19 +108,19 @@ class Configuration:
         path, name = (None if value is None else str(value) for value in found)
         return path, name
 
-    def n_bins_of(self, tasks: Iterable[str], default: int = 10) -> int:
-        """Return the number of bins of the run; the default where its tasks differ or don't say."""
-        stated = {n_bins for task in tasks if (n_bins := self._stated_bins(task)) is not None}
-        return stated.pop() if len(stated) == 1 else default
+    def n_bins_of(self, tasks: Iterable[str]) -> int:
+        """Return the number of bins of the run; 10 where its tasks differ or don't say.
 
-    def _stated_bins(self, task: str) -> int | None:
-        value: Any = self.task_configs.get(task, {})
-        for key in ("metadata", "calibration", "n_bins"):
-            value = value.get(key) if isinstance(value, Mapping) else None
-        if value is not None and (isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_BINS):
-            file = next(source.results_file for source in self.sources if task in (source.results.get("configs") or {}))
-            raise UserError(f"{file}: configs.{task}.metadata.calibration.n_bins is {value!r}, not 1 to {MOST_BINS}")
-        return value
+        Raises:
+            UserError: what a task says is no number of bins.
+        """
+        stated = {task: value for task in tasks if (value := stated_bins(self.task_configs.get(task))) is not None}
+        for task, value in stated.items():
+            if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MOST_BINS:
+                file = next(s.results_file for s in self.sources if task in (s.results.get("configs") or {}))
+                where = f"{file}: configs.{task}.metadata.calibration.n_bins"
+                raise UserError(f"{where} is {value!r}, not 1 to {MOST_BINS}")
+        return common_bins(stated.values())
 
     def groups_of(self, tasks: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """Return each group with those of these tasks that are in it, or in a group in it.
@@ -135,6 +137,19 @@ class Configuration:
     def _merged(self, key: str) -> dict[str, Any]:
         parts = (source.results.get(key) for source in self.sources)
         return {name: value for part in parts if isinstance(part, Mapping) for name, value in part.items()}
+
+
+def stated_bins(task_config: Any) -> Any:
+    """Return what a task's configuration says of the number of bins; None where it says nothing."""
+    for key in ("metadata", "calibration", "n_bins"):
+        task_config = task_config.get(key) if isinstance(task_config, Mapping) else None
+    return task_config
+
+
+def common_bins(stated: Iterable[int]) -> int:
+    """Return the number of bins that all tasks share which say it; else 10."""
+    different = set(stated)
+    return different.pop() if len(different) == 1 else DEFAULT_BINS
 
 
 def _unique(items: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

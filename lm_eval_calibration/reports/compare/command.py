@@ -19,7 +19,6 @@ from lm_eval_calibration.results import Run, Selection
 from lm_eval_calibration.results.columns import parse_metrics
 from lm_eval_calibration.results.identity import are_same_files, labels
 from lm_eval_calibration.results.loading import FoundRun, find_run, find_runs
-from lm_eval_calibration.results.selection import ALL
 
 MANY_RUNS = 30
 """With more runs than this, each is tested against the best alone, and none is kept in memory."""
@@ -28,7 +27,7 @@ MANY_RUNS = 30
 def compare(
     results: Sequence[str],
     *,
-    select: Selection = ALL,
+    select: Selection,
     metrics: str | None,
     tasks: Sequence[str],
     n_bins: int | None,

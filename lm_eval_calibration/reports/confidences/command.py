@@ -20,13 +20,12 @@ from lm_eval_calibration.reports.sentences import BINNED_INTERVALS
 from lm_eval_calibration.reports.tables import markdown_table
 from lm_eval_calibration.results import Selection, load_run
 from lm_eval_calibration.results.columns import arrow, columns, title
-from lm_eval_calibration.results.selection import ALL
 
 
 def confidences(
     results: Sequence[str],
     *,
-    select: Selection = ALL,
+    select: Selection,
     tasks: Sequence[str],
     n_bins: int | None,
     cluster: str | None,

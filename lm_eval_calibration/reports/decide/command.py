@@ -15,7 +15,6 @@ from lm_eval_calibration.reports.decide.sentences import percent_of
 from lm_eval_calibration.reports.formats import choose_format, print_or_write
 from lm_eval_calibration.reports.runs import print_notes
 from lm_eval_calibration.results import Run, Selection, load_run
-from lm_eval_calibration.results.selection import ALL
 
 EXIT_CODES = {"holds": 0, "broken": 1, "other docs": 1, "nothing promised": 0}
 """Exit codes of a check, as those of ``drift``; 2 for another model or task."""
@@ -23,7 +22,7 @@ EXIT_CODES = {"holds": 0, "broken": 1, "other docs": 1, "nothing promised": 0}
 
 def decide(
     results: Sequence[Path],
-    select: Selection = ALL,
+    select: Selection,
     *,
     error_rate: float,
     confidence_level: float,
@@ -53,7 +52,7 @@ def decide(
     print_or_write(TEXTS[form](decision), None, "")
 
 
-def apply(path: Path, results: Sequence[Path], select: Selection = ALL, *, cluster: str | None, form: str) -> int:
+def apply(path: Path, results: Sequence[Path], select: Selection, *, cluster: str | None, form: str) -> int:
     """Print whether a decision holds on the docs of a run, and return the exit code."""
     choose_format(form, None, CHECKS)
     saved = SavedDecision.read(path)

@@ -23,7 +23,6 @@ from lm_eval_calibration.results import Run, RunComparison, Selection, load_run
 from lm_eval_calibration.results.columns import check_metric, columns, parse_metrics
 from lm_eval_calibration.results.differences import POOLED
 from lm_eval_calibration.results.identity import are_same_files, date_of, fingerprint, labels, unchanged
-from lm_eval_calibration.results.selection import ALL
 
 WORST = 10
 """Newly wrong docs that a line of the history names."""
@@ -37,13 +36,13 @@ def drift(
     tolerance: Sequence[str],
     n_bins: int | None,
     cluster: str | None,
-    select: Selection = ALL,
+    select: Selection,
     form: str,
     output: Path | None,
     history: Path | None,
     picture: Path | None,
-    fail_on_unclear: bool = False,
-    same_docs: bool = False,
+    fail_on_unclear: bool,
+    same_docs: bool,
 ) -> int:
     """Print or write what the gate says, append to the history, return the exit code. Arguments: the command's."""
     choose_format(form, None, FORMATS)
@@ -68,13 +67,7 @@ def drift(
         common = [task for task in one.tasks if task in other.tasks]
         changed = changed_docs(one, other, common, redact=True, most=WORST)
         names = list(dict.fromkeys(test.metric for test in result.tests))
-        entries = append(
-            history,
-            [
-                _entry(one, names),
-                _entry(other, names, known, result, changed),
-            ],
-        )
+        entries = append(history, [_entry(one, names), _entry(other, names, known, result, changed)])
         if picture is not None:
             write_picture(picture, entries)
     return EXIT_CODES[result.verdict]
@@ -104,7 +97,7 @@ def parse_tolerances(metrics: str | None, tolerance: Sequence[str]) -> dict[str,
     return dict.fromkeys(names, for_all) | single
 
 
-def run_gate(base: Run, new: Run, tolerances: dict[str, float], *, named: bool, same_docs: bool = False) -> Result:
+def run_gate(base: Run, new: Run, tolerances: dict[str, float], *, named: bool, same_docs: bool) -> Result:
     """Return what the gate says of two runs.
 
     Args:

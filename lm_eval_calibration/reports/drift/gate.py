@@ -52,13 +52,12 @@ class Test(NamedTuple):
     reason: str
 
 
-def gate(comparison: RunComparison, tolerances: Mapping[str, float], *, alpha: float = ALPHA) -> tuple[Test, ...]:
+def gate(comparison: RunComparison, tolerances: Mapping[str, float]) -> tuple[Test, ...]:
     """Test every metric that has a tolerance, for each task and, where there are several, over all docs.
 
     Args:
         comparison: the new run (b) against the base run (a).
         tolerances: by metric, at least 0.
-        alpha: probability of any false alarm, at most.
     """
     scopes = list(comparison.tasks)
     if len(scopes) > 1 and comparison.pooled is not None:
@@ -71,20 +70,20 @@ def gate(comparison: RunComparison, tolerances: Mapping[str, float], *, alpha: f
     ]
     adjusted = metrics.holm([test.p_value for test in tests])
     return tuple(
-        test._replace(p_adjusted=float(p), verdict=_verdict(test, float(p), alpha))
+        test._replace(p_adjusted=float(p), verdict=_verdict(test, float(p)))
         for test, p in zip(tests, adjusted, strict=True)
     )
 
 
-def docs_to_settle(tests: Sequence[Test], *, alpha: float = ALPHA) -> float:
+def docs_to_settle(tests: Sequence[Test]) -> float:
     """Return about how many docs would settle every unclear test, were the changes as large as they are estimated.
 
     An interval shrinks as 1 / sqrt(docs): a change below the tolerance is shown to be within it once the interval's
-    end reaches it, one beyond it has drifted once its p-value is below ``alpha`` / (number of tests), the first step of
+    end reaches it, one beyond it has drifted once its p-value is below 0.05 / (number of tests), the first step of
     Holm's procedure. 0 where no test is unclear, inf where an estimate is just the tolerance.
     """
     n_tests = sum(not np.isnan(test.p_value) for test in tests)
-    return max((_docs_to_settle(test, alpha / n_tests) for test in tests if test.verdict == "unclear"), default=0.0)
+    return max((_docs_to_settle(test, ALPHA / n_tests) for test in tests if test.verdict == "unclear"), default=0.0)
 
 
 def _docs_to_settle(test: Test, alpha: float) -> float:
@@ -147,9 +146,9 @@ def _p_value(worsening: float, low: float, high: float, tolerance: float, level:
     return float(ndtr(-beyond / spread)) if spread > 0 else float(beyond <= 0)
 
 
-def _verdict(test: Test, p_adjusted: float, alpha: float) -> Verdict:
+def _verdict(test: Test, p_adjusted: float) -> Verdict:
     if np.isnan(p_adjusted) or test.verdict == "unchanged":
         return test.verdict
-    if p_adjusted <= alpha:
+    if p_adjusted <= ALPHA:
         return "drifted"
     return "within" if test.high <= test.tolerance else "unclear"

@@ -15,7 +15,6 @@ from lm_eval_calibration.reports.runs import print_notes
 from lm_eval_calibration.reports.sentences import BINNED_INTERVALS
 from lm_eval_calibration.results import Selection, load_run
 from lm_eval_calibration.results.identity import files_of, sha256
-from lm_eval_calibration.results.selection import ALL
 
 TEMPLATE = Path(__file__).with_name("statement.html")
 
@@ -27,7 +26,7 @@ def make(
     domain: str | None,
     n_bins: int | None,
     cluster: str | None,
-    select: Selection = ALL,
+    select: Selection,
 ) -> None:
     """Write the statement as JSON and as a page for print, side by side; the arguments are the command's."""
     if output.suffix not in ("", ".json", ".html"):
@@ -50,7 +49,7 @@ def make(
     typer.echo(f"{data} and {page}, sha256 of the content {statement['sha256']}")
 
 
-def verify(path: Path, result: Path | None, select: Selection = ALL) -> None:
+def verify(path: Path, result: Path | None, select: Selection) -> None:
     """Check that a statement is unchanged and, where the run is given, that its files are the ones named.
 
     Raises:

@@ -45,7 +45,6 @@ from lm_eval_calibration.reports.recalibrate.tables import (
 from lm_eval_calibration.results import Run, Selection, load_run
 from lm_eval_calibration.results.doc_fields import ALL
 from lm_eval_calibration.results.grouping import split_field
-from lm_eval_calibration.results.selection import ALL as ALL_RUNS
 
 SUPERSEDED = """--error_rate promises nothing here; `lm-eval-calibration decide RESULTS --error_rate {error_rate:g}` \
 finds a threshold with a guarantee"""
@@ -53,7 +52,7 @@ finds a threshold with a guarantee"""
 
 def fit(
     results: Sequence[Path],
-    select: Selection = ALL_RUNS,
+    select: Selection,
     *,
     method: str,
     by: str | None,
@@ -100,9 +99,7 @@ def fit(
         say(f"the map, fitted on {counted(n_docs)}, is in {output}; judge it on others with --apply {output}")
 
 
-def apply(
-    path: Path, results: Sequence[Path], select: Selection = ALL_RUNS, *, cluster: str | None, n_bins: int
-) -> None:
+def apply(path: Path, results: Sequence[Path], select: Selection, *, cluster: str | None, n_bins: int) -> None:
     """Judge a saved map on docs that it was not fitted on."""
     saved = SavedMap.read(path)
     with _notes():

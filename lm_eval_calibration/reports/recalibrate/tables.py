@@ -27,7 +27,7 @@ ANSWERS = ("ece", "brier_score", "brier_top_label")
 def print_changes(title: str, changes: Sequence[Change]) -> None:
     """Print metrics before and after."""
     heads = ("metric", "before", "after", "change", "95% interval", "")
-    rows = [(_name(c), _number(c.before), _number(c.after), signed(c.change), _interval(c), c.verdict) for c in changes]
+    rows = [(_name(c), number(c.before), number(c.after), signed(c.change), _interval(c), c.verdict) for c in changes]
     _print(title, heads, rows)
 
 
@@ -38,7 +38,7 @@ def print_domains(domains: Sequence[Domain], fitted: MapByGroup, for_all: MapByG
     for domain in domains:
         temperature = _temperature(for_all, "") if domain.name == "all" else _temperature(fitted, domain.name)
         for name, change in domain.changes.items():
-            values = map(_number, (domain.unchanged[name], change.before, change.after))
+            values = map(number, (domain.unchanged[name], change.before, change.after))
             rows.append(
                 (shown(domain.name), str(domain.n_docs), temperature, name, *values, _interval(change), change.verdict)
             )
@@ -111,7 +111,7 @@ def print_answer(changes: Sequence[Change]) -> None:
     """Print in a sentence whether the map helps: what became of calibration and of the proper score."""
     told = {c.name: c for c in changes if c.name in ANSWERS}
     parts = [
-        f"{c.name} {_number(c.before)} -> {_number(c.after)} ({c.verdict or 'no clear change'})" for c in told.values()
+        f"{c.name} {number(c.before)} -> {number(c.after)} ({c.verdict or 'no clear change'})" for c in told.values()
     ]
     verdicts = {c.verdict for c in told.values()}
     worse, better = "worse" in verdicts, "better" in verdicts
@@ -131,15 +131,11 @@ def _print(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> N
 
 def _temperature(fitted: MapByGroup, group: str) -> str:
     group_map = fitted.maps[group]
-    return _number(group_map.temperature or np.nan) if isinstance(group_map, Temperature) else ""
+    return number(group_map.temperature or np.nan) if isinstance(group_map, Temperature) else ""
 
 
 def _name(change: Change) -> str:
     return f"{change.name} {ARROWS[change.higher_is_better]}" if sys.stdout.isatty() else change.name
-
-
-def _number(value: float) -> str:
-    return number(value)
 
 
 def _interval(change: Change) -> str:
@@ -147,4 +143,4 @@ def _interval(change: Change) -> str:
 
 
 def _with_interval(found: StratumMetric | None) -> str:
-    return "" if found is None else f"{_number(found.value)} {interval(found.low, found.high)}"
+    return "" if found is None else f"{number(found.value)} {interval(found.low, found.high)}"

@@ -18,18 +18,18 @@ from lm_eval_calibration.reports.runs import name_and_path, print_notes
 from lm_eval_calibration.results import Run, Selection
 from lm_eval_calibration.results.files import find_sources
 from lm_eval_calibration.results.loading import FoundRun
-from lm_eval_calibration.results.selection import ALL, one_run, runs_of
+from lm_eval_calibration.results.selection import one_run, runs_of
 
 
 def write_report(
     results: Sequence[str],
     output: Path | None,
     *,
-    format_: str | None = None,
-    n_bins: int | None = None,
-    cluster: str | None = None,
-    select: Selection = ALL,
-    redact: bool = False,
+    format_: str | None,
+    n_bins: int | None,
+    cluster: str | None,
+    select: Selection,
+    redact: bool,
 ) -> None:
     """Write the report of a run, or of several side by side; the arguments are the command's.
 

@@ -54,15 +54,8 @@ class Pages:
             state=self.state(),
         )
 
-    def report(self, name: str) -> str | None:
-        """The report of a run; None where there is none of this name."""
-        return self._page((name,))
-
-    def side_by_side(self, names: Sequence[str]) -> str | None:
-        """The report of several runs; None where there is none of one of these names."""
-        return self._page(tuple(names)) if len(names) > 1 else None
-
-    def _page(self, names: tuple[str, ...]) -> str | None:
+    def report(self, *names: str) -> str | None:
+        """The report of a run, or of several side by side; None where there is none of one of these names."""
         runs = self.runs()
         if not set(names) <= runs.keys():
             return None

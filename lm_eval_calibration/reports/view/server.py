@@ -69,7 +69,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _report(self, where: str) -> str | None:
         """The report of a run, or of those that were ticked."""
         if where == "runs/side":
-            return self.pages.side_by_side(parse_qs(self.path.partition("?")[2]).get("run", []))
+            names = parse_qs(self.path.partition("?")[2]).get("run", [])
+            return self.pages.report(*names) if len(names) > 1 else None
         return self.pages.report(where.removeprefix("run/"))
 
     def _send(self, status: HTTPStatus, text: str, kind: str = "text/plain") -> None:
