@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_calibration.records.jsonl import JsonLines
-from lm_eval_calibration.results.forms.form import About, Form, Sample, number, shares
+from lm_eval_calibration.results.forms.form import About, Form, Sample, at, number, shares, stated
 from lm_eval_calibration.results.names import parse
 
 Line = Mapping[str, Any]
@@ -43,13 +43,11 @@ class EveryEvalEver(Form):
     def samples(self, path: Path, task: str) -> Iterator[Sample]:
         """Yield the docs of an evaluation; raise ValueError naming the line."""
         mine = [(where, line) for where, line in _lines(path) if str(line["evaluation_name"]) == task]
-        confidences = shares([_stated(where, line) for where, line in mine])
+        confidences = shares([stated(where, (line.get("metadata") or {}).get("confidence")) for where, line in mine])
         seen: dict[Any, tuple[Any, Any]] = {}
         for row, ((where, line), confidence) in enumerate(zip(mine, confidences, strict=True)):
-            try:
+            with at(where, TypeError, KeyError, AttributeError):
                 sample = self._sample(task, row, line, confidence)
-            except (ValueError, TypeError, KeyError, AttributeError) as error:
-                raise ValueError(f"{where}: {error}") from error
             key, told = line["sample_id"], (sample.record.confidence, line["evaluation"]["is_correct"])
             if seen.setdefault((key, sample.record.doc_hash), told) != told:
                 raise ValueError(f"{where}: sample {key} is scored by several metrics, which differ")
@@ -95,14 +93,6 @@ def _lines(path: Path) -> Iterator[tuple[str, Line]]:
             if missing:
                 raise ValueError(f"{file.where(place)}: no {missing[0]!r}, which Every Eval Ever's instances have")
             yield file.where(place), line
-
-
-def _stated(where: str, line: Line) -> float | None:
-    value = (line.get("metadata") or {}).get("confidence")
-    try:
-        return None if value is None else number("confidence", value)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
 
 
 FORM = EveryEvalEver()

@@ -9,6 +9,7 @@ import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -50,9 +51,9 @@ class Form(ABC):
 
     name: str
 
-    @abstractmethod
     def is_mine(self, path: Path, head: bytes) -> bool:
-        """Whether a file that begins so holds docs in this form."""
+        """Whether a file that begins so holds docs in this form; no, where files don't tell."""
+        return False
 
     @abstractmethod
     def about(self, path: Path) -> About:
@@ -64,7 +65,6 @@ class Form(ABC):
 
     def without_docs(self, path: Path, head: bytes) -> str:
         """Return what to do about a file that is the program's, too, but holds no docs; "" for all other files."""
-        del path, head
         return ""
 
     def sample(self, task: str, row: int, identity: Any, numbers: Mapping[str, Any], line: Mapping[str, Any]) -> Sample:
@@ -99,6 +99,16 @@ class Form(ABC):
         return Sample(ChoicesRecord(**common, log_likelihoods=values, gold=numbers["gold"]), line)
 
 
+@contextmanager
+def at(place: str | Path, *errors: type[Exception]) -> Iterator[None]:
+    """Raise ValueErrors, and these errors, as ValueErrors that name the place."""
+    named: tuple[type[Exception], ...] = (ValueError, *errors)
+    try:
+        yield
+    except named as error:
+        raise ValueError(f"{place}: {error}") from error
+
+
 def digest(identity: Any) -> str:
     """Return a hash of what a doc is told by."""
     text = json.dumps(identity, sort_keys=True, ensure_ascii=False, default=str)
@@ -116,6 +126,12 @@ def number(field: str, value: Any) -> float:
     if math.isnan(found):
         raise ValueError(f"{field} is nan")
     return found
+
+
+def stated(place: str | Path, confidence: Any) -> float | None:
+    """Return a confidence that may be missing; raise ValueError naming the place where it is no number."""
+    with at(place):
+        return None if confidence is None else number("confidence", confidence)
 
 
 def whole(field: str, value: Any) -> int:

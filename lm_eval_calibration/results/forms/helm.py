@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lm_eval_calibration.records.jsonl import loads
-from lm_eval_calibration.results.forms.form import About, Form, Sample, digest, number
+from lm_eval_calibration.results.forms.form import About, Form, Sample, at, digest, number
 
 CONFIDENCE, CORRECT = "max_prob", "exact_match"
 """Names of the statistics."""
@@ -35,7 +35,6 @@ class Helm(Form):
 
     def is_mine(self, path: Path, head: bytes) -> bool:
         """Whether a file is called as HELM calls it."""
-        del head
         return path.name == "per_instance_stats.json"
 
     def about(self, path: Path) -> About:
@@ -59,12 +58,10 @@ class Helm(Form):
                 "arguments": [[doc.get("text"), None]],
                 "resps": [[answers.get((key, trial))]],
             }
-            try:
+            with at(f"{path}, instance {key}"):
                 numbers: dict[str, Any] = {"confidence": stats.get(CONFIDENCE), "correct": _outcome(stats)}
                 numbers["cluster"] = digest(key)[:16] if has_trials else None
                 yield self.sample(task, row, [key, trial], numbers, line)
-            except ValueError as error:
-                raise ValueError(f"{path}, instance {key}: {error}") from error
 
 
 def _outcome(stats: Mapping[str, float]) -> int | None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.results.forms.form import About, Form, Sample, digest, number, shares
+from lm_eval_calibration.results.forms.form import About, Form, Sample, at, digest, shares, stated
 
 _OUTCOMES = {"C": 1, "I": 0, "N": 0, "yes": 1, "no": 0, "true": 1, "false": 0}
 """Values of scores; "P" (partly right) and others are neither."""
@@ -43,9 +43,11 @@ class Inspect(Form):
         samples: Sequence[Any] = log.samples or ()
         scorer = task.removeprefix(f"{log.eval.task}/") if task != log.eval.task else None
         scores = [_score(sample, scorer) for sample in samples]
-        stated = [_stated(path, *pair) for pair in zip(samples, scores, strict=True)]
-        has_stated = any(value is not None for value in stated)
-        confidences = shares(stated) if has_stated else [_of_tokens(sample) for sample in samples]
+        where = [f"{path}, sample {sample.id}" for sample in samples]
+        told = [((None if score is None else score.metadata) or {}).get("confidence") for score in scores]
+        confidences = shares(list(map(stated, where, told)))
+        if all(value is None for value in confidences):
+            confidences = [_of_tokens(sample) for sample in samples]
         if all(value is None for value in confidences):
             raise ValueError(
                 f"{path}: no confidence: neither `confidence` in the metadata of scores nor log-probabilities of "
@@ -53,19 +55,17 @@ class Inspect(Form):
             )
         has_epochs = any(sample.epoch > 1 for sample in samples)
         for row, (sample, score, confidence) in enumerate(zip(samples, scores, confidences, strict=True)):
-            told = _text(sample.input)
+            text = _text(sample.input)
             numbers: dict[str, Any] = {"confidence": confidence, "correct": _outcome(score)}
-            numbers["cluster"] = digest([sample.id, told])[:16] if has_epochs else None
+            numbers["cluster"] = digest([sample.id, text])[:16] if has_epochs else None
             line = {
-                "doc": {"id": sample.id, "input": told, "choices": sample.choices, "metadata": sample.metadata},
+                "doc": {"id": sample.id, "input": text, "choices": sample.choices, "metadata": sample.metadata},
                 "target": sample.target,
-                "arguments": [[told, None]],
+                "arguments": [[text, None]],
                 "resps": [[sample.output.completion if sample.output else None]],
             }
-            try:
-                yield self.sample(task, row, [told, sample.choices, sample.target, sample.epoch], numbers, line)
-            except ValueError as error:
-                raise ValueError(f"{path}, sample {sample.id}: {error}") from error
+            with at(where[row]):
+                yield self.sample(task, row, [text, sample.choices, sample.target, sample.epoch], numbers, line)
 
 
 def _read(path: Path, **options: Any) -> Any:
@@ -83,14 +83,6 @@ def _read(path: Path, **options: Any) -> Any:
 def _score(sample: Any, scorer: str | None) -> Any:
     scores = sample.scores or {}
     return scores.get(scorer) if scorer is not None else next(iter(scores.values()), None)
-
-
-def _stated(path: Path, sample: Any, score: Any) -> float | None:
-    value = ((score.metadata if score is not None else None) or {}).get("confidence")
-    try:
-        return None if value is None else number("confidence", value)
-    except ValueError as error:
-        raise ValueError(f"{path}, sample {sample.id}: {error}") from error
 
 
 def _of_tokens(sample: Any) -> float | None:

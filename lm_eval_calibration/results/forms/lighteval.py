@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lm_eval_calibration.results.forms.form import About, Form, Sample, number, whole
+from lm_eval_calibration.results.forms.form import About, Form, Sample, at, number, whole
 from lm_eval_calibration.results.names import parse
 
 _COLUMNS = ("doc", "model_response", "metric")
@@ -30,7 +30,6 @@ class Lighteval(Form):
 
     def is_mine(self, path: Path, head: bytes) -> bool:
         """Whether a file is called as details are."""
-        del head
         return path.name.startswith("details_") and path.suffix == ".parquet"
 
     def without_docs(self, path: Path, head: bytes) -> str:
@@ -58,10 +57,8 @@ class Lighteval(Form):
                 raise ValueError(f"{path}: no column {missing[0]!r}: not as lighteval writes details")
             parts = file.iter_batches(1024, columns=[name for name in names if name in known])
             for i, row in enumerate(row for part in parts for row in part.to_pylist()):
-                try:
+                with at(f"{path}, row {i + 1}", TypeError):
                     yield self._sample(task, i, *_parts(row))
-                except (ValueError, TypeError) as error:
-                    raise ValueError(f"{path}, row {i + 1}: {error}") from error
         except (pa.ArrowException, OSError) as error:
             raise ValueError(f"{path}: {error}") from error
 

@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lm_eval_calibration.results.forms.form import About, Form, Sample
+from lm_eval_calibration.results.forms.form import About, Form, Sample, at
 from lm_eval_calibration.results.names import parse
 from lm_eval_calibration.results.stock import find_reading, record
 
@@ -37,11 +37,9 @@ class SamplesParquet(Form):
 
     def samples(self, path: Path, task: str) -> Iterator[Sample]:
         """Yield the docs; raise ValueError naming the row."""
-        try:
+        with at(path, pa.ArrowException, OSError):
             reading = find_reading((f"{path}, row {i + 1}", line) for i, line in enumerate(_lines(path)))
             yield from (Sample(record(line, task, reading), line) for line in _lines(path))
-        except (pa.ArrowException, OSError) as error:
-            raise ValueError(f"{path}: {error}") from error
 
 
 def _may_have_columns(path: Path) -> bool:

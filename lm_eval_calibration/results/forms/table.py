@@ -9,9 +9,7 @@ from typing import Any
 
 from lm_eval_calibration.errors import UserError, nearest
 from lm_eval_calibration.records.jsonl import JsonLines
-from lm_eval_calibration.results.forms.form import About, Form, Sample, number, whole
-
-SUFFIXES = (".csv", ".parquet", ".jsonl")
+from lm_eval_calibration.results.forms.form import About, Form, Sample, at, number, whole
 
 FIELDS = ("confidence", "correct", "probabilities", "log_likelihoods", "gold", "task", "doc_id")
 """What a column can be."""
@@ -58,11 +56,6 @@ class Table(Form):
     def __init__(self, columns: str) -> None:
         self.fields = parse_columns(columns)
 
-    def is_mine(self, path: Path, head: bytes) -> bool:
-        """Whether the suffix is a table's."""
-        del head
-        return path.suffix in SUFFIXES
-
     def about(self, path: Path) -> About:
         """Return the file's name as the model's; a column may name tasks."""
         return About(path.stem, [TASK])
@@ -74,15 +67,13 @@ class Table(Form):
             if missing := [column for column in self.fields.values() if column not in row]:
                 raise UserError(f"{where}: no column {missing[0]!r}; there are {', '.join(map(str, row))}")
             values = {field: row[column] for field, column in self.fields.items()}
-            try:
+            with at(where):
                 # Rows of equal numbers are different docs: with one hash they would all be in one fold.
                 doc_id = whole("doc_id", values["doc_id"]) if "doc_id" in values else place
                 identity = {"id": doc_id} if "doc_id" in values else {"row": place, **row}
                 found = {"doc_id": doc_id, **_numbers(values)}
                 line = {"doc": self._doc(row), "target": values.get("gold")}
                 yield self.sample(str(values.get("task", task)), place, identity, found, line)
-            except ValueError as error:
-                raise UserError(f"{where}: {error}") from error
 
     def _doc(self, row: Row) -> dict[str, Any]:
         """What a row says of its doc: the answer and its outcome are no fields by which docs could be grouped."""
@@ -120,7 +111,7 @@ def _list(field: str, values: Row) -> list[Any]:
 def _rows(path: Path) -> Iterator[Row]:
     read = _READERS.get(path.suffix)
     if read is None:
-        raise UserError(f"{path}: a table is a file {', '.join(SUFFIXES)}")
+        raise UserError(f"{path}: a table is a file {', '.join(_READERS)}")
     try:
         yield from read(path)
     except (OSError, ValueError, csv.Error) as error:
