@@ -28,13 +28,11 @@ def candidates_of(tasks: Sequence[TaskDocs], rows: Sequence[Sequence[int]]) -> d
     counts: list[FloatArray] = [NONE] * n_docs
     right, sampled_right = np.full(n_docs, -1), np.full(n_docs, -1)
     for docs, which in zip(tasks, rows, strict=True):
-        generated = [i for i in which if docs.kinds[i] == "generation"]
-        records = Lines([docs.locations[i] for i in generated], lambda sample: sample.record)
-        place = {i: first + k for k, i in enumerate(which)}
-        for i, record in zip(generated, records, strict=True):
+        generated = [row for row, i in enumerate(which, first) if docs.kinds[i] == "generation"]
+        records = Lines([docs.locations[which[row - first]] for row in generated], lambda sample: sample.record)
+        for row, record in zip(generated, records, strict=True):
             if not isinstance(record, GenerationRecord):  # numbers alone
                 continue
-            row = place[i]
             if record.options is not None:
                 probs[row] = softmax(record.options.log_likelihoods)
                 right[row] = -1 if record.options.gold is None else record.options.gold

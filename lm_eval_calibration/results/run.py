@@ -213,23 +213,30 @@ class Run:
             )
         return "multiple_choice" not in kinds
 
-    def recalibration_docs(
-        self, tasks: str | Sequence[str] | None = None, *, by: str | None = None, groups: str | None = None
-    ) -> Docs:
+    def recalibration_docs(self, tasks: str | Sequence[str] | None = None, *, by: str | None = None) -> Docs:
         """Return docs as recalibration and decisions take them.
 
         Args:
             tasks: as in :meth:`arrays`.
             by: what their groups are: "task", or a field of the dataset's row such as "doc.ward"; one group for all
                 where not given.
-            groups: fields that divide docs into groups that may overlap, with commas between, or "all".
 
         Raises:
             ValueError: docs with choices and without together, or texts of a corpus.
             UserError: a doc without the field.
         """
-        docs = self._docs(tasks, by)
-        return docs if groups is None else docs.with_fields(self.fields(tasks, groups)[0])
+        of_tasks, rows = self._rows(tasks)
+        hashes = [docs.doc_hashes[i] for docs, which in zip(of_tasks, rows, strict=True) for i in which]
+        groups = None
+        if by is not None:
+            groups = [name for docs, which in zip(of_tasks, rows, strict=True) for name in groups_of(docs, which, by)]
+        if self._has_answers_only(tasks):
+            ids = self._ids("top_label", tasks)
+            return Docs.of_answers(*self.arrays("top_label", tasks), hashes, groups, cluster_ids=ids)
+        probs, labels = self.arrays("choices", tasks)
+        with np.errstate(divide="ignore"):  # log-likelihoods that differ by a constant from those that were logged
+            log_likelihoods = np.log(probs) if isinstance(probs, np.ndarray) else [np.log(row) for row in probs]
+        return Docs.of(log_likelihoods, labels, hashes, groups, cluster_ids=self._ids("choices", tasks))
 
     def fields(self, tasks: str | Sequence[str] | None = None, groups: str = "all") -> tuple[Fields, dict[str, str]]:
         """Return the fields of the docs of :meth:`recalibration_docs`, by name, and why others make no groups.
@@ -249,21 +256,6 @@ class Run:
         of_tasks = [self.docs[task] for task in self.tasks_of(tasks)]
         is_generated = self._has_answers_only(tasks)
         return of_tasks, [[i for i in d.order.tolist() if not is_generated or d.has_confidence(i)] for d in of_tasks]
-
-    def _docs(self, tasks: str | Sequence[str] | None, by: str | None) -> Docs:
-        of_tasks, rows = self._rows(tasks)
-        is_generated = self._has_answers_only(tasks)
-        hashes = [docs.doc_hashes[i] for docs, which in zip(of_tasks, rows, strict=True) for i in which]
-        groups = None
-        if by is not None:
-            groups = [name for docs, which in zip(of_tasks, rows, strict=True) for name in groups_of(docs, which, by)]
-        if is_generated:
-            ids = self._ids("top_label", tasks)
-            return Docs.of_answers(*self.arrays("top_label", tasks), hashes, groups, cluster_ids=ids)
-        probs, labels = self.arrays("choices", tasks)
-        with np.errstate(divide="ignore"):  # log-likelihoods that differ by a constant from those that were logged
-            log_likelihoods = np.log(probs) if isinstance(probs, np.ndarray) else [np.log(row) for row in probs]
-        return Docs.of(log_likelihoods, labels, hashes, groups, cluster_ids=self._ids("choices", tasks))
 
     def decide(
         self,
@@ -311,7 +303,7 @@ class Run:
             ValueError: docs with choices and without together, or texts of a corpus.
             UserError: a field that was named makes no groups.
         """
-        (fields, left_out), seen = self.fields(tasks, groups), self._docs(tasks, None).forecasts
+        (fields, left_out), seen = self.fields(tasks, groups), self.recalibration_docs(tasks).forecasts
         how: dict[str, Any] = {"n_bins": self.n_bins, "cluster": seen.cluster, "left_out": left_out}
         return group_errors(seen.confidence, seen.correct, fields, **how)
 

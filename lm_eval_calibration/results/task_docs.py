@@ -4,8 +4,8 @@ import json
 import math
 from array import array
 from collections import Counter
-from collections.abc import Sequence
-from typing import Self, overload
+from collections.abc import Iterator, Sequence
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -133,7 +133,7 @@ class TaskDocs:
         return len(self.doc_hashes)
 
 
-class Locations(Sequence[tuple[SamplesFile, int]]):
+class Locations:
     """File and row of docs, in a few bytes each."""
 
     def __init__(self) -> None:
@@ -153,14 +153,8 @@ class Locations(Sequence[tuple[SamplesFile, int]]):
         self._files += other._files
         self._row.extend(other._row)
 
-    def __len__(self) -> int:
-        return len(self._row)
-
-    @overload
-    def __getitem__(self, index: int) -> tuple[SamplesFile, int]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[tuple[SamplesFile, int]]: ...
-    def __getitem__(self, index: int | slice) -> tuple[SamplesFile, int] | list[tuple[SamplesFile, int]]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
+    def __getitem__(self, index: int) -> tuple[SamplesFile, int]:
         return self._files[self._file[index]], self._row[index]
+
+    def __iter__(self) -> Iterator[tuple[SamplesFile, int]]:
+        return zip(map(self._files.__getitem__, self._file), self._row, strict=True)
