@@ -2,7 +2,6 @@
 
 import json
 import math
-import re
 from pathlib import Path
 from typing import Any
 
@@ -156,34 +155,6 @@ def test_the_diagram_shows_the_ece(folder: Path) -> None:
     plt.close("all")
 
 
-def cut_the_last_line(folder: Path) -> None:
-    path = folder / "org__model" / f"samples_law_{TIME}.jsonl"
-    path.write_text(path.read_text(encoding="utf-8")[:-40], encoding="utf-8")
-
-
-def lose_a_line(folder: Path) -> None:
-    path = folder / "org__model" / f"samples_law_{TIME}.jsonl"
-    path.write_text("".join(path.read_text(encoding="utf-8").splitlines(keepends=True)[:-1]), encoding="utf-8")
-
-
-def age_a_record(folder: Path) -> None:
-    path = folder / "org__model" / f"samples_law_{TIME}.jsonl"
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    lines[4]["calibration"]["version"] = 0
-    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-
-
-def lose_a_record(folder: Path) -> None:
-    path = folder / "org__model" / f"samples_law_{TIME}.jsonl"
-    lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    del lines[4]["calibration"]
-    path.write_text("\n".join(map(json.dumps, lines)), encoding="utf-8")
-
-
-def lose_a_file(folder: Path) -> None:
-    (folder / "org__model" / f"samples_law_{TIME}.jsonl").unlink()
-
-
 def lose_all_samples(folder: Path) -> None:
     for path in folder.rglob("samples_*.jsonl"):
         path.unlink()
@@ -200,25 +171,12 @@ def empty_a_file(folder: Path) -> None:
         path.write_text("", encoding="utf-8")
 
 
-def cut_the_results(folder: Path) -> None:
-    (folder / "org__model" / f"results_{TIME}.json").write_text('{"results": ', encoding="utf-8")
-
-
-def other_json(folder: Path) -> None:
-    (folder / "org__model" / f"results_{TIME}.json").write_text("[1]", encoding="utf-8")
-
-
 def run_again(folder: Path) -> None:
     write_run(folder, {"law": make_lines("law", n=5)}, time="2026-01-02T10-00-00.0")
 
 
 def run_another_model(folder: Path) -> None:
     write_run(folder, {"tax": make_lines("tax", n=5)}, model="org/other")
-
-
-def double_a_doc(folder: Path) -> None:
-    path = folder / "org__model" / f"samples_law_{TIME}.jsonl"
-    path.write_text("".join([*path.read_text(encoding="utf-8").splitlines(keepends=True)[:1] * 2]), encoding="utf-8")
 
 
 def remove(folder: Path) -> None:
@@ -243,57 +201,6 @@ def test_what_is_wrong_is_named(folder: Path, harm, message: str) -> None:
     harm(folder)
     with pytest.raises(UserError, match=message):
         load_run(folder)
-
-
-BROKEN = [
-    (cut_the_last_line, rf"samples_law_{TIME}\.jsonl, line 30: not JSON, cut short"),
-    (lose_a_line, rf"results_{TIME}\.json counts 30 docs of law, but samples_law_{TIME}\.jsonl has 29; to go on"),
-    (age_a_record, rf"samples_law_{TIME}\.jsonl, line 5: record version 0 is not 1"),
-    (lose_a_record, rf"samples_law_{TIME}\.jsonl, line 5: no 'calibration' record"),
-    (lose_a_file, rf"results_{TIME}\.json counts 30 docs of law, but samples_law_{TIME}\.jsonl has 0"),
-    (double_a_doc, rf"doc 0 of law is twice in .*samples_law_{TIME}\.jsonl"),
-]
-"""What breaks one task of three."""
-
-
-@pytest.mark.parametrize(("harm", "message"), BROKEN)
-def test_a_broken_task_is_named_and_left_out_and_the_others_are_used(folder: Path, harm, message: str) -> None:
-    harm(folder)
-    run = load_run(folder)
-    assert run.tasks == ("a", "b")
-    assert re.search(message, run.left_out["law"])
-    assert [note for note in run.notes if note.startswith("law is left out: ")]
-    with pytest.raises(UserError, match=message):
-        load_run(folder, is_strict=True)
-
-
-@pytest.mark.parametrize(("harm", "message"), BROKEN)
-def test_a_run_whose_only_task_is_broken_is_refused(folder: Path, harm, message: str) -> None:
-    harm(folder)
-    for task in "ab":
-        (folder / "org__model" / f"samples_{task}_{TIME}.jsonl").unlink()
-    results = folder / "org__model" / f"results_{TIME}.json"
-    data = json.loads(results.read_text(encoding="utf-8"))
-    data["n-samples"] = {"law": data["n-samples"]["law"]}
-    results.write_text(json.dumps(data), encoding="utf-8")
-    with pytest.raises(UserError, match=message if harm is not lose_a_file else "no samples_"):
-        load_run(folder)
-
-
-@pytest.mark.parametrize(
-    ("harm", "message"),
-    [
-        (cut_the_results, rf"results_{TIME}\.json: Expecting value"),
-        (other_json, rf"results_{TIME}\.json: these are not results of the harness"),
-    ],
-)
-def test_broken_results_are_named_and_the_samples_are_used(folder: Path, harm, message: str) -> None:
-    harm(folder)
-    run = load_run(folder)
-    assert (run.tasks, run.model) == (TASKS, "org__model")
-    assert any(re.search(message, note) for note in run.notes)
-    with pytest.raises(UserError, match=message):
-        load_run(folder / "org__model" / f"results_{TIME}.json")
 
 
 def test_no_other_file_is_taken_for_a_run(tmp_path: Path) -> None:
