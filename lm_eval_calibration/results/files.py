@@ -89,7 +89,7 @@ def find_sources(paths: Sequence[Path], columns: str | None = None) -> Found:
     broken: dict[Path, str] = {}
     if columns is not None:
         table = Table(columns)
-        return Found([source for path in paths for source in _of_form(path, table).values()], broken)
+        return Found([_of_form(path, table) for path in paths], broken)
     for path in paths:
         for source in _sources_at(path, broken):
             key = source.folder.resolve(), source.time, source.named
@@ -97,15 +97,14 @@ def find_sources(paths: Sequence[Path], columns: str | None = None) -> Found:
     return Found(list(found.values()), broken)
 
 
-def _of_form(path: Path, form: Form) -> dict[tuple[Path, str, str], Source]:
-    """What somebody else's file holds, by folder, time and model; raise UserError naming the file."""
+def _of_form(path: Path, form: Form) -> Source:
+    """What somebody else's file holds; raise UserError naming the file."""
     _check_regular(path)
     try:
         model, tasks, time = form.about(path)
     except ValueError as error:
         raise UserError(str(error)) from error
-    key = path.parent, time, model
-    return {key: Source(path.parent, time, None, dict.fromkeys(tasks, path), is_whole=False, named=model, form=form)}
+    return Source(path.parent, time, None, dict.fromkeys(tasks, path), is_whole=False, named=model, form=form)
 
 
 def _together(one: Source, other: Source) -> Source:
@@ -125,7 +124,7 @@ def _sources_at(path: Path, broken: dict[Path, str]) -> list[Source]:
         return sources
     _check_regular(path)
     if form := form_of(path, decompressed_head(path)):
-        return list(_of_form(path, form).values())
+        return [_of_form(path, form)]
     if names.parse(path).suffix not in (".json", ".jsonl", names.PARQUET):
         raise UserError(f"{path} is not the folder of a run, results_*.json or samples_*.jsonl; {what_is_read()}")
     return [_beside(path)]
@@ -161,10 +160,11 @@ def _in_folder(files: Sequence[Path], broken: dict[Path, str]) -> list[Source]:
             if not head and (name.is_samples or name.is_results or name.suffix == ".jsonl"):
                 _check_regular(file)  # says why there is nothing
             if form := form_of(file, head):
-                for key, source in _of_form(file, form).items():
-                    known = others.get(key, source)
-                    is_again = known is not source and bool(known.samples.keys() & source.samples.keys())
-                    others[(file, *key[1:]) if is_again else key] = source if is_again else _together(known, source)
+                source = _of_form(file, form)
+                known = others.get((source.folder, source.time, source.named), source)
+                is_again = known is not source and bool(known.samples.keys() & source.samples.keys())
+                key = file if is_again else source.folder, source.time, source.named
+                others[key] = source if is_again else _together(known, source)
             elif name.is_samples:
                 samples[file.parent, name.time, ""].setdefault(name.task, file)
             elif name.suffix == ".json" and (name.is_results or BEGINS.match(head)):

@@ -1,6 +1,6 @@
 """A decision, and a check of one, as text and as JSON."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from lm_eval_calibration.decisions import Checked, Decision, SetsShown
@@ -27,9 +27,8 @@ ALL = "all"
 def text(decision: Decision) -> str:
     """Return the answer first, then tables."""
     wanted = decision.wanted
-    rate = percent_of(wanted.error_rate)
     if decision.by is None:
-        lines = [may_answer(decision.groups[""], wanted.error_rate)]
+        lines = [may_answer(decision)]
     else:
         n_found = sum(value is not None for value in decision.thresholds.values())
         lines = [f"It may answer alone in {n_found} of {len(decision.groups)} groups ({decision.by}):"]
@@ -40,10 +39,8 @@ def text(decision: Decision) -> str:
         lines.append(what_it_costs(decision.cost, *wanted.costs))
     if decision.sets:
         sets = {name: found.shown for name, found in decision.sets.items()}
-        lines += [
-            "",
-            f"Options that are not ruled out: sets that should hold the right one for {_rest(rate)} of questions",
-        ]
+        rest = f"at least {percent_of(1 - wanted.error_rate)}"
+        lines += ["", f"Options that are not ruled out: sets that should hold the right one for {rest} of questions"]
         lines += _sets(sets)
     if decision.group_errors is not None:
         lines += ["", *group_lines(decision.group_errors)]
@@ -60,11 +57,6 @@ def group_lines(found: GroupErrors) -> Iterator[str]:
         yield from plain_table(HEADS, rows_of_groups(off))
     if found.left_out:
         yield f"fields that make no groups: {left_out(found.left_out)}"
-
-
-def json(decision: Decision) -> str:
-    """Return one object."""
-    return json_text(as_data(decision))
 
 
 def as_data(decision: Decision) -> dict[str, Any]:
@@ -110,11 +102,6 @@ def check_text(checked: Checked) -> str:
     return "\n".join(lines) + "\n"
 
 
-def check_json(checked: Checked) -> str:
-    """Return one object."""
-    return json_text({"verdict": checked.verdict, "summary": summary(checked), **vars(checked)})
-
-
 def summary(checked: Checked) -> str:
     """Return the verdict in a line."""
     docs = counted(checked.n_docs, what="new docs")
@@ -128,8 +115,11 @@ def summary(checked: Checked) -> str:
     return f"holds: nothing speaks against the promise ({docs})"
 
 
-TEXTS = {"text": text, "json": json}
-CHECKS = {"text": check_text, "json": check_json}
+TEXTS: dict[str, Callable[[Decision], str]] = {"text": text, "json": lambda decision: json_text(as_data(decision))}
+CHECKS: dict[str, Callable[[Checked], str]] = {
+    "text": check_text,
+    "json": lambda checked: json_text({"verdict": checked.verdict, "summary": summary(checked), **vars(checked)}),
+}
 """Functions by the name of their format."""
 
 
@@ -190,8 +180,7 @@ def _sets(sets: Mapping[str, SetsShown]) -> Iterator[str]:
 
 def _row_of_sets(name: str, found: SetsShown) -> tuple[str, ...]:
     worst = min(found.by_class.values(), key=lambda one: one.value, default=None)
-    singles, empty = share_alone(found.single.value), share_alone(found.empty.value)
-    shares = share(found.coverage), singles, share(found.single_right), empty
+    shares = share(found.coverage), f"{found.single.value:.1%}", share(found.single_right), f"{found.empty.value:.1%}"
     return name, number(found.set_size, 2), *shares, "–" if worst is None else share(worst)
 
 
@@ -203,15 +192,6 @@ def why_incomplete(name: str, found: SetsShown) -> Iterator[str]:
         yield f"{name}: no {what} is right in {rest} of the questions, where no set can hold the right one"
     if found.unlimited:
         few = "calibration docs are too few" if not found.without_right.n else "too many questions have no right one"
-        yield f"{name}: nothing can be ruled out in {share_alone(found.unlimited)} of the questions: {few}"
+        yield f"{name}: nothing can be ruled out in {found.unlimited:.1%} of the questions: {few}"
         if found.without_right.n:
             yield f"{name}: the wanted coverage is impossible there, and not promised"
-
-
-def share_alone(value: float) -> str:
-    """Return a share without its interval."""
-    return f"{value:.1%}"
-
-
-def _rest(rate: str) -> str:
-    return f"at least {100 - float(rate.rstrip('%')):.4g}%"

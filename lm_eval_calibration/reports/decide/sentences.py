@@ -11,19 +11,15 @@ RESTS_ON = """It holds for questions that are drawn like these (exchangeable doc
 settings; of other questions it says nothing"""
 
 
-def may_answer(group: GroupDecision, wanted_rate: float) -> str:
-    """Return from which confidence on it may answer, or why nowhere."""
+def may_answer(decision: Decision) -> str:
+    """Return from which confidence on it may answer, or why nowhere, by a decision for all docs in one group."""
+    group = decision.groups[""]
     threshold, shown = group.threshold, group.shown
     if threshold.value is None:
-        return f"It may not answer alone: {why_not(group, wanted_rate)}."
+        return f"It may not answer alone: {why_not(group, decision.wanted.error_rate)}."
     answered = f"it then answers {share(shown.coverage)} of other questions"
     errors = f", and {share(shown.errors)} of these answers are wrong" if shown.errors.total else ""
     return f"It may answer from a confidence of {number(threshold.value)} on: {answered}{errors}."
-
-
-def may_answer_all(decision: Decision) -> str:
-    """Return the same of a decision for all docs in one group."""
-    return may_answer(decision.groups[""], decision.wanted.error_rate)
 
 
 def why_not(group: GroupDecision, wanted_rate: float) -> str:

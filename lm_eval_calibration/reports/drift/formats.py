@@ -1,6 +1,7 @@
 """The gate's result for people and for CI systems."""
 
 import xml.etree.ElementTree as ET
+from collections.abc import Callable
 from itertools import groupby
 
 from lm_eval_calibration.plots.style import xml_characters
@@ -28,11 +29,6 @@ def text(result: Result) -> str:
     return "\n".join([*lines, *map(visible, result.summary().splitlines())]) + "\n"
 
 
-def json(result: Result) -> str:
-    """One object."""
-    return json_text(result.to_dict())
-
-
 def junit(result: Result) -> str:
     """A suite for each task, a case for each metric: drifted is a failure, not comparable an error."""
     root = ET.Element("testsuites", name="lm-eval-calibration drift")
@@ -43,15 +39,8 @@ def junit(result: Result) -> str:
     for task, grouped in groupby(result.tests, key=lambda test: test.task):
         tests = list(grouped)
         count = {name: str(sum(test.verdict == name for test in tests)) for name in ("drifted", "undefined")}
-        suite = ET.SubElement(
-            root,
-            "testsuite",
-            name=xml_characters(shown(task)),
-            tests=str(len(tests)),
-            failures=count["drifted"],
-            errors="0",
-        )
-        suite.set("skipped", count["undefined"])
+        named = {"name": xml_characters(shown(task)), "tests": str(len(tests)), "failures": count["drifted"]}
+        suite = ET.SubElement(root, "testsuite", {**named, "errors": "0", "skipped": count["undefined"]})
         for test in tests:
             case = ET.SubElement(suite, "testcase", classname=xml_characters(f"drift.{shown(task)}"), name=test.metric)
             if test.verdict == "drifted":
@@ -88,7 +77,13 @@ def md(result: Result) -> str:
     return "\n".join(lines) + "\n"
 
 
-FORMATS = {"text": text, "json": json, "junit": junit, "github": github, "md": md}
+FORMATS: dict[str, Callable[[Result], str]] = {
+    "text": text,
+    "json": lambda result: json_text(result.to_dict()),
+    "junit": junit,
+    "github": github,
+    "md": md,
+}
 """Functions by the name of their format."""
 
 

@@ -10,7 +10,7 @@ from lm_eval_calibration.plots import RiskCoveragePoint
 from lm_eval_calibration.plots.drawing import draw_reliability
 from lm_eval_calibration.plots.style import Form
 from lm_eval_calibration.reports.decide.formats import as_data as decision_data
-from lm_eval_calibration.reports.decide.sentences import may_answer_all, share, what_it_means
+from lm_eval_calibration.reports.decide.sentences import may_answer, share, what_it_means
 from lm_eval_calibration.reports.escaping import markdown
 from lm_eval_calibration.reports.formats import pictures
 from lm_eval_calibration.reports.groups import HEADS, left_out, rows_of_groups, what_groups_say
@@ -48,7 +48,7 @@ def to_html(report: Report) -> str:
             "points_data": lambda points: [list(point) for point in points],
             "overconfidence_points": _overconfidence_points,
             "share": share,
-            "may_answer_all": may_answer_all,
+            "may_answer": may_answer,
             "what_it_means": what_it_means,
             "what_groups_say": partial(what_groups_say, task=task_name),
             "rows_of_groups": partial(rows_of_groups, task=task_name),
@@ -104,7 +104,7 @@ def _markdown_decisions(report: Report) -> list[list[str]]:
     if not report.decisions:
         return []
     first = next(iter(report.decisions.values()))
-    said = [f"- {markdown(task_name(name))}: {may_answer_all(found)}" for name, found in report.decisions.items()]
+    said = [f"- {markdown(task_name(name))}: {may_answer(found)}" for name, found in report.decisions.items()]
     return [["## When may it answer alone?"], said, [what_it_means(first)]]
 
 

@@ -36,10 +36,6 @@ class Recalibrated(NamedTuple):
     confidence: FloatArray
     notes: tuple[str, ...] = ()
 
-    def change(self, name: str) -> Change:
-        """Return the change of a metric."""
-        return next(change for change in self.changes if change.name == name)
-
 
 class AtTemperature(NamedTuple):
     """The tokens of the gold answers when every next-token distribution is taken at one temperature T.

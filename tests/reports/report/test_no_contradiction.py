@@ -13,7 +13,7 @@ from lm_eval_calibration import load_run
 from lm_eval_calibration.decisions import Decision
 from lm_eval_calibration.metrics.group_errors import GroupErrors
 from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord
-from lm_eval_calibration.reports.decide.sentences import may_answer_all, what_it_means
+from lm_eval_calibration.reports.decide.sentences import may_answer, what_it_means
 from lm_eval_calibration.reports.groups import what_groups_say
 from lm_eval_calibration.reports.report.content import Domain, Report, make_report
 from lm_eval_calibration.reports.report.formats import to_markdown
@@ -137,7 +137,7 @@ def check_discrimination(domain: Domain, short: str, figures: str, tone: str) ->
 
 
 def check_decision(decision: Decision) -> None:
-    said, (group,) = may_answer_all(decision), decision.groups.values()
+    said, (group,) = may_answer(decision), decision.groups.values()
     if group.threshold.value is None:
         assert said.startswith("It may not answer alone")
         assert what_it_means(decision).startswith("Nothing is promised")
