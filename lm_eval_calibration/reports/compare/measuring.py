@@ -1,7 +1,8 @@
 """What stays of a run in a table of many: for each scope and metric its value, and each doc's influence on it."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -90,9 +91,9 @@ def measured(run: Run, plan: Plan) -> MeasuredRun:
         order = _order(doc_hashes(run, tasks), plan.docs[name]) if name in plan.docs else None
         if name in clusters and order is not None and not np.array_equal(order, np.arange(len(order))):
             order = None
-        arrays = _Arrays(run, tasks)
+        arrays_of = cache(partial(_arrays, run, tasks))  # of each kind of metric once
         for metric in plan.metrics:
-            values[name, metric], found = _estimate(run, arrays, metric)
+            values[name, metric], found = _estimate(metric, run.n_bins, arrays_of)
             if found is not None and order is not None and (kept := _kept(found, order, name in clusters)) is not None:
                 estimates[name, metric] = kept
     return MeasuredRun(
@@ -124,29 +125,22 @@ def doc_hashes(run: Run, tasks: Sequence[str]) -> list[str]:
 
 def _order(mine: Sequence[str], wanted: Sequence[str]) -> IntArray | None:
     """Where the wanted docs stand among mine; None where these are not the same docs."""
+    if mine == wanted:  # as they mostly are
+        return np.arange(len(mine))
     pairs = pair_by_hash(wanted, mine)
     return np.array([i for _, i in pairs], dtype=np.int64) if len(pairs) == len(mine) == len(wanted) else None
 
 
-class _Arrays:
-    """The arrays of some tasks and the clusters of their docs, by kind of metric, each made once."""
-
-    def __init__(self, run: Run, tasks: Sequence[str]) -> None:
-        self._run, self._tasks = run, tasks
-        self._made: dict[str, Any] = {}
-
-    def of(self, kind: str) -> tuple[Any, Any]:
-        """Return arrays and clusters of a kind; raise ValueError where these docs have none."""
-        if kind not in self._made:
-            self._made[kind] = self._run.arrays(kind, self._tasks), self._run.clusters(kind, self._tasks)
-        return self._made[kind]  # type: ignore[no-any-return]
+def _arrays(run: Run, tasks: Sequence[str], kind: str) -> tuple[Any, Any]:
+    """The arrays of some tasks and the clusters of their docs; ValueError where these docs have none."""
+    return run.arrays(kind, tasks), run.clusters(kind, tasks)
 
 
-def _estimate(run: Run, of_tasks: _Arrays, name: str) -> tuple[Measured, Estimate | None]:
+def _estimate(name: str, n_bins: int, arrays_of: Callable[[str], tuple[Any, Any]]) -> tuple[Measured, Estimate | None]:
     metric = metric_of(name)
     try:
-        arrays, cluster = of_tasks.of(metric.kind)
-        return estimate(metric, arrays, run.n_bins, cluster=cluster)
+        arrays, cluster = arrays_of(metric.kind)
+        return estimate(metric, arrays, n_bins, cluster=cluster)
     except ValueError as error:
         return undefined(str(error)), None
 
