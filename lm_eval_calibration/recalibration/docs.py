@@ -50,7 +50,7 @@ class Forecasts:
     def has(self, metric: Metric) -> bool:
         """Whether the metric can be computed of these forecasts here."""
         known = metric.kind == "top_label" or (metric.kind == "choices" and self.probs is not None)
-        return known and (metric.name != "smece" or find_spec("relplot") is not None)
+        return known and (metric.requires is None or find_spec(metric.requires) is not None)
 
     def arguments(self, metric: Metric) -> tuple[Any, Any]:
         """Return the two arrays that a metric takes, if :meth:`has` says so."""

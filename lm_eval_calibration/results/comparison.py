@@ -193,8 +193,9 @@ def _refusal(docs: Alignment, a: metrics.Run, b: metrics.Run) -> str:
 
 
 def _not_installed(name: str) -> str:
-    missing = name == "smece" and find_spec("relplot") is None
-    return "smece needs pip install 'lm-eval-calibration[smece]'" if missing else ""
+    package = METRICS[name].requires
+    is_missing = package is not None and find_spec(package) is None
+    return f"{name} needs pip install 'lm-eval-calibration[{name}]'" if is_missing else ""
 
 
 def _adjusted(found: Sequence[TaskComparison], names: Collection[str], alpha: float) -> tuple[TaskComparison, ...]:
