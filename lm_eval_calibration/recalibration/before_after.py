@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lm_eval_calibration.metrics import CATALOG, Comparison, Metric, compare
+from lm_eval_calibration.metrics.comparison import comparable
 from lm_eval_calibration.recalibration.cross_fitting import CrossFit
 from lm_eval_calibration.recalibration.docs import Docs, Forecasts
 from lm_eval_calibration.recalibration.jackknife import widened, without_each_fold
@@ -80,12 +81,12 @@ def before_after(
     if not np.array_equal(before.labels, after.labels) or not np.array_equal(before.correct, after.correct):
         raise ValueError("before and after are not forecasts of the same docs with the same answers")
     accuracy = float(before.correct.mean())
-    wanted = tuple(CATALOG) if names is None else names
-    metrics = [CATALOG[name] for name in wanted if before.has(CATALOG[name]) and after.has(CATALOG[name])]
+    both = comparable(before.run, after.run)
+    shared = [name for name in (CATALOG if names is None else names) if name in both]
+    metrics = [CATALOG[name] for name in shared]
     changes = [Change("acc", accuracy, accuracy, 0.0, 0.0, True, 1.0)]
     if before.equals(after):
         return changes + [_unchanged(metric, before, n_bins) for metric in metrics]
-    shared = [metric.name for metric in metrics]
     how: dict[str, Any] = {"n_bins": n_bins, "seed": seed, "cluster": before.cluster, "same_answers": True}
     found = compare(before.run, after.run, names=shared, **how)
     if refits is not None:

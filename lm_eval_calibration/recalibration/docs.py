@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from importlib.util import find_spec
 from typing import Any, Self
 
 import numpy as np
@@ -47,18 +46,10 @@ class Forecasts:
         """[N] what metrics take as ``cluster``."""
         return None if self.cluster_ids is None else clusters_of(self.cluster_ids)
 
-    def has(self, metric: Metric) -> bool:
-        """Whether the metric can be computed of these forecasts here."""
-        known = metric.kind == "top_label" or (metric.kind == "choices" and self.probs is not None)
-        return known and (metric.requires is None or find_spec(metric.requires) is not None)
-
-    def arguments(self, metric: Metric) -> tuple[Any, Any]:
-        """Return the two arrays that a metric takes, if :meth:`has` says so."""
-        return (self.confidence, self.correct) if metric.kind == "top_label" else (self.probs, self.labels)
-
     def value(self, metric: Metric, n_bins: int) -> float:
-        """Return the metric."""
-        return metric.value(*self.arguments(metric), **({"n_bins": n_bins} if metric.takes_n_bins else {}))
+        """Return a metric of the kind "top_label" or, where there are choices, "choices"."""
+        arrays = (self.confidence, self.correct) if metric.kind == "top_label" else (self.probs, self.labels)
+        return metric.value(*arrays, **({"n_bins": n_bins} if metric.takes_n_bins else {}))
 
     @property
     def run(self) -> Run:

@@ -21,7 +21,7 @@ from simulations.regimes import Docs as Population
 from simulations.regimes import Sample, draw_docs, draw_regime, draw_sample
 from simulations.truth import true_values
 
-from lm_eval_calibration.metrics import CATALOG
+from lm_eval_calibration.metrics.comparison import comparable
 from lm_eval_calibration.recalibration import METHODS, Change, CrossFit, Docs, before_after, cross_fit
 from lm_eval_calibration.recalibration import cross_fitted_changes as changes_of
 
@@ -98,7 +98,8 @@ def simulate(sample: Sample, population: Population, method: str) -> Iterator[tu
         warnings.simplefilter("ignore")
         crossed = cross_fit(method, docs)
         truth = true_changes(crossed, population)
-        names = [name for name in NAMES if name in truth and crossed.forecasts.has(CATALOG[name])]
+        after = crossed.forecasts.run
+        names = [name for name in NAMES if name in truth and name in comparable(after, after)]
         fixed = before_after(docs.forecasts, crossed.forecasts, names=names)
         found = changes_of(method, docs, crossed, names=names)
     for one, other in zip(fixed[1:], found[1:], strict=True):

@@ -10,6 +10,7 @@ import typer
 from numpy.typing import NDArray
 
 from lm_eval_calibration.metrics import StratumMetric, by_stratum
+from lm_eval_calibration.metrics.comparison import comparable
 from lm_eval_calibration.metrics.fields import Fields
 from lm_eval_calibration.metrics.group_errors import GroupError, group_errors
 from lm_eval_calibration.recalibration import Change, Domain, Forecasts, MapByGroup, OperatingPoint, Temperature
@@ -18,7 +19,7 @@ from lm_eval_calibration.reports.groups import MOST_ROWS
 from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import NOTHING, estimate, interval, number, p_value, signed
 from lm_eval_calibration.reports.tables import plain_table
-from lm_eval_calibration.results.columns import ACC, ARROWS, columns, metric_of
+from lm_eval_calibration.results.columns import ACC, ARROWS, columns
 
 ANSWERS = ("ece", "brier_score", "brier_top_label")
 """Metrics that say whether a map helps, as far as the docs have them."""
@@ -47,9 +48,9 @@ def print_domains(domains: Sequence[Domain], fitted: MapByGroup, for_all: MapByG
 
 def print_strata(before: Forecasts, after: Forecasts, strata: NDArray[np.str_], n_bins: int) -> None:
     """Print metrics within each group, before and after, and whether the group differs from the other docs."""
-    names = columns("recalibrate: each group")
+    names = (ACC, *columns("recalibrate: each group"))
     how: dict[str, Any] = {"n_bins": n_bins, "cluster": before.cluster}
-    used, mapped = ([ACC, *(name for name in names if docs.has(metric_of(name)))] for docs in (before, after))
+    used, mapped = ([name for name in names if name in comparable(run, run)] for run in (before.run, after.run))
     found = {(m.stratum, m.name): m for m in by_stratum(after.run, strata, names=mapped, **how)}
     rows = []
     for m in by_stratum(before.run, strata, names=used, **how):
