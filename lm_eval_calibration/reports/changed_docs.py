@@ -17,17 +17,10 @@ QUESTION, ANSWER = 400, 160
 
 
 class ChangedDoc(NamedTuple):
-    """A doc that changed sides; texts are None where they are left out or were not logged.
+    """A doc that changed sides: its number in its split, its confidence and answer in runs a and b.
 
-    Attributes:
-        task: of the doc.
-        doc_id: its number in its split; None for none.
-        confidence_a: of run a; nan where undefined.
-        confidence_b: of run b.
-        question: the prompt's end.
-        answer_a: what run a answered.
-        answer_b: what run b answered.
-        right: the right answer.
+    Confidence is nan where it is undefined. ``question`` is the prompt's end; texts are None where they are left out or
+    were not logged.
     """
 
     task: str
@@ -41,14 +34,9 @@ class ChangedDoc(NamedTuple):
 
 
 class ChangedDocs(NamedTuple):
-    """Docs that both runs have, and those of them that changed sides.
+    """Docs that both runs have (``n_both``, with a known outcome in both), and those of them that changed sides.
 
-    Attributes:
-        n_both: docs with a known outcome in both.
-        n_lost: right in a, wrong in b.
-        n_won: wrong in a, right in b.
-        lost: the worst of these: those of which b is surest.
-        won: those of which a was surest.
+    ``lost`` are right in a and wrong in b, those of which b is surest; ``won`` the reverse, those of which a was.
     """
 
     n_both: int
@@ -59,17 +47,7 @@ class ChangedDocs(NamedTuple):
 
 
 class PairedDoc(NamedTuple):
-    """A doc that two runs have, with a known outcome in both.
-
-    Attributes:
-        task: of the doc.
-        a: its index among the docs of the task in run a.
-        b: its index in run b.
-        correct_a: whether a is right.
-        correct_b: whether b is right.
-        confidence_a: of a; nan where undefined.
-        confidence_b: of b.
-    """
+    """A doc that two runs have, with a known outcome in both; ``a`` and ``b``: its index among the task's docs in each."""
 
     task: str
     a: int

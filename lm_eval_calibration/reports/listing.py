@@ -20,15 +20,9 @@ from lm_eval_calibration.results.selection import when
 
 
 class Listed(NamedTuple):
-    """A call of the harness.
+    """A call of the harness: tasks that have samples, settings as far as they are known, what to name to read it.
 
-    Attributes:
-        model: its name.
-        date: when it ended.
-        tasks: those that have samples.
-        docs: number of docs; None where no results count them and the samples can't be read.
-        settings: shots, limit and so on, as far as they are known.
-        path: what to name to read it.
+    ``docs`` is their number; None where no results count them and the samples can't be read.
     """
 
     model: str

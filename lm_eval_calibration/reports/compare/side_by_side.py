@@ -22,14 +22,9 @@ MOST_CURVES = 7
 
 @dataclass(frozen=True)
 class Versus:
-    """A run against the first one.
+    """A run (b) against the first one (a): their smooth curves' difference, b less a, and docs that changed sides.
 
-    Attributes:
-        a: the first run.
-        b: the other.
-        difference: of their smooth curves, b less a.
-        changed: docs that one answers right and the other wrong.
-        paired: whether the difference is of the same docs.
+    ``paired``: whether the difference is of the same docs.
     """
 
     a: str
@@ -41,14 +36,9 @@ class Versus:
 
 @dataclass(frozen=True)
 class SideBySide:
-    """Runs on the same axes, on the docs of the table's first scope.
+    """Runs on the same axes, on the docs of the table's first scope: smooth reliability curve and bins of each run.
 
-    Attributes:
-        scope: name of the task or group, "all" for all.
-        curves: the smooth reliability curve of each run.
-        bins: the bins of each run.
-        versus: every other run against the first.
-        sentences: results for a paper.
+    ``versus`` has every other run against the first; ``sentences`` are results for a paper.
     """
 
     scope: str

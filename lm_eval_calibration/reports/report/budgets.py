@@ -12,16 +12,11 @@ from lm_eval_calibration.results.measured import accuracy, measure
 
 
 class AtBudget(NamedTuple):
-    """The answers that were given after so many tokens of thought.
+    """The answers that were given after so many tokens of thought (``budget``).
 
-    Attributes:
-        budget: tokens.
-        n_docs: docs.
-        n_cut: docs whose thought was longer.
-        n_answered: docs whose answer the task's filter finds.
-        acc: share of right answers, those that are not found counted wrong as the task's metric has them.
-        confidence: mean confidence of the answers that have one; nan where none has.
-        metrics: of these confidences, by name.
+    Of ``n_cut`` docs the thought was longer; of ``n_answered`` the task's filter finds an answer. ``acc`` counts those
+    that are not found as wrong, as the task's metric has them. ``confidence`` is the mean of the answers that have one,
+    nan where none has; ``metrics`` are of these confidences.
     """
 
     budget: int
