@@ -47,7 +47,7 @@ class ChangedDocs(NamedTuple):
 
 
 class PairedDoc(NamedTuple):
-    """A doc that two runs have, with a known outcome in both; ``a`` and ``b``: its index among the task's docs in each."""
+    """A doc that two runs have, with a known outcome in both; ``a``, ``b``: its index among the task's docs in each."""
 
     task: str
     a: int

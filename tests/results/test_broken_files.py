@@ -157,10 +157,11 @@ def test_what_is_broken_is_named_and_what_is_sound_is_used(tmp_path: Path, name:
     assert run.metrics(names=("acc", "ece")) == sound
     assert len(run.notes) == 1
     assert re.search(message, run.left_out[next(iter(run.left_out))])
-    with pytest.raises(UserError, match=message):
-        load_run(folder, is_strict=True)
+    if name != "object of nothing":  # without a record it could be a stock run's, which others don't wait for
+        with pytest.raises(UserError, match=message):
+            load_run(folder, is_strict=True)
     samples_of(folder, "tax").unlink()
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=f"{message}|no samples_"):
         load_run(folder)
 
 
@@ -222,8 +223,8 @@ def test_a_number_of_bins_that_can_t_be_is_named(tmp_path: Path, value: object) 
         ("[1]", "these are not results of the harness"),
         ('{"results": 3}', "these are not results of the harness"),
         ('{"results": {}, "configs": []}', r"configs is \[\], not object"),
-        ('{"results": {}, "n-samples": {"law": {"effective": "x"}}}', "effective is 'x', not int"),
-        ('{"results": {}, "group_subtasks": {"a": 1}}', "group_subtasks.a is 1, not array"),
+        ('{"results": {}, "n-samples": {"law": {"effective": "x"}}}', r"n-samples\[...\]\[...\] is not int or null"),
+        ('{"results": {}, "group_subtasks": {"a": 1}}', r"group_subtasks\[...\] is not array"),
         ('{"results": {}, "config": 1}', "config is 1, not object"),
     ],
 )
