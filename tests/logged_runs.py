@@ -1,12 +1,11 @@
 """Runs as the harness writes them, ours and stock, without a model."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pytest
 
 from lm_eval_calibration.records import RECORD_KEY, ChoicesRecord, Generation, GenerationRecord
 
@@ -112,18 +111,3 @@ def write_run(
     }
     (inside / f"results_{time}.json").write_text(json.dumps(data), encoding="utf-8")
     return folder
-
-
-@pytest.fixture(scope="session")
-def lines_of() -> Callable[..., list[dict[str, Any]]]:
-    return make_lines
-
-
-@pytest.fixture(scope="session")
-def stock_line_of() -> Callable[..., dict[str, Any]]:
-    return stock_line
-
-
-@pytest.fixture(scope="session")
-def writes_run() -> Callable[..., Path]:
-    return write_run
