@@ -2,6 +2,8 @@
 
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import typer
@@ -10,7 +12,9 @@ from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.records import Record
 from lm_eval_calibration.records.display import some, visible
 from lm_eval_calibration.reports.names import shown
-from lm_eval_calibration.results import Run, RunComparison, compare_runs
+from lm_eval_calibration.results import Run, RunComparison, Selection, compare_runs
+from lm_eval_calibration.results.identity import are_same_files, labels
+from lm_eval_calibration.results.loading import FoundRun, find_run, find_runs
 from lm_eval_calibration.results.selection import matching
 
 
@@ -18,6 +22,44 @@ def name_and_path(text: str) -> tuple[str, Path]:
     """Return the name and the path of NAME=PATH; of PATH, the name is "" (a folder's own name may have an =)."""
     name, equals, path = text.partition("=")
     return ("", Path(text)) if not equals or not name or Path(text).exists() else (name, Path(path))
+
+
+def find_named(results: Sequence[str], select: Selection) -> tuple[list[str], list[FoundRun]]:
+    """Return the names and the runs that arguments of the command mean; one folder means all, or each model's latest.
+
+    Raises:
+        UserError: fewer than two.
+    """
+    if len(results) == 1:
+        found = find_runs(name_and_path(results[0])[1], select=replace(select, latest=False))
+        if select.latest:
+            found = list({one.sources[0].model: one for one in found}.values())
+        names = [""] * len(found)
+    else:
+        names, paths = map(list, zip(*map(name_and_path, results), strict=True)) if results else ([], [])
+        found = [find_run(path, select=select) for path in paths]
+    if len(found) < 2:
+        raise UserError("compare needs two runs at least")
+    return names, found
+
+
+def read_runs(
+    names: Sequence[str], found: Sequence[FoundRun], n_bins: int | None, cluster: str | None = None
+) -> dict[str, Run]:
+    """Read the runs, by label.
+
+    Raises:
+        UserError: one run or one name twice, or different numbers of bins.
+    """
+    runs = [one.load(n_bins, cluster) for one in found]
+    places = [one.place for one in found]
+    for (run, place), (other, other_place) in combinations(zip(runs, places, strict=True), 2):
+        if are_same_files(run, other):
+            raise UserError(f"{place} and {other_place} are the same files")
+    if len({run.n_bins for run in runs}) > 1:
+        listed = ", ".join(f"{run.n_bins} in {place}" for run, place in zip(runs, places, strict=True))
+        raise UserError(f"the runs have different numbers of bins ({listed}): --n_bins computes all alike")
+    return by_name([name or label for name, label in zip(names, labels(runs), strict=True)], runs)
 
 
 def by_name(names: Sequence[str], runs: Sequence[Run]) -> dict[str, Run]:

@@ -9,12 +9,11 @@ import typer
 from lm_eval_calibration.harness.redacted_errors import redacted_errors
 from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.records.files import write_whole
-from lm_eval_calibration.reports.compare.command import find_named, read_runs
 from lm_eval_calibration.reports.compare.together import together
 from lm_eval_calibration.reports.formats import choose_format
 from lm_eval_calibration.reports.report.content import make_report
 from lm_eval_calibration.reports.report.formats import FORMATS
-from lm_eval_calibration.reports.runs import name_and_path, print_notes
+from lm_eval_calibration.reports.runs import find_named, name_and_path, print_notes, read_runs
 from lm_eval_calibration.results import Run, Selection
 from lm_eval_calibration.results.files import find_sources
 from lm_eval_calibration.results.loading import FoundRun

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.reports.compare.command import read_runs
 from lm_eval_calibration.reports.compare.together import together
 from lm_eval_calibration.reports.listing import Listed, listed
 from lm_eval_calibration.reports.page import render_page
 from lm_eval_calibration.reports.report.content import make_report
 from lm_eval_calibration.reports.report.formats import to_html
+from lm_eval_calibration.reports.runs import read_runs
 from lm_eval_calibration.results import Selection, Source, find_sources, load_run
 from lm_eval_calibration.results.loading import find_run
 from lm_eval_calibration.results.selection import when
