@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 IntIds = NDArray[np.uint64]
 
@@ -66,8 +68,22 @@ def clusters_of(ids: IntIds) -> IntIds | None:
 
 
 def drawn_as(doc_hashes: NDArray[np.str_], ids: IntIds | None) -> NDArray[np.str_]:
-    """Return what was drawn, [N]: a doc's cluster, or the doc itself."""
-    return doc_hashes if ids is None else np.where(ids == 0, doc_hashes, ids.astype(np.str_))
+    """Return what was drawn, [N]: a doc's cluster, or the doc itself.
+
+    A doc that several tasks have is drawn once: where one of them knows its cluster, all count it there, and clusters
+    that share a doc are one.
+    """
+    if ids is None:
+        return doc_hashes
+    docs, doc = np.unique(doc_hashes, return_inverse=True)
+    clusters, cluster = np.unique(ids[ids != 0], return_inverse=True)
+    edges = doc[ids != 0], len(docs) + cluster
+    n = len(docs) + len(clusters)
+    _, part = connected_components(coo_array((np.ones(len(cluster)), edges), (n, n)), directed=False)
+    name = np.zeros(n, dtype=np.uint64)
+    name[part[len(docs) :][::-1]] = clusters[::-1]  # the smallest cluster of each part is written last
+    found = name[part[doc]]
+    return np.where(found == 0, doc_hashes, found.astype(np.str_))
 
 
 def n_clusters(ids: IntIds) -> int | None:

@@ -44,15 +44,36 @@ def find_named(results: Sequence[str], select: Selection) -> tuple[list[str], li
 
 
 def read_runs(
-    names: Sequence[str], found: Sequence[FoundRun], n_bins: int | None, cluster: str | None = None
+    names: Sequence[str],
+    found: Sequence[FoundRun],
+    n_bins: int | None,
+    cluster: str | None = None,
+    *,
+    is_strict: bool = True,
 ) -> dict[str, Run]:
     """Read the runs, by label.
 
+    Args:
+        names: that they were given; "" for those that go by their model.
+        found: the runs.
+        n_bins: as of :func:`~lm_eval_calibration.results.load_run`.
+        cluster: as well.
+        is_strict: whether a run of which nothing can be read is an error, and not just noted.
+
     Raises:
-        UserError: one run or one name twice, or different numbers of bins.
+        UserError: one run or one name twice, different numbers of bins, or fewer than two that can be read.
     """
-    runs = [one.load(n_bins, cluster) for one in found]
-    places = [one.place for one in found]
+    read: list[tuple[str, Path, Run]] = []
+    for name, one in zip(names, found, strict=True):
+        try:
+            read.append((name, one.place, one.load(n_bins, cluster)))
+        except UserError as error:
+            if is_strict:
+                raise
+            echo_note(f"left out: {error}")
+    if len(read) < 2:
+        raise UserError("compare needs two runs at least that can be read")
+    names, places, runs = zip(*read, strict=True)
     for (run, place), (other, other_place) in combinations(zip(runs, places, strict=True), 2):
         if are_same_files(run, other):
             raise UserError(f"{place} and {other_place} are the same files")

@@ -104,6 +104,8 @@ def _of_form(path: Path, form: Form) -> Source:
         model, tasks, time = form.about(path)
     except ValueError as error:
         raise UserError(str(error)) from error
+    if not tasks:
+        raise UserError(f"{path}: no docs")
     return Source(path.parent, time, None, dict.fromkeys(tasks, path), is_whole=False, named=model, form=form)
 
 

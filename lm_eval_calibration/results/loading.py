@@ -120,7 +120,7 @@ def _read(
                 raise
             left_out[file.task] = str(error)
         if file.broken is not None:
-            left_out[file.broken[0].name] = file.broken[1]
+            left_out[file.broken[0]] = file.broken[1]
     for source in sources:
         for task, reason in _missing(source).items():
             if task in left_out or task in map(in_name, docs):
@@ -135,7 +135,8 @@ def _read(
 
 def _nothing(files: Sequence[Path], left_out: Mapping[str, str]) -> str:
     """What is said where nothing can be read."""
-    reasons = list(dict.fromkeys(left_out.values()))
+    names = list(map(str, files))
+    reasons = sorted(dict.fromkeys(left_out.values()), key=lambda reason: not any(name in reason for name in names))
     return f"{', '.join(map(str, files[:3]))}: nothing can be read: {some(reasons, between='; ')}"
 
 

@@ -11,8 +11,9 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records import DOC, RECORD_KEY, Record, cluster_of
+from lm_eval_calibration.records import DOC, RECORD_KEY, Record, ScoredRecord, cluster_of
 from lm_eval_calibration.records.batch import UNKNOWN, Batch
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.records.jsonl import JsonLines
 from lm_eval_calibration.records.parquet import UnreadableError, belongs_to, parquet_of, read_parquet, records_of
 from lm_eval_calibration.records.reading import is_of_other_filter, read_batches, record_of
@@ -35,12 +36,12 @@ class SamplesFile:
             for what the run knew.
 
     Attributes:
-        broken: its file of numbers, where that can't be read, and why.
+        broken: what of it is left out, as its file of numbers where that can't be read, and why.
     """
 
     def __init__(self, path: Path, task: str, cluster: str | None = None) -> None:
         self.path, self.task, self.cluster = path, task, cluster
-        self.broken: tuple[Path, str] | None = None
+        self.broken: tuple[str, str] | None = None
         self._json = JsonLines(path)
         self._is_parquet = path.suffix == PARQUET
 
@@ -90,7 +91,7 @@ class SamplesFile:
             numbers = parquet_of(self.path)
             return list(read_parquet(numbers)) if not self.cluster and belongs_to(numbers, self.path) else None
         except UnreadableError as error:
-            self.broken = numbers, str(error)
+            self.broken = numbers.name, str(error)
             return None
 
     def lines(self) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -161,7 +162,7 @@ def _without_texts(doc_id: Any) -> dict[str, Any]:
 
 
 class FormFile(SamplesFile):
-    """Somebody else's file, read as a samples file is."""
+    """Somebody else's file, read as a samples file is, less the docs that were scored neither right nor wrong."""
 
     def __init__(self, path: Path, task: str, form: Form, cluster: str | None = None) -> None:
         super().__init__(path, task, cluster)
@@ -187,11 +188,21 @@ class FormFile(SamplesFile):
         yield from (found[row] for row in rows)
 
     def _samples(self) -> Iterator[Sample]:
+        n_docs = n_unscored = 0
         try:
             for sample in self._form.samples(self.path, self.task):
-                yield sample._replace(record=self._clustered(sample.record, sample.line))
+                n_docs += 1
+                if isinstance(sample.record, ScoredRecord) and sample.record.correct is None:
+                    n_unscored += 1
+                else:
+                    yield sample._replace(record=self._clustered(sample.record, sample.line))
         except ValueError as error:
             raise UserError(str(error)) from error
+        if n_unscored:
+            reason = f"{self.path}: of {counted(n_docs)} {n_unscored} were scored neither right nor wrong"
+            if n_unscored == n_docs:
+                raise UserError(reason)
+            self.broken = f"a part of {self.task}", reason
 
 
 class Lines(Sequence[T_co]):

@@ -88,7 +88,8 @@ def _choice(runs: Sequence[Sequence[Source]], where: str) -> str:
     by_model: dict[str, list[Sequence[Source]]] = defaultdict(list)
     for run in runs:
         by_model[run[0].model].append(run)
-    how = "name its results_*.json or choose by --latest, --model PATTERN or --task PATTERN"
+    named = "results_*.json" if any(source.results_file for run in runs for source in run) else "file"
+    how = f"name its {named} or choose by --latest, --model PATTERN or --task PATTERN"
     listed = some([_described(model, of_model) for model, of_model in by_model.items()], SHOWN, "; ")
     models = f"{len(by_model)} models" if len(by_model) > 1 else "one model"
     return f"{where} holds {len(runs)} runs of {models}: {how} (`lm-eval-calibration runs` lists them): {listed}"

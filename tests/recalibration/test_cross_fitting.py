@@ -56,6 +56,18 @@ def leaks(recalibrate: Callable[[Docs], CrossFit], docs: Docs) -> bool:
     return False
 
 
+def test_a_doc_whose_cluster_one_task_knows_is_in_one_fold():
+    hashes = np.array([*"abcdef", *"abcdxy"])
+    ids = np.array([0, 0, 0, 0, 0, 0, 7, 7, 5, 9, 9, 0], dtype=np.uint64)
+    docs = Docs.of_answers(np.linspace(0.1, 0.9, 12), np.arange(12) % 2, hashes.tolist(), None, ids)
+    assert docs.drawn_as.tolist() == ["7", "7", "5", "9", "e", "f", "7", "7", "5", "9", "9", "y"]
+    ids[2] = 7  # c is in 5 and in 7: they are one
+    docs = Docs.of_answers(np.linspace(0.1, 0.9, 12), np.arange(12) % 2, hashes.tolist(), None, ids)
+    assert docs.drawn_as.tolist() == ["5", "5", "5", "9", "e", "f", "5", "5", "5", "9", "9", "y"]
+    with pytest.warns(RecalibrationWarning, match="fewer than 20 docs"):  # and no error that a doc is in two folds
+        cross_fit("platt", docs)
+
+
 @pytest.mark.parametrize("method", CORE_METHODS)
 def test_no_doc_has_a_say_in_its_own_recalibration(method, docs_of):
     assert not leaks(lambda docs: cross_fit(method, docs, n_folds=4), docs_of(150))

@@ -242,6 +242,37 @@ def test_a_folder_of_many_models_is_listed_and_chosen_from(tmp_path: Path) -> No
     assert (run.model, run.tasks) == ("org/two", (TASKS["lighteval"],))
 
 
+def test_of_one_folder_runs_that_can_t_be_read_are_left_out(tmp_path: Path) -> None:
+    other, broken, _ = (write_helm(tmp_path / str(i), f"org/m{i}", seed=i) for i in range(3))
+    broken.write_text(broken.read_text().replace("max_prob", "other"))
+    done = run_command("compare", tmp_path, "--metrics", "acc")
+    assert done.exit_code == 0, done.output
+    assert "note: left out: " in done.stderr
+    assert "no 'max_prob' among its statistics" in done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()[2:4]] == ["m0", "m2"]
+    assert run_command("compare", broken, other).exit_code == 2  # named, so wanted
+    other.write_text(broken.read_text())
+    assert "compare needs two runs at least that can be read" in run_command("compare", tmp_path).stderr
+    other.write_text("[]")
+    assert f"note: left out: {other}: no docs" in run_command("runs", tmp_path).stderr
+
+
+def test_a_choice_between_other_programs_logs_is_one_of_files(tmp_path: Path) -> None:
+    for i in range(2):
+        write_helm(tmp_path / str(i), f"org/m{i}", seed=i)
+    with pytest.raises(UserError, match=r"holds 2 runs of 2 models: name its file or choose by .*m0 \([^,]*: "):
+        load_run(tmp_path)
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_nothing_is_written_beside_other_programs_logs(tmp_path: Path, form: str) -> None:
+    WRITERS[form](tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    done = run_command("export", tmp_path, "--format", "parquet")
+    assert "which is read as it is" in done.stderr
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_perturbed_instances_and_other_splits_of_helm_are_apart(tmp_path: Path) -> None:
     write_helm(tmp_path, trials=3)
     run = load_run(tmp_path)
@@ -424,6 +455,23 @@ def test_several_scorers_are_several_tasks(reader: Any) -> None:
     run = load_run(reader(inspect_log(Docs(), "tokens", scorers=2)))
     assert run.tasks == ("letters/scorer0", "letters/scorer1")
     assert len(run.docs["letters/scorer1"]) == N
+
+
+def test_samples_that_were_not_scored_count_nowhere(reader: Any) -> None:
+    docs, log = Docs(), inspect_log(Docs(), "tokens")
+    for sample in log.samples[:5]:  # as --no-fail-on-error leaves them
+        sample.scores, sample.output = None, None
+    log.samples[5].scores["scorer0"] = SimpleNamespace(value="P", metadata=None)
+    path = reader(log)
+    run = load_run(path)
+    assert run.metrics(names=("acc",))["acc"].value == pytest.approx(docs.correct[6:].mean(), abs=1e-12)
+    reason = f"{path}: of {N} docs 6 were scored neither right nor wrong"
+    assert run.left_out == {"a part of letters": reason}
+    assert [sample.line["doc"]["id"] for sample in run.samples][:2] == [6, 7]
+    for sample in log.samples:
+        sample.scores = None
+    with pytest.raises(UserError, match=f"of {N} docs {N} were scored neither right nor wrong"):
+        load_run(path)
 
 
 def test_inspect_logs_that_can_t_be_used_say_why(reader: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ def compare(
         if len(found) > MANY_RUNS:
             table = make_table_of_many(found, given, Plan({}, {}, tuple(names), n_bins, cluster), tasks)
         else:
-            runs = read_runs(given, found, n_bins, cluster)
+            runs = read_runs(given, found, n_bins, cluster, is_strict=len(results) > 1)
             print_notes(*runs.values())
             names = names or default_metrics(list(runs.values()))
             table = make_table(runs, names, tasks)

@@ -21,6 +21,8 @@ from lm_eval_calibration.results.measured import accuracy, measure
 from lm_eval_calibration.tasks.confidences.registry import sources
 
 PLAIN, SCALED = "probability of the answer", "after temperature scaling"
+LOGGED = "confidence as logged"
+"""What somebody else's log or table has: only its writer knows whether it is a probability or was stated."""
 
 MIN_DOCS = 20
 """With fewer docs no temperature is fitted."""
@@ -128,7 +130,8 @@ def kinds_of(label: str, run: Run, task: str, records: Sequence[Record]) -> list
     Temperature scaling is cross-fitted: each doc's temperature is fitted on other docs.
     """
     names, clusters = _doc_names(records), as_numbers([record.cluster for record in records])
-    found = [_answers(label, PLAIN, names, clusters, [(record.confidence, record.correct) for record in records])]
+    plain = LOGGED if any(record.kind == "answer" for record in records) else PLAIN
+    found = [_answers(label, plain, names, clusters, [(record.confidence, record.correct) for record in records])]
     if len(records) >= MIN_DOCS and records[0].kind == "multiple_choice":
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # about docs that don't determine the temperature
@@ -174,7 +177,7 @@ def _measured(answers: Answers, n_bins: int) -> dict[str, Measured]:
 def _pairs(answers: Sequence[Answers]) -> list[tuple[Answers, Answers]]:
     """Each kind against the first run's temperature-scaled probability, and against the same kind of the first run."""
     base = next((one for one in answers if one.kind == SCALED), answers[0])
-    pairs = [(base, one) for one in answers if one is not base and one.kind not in (PLAIN, SCALED)]
+    pairs = [(base, one) for one in answers if one is not base and one.kind not in (PLAIN, SCALED, LOGGED)]
     for one in answers:
         first = next(other for other in answers if other.kind == one.kind)
         if first.run != one.run and one.kind != SCALED:

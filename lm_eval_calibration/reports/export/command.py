@@ -94,6 +94,9 @@ def _write_parquet(result: Path, select: Selection) -> None:
         typer.echo(f"note: left out: {reason}", err=True)
     for source in select.of(found.sources):
         for task, path in source.samples.items():
+            if source.form is not None:
+                typer.echo(f"note: {task} is left out: {path} is {source.form.name}, which is read as it is", err=True)
+                continue
             if path.suffix == f".{PARQUET}":
                 continue
             try:
