@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from itertools import chain
 from typing import Any, Self
 
@@ -103,12 +104,12 @@ class Batch:
     def __len__(self) -> int:
         return len(self.doc_id)
 
-    @property
+    @cached_property
     def is_sound(self) -> NDArray[np.bool_]:
         """[n] whether metrics can take the doc: it has a gold choice and a finite log-likelihood, or no choices."""
         return np.asarray((self.n_choices == 0) | ((self.gold >= 0) & self.has_likelihood))
 
-    @property
+    @cached_property
     def has_likelihood(self) -> NDArray[np.bool_]:
         """[n] whether some choice has a finite log-likelihood; True where there are no choices."""
         finite = np.repeat(np.arange(len(self)), self.n_choices)[np.isfinite(self.log_likelihoods)]
@@ -157,7 +158,7 @@ class Batch:
         positions[list(self.corpus)] = 0
         return positions
 
-    @property
+    @cached_property
     def first_position(self) -> Ints:
         """[n + 1] where each doc's positions begin in ``log_probs``, and where they end."""
         return np.concatenate([[0], np.cumsum(self._taken_positions)])
@@ -199,7 +200,7 @@ def first_unsound(docs: Batch) -> tuple[int, str] | None:
     checks = {
         "kind": (has_choices == (docs.n_choices > 0), None),
         "gold": ((docs.gold == UNKNOWN) | ((docs.gold >= 0) & (docs.gold < docs.n_choices)), None),
-        "correct": (np.isin(docs.correct, (UNKNOWN, 0, 1)), None),
+        "correct": ((docs.correct >= UNKNOWN) & (docs.correct <= 1), None),
         "confidence": (np.isnan(docs.confidence) | ((docs.confidence >= 0) & (docs.confidence <= 1 + ROUNDING)), None),
         "kept_from": (np.isnan(docs.kept_from) | ((docs.kept_from > 0) & (docs.kept_from <= 1)), None),
         "log_likelihoods": (docs.log_likelihoods <= ROUNDING, of_choice),
