@@ -147,8 +147,9 @@ def _widened(
     squares of what cells allow add up.
     """
     low, value, high = ends
-    alone = np.diag(vector.covariance())
-    effective = 1.0 if cluster is None else min(1.0, float(alone.sum() / max(float(variance.sum()), 1e-300)))
+    effective = 1.0
+    if cluster is not None:
+        effective = min(1.0, float(np.trace(vector.covariance()) / max(float(variance.sum()), 1e-300)))
     size, noise = np.abs(vector.gaps), z_quantile(level) ** 2 * variance
     nearest, farthest = vector.counts.reach(vector.gaps, level, effective)
     beyond = float(np.sum(np.maximum((farthest - size) ** 2 - noise, 0)))
