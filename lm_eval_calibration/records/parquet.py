@@ -232,7 +232,7 @@ def _table(docs: Batch, rows: list[int], samples: Path) -> pa.Table:
 
 def _batch(part: pa.RecordBatch) -> Batch:
     def ints(name: str) -> NDArray[np.int64]:
-        return np.asarray(part.column(name).fill_null(UNKNOWN).to_numpy(zero_copy_only=False), dtype=np.int64)
+        return _filled(part.column(name), UNKNOWN)
 
     def floats(name: str) -> NDArray[np.float64]:
         return np.asarray(part.column(name).to_numpy(zero_copy_only=False), dtype=np.float64)
@@ -273,7 +273,12 @@ def _batch(part: pa.RecordBatch) -> Batch:
 
 
 def _lengths(lists: Any, of_none: int) -> NDArray[np.int64]:
-    return np.asarray(lists.value_lengths().fill_null(of_none).to_numpy(zero_copy_only=False), dtype=np.int64)
+    return _filled(lists.value_lengths(), of_none)
+
+
+def _filled(column: Any, of_none: int) -> NDArray[np.int64]:
+    known = column.fill_null(of_none) if column.null_count else column  # slow where there are few docs
+    return np.asarray(known.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 def _offsets(lengths: NDArray[np.int64]) -> pa.Array:
