@@ -66,8 +66,7 @@ class SamplesFile:
                 raise UserError(f"--cluster {self.cluster}: {self.path} holds numbers only, its docs have no fields")
             if (numbers := self._numbers()) is not None:
                 for batch, rows in numbers:
-                    known = batch.cluster if self.cluster is None else np.zeros_like(batch.cluster)
-                    yield replace(batch, cluster=known), rows
+                    yield batch if self.cluster is None else replace(batch, cluster=np.zeros_like(batch.cluster)), rows
                 return
             if not self.is_stock and self.cluster is None:
                 yield from read_batches(self._json, with_names=True)
