@@ -2,10 +2,9 @@
 
 import logging
 import os
-import pickle
+import shlex
 import sys
-from collections.abc import Iterable, Iterator
-from functools import cache
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # several workers with a thread on every core each are slower than one
 
 import pytest
+import warm_python
 from tiny import make_gpt2, make_t5, make_tokenizer
 
 REPOSITORY = Path(__file__).parents[1]
@@ -41,41 +41,46 @@ def hub() -> Path:
     return HUB
 
 
+@pytest.fixture(scope="session")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this test run share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(scope="session", autouse=True)
-def _index_once() -> Iterator[None]:
+def _index_once(run_folder: Path) -> Iterator[None]:
     """Let the harness read the YAMLs of its own tasks and of ours once, and copy the index that it makes of them."""
     if "lm_eval.tasks" not in sys.modules:  # no test collected needs it
         yield
         return
-    from lm_eval.tasks import _index
+    from stock_index import built_once
 
-    from lm_eval_calibration.harness.task_configs import task_configs
+    with built_once(run_folder):
+        yield
 
-    build, kept = _index.TaskIndex.build, (Path(_index.__file__).parent, task_configs())
 
-    @cache
-    def pickled(path: Path, resolve_includes: bool) -> bytes:
-        return pickle.dumps(build([path], resolve_includes=resolve_includes))
+@pytest.fixture(scope="session")
+def python(run_folder: Path) -> Iterator[list[str]]:
+    """What stands for ``python`` in front of a program that is to run in a process of its own, after all imports."""
+    from filelock import FileLock
 
-    def build_once(paths: Iterable[Path], *, resolve_includes: bool = True) -> dict[str, Any]:
-        index: dict[str, Any] = {}
-        for path in paths:
-            once = path in kept
-            found = (
-                pickle.loads(pickled(path, resolve_includes))
-                if once
-                else build([path], resolve_includes=resolve_includes)
-            )
-            for name, entry in found.items():
-                if name in index:
-                    message = "Task '%s' from %s overrides existing task from %s"
-                    _index.log.warning(message, name, entry.yaml_path, index[name].yaml_path)
-                index[name] = entry
-        return index
+    address = run_folder / "python"
+    with FileLock(f"{address}.lock"):
+        held = warm_python.hold(str(address))
+    yield [sys.executable, "-I", "-S", warm_python.__file__, str(address)]
+    held.close()
 
-    _index.TaskIndex.build = staticmethod(build_once)
-    yield
-    _index.TaskIndex.build = staticmethod(build)
+
+@pytest.fixture(scope="session")
+def programs(python: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for PATH with the commands ``lm-eval-calibration`` and ``lm_eval``."""
+    folder = tmp_path_factory.mktemp("bin")
+    for name, module in {"lm-eval-calibration": "lm_eval_calibration", "lm_eval": "lm_eval"}.items():
+        script = f'#!/bin/sh\nexec {shlex.join(python)} -m {module} "$@"\n'
+        (folder / name).write_text(script, encoding="utf-8")
+        (folder / name).chmod(0o755)
+    return folder
 
 
 @pytest.fixture(autouse=True)
@@ -143,21 +148,40 @@ def t5_lm(byte_tokenizer: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def smollm2_args() -> dict[str, str]:
-    """Model arguments of the real SmolLM2-135M-Instruct."""
+def smollm2_args(run_folder: Path) -> dict[str, str]:
+    """Model arguments of the real SmolLM2-135M-Instruct, read from its GGUF file once for all workers."""
     pytest.importorskip("gguf", reason="GGUF files need `gguf` (extra `demo`)")
+    from filelock import FileLock
+
     from lm_eval_calibration.demo import local_gguf_file
 
     if (file := local_gguf_file()) is None:
         pytest.skip("the real model is not here: lm-eval-calibration demo --limit 1 fetches it")
-    return {"pretrained": str(file.parent), "gguf_file": file.name, "dtype": "float32"}
+    folder = run_folder / "smollm2"
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            write_plainly(file, part := run_folder / "smollm2.part")
+            part.rename(folder)
+    return {"pretrained": str(folder), "dtype": "float32"}
+
+
+def write_plainly(file: Path, folder: Path) -> None:
+    """Write the model of a GGUF file as one that was never quantised: the same weights, read in no time."""
+    from lm_eval.models.huggingface import HFLM
+
+    from lm_eval_calibration.backends.hf.gguf_files import read_once
+
+    arguments = {"pretrained": str(file.parent), "gguf_file": file.name, "dtype": "float32"}
+    with read_once(arguments):
+        lm = HFLM(**arguments, device="cpu")
+    lm.model.hf_quantizer = None
+    del lm.model.config.quantization_config
+    lm.model.save_pretrained(folder)
+    lm.tokenizer.save_pretrained(folder)
 
 
 @pytest.fixture(scope="session")
 def smollm2_lm(smollm2_args: dict[str, str]) -> Any:
     from lm_eval.models.huggingface import HFLM
 
-    from lm_eval_calibration.backends.hf.gguf_files import read_once
-
-    with read_once(smollm2_args):
-        return HFLM(**smollm2_args, device="cpu", batch_size=4)
+    return HFLM(**smollm2_args, device="cpu", batch_size=4)

@@ -5,14 +5,13 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import tiny
+from warm_python import Running
 
 N_DOCS = 60
 N_KILLS = int(os.environ.get("LM_EVAL_CALIBRATION_KILLS", "2"))
@@ -42,20 +41,17 @@ def write_model(folder: Path) -> None:
     tokenizer.save_pretrained(folder / "model")
 
 
-def start(folder: Path, output: str, *flags: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "lm_eval_calibration", "run", "--tasks", "ward_calibration", "--include_path", "."]
+def start(python: list[str], folder: Path, output: str, *flags: str) -> Running:
+    command = ["-m", "lm_eval_calibration", "run", "--tasks", "ward_calibration", "--include_path", "."]
     command += ["--model", "hf", "--model_args", "pretrained=model,dtype=float32", "--device", "cpu"]
     command += ["--batch_size", "1", "--output_path", output, "--verbosity", "INFO", *flags]  # which shows its bars
-    environment = {**os.environ, "HF_HOME": str(folder / "home")}
-    return subprocess.Popen(
-        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    with (folder / "said").open("wb") as said, Path(os.devnull).open("rb") as nothing:
+        files = [nothing.fileno(), said.fileno(), said.fileno()]
+        return Running(python[-1], command, cwd=str(folder), env=dict(os.environ), files=files)
 
 
-def finish(run: subprocess.Popen[str]) -> str:
-    said, _ = run.communicate(timeout=300)
-    assert run.returncode == 0, said
-    return said
+def said_in(folder: Path) -> str:
+    return (folder / "said").read_text(encoding="utf-8")
 
 
 def n_kept(cache: Path) -> int:
@@ -75,25 +71,24 @@ def numbers(folder: Path) -> tuple[Any, Any]:
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_with_the_same_numbers(tmp_path: Path) -> None:
+def test_a_killed_run_resumes_with_the_same_numbers(tmp_path: Path, python: list[str]) -> None:
     write_task(tmp_path)
     write_model(tmp_path)
-    finish(start(tmp_path, "undisturbed", "--use_cache", "calm"))
+    assert start(python, tmp_path, "undisturbed", "--use_cache", "calm").wait(300) == 0, said_in(tmp_path)
     n_requests = n_kept(tmp_path / "calm_rank0.db")
     cache, draw, kept = tmp_path / "cache_rank0.db", random.Random(0), [0]
     for kill in range(N_KILLS):
-        run = start(tmp_path, "killed", "--use_cache", "cache")
+        run = start(python, tmp_path, "killed", "--use_cache", "cache")
         # Somewhere in what is left, but leave something for the kills to come.
         wanted = kept[-1] + draw.randint(0, (n_requests - kept[-1]) // (N_KILLS - kill + 1))
-        while n_kept(cache) < wanted and run.poll() is None:
-            time.sleep(0.002)
-        run.send_signal(signal.SIGKILL)
-        said, _ = run.communicate()
-        assert run.returncode == -signal.SIGKILL, f"it was over before the kill: {said}"
+        while n_kept(cache) < wanted and run.wait(0) is None:
+            time.sleep(0.01)
+        os.kill(run.pid, signal.SIGKILL)
+        assert run.wait() == -signal.SIGKILL, f"it was over before the kill: {said_in(tmp_path)}"
         kept.append(n_kept(cache))
     assert kept == sorted(kept)
     assert 0 < kept[-1] < n_requests, "the kills hit no run in the middle"
-    said = finish(start(tmp_path, "killed", "--use_cache", "cache"))
-    assert f"/{n_requests - kept[-1]} [" in said, "what the cache holds is not asked again"
+    assert start(python, tmp_path, "killed", "--use_cache", "cache").wait(300) == 0, said_in(tmp_path)
+    assert f"/{n_requests - kept[-1]} [" in said_in(tmp_path), "what the cache holds is not asked again"
     assert n_kept(cache) == n_requests
     assert numbers(tmp_path / "killed") == numbers(tmp_path / "undisturbed")

@@ -137,20 +137,16 @@ def test_issue_templates_have_what_github_wants(name: str) -> None:
 # --- the drift gate as an action --------------------------------------------------------------------------------------
 
 
-def gate(folder: Path, **inputs: str) -> tuple[int, str, str]:
+def gate(folder: Path, programs: Path, **inputs: str) -> tuple[int, str, str]:
     """Run the script of the action as GitHub does; return exit code, the job page and what was printed."""
     step = read(GITHUB / "actions" / "drift-gate" / "action.yml")["runs"]["steps"][-1]
     names = {"BASE": "base", "NEW": "new", "ARGUMENTS": "arguments", "UNCLEAR": "fail-on-unclear"}
     assert step["env"] == {name: f"${{{{ inputs.{given} }}}}" for name, given in names.items()}
-    (folder / "bin").mkdir(exist_ok=True)
-    program = folder / "bin" / "lm-eval-calibration"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m lm_eval_calibration "$@"\n', encoding="utf-8")
-    program.chmod(0o755)
     page = folder / "page.md"
     page.write_text("", encoding="utf-8")
     environment = {
         **os.environ,
-        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
         "RUNNER_TEMP": str(folder),
         "GITHUB_STEP_SUMMARY": str(page),
         "GITHUB_OUTPUT": str(folder / "output"),
@@ -164,7 +160,9 @@ def gate(folder: Path, **inputs: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.slow
-def test_the_action_fails_the_job_and_shows_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_action_fails_the_job_and_shows_why(
+    tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from made_runs import write_run
 
     monkeypatch.chdir(tmp_path)
@@ -172,19 +170,19 @@ def test_the_action_fails_the_job_and_shows_why(tmp_path: Path, monkeypatch: pyt
     write_run(Path("base"), tasks=tasks)
     write_run(Path("same"), tasks=tasks, seed=1)
     write_run(Path("worse"), tasks=tasks, seed=1, sharpness=3.5)
-    code, page, said = gate(tmp_path, BASE="base", NEW="worse", ARGUMENTS="--metrics\nacc,ece\n")
+    code, page, said = gate(tmp_path, programs, BASE="base", NEW="worse", ARGUMENTS="--metrics\nacc,ece\n")
     assert code == 1, said
     assert page.startswith("### Calibration drift\n\n❌ drifted: ece of anatomy")
     assert "::error title=drift" in said
-    code, page, said = gate(tmp_path, BASE="base", NEW="same", ARGUMENTS="--metrics\nece\n--tolerance\n0.9")
+    code, page, said = gate(tmp_path, programs, BASE="base", NEW="same", ARGUMENTS="--metrics\nece\n--tolerance\n0.9")
     assert code == 0, said
     assert "✅" in page
     code, page, said = gate(
-        tmp_path, BASE="base", NEW="same", ARGUMENTS="--metrics\nece\n--tolerance\n0", UNCLEAR="true"
+        tmp_path, programs, BASE="base", NEW="same", ARGUMENTS="--metrics\nece\n--tolerance\n0", UNCLEAR="true"
     )
     assert code == 1, said
     assert "would settle it" in page
-    assert gate(tmp_path, BASE="base", NEW="nowhere")[0] == 2
+    assert gate(tmp_path, programs, BASE="base", NEW="nowhere")[0] == 2
 
 
 # --- what the README's monthly job installs ---------------------------------------------------------------------------

@@ -163,14 +163,14 @@ def test_options_are_those_we_read() -> None:
     assert dict(rows) == defaults | {"permute": "0"}
 
 
-def run_shell(code: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run commands in a folder, with this environment's programs first."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+def run_shell(code: str, folder: Path, programs: Path) -> subprocess.CompletedProcess[str]:
+    """Run commands in a folder, with the programs of another one first."""
+    path = f"{programs}{os.pathsep}{os.environ['PATH']}"
     return subprocess.run(
         ["bash", "-e"],
         input=code,
         cwd=folder,
-        env={**os.environ, "PATH": path, "HF_HOME": str(folder / "hf")},
+        env={**os.environ, "PATH": path},
         capture_output=True,
         text=True,
         check=False,
@@ -311,10 +311,10 @@ def test_the_serving_snippet_does_what_the_decision_says(tmp_path: Path, monkeyp
 
 
 @pytest.mark.slow
-def test_a_csv_becomes_a_decision_as_written(tmp_path: Path) -> None:
+def test_a_csv_becomes_a_decision_as_written(tmp_path: Path, programs: Path) -> None:
     rows = [f"Question {i}?,yes|no|maybe,{('yes', 'no')[i % 2]},{('icu', 'er')[i % 3 == 0]}" for i in range(90)]
     (tmp_path / "data.csv").write_text("\n".join(["question,options,answer,ward", *rows]) + "\n", encoding="utf-8")
-    done = run_shell(block("csv to decision"), tmp_path)
+    done = run_shell(block("csv to decision"), tmp_path, programs)
     assert done.returncode == 0, done.stderr
     assert "It may answer alone in 0 of 2 groups (doc.ward)" in done.stdout
     assert "nothing promised: the decision has no threshold" in done.stdout
@@ -334,16 +334,16 @@ def test_runs_are_overlaid_as_written(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.slow
-def test_your_own_questions_work_as_written(tmp_path: Path) -> None:
-    done = run_shell(block("your own questions"), tmp_path)
+def test_your_own_questions_work_as_written(tmp_path: Path, programs: Path) -> None:
+    done = run_shell(block("your own questions"), tmp_path, programs)
     assert done.returncode == 0, done.stderr
     assert "|ward_calibration|" in done.stdout
     assert (tmp_path / "lm_eval_results" / "tasks" / "ward_calibration.yaml").is_file()
 
 
 @pytest.mark.slow
-def test_your_own_task_works_as_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    done = run_shell(block("your own task"), tmp_path)
+def test_your_own_task_works_as_written(tmp_path: Path, programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    done = run_shell(block("your own task"), tmp_path, programs)
     assert done.returncode == 0, done.stderr
     assert "|ward_calibration|" in done.stdout
     assert "|ece " in done.stdout

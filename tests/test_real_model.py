@@ -2,9 +2,7 @@
 
 import itertools
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -22,18 +20,18 @@ LIMIT = 8
 
 
 @pytest.fixture(scope="module")
-def command_output(hub: Path, smollm2_args: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def command_output(
+    hub: Path, smollm2_args: dict[str, str], python: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
     """The stock command with our directory as its include path, one subject beside its stock task."""
     output = tmp_path_factory.mktemp("out")
     arguments = ",".join(f"{key}={value}" for key, value in smollm2_args.items())
     command = [
-        *(sys.executable, "-m", "lm_eval", "run", "--include_path", str(task_configs()), "--model", "hf"),
+        *(*python, "-m", "lm_eval", "run", "--include_path", str(task_configs()), "--model", "hf"),
         *("--model_args", arguments, "--device", "cpu", "--tasks", "mmlu_anatomy_calibration,mmlu_anatomy"),
         *("--limit", str(LIMIT), "--log_samples", "--output_path", str(output)),
     ]
-    done = subprocess.run(
-        command, check=False, cwd=hub, env={**os.environ, "HF_HUB_OFFLINE": "1"}, text=True, capture_output=True
-    )
+    done = subprocess.run(command, check=False, cwd=hub, text=True, capture_output=True)
     assert done.returncode == 0, done.stderr
     (output / "stdout").write_text(done.stdout, encoding="utf-8")
     return output

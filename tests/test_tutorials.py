@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -73,16 +72,8 @@ def test_there_are_five_and_the_front_door_names_them() -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", WRITTEN)
-def test_every_command_of_a_tutorial_works(name: str, folder: Path, server: str) -> None:
-    (folder / "bin").mkdir()
-    program = folder / "bin" / "lm-eval-calibration"
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m lm_eval_calibration "$@"\n', encoding="utf-8")
-    program.chmod(0o755)
-    environment = {
-        **os.environ,
-        "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "HF_HOME": str(folder / "hf"),
-    }
+def test_every_command_of_a_tutorial_works(name: str, folder: Path, server: str, programs: Path) -> None:
+    environment = {**os.environ, "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}"}
     script = ["bash", "-e", "-c", smaller(TUTORIALS[name], server)]
     done = subprocess.run(script, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode in ((0, 1) if name == "my server in CI" else (0,)), done.stdout + done.stderr

@@ -4,6 +4,7 @@ import copy
 import sys
 from collections.abc import Iterable
 from itertools import islice
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -76,6 +77,42 @@ def make_t5(tokenizer: Any) -> Any:
         tie_word_embeddings=False,
     )
     return _peaked(T5ForConditionalGeneration(config), 1.0)
+
+
+def write_gguf(path: Path) -> None:
+    """Write a Llama with random weights and a tokenizer of bytes as a GGUF file."""
+    import gguf
+    import numpy as np
+
+    width, heads, layers, vocabulary = 32, 4, 2, 256
+    writer = gguf.GGUFWriter(path, "llama")
+    writer.add_context_length(512)
+    writer.add_embedding_length(width)
+    writer.add_block_count(layers)
+    writer.add_feed_forward_length(2 * width)
+    writer.add_head_count(heads)
+    writer.add_head_count_kv(heads)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_vocab_size(vocabulary)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list([chr(256 + i) for i in range(vocabulary - 96)] + ["ab"] + [chr(c) for c in range(32, 127)])
+    writer.add_token_merges(["a b"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    rng = np.random.default_rng(0)
+    shapes = {"token_embd": (vocabulary, width), "output": (vocabulary, width), "output_norm": (width,)}
+    for i in range(layers):
+        block = f"blk.{i}."
+        shapes |= {f"{block}{name}": (width, width) for name in ("attn_q", "attn_k", "attn_v", "attn_output")}
+        shapes |= {f"{block}{name}": (2 * width, width) for name in ("ffn_gate", "ffn_up")}
+        shapes |= {f"{block}ffn_down": (width, 2 * width)}
+        shapes |= {f"{block}{name}": (width,) for name in ("attn_norm", "ffn_norm")}
+    for name, shape in shapes.items():
+        writer.add_tensor(f"{name}.weight", rng.normal(size=shape).astype(np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def scoring_requests(contexts: Iterable[str], continuations: Iterable[str], **attributes: Any) -> list[Any]:

@@ -1,6 +1,5 @@
 import gc
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -16,15 +15,8 @@ runner = CliRunner()
 
 
 def run_in(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    """Run Python in a folder, which data sets' caches stay out of."""
-    return subprocess.run(
-        [sys.executable, *command],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-        env={**os.environ, "HF_HOME": str(folder.parent / f"{folder.name}_hf")},
-        check=False,
-    )
+    """Run a command in a folder."""
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder, check=False)
 
 
 @pytest.mark.parametrize(
@@ -112,7 +104,7 @@ def rows_of(printed: str) -> list[str]:
 
 
 @pytest.mark.slow
-def test_run_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_run_for_real(tmp_path: Path, python: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     rows = [{"question": f"{i}?", "choices": ["a", "b", "c"], "answer": i % 3} for i in range(6)]
     (tmp_path / "rows.json").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     (tmp_path / "own.yaml").write_text(
@@ -122,7 +114,7 @@ def test_run_for_real(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         encoding="utf-8",
     )
     arguments = ["run", "--model", "dummy", "--tasks", "own_calibration", "--include_path", str(tmp_path)]
-    done = run_in(tmp_path, "-m", "lm_eval_calibration", *arguments, "-oout")
+    done = run_in(tmp_path, *python, "-m", "lm_eval_calibration", *arguments, "-oout")
     assert done.returncode == 0, done.stderr
     assert "|own_calibration|" in done.stdout
     assert "|brier_score|" in done.stdout
@@ -161,7 +153,7 @@ def test_the_harness_is_left_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-def test_garbage_is_collected_once_the_model_is_loaded(tmp_path: Path) -> None:
+def test_garbage_is_collected_once_the_model_is_loaded(tmp_path: Path, python: list[str]) -> None:
     (tmp_path / "rows.json").write_text('{"q": "1?", "choices": ["a", "b"], "answer": 0}', encoding="utf-8")
     (tmp_path / "model.py").write_text(
         "import gc\nfrom lm_eval.models.dummy import DummyLM\nfrom lm_eval.api.registry import register_model\n"
@@ -179,6 +171,6 @@ def test_garbage_is_collected_once_the_model_is_loaded(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     arguments = ["run", "--model", "watched", "--tasks", "own_calibration", "--include_path", "."]
-    done = run_in(tmp_path, "model.py", *arguments)
+    done = run_in(tmp_path, *python, "model.py", *arguments)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split()[:4] == ["loading", "False", "answering", "True"]

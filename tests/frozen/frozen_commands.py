@@ -1,5 +1,6 @@
 """Commands on fixed runs, and ``run`` itself."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ FITTED = 1e-9
 
 @dataclass(frozen=True)
 class Place:
-    """Where cases run (the fixed runs are in the current directory), and the tiny models."""
+    """Where cases run (the fixed runs are in the current directory), the tiny models, what starts a Python program."""
 
     folder: Path
     gpt2: Any
     t5: Any
+    python: Callable[[], list[str]]
 
 
 @case()

@@ -5,7 +5,6 @@ import os
 import re
 import socket
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import yaml
 from completions_server import Behaviour, chat_url, completions_server
 from datasets import Dataset
 from frozen.frozen_commands import Place
-from frozen.frozen_files import PACKAGE, case, of_results, plain
+from frozen.frozen_files import case, of_results, plain
 from frozen.frozen_lms import Exact, Templated, TextsOnly
 from lm_eval import simple_evaluate
 from lm_eval.api.group import Group
@@ -329,10 +328,9 @@ def two_ranks(place: Place) -> Run:
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
-    paths = [str(PACKAGE.parent), str(Path(__file__).parents[1])]
-    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2", "PYTHONPATH": ":".join(paths)}
+    shared = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
     output = place.folder / "ranks.json"
-    command = [sys.executable, str(Path(__file__).with_name("frozen_rank.py")), str(output)]
+    command = [*place.python(), str(Path(__file__).with_name("frozen_rank.py")), str(output)]
     workers = [
         subprocess.Popen(
             command, env={**os.environ, **shared, "RANK": str(rank)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT

@@ -12,7 +12,7 @@ import contextlib
 import json
 import os
 import re
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import frozen.frozen_models  # noqa: F401  (fills the table of cases)
@@ -36,10 +36,12 @@ NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for 
 
 
 @pytest.fixture(scope="session")
-def place(tmp_path_factory: pytest.TempPathFactory, gpt2_lm: Any, t5_lm: Any) -> frozen_commands.Place:
+def place(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, gpt2_lm: Any, t5_lm: Any
+) -> frozen_commands.Place:
     folder = tmp_path_factory.mktemp("frozen")
     unpack_runs(folder / "runs")
-    return frozen_commands.Place(folder, gpt2_lm, t5_lm)
+    return frozen_commands.Place(folder, gpt2_lm, t5_lm, partial(request.getfixturevalue, "python"))
 
 
 @pytest.fixture(scope="session")

@@ -240,10 +240,10 @@ def test_two_processes_share_a_cache(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_runs_share_an_output_folder_and_a_cache(tmp_path: Path) -> None:
+def test_two_runs_share_an_output_folder_and_a_cache(tmp_path: Path, python: list[str]) -> None:
     write_task(tmp_path, "ward", make_rows(8), doc_to_text="question", doc_to_choice="options", doc_to_target="answer")
     given = ["run", "--model", "dummy", "--include_path", ".", "--tasks", "ward_calibration", "--output_path", "out"]
-    run = [sys.executable, "-m", "lm_eval_calibration", *given, "--use_cache", "cache"]
+    run = [*python, "-m", "lm_eval_calibration", *given, "--use_cache", "cache"]
     runs = [subprocess.Popen(run, cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE) for _ in range(2)]
     for one in runs:
         _, said = one.communicate(timeout=600)

@@ -4,7 +4,6 @@ import json
 import random
 import re
 import subprocess
-import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -319,7 +318,7 @@ def test_the_harness_s_groups_and_tags_are_calibrated_or_say_why(stock_index: di
 
 
 @pytest.mark.slow
-def test_written_files_work_with_the_stock_command(folder: Path, tmp_path: Path) -> None:
+def test_written_files_work_with_the_stock_command(folder: Path, tmp_path: Path, python: list[str]) -> None:
     out = tmp_path / "out"
     arguments = ["tasks", "--for", "trees,functions_calibration", "--include_path", str(folder), "--output", str(out)]
     result = CliRunner().invoke(app, arguments)
@@ -330,7 +329,7 @@ def test_written_files_work_with_the_stock_command(folder: Path, tmp_path: Path)
     assert len((out / "ragged_calibration.yaml").read_text().splitlines()) == 3
     tasks = "trees_calibration,functions_calibration"
     done = subprocess.run(
-        [sys.executable, "-m", "lm_eval", "run", "--model", "dummy", "--include_path", str(out), "--tasks", tasks],
+        [*python, "-m", "lm_eval", "run", "--model", "dummy", "--include_path", str(out), "--tasks", tasks],
         capture_output=True,
         text=True,
         cwd=tmp_path,

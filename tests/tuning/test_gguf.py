@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import tiny
 import torch
 from lm_eval.models.huggingface import HFLM
 
@@ -16,11 +17,10 @@ from lm_eval_calibration.tuning.settings import GradingSettings, Protocol
 
 
 @pytest.fixture
-def grading(smollm2_args: dict[str, str], trees: Path) -> GradingSettings:
-    model, *others = smollm2_args.items()
-    return GradingSettings(
-        model[1], ",".join(f"{k}={v}" for k, v in others), ("trees",), 0.5, 8, include_path=str(trees)
-    )
+def grading(tmp_path: Path, trees: Path) -> GradingSettings:
+    pytest.importorskip("gguf", reason="GGUF files need `gguf` (extra `demo`)")
+    tiny.write_gguf(tmp_path / "tiny.gguf")
+    return GradingSettings(str(tmp_path), "gguf_file=tiny.gguf", ("trees",), 0.5, 8, include_path=str(trees))
 
 
 def answered(question: ChoiceQuestion, is_right: bool) -> Answer:
@@ -28,10 +28,8 @@ def answered(question: ChoiceQuestion, is_right: bool) -> Answer:
     return question.answer(tuple(-float(k != answer) for k in range(len(question.choices))))
 
 
-@pytest.mark.slow
-@pytest.mark.real_model
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing:FutureWarning")  # the harness, loading an adapter
-def test_an_adapter_of_a_gguf_file(grading: GradingSettings, smollm2_args: dict[str, str], tmp_path: Path) -> None:
+def test_an_adapter_of_a_gguf_file(grading: GradingSettings, tmp_path: Path) -> None:
     lm = base_model.load(grading, "cpu", 2)
     tokens = torch.tensor([lm.tok_encode("The proposed answer is")])
     with torch.no_grad():
@@ -40,10 +38,10 @@ def test_an_adapter_of_a_gguf_file(grading: GradingSettings, smollm2_args: dict[
     questions = sorted(task.questions, key=lambda question: question.held_out)
     answers = [answered(question, is_right=bool(i % 2)) for i, question in enumerate(questions)]
     protocol = Protocol(batch_size=2, learning_rate=1e-2)
-    validations, details = _train(lm, answers, grading, protocol, tmp_path)
+    validations, details = _train(lm, answers, grading, protocol, tmp_path / "adapter")
     assert details["steps"] == 3  # two of eight are held out
     assert validations[-1]["nll"] != pytest.approx(validations[0]["nll"], abs=1e-3)
-    tuned = HFLM(**smollm2_args, device="cpu", peft=str(tmp_path))
+    tuned = HFLM(pretrained=grading.model, gguf_file="tiny.gguf", device="cpu", peft=str(tmp_path / "adapter"))
     with torch.no_grad():
         assert not torch.allclose(untuned, tuned.model(tokens).logits, atol=1e-3)
 

@@ -4,8 +4,6 @@ import json
 import os
 import resource
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +17,7 @@ from safetensors.torch import load_file
 from tiny import make_t5, make_tokenizer
 from tuning_runs import arguments, graded_lines, harness_samples, refused, tune, validations
 from users_tasks import SHAPES, make_rows, write_task
+from warm_python import Running
 
 from lm_eval_calibration import metrics
 from lm_eval_calibration.tuning.adapter import with_adapter
@@ -150,20 +149,22 @@ def files_no_larger_than(n_bytes: int) -> Iterator[None]:
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="files can't be limited here")
 def test_a_killed_run_is_resumed_and_a_full_disk_costs_no_checkpoint(
-    model_folder: Path, trees: Path, tuned: Path, tmp_path: Path
+    model_folder: Path, trees: Path, tuned: Path, tmp_path: Path, python: list[str]
 ) -> None:
     options = ("--epochs", "6", "--graded", str(tuned))
     tune(model_folder, trees, tmp_path / "whole", *options)
 
     output = tmp_path / "killed"
-    command = [sys.executable, "-m", "lm_eval_calibration", *arguments(model_folder, trees, output, *options)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 300
-        while last_checkpoint(output / "checkpoints") is None:
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.01)
-        os.kill(process.pid, signal.SIGKILL)
+    command = ["-m", "lm_eval_calibration", *arguments(model_folder, trees, output, *options)]
+    with Path(os.devnull).open("r+b") as nothing:
+        run = Running(python[-1], command, cwd=str(tmp_path), env=dict(os.environ), files=[nothing.fileno()] * 3)
+    deadline = time.monotonic() + 300
+    while last_checkpoint(output / "checkpoints") is None:
+        assert time.monotonic() < deadline
+        assert run.wait(0) is None
+        time.sleep(0.01)
+    os.kill(run.pid, signal.SIGKILL)
+    assert run.wait() == -signal.SIGKILL
     kept = last_checkpoint(output / "checkpoints")
     assert kept is not None
     assert not (output / "adapter_model.safetensors").exists()

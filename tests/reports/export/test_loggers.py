@@ -5,7 +5,6 @@ import math
 import os
 import sqlite3
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,12 +44,12 @@ logger.finish()
 
 
 @pytest.mark.slow
-def test_trackio_gets_metrics_and_pictures(tmp_path: Path) -> None:
+def test_trackio_gets_metrics_and_pictures(tmp_path: Path, python: list[str]) -> None:
     pytest.importorskip("trackio", reason="trackio is not installed")
-    tests = Path(__file__).parents[2]
-    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path), "PYTHONPATH": f"{tests}{os.pathsep}{tests.parent}"}
+    (script := tmp_path / "script.py").write_text(SCRIPT, encoding="utf-8")
+    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT], cwd=tmp_path, env=environment, check=False, capture_output=True, text=True
+        [*python, str(script)], cwd=tmp_path, env=environment, check=False, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     with sqlite3.connect(next(tmp_path.glob("*.db"))) as database:
@@ -65,12 +64,12 @@ def test_trackio_gets_metrics_and_pictures(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_run_gives_trackio_a_table_and_pictures_by_itself(tmp_path: Path) -> None:
+def test_run_gives_trackio_a_table_and_pictures_by_itself(tmp_path: Path, python: list[str]) -> None:
     pytest.importorskip("trackio", reason="trackio is not installed")
     questions = [f"Which number is {i}?,{i},{i + 1},A" for i in range(12)]
     (tmp_path / "q.csv").write_text("\n".join(["question,a,b,answer", *questions]), encoding="utf-8")
-    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio"), "HF_HOME": str(tmp_path / "hf")}
-    run = [sys.executable, "-m", "lm_eval_calibration", "run", "--csv", "q.csv", "--model", "dummy"]
+    environment = {**os.environ, "TRACKIO_DIR": str(tmp_path / "trackio")}
+    run = [*python, "-m", "lm_eval_calibration", "run", "--csv", "q.csv", "--model", "dummy"]
     done = subprocess.run(
         [*run, "--trackio_args", "project=p"],
         cwd=tmp_path,
