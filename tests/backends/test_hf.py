@@ -50,9 +50,10 @@ def largest_difference(stock: list[Any], ours: list[Any]) -> float:
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, pytest.param("auto", marks=pytest.mark.slow)])
-def test_equals_the_stock_backend(either_lm: Any, batch_size: int | str) -> None:
+def test_equals_the_stock_backend(either_lm: Any, batch_size: int | str, monkeypatch: pytest.MonkeyPatch) -> None:
     lm = either_lm
     lm.batch_size_per_gpu, lm.batch_schedule = batch_size, 1
+    monkeypatch.setattr(lm, "max_batch_size", 8)  # where the automatic one begins
     requests = make_requests()
     stock = lm.loglikelihood(requests, disable_tqdm=True)
     ours = scoring.token_scores(lm, requests)

@@ -4,9 +4,7 @@ Weights of 4 and 8 bits are in test_models.py, FSDP in test_ranks.py, two device
 """
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -51,14 +49,9 @@ def test_layers_that_accelerate_loads_as_they_are_needed(
 
 
 @pytest.mark.slow
-def test_tensor_parallel_on_two_ranks(folder: Path, expected: dict[str, Any]) -> None:
-    subprocess.run(
-        [sys.executable, str(Path(large_models.__file__)), str(folder)],
-        check=True,
-        capture_output=True,
-        timeout=300,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+def test_tensor_parallel_on_two_ranks(folder: Path, expected: dict[str, Any], python: list[str]) -> None:
+    command = [*python, str(Path(large_models.__file__)), str(folder)]
+    subprocess.run(command, check=True, capture_output=True, timeout=300)
     found = json.loads((folder / "answers.json").read_text(encoding="utf-8"))
     assert_equal(found, expected)
     assert found["most positions"] == 50

@@ -392,7 +392,7 @@ def test_nan_logits_in_a_pack_name_the_doc(byte_tokenizer: Any, caplog: pytest.L
 
 @pytest.mark.slow
 def test_the_automatic_batch_size_works_with_packs(byte_tokenizer: Any) -> None:
-    lm = load(mistral(), byte_tokenizer, batch_size="auto", max_length=256)
+    lm = load(mistral(), byte_tokenizer, batch_size="auto", max_batch_size=8, max_length=256)
     lm.batch_schedule = 1
     requests = few_shot_requests()
     stock = lm.loglikelihood(requests, disable_tqdm=True)

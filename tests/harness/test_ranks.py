@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,14 +31,13 @@ Numbers = dict[str, dict[str, float]]
 
 
 @pytest.fixture(scope="module")
-def numbers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Numbers]:
+def numbers(tmp_path_factory: pytest.TempPathFactory, python: list[str]) -> dict[str, Numbers]:
     """The numbers of each run."""
     folder = tmp_path_factory.mktemp("ranks")
     names = ("n_ranks", "n_docs", "n_letters", "kind")
     jobs = [dict(zip(names, run, strict=True), output=str(folder / name)) for name, run in RUNS.items()]
-    done = subprocess.run(
-        [sys.executable, str(WORKER), json.dumps(jobs)], capture_output=True, text=True, timeout=600, check=False
-    )
+    command = [*python, str(WORKER), json.dumps(jobs)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 0, done.stderr
     return {name: json.loads((folder / name).read_text(encoding="utf-8")) for name in RUNS}
 
