@@ -73,7 +73,7 @@ class SamplesFile:
                 return
             for number, lines in self._json.blocks():
                 found = dict(enumerate(self._json.values(number, lines), number - 1))
-                found = {row: line for row, line in found.items() if not is_of_other_filter(line)}
+                found = {row: line for row, line in found.items() if not self._is_of_other_filter(line)}
                 records = [self._record(row, line) for row, line in found.items()]
                 yield Batch.of(records, with_names=True), list(found)
         except ValueError as error:
@@ -128,7 +128,20 @@ class SamplesFile:
     @cached_property
     def _reading(self) -> str:
         """How the gold labels of a stock run's lines are read; looks at them all."""
-        return stock.find_reading((self._json.where(row + 1), line) for row, line in self.lines())
+        return stock.find_reading(
+            (self._json.where(row + 1), line) for row, line in self.lines() if not self._is_of_other_filter(line)
+        )
+
+    @cached_property
+    def _first_filter(self) -> Any:
+        """The filter that the first line names, if it names one."""
+        return next((line.get("filter") for _, line in self.lines()), None)
+
+    def _is_of_other_filter(self, line: Any) -> bool:
+        """Whether a line is of another of a doc's filters: in a stock run, where all have numbers, not of the first."""
+        if not self.is_stock:
+            return is_of_other_filter(line)
+        return isinstance(line, Mapping) and bool(line.get("filter") != self._first_filter)
 
     def _record(self, row: int, line: Any) -> Record:
         where = self._json.where(row + 1)

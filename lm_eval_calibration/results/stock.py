@@ -147,6 +147,9 @@ def _requests(line: Mapping[str, Any]) -> list[tuple[str, str]]:
         for one in requests
     )
     if not are_pairs:
+        first = requests[0] if isinstance(requests, list | tuple) else None
+        if isinstance(first, list | tuple) and first and isinstance(first[-1], Mapping):
+            raise StockError("its answers were generated, and of them only its _calibration task logs probabilities")
         raise StockError("its requests are not prompts with continuations: not multiple choice")
     return [(one[0], one[1]) for one in requests]
 

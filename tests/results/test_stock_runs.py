@@ -117,7 +117,7 @@ def one_request(line: dict[str, Any]) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (generated, r"line 5: its requests are not prompts with continuations: not multiple choice"),
+        (generated, r"line 5: its answers were generated, and of them only its _calibration task logs probabilities"),
         (one_request, r"line 5: 1 log-likelihoods of 1 requests: not multiple choice"),
         (lambda line: {**line, "resps": [["-12.5"]]}, r"line 5: its responses are not log-likelihoods"),
         (lambda line: {**line, "resps": line["resps"][:3]}, r"line 5: 3 log-likelihoods of 4 requests"),
@@ -147,6 +147,25 @@ def test_where_both_ways_of_reading_would_do_nothing_is_read(tmp_path: Path) -> 
             request["arg_1"] = text
     with pytest.raises(UserError, match="line 1: the target may be an index or a text"):
         loaded(tmp_path, lines)
+
+
+def test_of_several_filters_one_counts(tmp_path: Path) -> None:
+    lines = stock(make_lines("law", n=9))
+    twice = [line | {"filter": name} for name in ("first", "again") for line in lines]
+    folder = write_run(tmp_path / "twice", {"law": twice})
+    next(folder.rglob("results_*")).unlink()  # where the harness counts docs, not lines
+    run = load_run(folder)
+    assert len(run) == 9
+    assert repr(run.metrics()) == repr(loaded(tmp_path / "once", lines).metrics())
+    assert [sample.line["filter"] for sample in run.samples] == ["first"] * 9
+
+
+@pytest.mark.parametrize("request_", [["Why?", {"until": []}], {"arg_0": "Why?", "arg_1": {"until": []}}])
+def test_generated_answers_say_what_to_do(tmp_path: Path, request_: Any) -> None:
+    line = {"doc_id": 0, "doc": {}, "target": "a", "resps": [["b"]], "filter": "none", "exact_match": 0.0}
+    arguments = {"gen_args_0": request_} if isinstance(request_, dict) else [request_]
+    with pytest.raises(UserError, match=r"line 1: its answers were generated, .* _calibration task"):
+        loaded(tmp_path, [line | {"arguments": arguments}])
 
 
 def test_the_stock_twin_of_a_calibrated_task_is_left_out(tmp_path: Path) -> None:
