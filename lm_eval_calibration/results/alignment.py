@@ -117,8 +117,9 @@ def align(a: Iterable[Record], b: Iterable[Record]) -> Alignment:
     same = pair_by_hash([record.doc_hash for record in one], [record.doc_hash for record in other])
     pairs = [(one[i], other[j]) for i, j in same if _is_sound(one[i]) and _is_sound(other[j])]
     paired = bool(pairs) and 2 * len(pairs) >= min(len(one), len(other))
+    in_order_of_a = (y if x.doc_id == y.doc_id else replace(y, doc_id=x.doc_id) for x, y in pairs)
     kept_a = [x for x, _ in pairs] if paired else list(filter(_is_sound, one))
-    kept_b = [replace(y, doc_id=x.doc_id) for x, y in pairs] if paired else list(filter(_is_sound, other))
+    kept_b = list(in_order_of_a if paired else filter(_is_sound, other))
     return Alignment(tuple(kept_a), tuple(kept_b), paired, len(one) - len(kept_a), len(other) - len(kept_b))
 
 
