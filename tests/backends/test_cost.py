@@ -1,14 +1,20 @@
 """What packs cost, counted for a model of 8 billion weights that isn't there."""
 
 import random
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from architectures import LENGTH, SIZE, build, config, load
+from lm_eval.models.huggingface import HFLM
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from lm_eval_calibration.backends.hf import cost, sharing, trial
+from lm_eval_calibration.backends.hf import cost, forward, sharing, trial
 from lm_eval_calibration.backends.hf.layout import Layout
+from lm_eval_calibration.backends.hf.packed import PackedForward
+from lm_eval_calibration.backends.hf.prefixes import Plan
 
 LLAMA_8B = cost.Model(6_979_584_000, 128256 * 4096, 32, 4096, 128256, 2)
 
@@ -64,21 +70,60 @@ def test_the_estimate_for_five_shots_on_an_h100() -> None:
     assert least < best.shared < 1.06 * least < 0.2 * stock
 
 
-def test_operations_and_seconds_by_hand() -> None:
+def test_parts_and_seconds_by_hand() -> None:
     model = cost.Model(100, 30, layers=2, width=8, vocab_size=10, itemsize=4)
-    device = cost.Device("x", 1000.0, 1000.0, 0.01, 128, 512, 10**6)
-    call = cost.Call(tokens=10, attended=55, logits=3)
-    assert cost.operations(model, call) == 2 * (100 * 10 + 30 * 3) + 4 * 2 * 8 * 55
-    assert cost.seconds(model, device, [call]) == pytest.approx(cost.operations(model, call) / 1000)
+    device = cost.Device("x", 1000.0, 1000.0, 0.001, 128, 512, 10**6)
+    call = cost.Call(tokens=10, attended=55, logits=3, launches=9)
+    by_hand = [2 * 100 * 10, 4 * 2 * 8 * 55, 2 * 30 * 3, 130 * 4, 2 * 9]
+    assert [*cost.parts(model, device, call)] == pytest.approx([n / 1000 for n in by_hand])
+    assert cost.parts(model, device, call).arithmetic == pytest.approx(sum(by_hand[:3]) / 1000)
+    assert [*cost.sum_of_parts(model, device, [call, call])] == pytest.approx([2 * n / 1000 for n in by_hand])
+    assert cost.seconds(model, device, [call]) == pytest.approx(sum(by_hand[:3]) / 1000)
     assert cost.seconds(model, device, [cost.Call(0, 0, 0)] * 2) == pytest.approx(2 * 130 * 4 / 1000)  # its weights
     fast = device._replace(bandwidth=1e9)
-    assert cost.seconds(model, fast, [cost.Call(0, 0, 0)]) == pytest.approx(2 * 0.01)  # its launches
+    assert cost.seconds(model, fast, [cost.Call(0, 0, 0)]) == pytest.approx(2 * cost.PLAIN_LAUNCHES * 0.001)
     assert [cost.padded(n, device) for n in (1, 128, 129)] == [128, 128, 256]
     assert cost.fits(model, device, [call])  # 3 x 10 x 4 bytes
     assert cost.fits(model, device._replace(most_logits=120), [call, call])
     assert not cost.fits(model, device._replace(most_logits=119), [cost.Call(0, 0, 0), call])
     assert [*cost.plain_calls([3, 5, 4], [1, 2, 3], 2)] == [cost.Call(10, 25, 5), cost.Call(3, 4.5, 1)]
     assert [*cost.stock_calls([3, 5, 4], 2)] == [cost.Call(10, 25, 10), cost.Call(3, 4.5, 3)]
+
+
+def launched(layers: int, call: Callable[[HFLM], Any], tokenizer: Any) -> int:
+    """Count the operations of a call of a Llama; views launch nothing."""
+
+    class Launches(TorchDispatchMode):
+        n = 0
+
+        def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
+            self.n += not function.is_view and function.overloadpacket is not torch.ops.aten._unsafe_view
+            return function(*arguments, **(options or {}))
+
+    shape = {**SIZE, **LENGTH, "num_key_value_heads": 2, "num_hidden_layers": layers}
+    lm = load(build(config("LlamaConfig", **shape)), tokenizer)
+    with Launches() as launches:
+        call(lm)
+    return launches.n
+
+
+def test_a_layer_launches_as_many_operations_as_are_reckoned_with(byte_tokenizer: Any) -> None:
+    rng = random.Random(1)
+    begin = [rng.randrange(258) for _ in range(60)]
+    rows = [(*begin, *(rng.randrange(258) for _ in range(rng.randrange(10, 60)))) for _ in range(40)]
+    steps = list(Plan(rows, [1] * len(rows), 1000).all_steps())
+
+    def plain(lm: HFLM) -> None:
+        forward.Forward(lm, [])([forward.Row(row, (), 1) for row in rows[:4]])
+
+    def packs(lm: HFLM) -> None:
+        pack = PackedForward(lm, "apart", fills=False)
+        for step in steps:
+            pack(step, [0])
+
+    of_layer = [launched(3, call, byte_tokenizer) - launched(2, call, byte_tokenizer) for call in (plain, packs)]
+    assert of_layer[0] == cost.PLAIN_LAUNCHES
+    assert of_layer[1] / len(steps) == pytest.approx(cost.PACK_LAUNCHES, abs=4)  # as blocks are few or many
 
 
 @pytest.mark.parametrize("tied", [True, False])

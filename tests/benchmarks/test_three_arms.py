@@ -22,6 +22,11 @@ def test_a_table_and_no_fault(capsys: pytest.CaptureFixture[str]) -> None:
     for arm in three_arms.ARMS:
         assert f"| {arm} |" in printed
     assert "estimated seconds" in printed
+    parts = dict(row.strip("| ").split(" | ", 1) for row in printed.split("| estimate of |")[1].splitlines()[2:5])
+    for arm in three_arms.ARMS:
+        _calls, _tokens, *seconds, of_layers, launched = map(float, parts[arm].split(" | "))
+        assert len(seconds) == 5
+        assert 0 < of_layers < launched
     assert "shape tiny, float32; attention sdpa; questions of our own, 5 shots" in printed
 
 

@@ -8,7 +8,8 @@ it gets questions of our own: no hub is needed. Stock runs have `softmax_dtype=f
 the arms in alternating order, times from synchronised device to synchronised device. Peak memory is above the weights,
 as the allocator counts it. Transfers to the host are counted in a run of their own. Errors are of log-likelihoods, per
 token, against the same weights in float32. The estimate is what `backends/hf/cost.py` counts for the calls on this
-device (any GPU is taken for an H100): where it and the time part, one of them is to be looked into.
+device (any GPU is taken for an H100): where it and the time part, one of them is to be looked into. A second table has
+the estimate's parts, each as if there were no other, and the operations that were launched, counted with the transfers.
 
 Exit code 1, and the reason: an arm that fell back to another path, a larger error than stock's (twice, or 1e-4), an
 answer that differs from stock's and is no close call.
@@ -56,14 +57,25 @@ class Run(NamedTuple):
     samples: list[dict[str, Any]]
 
 
+class Estimate(NamedTuple):
+    """What the cost model counts of an arm."""
+
+    seconds: float
+    parts: cost.Parts
+    calls: int
+    tokens: int
+    launches: int
+
+
 class Found(NamedTuple):
     """What an arm's runs showed."""
 
     runs: list[Run]
     transfers: int
+    launches: int
     error: tuple[float, float]  # largest and mean, per token
     differing: tuple[int, int]  # docs whose answer is not stock's; close calls among them
-    estimate: float  # seconds
+    estimate: Estimate
 
     @property
     def samples(self) -> list[dict[str, Any]]:
@@ -74,10 +86,10 @@ class Found(NamedTuple):
         return statistics.median(one.seconds for one in self.runs)
 
 
-class Transfers(TorchDispatchMode):
-    """Counts what the host waits for: copies to it, and single values."""
+class Counting(TorchDispatchMode):
+    """Counts what the host waits for (copies to it, single values) and launches (operations but views)."""
 
-    n = 0
+    transfers = launches = 0
 
     def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), options: Any = None) -> Any:
         options = options or {}
@@ -85,7 +97,8 @@ class Transfers(TorchDispatchMode):
         on_device = any(isinstance(x, torch.Tensor) and x.device.type != "cpu" for x in tree_leaves(arguments))
         to_host = function is aten._to_copy.default and str(options.get("device")) == "cpu"
         to_host |= function is aten.copy_.default and arguments[0].device.type == "cpu"
-        self.n += on_device and (to_host or function is aten._local_scalar_dense.default)
+        self.transfers += on_device and (to_host or function is aten._local_scalar_dense.default)
+        self.launches += not function.is_view and function.overloadpacket is not aten._unsafe_view
         return function(*arguments, **options)
 
 
@@ -198,16 +211,29 @@ def changed(stock: list[Any], ours: list[Any]) -> tuple[int, int]:
     return differing, close
 
 
-def estimates(lm: HFLM, samples: list[Any], batch_size: int) -> dict[str, float]:
-    """Seconds that the arms' calls take by the cost model."""
+def estimates(lm: HFLM, samples: list[Any], batch_size: int) -> dict[str, Estimate]:
+    """What the arms' calls take by the cost model."""
     pairs = [lm._encode_pair(*request[:2]) for sample in samples for request in sample["arguments"]]
     scored = {(*context, *continuation)[:-1]: len(continuation) for context, continuation in pairs}
     lengths, n_scored = [len(row) for row in scored], list(scored.values())
     model, device = cost.model_of(lm.model, text_config(lm)), cost.device_of(lm.device)
-    stock = cost.seconds(model, device, cost.stock_calls(lengths, batch_size))
-    plain = cost.seconds(model, device, cost.plain_calls(lengths, n_scored, batch_size))
+    plain = list(cost.plain_calls(lengths, n_scored, batch_size))
     best = sharing.cheapest(model, device, list(scored.items()), batch_size)
-    return dict(zip(ARMS, (stock, plain if best is None else best.shared, plain), strict=True))
+    shared = list(sharing.shared_calls(best.plan, device)) if best else plain
+    if best and best.plan.alone:
+        alone = best.plan.alone
+        shared += cost.plain_calls([lengths[i] for i in alone], [n_scored[i] for i in alone], batch_size)
+    of_arms = (list(cost.stock_calls(lengths, batch_size)), shared, plain)
+    return {
+        arm: Estimate(
+            cost.seconds(model, device, calls),
+            cost.sum_of_parts(model, device, calls),
+            len(calls),
+            sum(call.tokens for call in calls),
+            sum(call.launches * model.layers for call in calls),
+        )
+        for arm, calls in zip(ARMS, of_arms, strict=True)
+    }
 
 
 def about(lm: HFLM, options: argparse.Namespace) -> str:
@@ -258,11 +284,10 @@ def main(arguments: list[str]) -> int:
     for repeat in range(options.repeats):
         for arm in ARMS if repeat % 2 == 0 else reversed(ARMS):
             runs[arm].append(run(lm, names, arm, *work))
-    transfers = {}
+    counted = {}
     for arm in ARMS:
-        with Transfers() as counting:
+        with Counting() as counted[arm]:
             run(lm, names, arm, *work)
-        transfers[arm] = counting.n
     reference = run(in_float32(lm, options), names[:1], ARMS[0], options.num_fewshot, options.reference_docs).samples
     lengths = [[len(answer.log_probs) for (answer,) in sample["resps"]] for sample in runs[ARMS[1]][0].samples]
     stock = runs[ARMS[0]][0].samples
@@ -270,14 +295,15 @@ def main(arguments: list[str]) -> int:
     found = {
         arm: Found(
             runs[arm],
-            transfers[arm],
+            counted[arm].transfers,
+            counted[arm].launches,
             errors(runs[arm][0].samples, reference, lengths),
             changed(stock, runs[arm][0].samples),
             estimated[arm],
         )
         for arm in ARMS
     }
-    print(f"{about(lm, options)}.\n\n{table(found)}")
+    print(f"{about(lm, options)}.\n\n{table(found)}\n\n{table_of_parts(found)}")
     wrong = [fault for arm in ARMS[1:] for fault in faults(arm, found)]
     print("\n" + ("\n".join(wrong) or "No arm fell back; no answer differs but close calls."))
     return int(bool(wrong))
@@ -306,13 +332,26 @@ def table(found: dict[str, Found]) -> str:
             arm,
             f"{of_arm.seconds:.3g}",
             f"{of_arm.seconds / found[ARMS[0]].seconds:.2f}",
-            f"{of_arm.estimate:.3g}",
+            f"{of_arm.estimate.seconds:.3g}",
             f"{peak:.0f}" if peak else "",
             of_arm.transfers,
             f"{of_arm.error[0]:.2g} ({of_arm.error[1]:.2g})",
             f"{of_arm.differing[0]} ({of_arm.differing[1]})",
             shared,
         )
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
+def table_of_parts(found: dict[str, Found]) -> str:
+    """What the estimates are made of, as a Markdown table."""
+    parts = " | ".join(f"{name.replace('_', ' ')} (s)" for name in cost.Parts._fields)
+    head = f"| estimate of | calls | tokens | {parts} | operations of the layers | operations launched (counted) |"
+    lines = [head, "|" + "---|" * (len(cost.Parts._fields) + 5)]
+    for arm, of_arm in found.items():
+        estimate = of_arm.estimate
+        seconds = (f"{part:.3g}" for part in estimate.parts)
+        cells = (arm, estimate.calls, estimate.tokens, *seconds, estimate.launches, of_arm.launches)
         lines.append(f"| {' | '.join(map(str, cells))} |")
     return "\n".join(lines)
 

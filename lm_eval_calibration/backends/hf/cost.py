@@ -1,7 +1,7 @@
 """What calls of a model cost on a device, counted: operations, bytes of weights, calls. Nothing here runs a model.
 
 A call takes as long as its arithmetic or as reading the weights, whichever is longer, and no less than the host needs
-to launch it. From that follow how large packs should be and whether sharing prefixes pays at all.
+to launch its operations. From that follow how large packs should be and whether sharing prefixes pays at all.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,18 +27,22 @@ class Device(NamedTuple):
     name: str
     operations: float  # a second
     bandwidth: float  # bytes a second
-    launch: float  # seconds a layer and call: no call is faster
+    launch: float  # seconds that the host needs for an operation
     multiple: int  # lengths are padded to multiples of this
     most_tokens: int  # no pack is larger
     most_logits: int  # bytes
 
 
-CPU = Device("CPU, one thread", 6e10, 1e10, 5e-4, 1, 1024, 1 << 28)
+CPU = Device("CPU, one thread", 6e10, 1e10, 1.4e-5, 1, 1024, 1 << 28)
 """Operations: float32 matrix products of one thread of an AMD EPYC, measured once. The others are rough."""
 
-H100 = Device("H100", 0.7 * 989e12, 0.8 * 3.35e12, 1e-4, 128, 2048, 1 << 30)
+H100 = Device("H100", 0.7 * 989e12, 0.8 * 3.35e12, 5e-6, 128, 2048, 1 << 30)
 """NVIDIA's data sheet of the SXM version (bfloat16 without sparsity; memory), times what large matrix products and
-copies usually reach, and 20 launches of 5 microseconds a layer. Stands for every accelerator."""
+copies usually reach. Stands for every accelerator."""
+
+PLAIN_LAUNCHES, PACK_LAUNCHES = 36, 60
+"""Operations that a layer of a Llama launches, counted (views launch nothing): in a plain batch, and in a pack, where
+each block of its attention (see :mod:`layout`) is one more."""
 
 
 class Call(NamedTuple):
@@ -47,6 +51,27 @@ class Call(NamedTuple):
     tokens: int  # read, padding included
     attended: float  # keys that all its tokens are compared with, summed
     logits: int  # positions with logits
+    launches: int = PLAIN_LAUNCHES  # of a layer
+
+
+class Parts(NamedTuple):
+    """Seconds that each part of some calls would take if the device or the host did nothing else."""
+
+    products: float  # of the layers' weights
+    attention: float
+    output_layer: float
+    weights: float  # reading them
+    launches: float
+
+    @property
+    def arithmetic(self) -> float:
+        """Of the device."""
+        return self.products + self.attention + self.output_layer
+
+    @property
+    def longest(self) -> float:
+        """Of one call: arithmetic, reading the weights and launching go on at the same time."""
+        return max(self.arithmetic, self.weights, self.launches)
 
 
 def model_of(model: Any, config: Any) -> Model:
@@ -67,10 +92,15 @@ def device_of(device: torch.device) -> Device:
     return CPU._replace(operations=CPU.operations * torch.get_num_threads())
 
 
-def operations(model: Model, call: Call) -> float:
-    """Count a call's operations: 2 a weight and token, 4 an entry of attention and dimension of a head."""
-    products = model.layer_weights * call.tokens + model.output_weights * call.logits
-    return 2.0 * products + 4.0 * model.layers * model.width * call.attended
+def parts(model: Model, device: Device, call: Call) -> Parts:
+    """Return what a call's parts take: 2 operations a weight and token, 4 an entry of attention and dimension."""
+    return Parts(
+        2.0 * model.layer_weights * call.tokens / device.operations,
+        4.0 * model.layers * model.width * call.attended / device.operations,
+        2.0 * model.output_weights * call.logits / device.operations,
+        (model.layer_weights + model.output_weights) * model.itemsize / device.bandwidth,
+        model.layers * call.launches * device.launch,
+    )
 
 
 def seconds(model: Model, device: Device, calls: Iterable[Call]) -> float:
@@ -79,9 +109,12 @@ def seconds(model: Model, device: Device, calls: Iterable[Call]) -> float:
     max(operations / rate, bytes of weights / bandwidth, launches) of each call, summed. The estimate leaves out what
     grows with tokens but is no matrix product (norms, activations): a third more on a GPU is usual.
     """
-    read = (model.layer_weights + model.output_weights) * model.itemsize / device.bandwidth
-    least = max(read, model.layers * device.launch)
-    return sum(max(operations(model, call) / device.operations, least) for call in calls)
+    return sum(parts(model, device, call).longest for call in calls)
+
+
+def sum_of_parts(model: Model, device: Device, calls: Iterable[Call]) -> Parts:
+    """Return each part's seconds, summed over calls: what an estimate is made of."""
+    return Parts(*map(sum, zip(*(parts(model, device, call) for call in calls), strict=True)))
 
 
 def fits(model: Model, device: Device, calls: Iterable[Call]) -> bool:

@@ -52,7 +52,7 @@ def choose(
     part = trial.part_of(best.plan.tokens)
     n = 0 if trial.is_known(lm) else trial.tokens_of(part)
     on_trial = cost.Call(n, 2 * n * part, n)
-    if best.shared + cost.operations(model, on_trial) / device.operations >= best.plain:
+    if best.shared + cost.parts(model, device, on_trial).arithmetic >= best.plain:
         return None
     longest = max((tokens for tokens, _ in rows), key=len)
     reason, attention = reason_unsupported(lm, len(longest)), None
@@ -106,8 +106,10 @@ def shared_calls(plan: Plan, device: cost.Device, attention: Attention = "apart"
     """Yield the calls of a plan; with attention apart each token is compared with what it sees, about."""
     for step in plan.all_steps():
         n = cost.padded(len(step.tokens), device)
-        attended = sum(step.positions) + n if attention == "apart" else n * (step.base + n)
-        yield cost.Call(n, attended, sum(len(scored) for _, scored in step.rows))
+        is_apart = attention == "apart"
+        attended = sum(step.positions) + n if is_apart else n * (step.base + n)
+        launches = cost.PACK_LAUNCHES if is_apart else cost.PLAIN_LAUNCHES
+        yield cost.Call(n, attended, sum(len(scored) for _, scored in step.rows), launches)
 
 
 def _calls_behind(plan: Plan, lengths: Sequence[int], followed: Followed) -> list[cost.Call]:
@@ -117,7 +119,8 @@ def _calls_behind(plan: Plan, lengths: Sequence[int], followed: Followed) -> lis
         return []
     rows = followed.n / n_calls
     tokens = round(rows * followed.tokens)
-    return [cost.Call(tokens, tokens * (_mean_length(lengths, followed) + followed.tokens), round(rows))] * n_calls
+    attended = tokens * (_mean_length(lengths, followed) + followed.tokens)
+    return [cost.Call(tokens, attended, round(rows), cost.PACK_LAUNCHES)] * n_calls
 
 
 def _mean_length(lengths: Sequence[int], followed: Followed) -> int:
