@@ -9,6 +9,8 @@ import torch
 from lm_eval.models.huggingface import HFLM
 from tiny import make_gpt2
 
+from lm_eval_calibration.backends.hf import packed
+
 SIZE = {"hidden_size": 32, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 64}
 LENGTH = {"max_position_embeddings": 256}
 WINDOW = 24
@@ -68,3 +70,22 @@ NOT_SHARING: dict[str, Callable[[], Any]] = {
 
 def load(model: Any, tokenizer: Any, **options: Any) -> Any:
     return HFLM(pretrained=model, tokenizer=tokenizer, device="cpu", **{"batch_size": 3, **options})
+
+
+def per_token(stock: list[Any], ours: list[Any]) -> float:
+    """The largest difference of log-likelihoods."""
+    return max(abs(a[0] - b[0]) / len(b.log_probs) for a, b in zip(stock, ours, strict=True))
+
+
+def shared(answers: list[Any]) -> set[bool]:
+    """Whether answers' prompts shared prefixes."""
+    return {answer.certificate["shared_prefixes"] for answer in answers}
+
+
+def only_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As for models whose attention can't be chosen."""
+
+    def no_choice(*_: Any) -> Any:
+        raise TypeError("its attention can't be chosen")
+
+    monkeypatch.setattr(packed, "apart", no_choice)

@@ -17,6 +17,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing
 from lm_eval.api.group import Group
+from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from torch.distributed.fsdp import fully_shard
 
@@ -26,6 +27,8 @@ import generation_tasks
 import tiny
 from scripted import TextsOnly
 
+from lm_eval_calibration import backends
+from lm_eval_calibration.backends.hf import corpus as hf_corpus
 from lm_eval_calibration.backends.hf.sharded import is_sharded
 from lm_eval_calibration.metrics import CORE
 from lm_eval_calibration.tasks import CalibratedTask
@@ -77,6 +80,12 @@ def run_rank(rank: int, run: dict[str, Any], port: int) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(run["n_ranks"])}
     dist.init_process_group("gloo")
+    if run["kind"] == "sharded corpus":
+        numbers = corpus(run["n_docs"])
+        if rank == 0:
+            Path(run["output"]).write_text(json.dumps(numbers), encoding="utf-8")
+        dist.destroy_process_group()
+        return
     rows = tiny.make_rows(run["n_docs"])
     results = evaluate(rows[: run["n_letters"]], rows[run["n_letters"] :], run["kind"])
     if rank == 0:
@@ -89,6 +98,38 @@ def run_rank(rank: int, run: dict[str, Any], port: int) -> None:
             assert ids == list(range(len(lines))), task
         Path(run["output"]).write_text(json.dumps(numbers), encoding="utf-8")
     dist.destroy_process_group()
+
+
+def corpus(n_texts: int) -> dict[str, dict[str, float]]:
+    """Score texts, of which the first rank has most, 50 positions at a time; return their log-likelihoods and sums."""
+    tokenizer, rank, n_ranks = tiny.make_tokenizer(), dist.get_rank(), dist.get_world_size()
+    lm = GlooLM(
+        pretrained=tiny.make_gpt2(tokenizer), tokenizer=tokenizer, backend="causal", device="cpu", batch_size=2
+    ).start()
+    if n_ranks > 1:
+        shard(lm)
+    hf_corpus._CHUNK_ELEMENTS["cpu"] = 50 * len(tokenizer)
+    shapes: list[int] = []
+    lm.model.get_output_embeddings().register_forward_hook(lambda _m, _i, out: shapes.append(out.shape[:2].numel()))
+    numbers = [i for i in range(n_texts) if min(i // (n_texts - 1), n_ranks - 1) == rank]
+    requests = [Instance("loglikelihood_rolling", {}, ("x y " * (90 + i),), 0, metadata=("t", i, 1)) for i in numbers]
+    for request in requests:
+        request.n_bins = 10
+    found = {
+        str(i): {"log-likelihood": float(one), "gaps": float(abs(one.sums.gap_sums).sum()), "tokens": one.n_tokens}
+        for i, one in zip(numbers, backends.corpus_scores(lm, requests), strict=True)
+    }
+    gathered = lm.gather_object((found, max(shapes))) or []
+    of_all = {"most positions": {str(i): most for i, (_, most) in enumerate(gathered)}}
+    return of_all | {name: one for of_rank, _ in gathered for name, one in of_rank.items()}
+
+
+def shard(lm: HFLM) -> None:
+    """Spread the weights over the ranks."""
+    for block in lm.model.transformer.h:
+        fully_shard(block)
+    fully_shard(lm.model)
+    assert is_sharded(lm.model)
 
 
 def evaluate(few: list[dict[str, Any]], many: list[dict[str, Any]], kind: str) -> Any:
@@ -113,10 +154,7 @@ def evaluate(few: list[dict[str, Any]], many: list[dict[str, Any]], kind: str) -
     if kind == "final_answers":
         return tiny.run_tasks(lm, [final_answers({"few": few, "many": many}[name], name) for name in ("few", "many")])
     if kind in ("sharded", "sharded waits") and dist.get_world_size() > 1:
-        for block in lm.model.transformer.h:
-            fully_shard(block)
-        fully_shard(lm.model)
-        assert is_sharded(lm.model)
+        shard(lm)
     if kind == "sharded waits":
         query = {"metadata": {"calibration": {"p_true": "kapoor"}}}
         tasks = [CalibratedTask(tiny.make_config(few, "few_p_true", **query)), CalibratedTask(tiny.make_config(many))]

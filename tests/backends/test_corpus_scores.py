@@ -11,7 +11,7 @@ import torch
 from lm_eval.api.instance import Instance
 from lm_eval.api.model import LM, CachingLM
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
-from tiny import make_gpt2
+from tiny import make_gpt2, make_t5
 
 from lm_eval_calibration import backends as scoring
 from lm_eval_calibration import metrics
@@ -95,12 +95,15 @@ def test_logits_of_a_batch_are_computed_some_positions_at_a_time(
         for handle in handles:
             handle.remove()
     lengths = [len(text.encode()) for text in TEXTS]
-    # On trial: eight tokens twice plainly, three of these, all of them in one call and in chunks of three.
-    assert logits[:9] == [16, 3, 16, 3, 3, 3, 3, 3, 1]
-    assert sum(logits[9:]) == sum(lengths)
-    assert max(logits[9:]) <= positions
     n_windows = sum(-(-length // gpt2_lm.max_length) for length in lengths)
-    assert len(layers) == 4 + -(-n_windows // 4)
+    n_batches = -(-n_windows // 4)
+    # On trial: eight tokens twice plainly, three of these, all of them in one call and in chunks of three; then the
+    # call's own output, whose logits nobody reads.
+    trial = [16, 3, 16, 3, 3, 3, 3, 3, 1, 1]
+    assert logits[: len(trial)] == trial
+    assert sum(logits[len(trial) :]) == sum(lengths) + n_batches
+    assert max(logits[len(trial) :]) <= positions
+    assert len(layers) == 4 + n_batches
     for a, b in zip(at_once, found, strict=True):
         assert a == pytest.approx(b, rel=1e-6)
         for one, other in zip(a.sums, b.sums, strict=True):
@@ -138,18 +141,45 @@ def assert_chunked_like_stock(lm: Any) -> None:
     assert found == pytest.approx(lm.loglikelihood_rolling(make_requests()), rel=1e-6)
 
 
-def test_a_model_spread_over_ranks_computes_a_batch_at_once(gpt2_lm: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "is_sharded", lambda _: True)  # its other ranks would wait in the layers
+@pytest.mark.parametrize("name", ["T5", pytest.param("Bart", marks=pytest.mark.slow)])
+def test_an_encoder_decoder_s_logits_are_computed_some_positions_at_a_time(
+    name: str, byte_tokenizer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T5 scales what its output layer sees, BART adds a bias; both would compute a loss of labels."""
+    import transformers
+    from lm_eval.models.huggingface import HFLM
+
+    model = make_t5(byte_tokenizer)
+    if name == "Bart":
+        shape = {"d_model": 32, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 64, "decoder_ffn_dim": 64}
+        heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2, "max_position_embeddings": 256}
+        config = transformers.BartConfig(vocab_size=258, pad_token_id=0, decoder_start_token_id=0, **shape, **heads)
+        torch.manual_seed(0)
+        model = transformers.BartForConditionalGeneration(config).eval()
+        model.final_logits_bias.normal_()
+    monkeypatch.setitem(hf_corpus._CHUNK_ELEMENTS, "cpu", 50 * 258)
+    options = {"backend": "seq2seq", "device": "cpu", "batch_size": 3, "max_length": 256}
+    assert_chunked_like_stock(HFLM(pretrained=model, tokenizer=byte_tokenizer, **options))
+
+
+@pytest.mark.parametrize("is_hooked", [False, True])
+def test_where_other_ranks_would_have_to_call_the_layers_too_a_batch_is_computed_at_once(
+    is_hooked: bool, gpt2_lm: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chunks, "is_sharded", lambda _: True)
     monkeypatch.setattr(chunks.HFLM, "world_size", 2)
     monkeypatch.setattr(hf_corpus, "joint_calls", nullcontext)
     monkeypatch.setitem(hf_corpus._CHUNK_ELEMENTS, "cpu", 1)
-    shapes = []
-    handle = gpt2_lm.model.register_forward_hook(lambda _m, _i, output: shapes.append(output.logits.shape[1]))
+    head, shapes = gpt2_lm.model.get_output_embeddings(), []
+    handles = [head.register_forward_hook(lambda _m, _i, output: shapes.append(output.shape[1]))]
+    if is_hooked:
+        handles.append(head.register_forward_pre_hook(lambda *_: None))
     try:
         assert len(scores(gpt2_lm, make_requests(TEXTS[:1]))) == 1
     finally:
-        handle.remove()
-    assert shapes[-1] == len(TEXTS[0])
+        for handle in handles:
+            handle.remove()
+    assert shapes[-1] == (len(TEXTS[0]) if is_hooked else 1)
 
 
 def test_log_likelihoods_are_the_stock_run_s(either_lm: Any) -> None:

@@ -41,7 +41,7 @@ def test_tokens_attention_and_calls_for_8b(shots: int, choices: int) -> None:
     assert best is not None
     trie = {row[:i] for row, _ in rows for i in range(1, len(row) + 1)}
     steps = list(best.plan.all_steps())
-    on_trial = trial.tokens_of(trial.part_of(best.plan.tokens))
+    on_trial = trial.size_of(best.plan.tokens).tokens
     assert on_trial <= 0.05 * len(trie)
     read = sum(cost.padded(len(step.tokens), cost.H100) for step in steps)
     assert read + on_trial < 1.1 * len(trie)

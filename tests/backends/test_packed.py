@@ -9,7 +9,19 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from architectures import NOT_SHARING, QUICK, SHARING, WINDOW, gemma3, load, mistral, slow
+from architectures import (
+    NOT_SHARING,
+    QUICK,
+    SHARING,
+    WINDOW,
+    gemma3,
+    load,
+    mistral,
+    only_masks,
+    per_token,
+    shared,
+    slow,
+)
 from lm_eval.api.instance import Instance
 from lm_eval.models.huggingface import HFLM
 from tiny import make_t5, scoring_requests
@@ -31,12 +43,10 @@ def few_shot_requests(seed: int = 0) -> list[Instance]:
     return [*requests, alone]
 
 
-def per_token(stock: list[Any], ours: list[Any]) -> float:
-    return max(abs(a[0] - b[0]) / len(b.log_probs) for a, b in zip(stock, ours, strict=True))
-
-
-def shared(answers: list[Any]) -> set[bool]:
-    return {answer.certificate["shared_prefixes"] for answer in answers}
+@pytest.fixture(autouse=True)
+def _launching_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else these models are so small that one plain call is cheaper than one pack."""
+    monkeypatch.setattr(cost, "CPU", cost.CPU._replace(launch=0.0))
 
 
 @pytest.mark.parametrize(
@@ -124,7 +134,7 @@ def test_the_trial_reads_little_and_once_a_model(byte_tokenizer: Any) -> None:
     read.clear()
     scoring.token_scores(lm, requests)
     assert 0 < first - sum(read) <= 0.05 * sum(read)
-    assert (first - sum(read)) % trial.tokens_of(1) == 0
+    assert (first - sum(read)) % trial.Size(1, 1).tokens == 0
 
 
 @pytest.mark.slow
@@ -185,15 +195,6 @@ def test_a_beginning_is_read_once_and_logits_are_made_where_scored(
     trials = 2 * 16 + 2 * len(f"{begins}('a', 'b', 'c')? ")
     assert sum(read) < trials + len(begins) + 6 * 20
     assert max(logits) < 40
-
-
-def only_masks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As for models whose attention can't be chosen."""
-
-    def no_choice(*_: Any) -> Any:
-        raise TypeError("its attention can't be chosen")
-
-    monkeypatch.setattr(packed, "apart", no_choice)
 
 
 @pytest.mark.parametrize("kind", ["Gemma 3", *(slow(kind) for kind in SHARING if kind != "Gemma 3")])

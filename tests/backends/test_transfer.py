@@ -100,7 +100,7 @@ def test_the_host_waits_once_a_batch(
     monkeypatch.setattr(forward, "spared", lambda *_: Spared(True, True))  # these compare values, once a run
     monkeypatch.setattr(trial, "_compare", lambda *_: None)
     for name in ("CPU", "H100"):
-        monkeypatch.setattr(cost, name, getattr(cost, name)._replace(most_tokens=60))
+        monkeypatch.setattr(cost, name, getattr(cost, name)._replace(most_tokens=60, launch=0.0, bandwidth=1e30))
     batches = count_batches(monkeypatch)
     lm = on_meta(
         HFLM(pretrained=make_gpt2(byte_tokenizer), tokenizer=byte_tokenizer, device="cpu", batch_size=4), monkeypatch

@@ -152,7 +152,7 @@ def counted(lm: Any, prompts: list[tuple[str, str]]) -> float:
     steps = list(best.plan.all_steps()) if best else []
     new = [(len(step.tokens), sum(step.positions) / len(step.tokens) + 1) for step in steps]
     alone = [(len(rows[i]), len(rows[i]) / 2) for i in (best.plan.alone if best else range(len(rows)))]
-    tried = [(trial.tokens_of(trial.part_of(best.plan.tokens)), trial.part_of(best.plan.tokens))] if best else []
+    tried = [(size.tokens, size.part) for size in ([trial.size_of(best.plan.tokens)] if best else [])]
 
     config = lm.model.config
     head = lm.model.get_output_embeddings().weight.numel()

@@ -23,6 +23,8 @@ RUNS = {
     "three follow-ups": (3, 22, 2, "follow_ups"),  # the third rank has none of the two docs
     "one, a doc waits": (1, 9, 1, "sharded waits"),
     "two, a doc waits": (2, 9, 1, "sharded waits"),  # the second rank has none that waits
+    "one corpus": (1, 4, 0, "sharded corpus"),
+    "two corpus": (2, 4, 0, "sharded corpus"),  # the second rank has one text, the first three
     "one final answers": (1, 22, 2, "final_answers"),
     "three final answers": (3, 22, 2, "final_answers"),
 }
@@ -109,3 +111,13 @@ def test_final_answers_are_those_of_one_rank(numbers: dict[str, Numbers]) -> Non
         defined = {name: value for name, value in row.items() if name not in undefined}
         found = {name: value for name, value in several[task].items() if name not in undefined}
         assert found == pytest.approx(defined, abs=1e-12, rel=0, nan_ok=True)
+
+
+@pytest.mark.slow
+def test_a_corpus_on_a_sharded_model_is_computed_some_positions_at_a_time(numbers: dict[str, Numbers]) -> None:
+    one, two = numbers["one corpus"], numbers["two corpus"]
+    assert one.pop("most positions") == {"0": 50}
+    assert two.pop("most positions") == {"0": 50, "1": 50}
+    assert set(one) == set(two) == {"0", "1", "2", "3"}
+    for text, expected in one.items():
+        assert two[text] == pytest.approx(expected, rel=1e-5)

@@ -136,12 +136,17 @@ def _reduced(forward: Forward, rows: list[Row], tokens: list[int]) -> tuple[list
     elements = _CHUNK_ELEMENTS["cpu" if forward.lm.device.type == "cpu" else "accelerator"]
     size = max(1, elements // max(1, len(forward.lm.tokenizer)))
     parts: list[Reduced] = []
-    start = 0
-    for logits in forward.in_chunks(rows, size):
-        own = to_device(tokens[start : start + len(logits)], logits.device)
+    left = iter(tokens)
+    shape: list[Any] = []
+
+    def take(logits: torch.Tensor) -> None:
+        own = to_device(list(islice(left, len(logits))), logits.device)
         parts.append(reduced(logits, torch.arange(len(logits), device=logits.device), own))
-        start += len(logits)
-    return parts, dtype_of(logits), logits.shape[-1]
+        shape[:] = dtype_of(logits), logits.shape[-1]
+
+    forward.in_chunks(rows, size, take)
+    dtype, vocab_size = shape
+    return parts, dtype, vocab_size
 
 
 def _add(batch: Sequence[_Window], found: Distributions, texts: dict[int, _Text], requests: Sequence[Any]) -> None:

@@ -1,8 +1,7 @@
 """The backend's own model call on a batch of rows, reduced to the logits of the scored positions."""
 
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from lm_eval.models.huggingface import HFLM
 from lm_eval.models.utils_hf import pad_and_concat
 
 from lm_eval_calibration.backends.certificate import certificate
-from lm_eval_calibration.backends.hf.chunks import can_chunk, logits_in_chunks
+from lm_eval_calibration.backends.hf.chunks import Call, Take, can_chunk, logits_in_chunks
 from lm_eval_calibration.backends.hf.output_layer import Spared, at, only_positions, spared, without_cache
 from lm_eval_calibration.backends.hf.prefixes import Tokens
 from lm_eval_calibration.backends.hf.transfer import to_device
@@ -30,9 +29,9 @@ class Forward:
 
     def __init__(self, lm: HFLM, rows: list[Row]) -> None:
         self.lm = lm
-        self.tokens = rows[0].inputs if rows else ()
+        self.first = rows[0] if rows else Row((), (), 0)
         is_causal = lm.backend == "causal" and bool(rows)
-        self.picks, self.drops_cache = spared(lm, self.tokens) if is_causal else Spared(False, False)
+        self.picks, self.drops_cache = spared(lm, self.first.inputs) if is_causal else Spared(False, False)
         self.certificate = certificate(lm, "transformers", "torch", distributions="exact")
 
     def __call__(self, batch: list[Row]) -> tuple[torch.Tensor, list[range]]:
@@ -43,19 +42,34 @@ class Forward:
             ends.append(ends[-1] + row.n_scored)
         return logits, [range(a, b) for a, b in pairwise(ends)]
 
-    def in_chunks(self, batch: list[Row], size: int) -> Iterator[torch.Tensor]:
-        """Yield the same logits, at most ``size`` positions at a time where the model allows that."""
-        if not self.chunks:
-            yield self(batch)[0]
-            return
-        inputs, row, position = self._scored(batch)
-        with self._sparing_the_cache():
-            yield from logits_in_chunks(self.lm, inputs, row, position, size)
+    def in_chunks(self, batch: list[Row], size: int, take: Take) -> None:
+        """Give the same logits to ``take``, at most ``size`` positions at a time where the model allows that."""
+        if self.chunks:
+            with self._sparing_the_cache():
+                logits_in_chunks(self.lm, self._call(batch), size, take)
+        else:
+            take(self(batch)[0])
 
     @cached_property
     def chunks(self) -> bool:
         """Whether the model's output layer can be shown some positions after the other."""
-        return self.picks and can_chunk(self.lm, self.tokens)
+        inputs, labels = (self.first.inputs[:8], self.first.labels[:8])
+        if not inputs or (self.lm.backend == "causal" and not self.picks):
+            return False
+        batch = [Row(inputs, labels, len(labels or inputs))] * 2
+        expected = self(batch)[0]
+        with self._sparing_the_cache():
+            return can_chunk(self.lm, self._call(batch), expected)
+
+    def _call(self, batch: list[Row]) -> Call:
+        """Return the model's call on a batch."""
+        if self.lm.backend == "causal":
+            inputs, row, position = self._scored(batch)
+            return Call(partial(self.lm._model_call, inputs), row, position, inputs.shape[1])
+        inputs, options = self._with_labels(batch)
+        pairs = [(i, position) for i, row in enumerate(batch) for position in range(row.n_scored)]
+        row, position = to_device(pairs, self.lm.device).T
+        return Call(partial(self.lm._model_call, inputs, **options), row, position, options["labels"].shape[1])
 
     def _scored(self, batch: list[Row]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return the padded inputs, and row and position of each scored token."""
@@ -82,12 +96,16 @@ class Forward:
         return at(logits, row, position, inputs.shape[1])
 
     def _seq2seq(self, batch: list[Row]) -> torch.Tensor:
+        inputs, options = self._with_labels(batch)
+        logits = self.lm._model_call(inputs, **options)
+        return torch.cat([logits[i, : row.n_scored] for i, row in enumerate(batch)])
+
+    def _with_labels(self, batch: list[Row]) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Return an encoder-decoder's inputs, and what its call takes beside them."""
         device = self.lm.device
-        inputs = _pad([row.inputs for row in batch], device)
         labels = _pad([row.labels[-self.lm.max_length :] for row in batch], device)
         mask = _pad([(1,) * len(row.inputs) for row in batch], device)
-        logits = self.lm._model_call(inputs, attn_mask=mask, labels=labels)
-        return torch.cat([logits[i, : row.n_scored] for i, row in enumerate(batch)])
+        return _pad([row.inputs for row in batch], device), {"attn_mask": mask, "labels": labels}
 
 
 def last_label_changes_nothing_before_it(lm: HFLM, context: list[int], continuation: list[int]) -> bool:

@@ -49,15 +49,14 @@ def choose(
     best = cheapest(model, device, rows, batch_size, followed=followed)
     if best is None:
         return None
-    part = trial.part_of(best.plan.tokens)
-    n = 0 if trial.is_known(lm) else trial.tokens_of(part)
-    on_trial = cost.Call(n, 2 * n * part, n)
+    longest = max((tokens for tokens, _ in rows), key=len)
+    n = 0 if trial.is_known(lm, len(longest)) else trial.size_of(best.plan.tokens).tokens
+    on_trial = cost.Call(n, n * n / 5, n)
     if best.shared + cost.parts(model, device, on_trial).arithmetic >= best.plain:
         return None
-    longest = max((tokens for tokens, _ in rows), key=len)
     reason, attention = reason_unsupported(lm, len(longest)), None
     if reason is None:
-        attention, reason = trial.attention_of(lm, longest, part, reference)
+        attention, reason = trial.attention_of(lm, longest, best.plan.tokens, reference)
     if attention == "masked":
         best = cheapest(model, device, rows, batch_size, attention=attention, followed=followed)
         if best is None or best.shared >= best.plain:

@@ -1,10 +1,12 @@
 """Whether a model gives the same for rows that share prefixes as for rows alone: tried once a model and process.
 
 The smallest pack that shows it is enough: behind a cached beginning, a stem that two rows share and the rows' own
-tokens. The second row's logits have to be those that it has alone, and must not change with the first row's tokens.
+tokens; where the model's configuration names a length that a token sees, and rows are longer, a beginning beyond that.
+The second row's logits have to be those that it has alone, and must not change with the first row's tokens.
 """
 
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Sequence
 from itertools import cycle, islice
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -13,15 +15,18 @@ import torch
 from lm_eval.models.huggingface import HFLM
 
 from lm_eval_calibration.backends.certificate import logger
-from lm_eval_calibration.backends.hf.packed import Attention, PackedForward, attention_kinds, text_config
+from lm_eval_calibration.backends.hf.packed import Attention, PackedForward, text_config
 from lm_eval_calibration.backends.hf.prefixes import Step, Tokens
 
-_PARTS = 10
-"""Beginning; stem and two rows, twice; beginning, stem and a row: so many times a part's tokens are read."""
+_SHORT_PARTS = 8
+"""Stem and two rows, twice; stem and a row: so many times a part's tokens are read. The beginning is read twice."""
 
 _LONGEST_PART = 12
 _SHARE = 0.05
 """Of the run's tokens, that a trial may read."""
+
+_LIMITS_REACH = re.compile("window(?!_layers)|local_att|chunk|index_topk|block_size")
+"""Names in configurations of how far a token sees, or how many others."""
 
 Reference = Callable[[Tokens, int], torch.Tensor]
 """The plain call on one row: logits [n, vocab_size] of its last n tokens."""
@@ -38,55 +43,80 @@ class _DisagreementError(Exception):
     """The model gives other logits for a pack than for its rows one by one."""
 
 
+class _TooLongError(Exception):
+    """A trial would read too large a part of the run."""
+
+
 _found: "WeakKeyDictionary[torch.nn.Module, dict[Any, Found]]" = WeakKeyDictionary()
 
 
-def part_of(tokens_of_run: int) -> int:
-    """Return how many tokens a part of the trial has."""
-    return max(1, min(_LONGEST_PART, int(_SHARE * tokens_of_run) // _PARTS))
+class Size(NamedTuple):
+    """Of a trial: tokens of the beginning, and of each other part."""
+
+    beginning: int
+    part: int
+
+    @property
+    def tokens(self) -> int:
+        """All that are read."""
+        return 2 * self.beginning + _SHORT_PARTS * self.part
 
 
-def tokens_of(part: int) -> int:
-    """Return how many tokens a trial reads."""
-    return _PARTS * part
+def size_of(tokens_of_run: int, reach: int = 0) -> Size:
+    """Return the size of a trial, its beginning longer than this reach if it is longer than the rows would be."""
+    part = max(1, min(_LONGEST_PART, int(_SHARE * tokens_of_run) // (2 + _SHORT_PARTS)))
+    return Size(part if reach < 3 * part else reach, part)
 
 
-def attention_of(lm: HFLM, line: Sequence[int], part: int, reference: Reference) -> Found:
+def attention_of(lm: HFLM, line: Sequence[int], tokens_of_run: int, reference: Reference) -> Found:
     """Return the attention with which this model shares prefixes, tried on tokens of ``line`` if it hasn't been yet.
 
-    A trial for which there was no memory has shown nothing: it is tried again.
+    ``line`` is the run's longest row. What was not tried, as memory or the run are too small, is tried again.
     """
     known = _found.setdefault(lm.model, {})
-    kind = _kind(lm)
+    kind = _kind(lm, len(line))
     if kind not in known:
         try:
-            known[kind] = _tried(lm, line, part, reference)
+            known[kind] = _tried(lm, line, tokens_of_run, reference)
         except torch.OutOfMemoryError:
             return Found(None, "no memory is left to try it")
+        except _TooLongError as error:
+            return Found(None, str(error))
     return known[kind]
 
 
-def is_known(lm: HFLM) -> bool:
-    """Whether this model has been tried."""
-    return _kind(lm) in _found.get(lm.model, {})
+def is_known(lm: HFLM, longest: int) -> bool:
+    """Whether this model has been tried for rows of up to so many tokens."""
+    return _kind(lm, longest) in _found.get(lm.model, {})
 
 
-def _kind(lm: HFLM) -> tuple[Any, ...]:
+def reaches(config: Any, longest: int, *, but: Collection[str] = ()) -> list[int]:
+    """Return what this text configuration says of how far tokens see, if rows of up to ``longest`` tokens go beyond."""
+    values = ((name, value) for name, value in vars(config).items() if _LIMITS_REACH.search(name) and name not in but)
+    return sorted(value for _, value in values if isinstance(value, int) and 0 < value < longest)
+
+
+def _kind(lm: HFLM, longest: int) -> tuple[Any, ...]:
     """Return what else a trial depends on."""
-    attention = getattr(text_config(lm), "_attn_implementation", None)
-    return attention, lm.device, lm.model.dtype, lm.mixed_precision_dtype
+    config = text_config(lm)
+    attention = getattr(config, "_attn_implementation", None)
+    return attention, lm.device, lm.model.dtype, lm.mixed_precision_dtype, *reaches(config, longest)
 
 
-def _tried(lm: HFLM, line: Sequence[int], part: int, reference: Reference) -> Found:
-    own, reasons = text_config(lm)._attn_implementation, []
-    candidates: tuple[Attention, ...] = ("apart", "masked") if own in ("sdpa", "eager") else ("apart",)
-    for attention in candidates:
-        window = getattr(text_config(lm), "sliding_window", None) or 0
-        # What the model's own code makes of a mask behind its window can only be seen there.
-        if attention == "masked" and "sliding_attention" in attention_kinds(text_config(lm)) and window < len(line):
-            part = max(part, window // 2 + 1)
+def _tried(lm: HFLM, line: Sequence[int], tokens_of_run: int, reference: Reference) -> Found:
+    config = text_config(lm)
+    reasons: list[str] = []
+    candidates: tuple[Attention, ...] = ("apart", "masked")
+    for attention in candidates if config._attn_implementation in ("sdpa", "eager") else candidates[:1]:
+        # A sliding window is cut by our attention, which has seen to it that the model's code means the same one. All
+        # else that happens behind some length can only be seen there, as what the code makes of a mask.
+        handled = ("sliding_window",) if attention == "apart" else ()
+        reach = max(reaches(config, len(line), but=handled), default=0)
+        size = size_of(tokens_of_run, reach)
+        if size.beginning > size.part and size.tokens > _SHARE * tokens_of_run:
+            raise _TooLongError(f"the run is too small for a trial beyond the {reach} tokens of its configuration")
         try:
-            _try(PackedForward(lm, attention, fills=False), line, part, reference)
+            _try(PackedForward(lm, attention, fills=False), line, size, reference)
         except torch.OutOfMemoryError:
             raise
         except Exception as error:  # the plain path is always there for what a model can't do
@@ -98,16 +128,17 @@ def _tried(lm: HFLM, line: Sequence[int], part: int, reference: Reference) -> Fo
     return Found(None, "; ".join(dict.fromkeys(reasons)))
 
 
-def _try(forward: PackedForward, line: Sequence[int], part: int, reference: Reference) -> None:
+def _try(forward: PackedForward, line: Sequence[int], size: Size, reference: Reference) -> None:
     """Raise if the second of two rows in a pack has other logits than alone, or when the first one changes."""
-    tokens = list(islice(cycle(line), 4 * part))
-    beginning, stem, first, second = (tokens[i * part : (i + 1) * part] for i in range(4))
+    begin, part = size
+    tokens = iter(cycle(line))
+    beginning, stem, first, second = (list(islice(tokens, n)) for n in (begin, part, part, part))
     others = [(token + 1) % forward.lm.vocab_size for token in first]
-    forward(Step(0, beginning, list(range(part)), [part - 1] * part, []), [0])
-    positions = [*range(part, 3 * part), *range(2 * part, 3 * part)]
+    forward(Step(0, beginning, list(range(begin)), [begin - 1] * begin, []), [0])
+    positions = [*range(begin, begin + 2 * part), *range(begin + part, begin + 2 * part)]
     ends = [3 * part - 1] * part + [2 * part - 1] * part + [3 * part - 1] * part
     scored = list(range(2 * part, 3 * part))
-    step = Step(part, [*stem, *first, *second], positions, ends, [(0, scored)])
+    step = Step(begin, [*stem, *first, *second], positions, ends, [(0, scored)])
     ours = forward(step, scored)
     changed = forward(step._replace(tokens=[*stem, *others, *second]), scored)
     _compare(ours, changed, reference((*beginning, *stem, *second), part), forward.lm)
