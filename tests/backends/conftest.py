@@ -12,6 +12,8 @@ import pytest
 from lm_eval.api.model import TemplateLM
 from lm_eval.api.registry import model_registry
 
+from lm_eval_calibration.backends.hf import cost
+
 
 @pytest.fixture(scope="session")
 def tokenizer_path(byte_tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -36,6 +38,12 @@ def either_lm(request: pytest.FixtureRequest) -> Iterator[Any]:
     size = lm.batch_size_per_gpu
     yield lm
     lm.batch_size_per_gpu = size
+
+
+@pytest.fixture
+def launching_a_pack_costs_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models of tests are so small that else one plain call is cheaper than a pack that spares most tokens."""
+    monkeypatch.setattr(cost, "PACK_LAUNCHES", cost.PLAIN_LAUNCHES)
 
 
 class Params(SimpleNamespace):

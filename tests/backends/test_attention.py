@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lm_eval_calibration.backends.hf import attention
+from lm_eval_calibration.backends.hf import attention, cost
 from lm_eval_calibration.backends.hf.attention import NAME, apart, attend, by_definition, merged
 from lm_eval_calibration.backends.hf.layout import Layout, additive
 from lm_eval_calibration.backends.hf.prefixes import Plan, Step
@@ -53,6 +53,13 @@ def naive(step: Step, tensors: Any, *, window: int | None, sink: Any, softcap: f
     return out
 
 
+@pytest.fixture(params=[1, 128])
+def _shapes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that likes few shapes, and one that doesn't care."""
+    monkeypatch.setattr(cost, "CPU", cost.CPU._replace(multiple=request.param))
+
+
+@pytest.mark.usefixtures("_shapes")
 @pytest.mark.parametrize("most", [25, 1000])
 @pytest.mark.parametrize("kind", ["questions", "choices", "growing", "nested"])
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from lm_eval_calibration.backends.hf import attention
+from lm_eval_calibration.backends.hf import attention, cost
 from lm_eval_calibration.backends.hf.attention import apart
 from lm_eval_calibration.backends.hf.behind import Next, steps_behind
 from lm_eval_calibration.backends.hf.layout import Layout, visible
@@ -115,10 +115,12 @@ def test_a_followed_row_is_in_a_pack_though_it_shares_nothing() -> None:
 
 
 @pytest.mark.parametrize("window", [None, 9])
+@pytest.mark.parametrize("multiple", [1, 128])
 @pytest.mark.parametrize("gathers", [True, False])
 def test_attention_in_parts_is_that_of_the_mask(
-    window: int | None, gathers: bool, monkeypatch: pytest.MonkeyPatch
+    window: int | None, gathers: bool, multiple: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(cost, "CPU", cost.CPU._replace(multiple=multiple))  # a device that likes few shapes
     if not gathers:
         monkeypatch.setattr("lm_eval_calibration.backends.hf.layout._MOST_KEYS", 0)
     torch.manual_seed(0)

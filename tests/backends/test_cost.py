@@ -52,6 +52,30 @@ def test_tokens_attention_and_calls_for_8b(shots: int, choices: int) -> None:
     assert best.shared < best.plain
 
 
+@pytest.mark.parametrize(
+    ("shots", "choices", "most_shapes", "before"), [(5, 1, 6, 23), (5, 4, 16, 65), (0, 1, 6, 23), (0, 4, 15, 63)]
+)
+def test_packs_have_few_shapes_of_attention_on_an_accelerator(
+    shots: int, choices: int, most_shapes: int, before: int
+) -> None:
+    """As many as without rounding on the CPU, ``before``, would be new plans and new compilations."""
+    best = sharing.cheapest(LLAMA_8B, cost.H100, docs(shots, choices=choices), batch_size=1)
+    assert best is not None
+    shapes, attended, blocks = {}, {}, {}
+    for device in ("cpu", "meta"):
+        layouts = [Layout(step, torch.device(device)) for step in best.plan.all_steps()]
+        shapes[device] = len({block.shape for layout in layouts for block in layout.blocks})
+        blocks[device] = sum(len(layout.blocks) for layout in layouts)
+        attended[device] = sum(layout.attended() for layout in layouts)
+    assert shapes["cpu"] == before
+    assert shapes["meta"] <= most_shapes
+    assert blocks["meta"] < 0.7 * blocks["cpu"]
+    calls = list(sharing.shared_calls(best.plan, cost.H100))
+    more = cost.Call(0, attended["meta"] - attended["cpu"], 0)
+    seconds = cost.sum_of_parts(LLAMA_8B, cost.H100, calls).arithmetic
+    assert cost.parts(LLAMA_8B, cost.H100, more).arithmetic < 0.01 * seconds
+
+
 @pytest.mark.parametrize("device", [cost.CPU, cost.H100])
 def test_sharing_that_saves_little_is_used(device: cost.Device) -> None:
     rows = [((7, 7, 7, *range(100 * i, 100 * i + 80)), 1) for i in range(1, 100)]

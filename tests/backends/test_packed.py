@@ -29,6 +29,8 @@ from tiny import make_t5, scoring_requests
 from lm_eval_calibration import backends as scoring
 from lm_eval_calibration.backends.hf import cost, log_likelihood, packed, trial
 
+pytestmark = pytest.mark.usefixtures("launching_a_pack_costs_no_more")
+
 
 def few_shot_requests(seed: int = 0) -> list[Instance]:
     """Subjects with examples of their own; ragged questions; choices of one and of several tokens; one doc twice."""
@@ -41,12 +43,6 @@ def few_shot_requests(seed: int = 0) -> list[Instance]:
     requests = scoring_requests(contexts, [" A", " B", "Canberra", " Can", "\n"])
     alone = Instance("loglikelihood", {}, ("0123456789 has no company", " A"), 0, metadata=("a_task", len(contexts), 1))
     return [*requests, alone]
-
-
-@pytest.fixture(autouse=True)
-def _launching_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else these models are so small that one plain call is cheaper than one pack."""
-    monkeypatch.setattr(cost, "CPU", cost.CPU._replace(launch=0.0))
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,9 @@ from tiny import make_config, make_rows, run_tasks
 from lm_eval_calibration.backends.hf import cost, packed, trial
 from lm_eval_calibration.tasks import CalibratedTask, TaskError
 
+pytestmark = pytest.mark.usefixtures("launching_a_pack_costs_no_more")
+
 NAME = "letters_calibration"
-
-
-@pytest.fixture(autouse=True)
-def _launching_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else these models are so small that one plain call is cheaper than one pack."""
-    monkeypatch.setattr(cost, "CPU", cost.CPU._replace(launch=0.0))
 
 
 def mmlu_like(n: int = 24) -> list[dict[str, Any]]:

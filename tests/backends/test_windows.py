@@ -9,7 +9,9 @@ from lm_eval.api.instance import Instance
 from tiny import scoring_requests
 
 from lm_eval_calibration import backends as scoring
-from lm_eval_calibration.backends.hf import cost, trial
+from lm_eval_calibration.backends.hf import trial
+
+pytestmark = pytest.mark.usefixtures("launching_a_pack_costs_no_more")
 
 KINDS = ["sliding_attention", "full_attention", "sliding_attention"]
 SHAPE = {**SIZE, "max_position_embeddings": 1024, "num_key_value_heads": 2, "head_dim": 8}
@@ -36,12 +38,6 @@ def gpt_neo(window: int, tokenizer: Any) -> Any:
     shape = {"hidden_size": 32, "num_layers": 2, "num_heads": 2, "max_position_embeddings": 1024}
     kinds = [[["global", "local"], 1]]
     return load(build(config("GPTNeoConfig", attention_types=kinds, window_size=window, **shape)), tokenizer)
-
-
-@pytest.fixture(autouse=True)
-def _launching_costs_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Else these models are so small that one plain call is cheaper than one pack."""
-    monkeypatch.setattr(cost, "CPU", cost.CPU._replace(launch=0.0))
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from lm_eval_calibration.backends.hf import cost
 from lm_eval_calibration.backends.hf.prefixes import Step
 from lm_eval_calibration.backends.hf.transfer import to_device
 
 _MOST_KEYS = 16
 """A token's keys that blocks may gather. Where branches leave branches again and again, they would copy too many: then
 all of them are one block with a mask."""
+
+
+_SHORTEST, _FEWEST = 16, 4
+"""Tokens of a branch, and branches, where a device likes few shapes: there both are powers of two, and not less."""
 
 
 class Block(NamedTuple):
@@ -57,9 +62,10 @@ class Layout:
             self.blocks = [_one_block(step, branches, device)]
             slots = list(range(self.n - self.stem))
         else:
-            groups = _alike(branches)
-            self.blocks = [_block(group, device) for group in groups]
-            slots = _slots(groups, self.stem, self.n)
+            few_shapes = cost.device_of(device).multiple > 1
+            groups = _alike(branches, few_shapes)
+            self.blocks = [_block(group, device, few_shapes) for group in groups]
+            slots = _slots(groups, self.blocks, self.stem, self.n)
         self.inverse = to_device(slots, device)
         self.queries = to_device([token for block in self.blocks for own in block.queries for token in own], device)
         self.keys = to_device([token for block in self.blocks for path in block.keys for token in path], device)
@@ -119,17 +125,28 @@ def _visible(step: Step, branches: Iterable[Branch], device: torch.device) -> to
     return torch.from_numpy(sees).to(device)
 
 
-def _alike(branches: list[Branch]) -> list[list[Branch]]:
-    """Group branches of one depth, and of like lengths: at most 1.4 times as long as another."""
+def _alike(branches: list[Branch], few_shapes: bool) -> list[list[Branch]]:
+    """Group branches of one depth, and of like lengths: at most 1.4 times as long as another; for few shapes twice."""
     groups: dict[tuple[bool | int, ...], list[Branch]] = {}
     for own, path in branches:
-        kind = len(own) == len(path), *(int(2 * log2(max(len(part), 8))) for part in (own, path))
-        groups.setdefault(kind, []).append((own, path))
+        sizes = (
+            _round_up(len(part), _SHORTEST) if few_shapes else int(2 * log2(max(len(part), 8))) for part in (own, path)
+        )
+        groups.setdefault((len(own) == len(path), *sizes), []).append((own, path))
     return list(groups.values())
 
 
-def _block(group: list[Branch], device: torch.device) -> Block:
+def _round_up(n: int, least: int) -> int:
+    """Return the least power of two that is not less than either."""
+    return 1 << (max(n, least) - 1).bit_length()
+
+
+def _block(group: list[Branch], device: torch.device, few_shapes: bool) -> Block:
+    """Return branches as a block; for few shapes with lengths and numbers of branches rounded up."""
     length, depth = max(len(own) for own, _ in group), max(len(path) for _, path in group)
+    if few_shapes:
+        length, depth = _round_up(length, _SHORTEST), _round_up(depth, _SHORTEST)
+        group = [*group, *group[-1:] * (_round_up(len(group), _FEWEST) - len(group))]
     queries = [[*own, *[own[-1]] * (length - len(own))] for own, _ in group]
     keys = [[*path, *[path[-1]] * (depth - len(path))] for _, path in group]
     sees = None
@@ -140,15 +157,15 @@ def _block(group: list[Branch], device: torch.device) -> Block:
     return Block(queries, keys, sees)
 
 
-def _slots(groups: list[list[Branch]], stem: int, n: int) -> list[int]:
+def _slots(groups: list[list[Branch]], blocks: list[Block], stem: int, n: int) -> list[int]:
     slots = [0] * (n - stem)
     first = 0
-    for group in groups:
-        length = max(len(own) for own, _ in group)
+    for group, block in zip(groups, blocks, strict=True):
+        n_branches, length, _ = block.shape
         for k, (own, _) in enumerate(group):
             for i, token in enumerate(own):
                 slots[token - stem] = first + k * length + i
-        first += length * len(group)
+        first += length * n_branches
     return slots
 
 

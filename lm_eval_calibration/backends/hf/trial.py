@@ -25,7 +25,7 @@ _LONGEST_PART = 12
 _SHARE = 0.05
 """Of the run's tokens, that a trial may read."""
 
-_LIMITS_REACH = re.compile("window(?!_layers)|local_att|chunk|index_topk|block_size")
+_LIMITS_REACH = re.compile("(window|local_att|chunk|index_topk|block_size)(?!.*(layers|pattern))")
 """Names in configurations of how far a token sees, or how many others."""
 
 Reference = Callable[[Tokens, int], torch.Tensor]
@@ -63,9 +63,12 @@ class Size(NamedTuple):
 
 
 def size_of(tokens_of_run: int, reach: int = 0) -> Size:
-    """Return the size of a trial, its beginning longer than this reach if it is longer than the rows would be."""
-    part = max(1, min(_LONGEST_PART, int(_SHARE * tokens_of_run) // (2 + _SHORT_PARTS)))
-    return Size(part if reach < 3 * part else reach, part)
+    """Return the size of a trial, its beginning as long as this reach if the rows would not be longer."""
+    budget = int(_SHARE * tokens_of_run)
+    part = max(1, min(_LONGEST_PART, budget // (2 + _SHORT_PARTS)))
+    if reach < 3 * part:
+        return Size(part, part)
+    return Size(reach, max(1, min(_LONGEST_PART, (budget - 2 * reach) // _SHORT_PARTS)))
 
 
 def attention_of(lm: HFLM, line: Sequence[int], tokens_of_run: int, reference: Reference) -> Found:
