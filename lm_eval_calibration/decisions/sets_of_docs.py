@@ -63,15 +63,12 @@ def decide_sets(docs: Docs, known: Known, parts: Parts, *, alpha: float) -> dict
 def _sets(candidates: Candidates, docs: Docs, parts: Parts, alpha: float) -> SetsOfDocs:
     scores = candidates.of_right
     calibration = one_per_cluster(docs, parts.calibration)
-    q = {group: _quantile_of(group, scores, docs, calibration, alpha) for group in np.unique(docs.groups).tolist()}
+    rows_of = {group: calibration[docs.groups[calibration] == group] for group in np.unique(docs.groups).tolist()}
+    q = {group: quantile(scores[of_group], alpha) for group, of_group in rows_of.items()}
     is_crossed = len(parts.others) < FEW_DOCS
     rows = np.arange(len(docs)) if is_crossed else parts.others
     limits = _crossed(scores, docs, alpha) if is_crossed else np.array([q[group] for group in docs.groups[rows]])
     return SetsOfDocs(q, len(calibration), show_sets(candidates.take(rows), limits, docs.take(rows), is_crossed))
-
-
-def _quantile_of(group: str, scores: FloatArray, docs: Docs, rows: IntArray, alpha: float) -> float:
-    return quantile(scores[rows[docs.groups[rows] == group]], alpha)
 
 
 def _crossed(scores: FloatArray, docs: Docs, alpha: float) -> FloatArray:
@@ -104,13 +101,14 @@ def show_sets(candidates: Candidates, limits: FloatArray, docs: Docs, is_crossed
         return share_of(event[which], None if cluster is None else np.unique(cluster[which], return_inverse=True)[1])
 
     single, names = np.flatnonzero(sizes == 1), np.unique(docs.groups).tolist()
+    classes = [] if candidates.are_samples else np.unique(right[right >= 0]).tolist()
     return SetsShown(
         float(sizes.mean()),
         share(holds),
         share((sizes == 1).astype(np.float64)),
         share(holds, single),
         share((sizes == 0).astype(np.float64)),
-        {} if candidates.are_samples else {k: share(holds, np.flatnonzero(right == k)) for k in _classes(right)},
+        {k: share(holds, np.flatnonzero(right == k)) for k in classes},
         {name: share(holds, np.flatnonzero(docs.groups == name)) for name in names} if len(names) > 1 else {},
         is_crossed,
         share((right < 0).astype(np.float64)),
@@ -124,7 +122,3 @@ def _uacc(candidates: Candidates, docs: Docs, set_size: float) -> float:
     if candidates.are_samples or len(n_options) > 1:
         return float("nan")
     return uacc(float(docs.forecasts.correct.mean()), set_size, n_options.pop())
-
-
-def _classes(right: IntArray) -> list[int]:
-    return [k for k in np.unique(right).tolist() if k >= 0]

@@ -49,10 +49,8 @@ class Alignment:
         return [record.certificate for record in self.a], [record.certificate for record in self.b]
 
     def _unequal(self, name: str) -> int:
-        return sum(getattr(a, name, None) != getattr(b, name, None) for a, b in self._pairs())
-
-    def _pairs(self) -> Iterable[tuple[Record, Record]]:
-        return zip(self.a, self.b, strict=True) if self.paired else ()
+        pairs = zip(self.a, self.b, strict=True) if self.paired else ()
+        return sum(getattr(a, name, None) != getattr(b, name, None) for a, b in pairs)
 
 
 def align_tasks(a: Mapping[str, Sequence[Record]], b: Mapping[str, Sequence[Record]]) -> dict[str, Alignment]:

@@ -63,7 +63,9 @@ class Identity(NamedTuple):
 def identity_of(run: Run) -> Identity:
     """Return what a run may be told by."""
     model = " ".join(re.sub(r".*__|.*[/\\]", "", run.model.rstrip("/\\")).split()) or "model"
-    return Identity(model, _shots(run), _template(run), date_of(run)[:10])
+    shots = sorted({run.configuration.num_fewshot.get(task, 0) for task in run.tasks})
+    template = "chat template" if run.configuration.chat_template else "no chat template"
+    return Identity(model, f"{'/'.join(map(str, shots))}-shot", template, date_of(run)[:10])
 
 
 def labels(runs: Sequence[Run]) -> list[str]:
@@ -86,12 +88,3 @@ def labels_of(identities: Sequence[Identity]) -> list[str]:
         seen[name] += 1
         names[index] = f"{name} #{seen[name]}" if total[name] > 1 else name
     return names
-
-
-def _shots(run: Run) -> str:
-    shots = sorted({run.configuration.num_fewshot.get(task, 0) for task in run.tasks})
-    return f"{'/'.join(map(str, shots))}-shot"
-
-
-def _template(run: Run) -> str:
-    return "chat template" if run.configuration.chat_template else "no chat template"

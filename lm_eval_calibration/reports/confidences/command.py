@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from lm_eval_calibration.metrics import Comparison
 from lm_eval_calibration.plots import prepare_reliability
 from lm_eval_calibration.plots.style import Form
 from lm_eval_calibration.records import n_clusters
@@ -72,7 +71,8 @@ def _values(table: Table) -> list[str]:
     rows = []
     for row in table.rows:
         without = f" ({row.answers.n_without} without)" if row.answers.n_without else ""
-        rows.append([markdown(row.answers.name), f"{_docs(row)}{without}", *_estimates(row.measured)])
+        estimates = (estimate(row.measured[name]) for name in columns("confidences"))
+        rows.append([markdown(row.answers.name), f"{_docs(row)}{without}", *estimates])
     return _table("confidence", "confidences", rows)
 
 
@@ -87,20 +87,12 @@ def _changes(table: Table) -> list[str]:
         return []
     rows = []
     for change in table.changes:
-        cells = (
-            " ".join((_difference(c), p_equals(change.p_adjusted[name]), c.verdict)).strip()
-            for name, c in change.found.items()
-        )
+        cells = []
+        for name, c in change.found.items():
+            difference = f"{signed(c.difference)} {interval(c.low, c.high, '+.4f')}"
+            cells.append(f"{difference} {p_equals(change.p_adjusted[name])} {c.verdict}".strip())
         rows.append([markdown(f"{change.b}, less {change.a}"), str(change.n_docs), *cells])
     return _table("change on the same docs", "confidences: changes", rows)
-
-
-def _difference(found: Comparison) -> str:
-    return f"{signed(found.difference)} {interval(found.low, found.high, '+.4f')}"
-
-
-def _estimates(measured: dict[str, Any]) -> list[str]:
-    return [estimate(measured[name]) for name in columns("confidences")]
 
 
 def _table(about: str, name: str, rows: Sequence[Sequence[str]]) -> list[str]:

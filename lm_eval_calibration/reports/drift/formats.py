@@ -88,13 +88,9 @@ FORMATS: dict[str, Callable[[Result], str]] = {
 
 
 def _row(test: Test) -> tuple[str, ...]:
-    found = (number(test.base, undefined="nan"), number(test.new, undefined="nan"), f"{test.worsening:+.4f}")
-    worsening = interval(test.low, test.high, "+.4f")
-    return shown(test.task), test.metric, *found, worsening, f"{test.tolerance:g}", _p(test), test.verdict
-
-
-def _p(test: Test) -> str:
-    return p_value(test.p_adjusted, 4)
+    values = (number(test.base, undefined="nan"), number(test.new, undefined="nan"), f"{test.worsening:+.4f}")
+    tested = interval(test.low, test.high, "+.4f"), f"{test.tolerance:g}", p_value(test.p_adjusted, 4)
+    return shown(test.task), test.metric, *values, *tested, test.verdict
 
 
 def _sentence(test: Test) -> str:
@@ -103,7 +99,7 @@ def _sentence(test: Test) -> str:
     return (
         f"{test.metric} {number(test.base)} -> {number(test.new)}, worse by {test.worsening:+.4f} "
         f"(95% interval {test.low:+.4f} to {test.high:+.4f}), tolerance {test.tolerance:g}, "
-        f"p {_p(test)} after Holm; {docs}: {test.verdict}"
+        f"p {p_value(test.p_adjusted, 4)} after Holm; {docs}: {test.verdict}"
     )
 
 

@@ -23,11 +23,12 @@ def method(run: Run, tasks: Sequence[str]) -> tuple[tuple[str, str], ...]:
     ran = run.configuration
     template = ran.chat_template
     shots, versions = ran.num_fewshot, ran.task_versions
+    kinds = Counter(kind for docs in run.docs.values() for kind in docs.kinds)
     rows = {
         "Definitions": f"version {DEFINITION_VERSION} of lm-eval-calibration {__version__}",
         "Docs": f"{len(run):,} of {len(tasks)} {'task' if len(tasks) == 1 else 'tasks'}",
         "Clusters": _clusters(run),
-        "Kinds": ", ".join(f"{n:,} {kind}" for kind, n in _kinds(run).items()),
+        "Kinds": ", ".join(f"{n:,} {kind.replace('_', ' ')}" for kind, n in kinds.items()),
         "Bins": f"{run.n_bins} of equal width; the last one holds 1 (ace: as many of equal mass for each choice)",
         "Confidence": CONFIDENCE,
         "Intervals": INTERVALS,
@@ -46,12 +47,8 @@ def method(run: Run, tasks: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple((heading, text) for heading, text in rows.items() if text)
 
 
-def _kinds(run: Run) -> Counter[str]:
-    return Counter(kind.replace("_", " ") for docs in run.docs.values() for kind in docs.kinds)
-
-
 def _clusters(run: Run) -> str:
-    """Of how many clusters the docs are, task by task where there are a few."""
+    """Of how many clusters the docs are; "" where each was drawn by itself."""
     if (n := run.n_clusters()) is None:
         return ""
     return f"{n:,}, drawn whole: errors, intervals, nulls and folds go by them, not by docs"
