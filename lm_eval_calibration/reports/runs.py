@@ -1,7 +1,6 @@
 """Several runs of one command: given as PATH or NAME=PATH, with the tasks that they have in common."""
 
-import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
@@ -9,10 +8,9 @@ from pathlib import Path
 import typer
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.records import Record
 from lm_eval_calibration.records.display import some, visible
 from lm_eval_calibration.reports.names import shown
-from lm_eval_calibration.results import Run, RunComparison, Selection, compare_runs
+from lm_eval_calibration.results import Run, Selection
 from lm_eval_calibration.results.identity import are_same_files, labels
 from lm_eval_calibration.results.loading import FoundRun, find_run, find_runs
 from lm_eval_calibration.results.selection import matching
@@ -154,17 +152,3 @@ def has_distributions(run: Run) -> bool:
     except ValueError:
         return False
     return True
-
-
-def compare_records(a: Iterable[Record], b: Iterable[Record], names: Collection[str], n_bins: int) -> RunComparison:
-    """Return two runs' records compared; what is undefined says so in its own row, without a warning.
-
-    Raises:
-        UserError: they can't be compared.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            return compare_runs(a, b, names=names, n_bins=n_bins)
-    except ValueError as error:
-        raise UserError(str(error)) from error

@@ -1,6 +1,7 @@
 """``lm-eval-calibration drift``: the new run against the base run."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +19,8 @@ from lm_eval_calibration.reports.drift.result import EXIT_CODES, Result
 from lm_eval_calibration.reports.formats import choose_format, echo_next, print_or_write
 from lm_eval_calibration.reports.names import shown
 from lm_eval_calibration.reports.numbers import finite
-from lm_eval_calibration.reports.runs import compare_records, has_distributions, label_of, print_notes
-from lm_eval_calibration.results import Run, RunComparison, Selection, load_run
+from lm_eval_calibration.reports.runs import has_distributions, label_of, print_notes
+from lm_eval_calibration.results import Run, RunComparison, Selection, compare_runs, load_run
 from lm_eval_calibration.results.columns import check_metric, columns, parse_metrics
 from lm_eval_calibration.results.differences import POOLED
 from lm_eval_calibration.results.identity import are_same_files, date_of, fingerprint, labels, unchanged
@@ -118,7 +119,12 @@ def run_gate(base: Run, new: Run, tolerances: dict[str, float], *, named: bool, 
     if same_docs and changed:
         return Result(label, other, n_bins=new.n_bins, reasons=tuple(changed), notes=tuple(notes))
     notes += changed
-    comparison = compare_records(base.records, new.records, list(tolerances), new.n_bins)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # what is undefined says so in its own row
+            comparison = compare_runs(base.records, new.records, names=list(tolerances), n_bins=new.n_bins)
+    except ValueError as error:
+        raise UserError(str(error)) from error
     notes += _notes(comparison)
     reasons = docs_apart(comparison, tolerances)
     tests = () if reasons else gate(comparison, tolerances)
