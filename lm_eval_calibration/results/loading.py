@@ -150,9 +150,10 @@ def _read_file(source: Source, file: SamplesFile, n_bins: int) -> dict[str, Task
             docs[task].add(file, rows if len(mine) == len(batch) else [rows[i] for i in mine], batch.take(mine))
     for of_task in docs.values():  # before they are counted: a doc that is twice says more than one too many
         if (i := of_task.twice()) is not None:
-            raise UserError(
-                f"doc {of_task.doc_ids[i]} of {of_task.name} is twice in {file.path}: name the samples of one run"
-            )
+            twice = f"doc {of_task.doc_ids[i]} of {of_task.name} is twice in {file.path}: name the samples of one run"
+            if file.is_stock:
+                raise StockError(f"{twice} (or its task has several filters, which old samples don't tell apart)")
+            raise UserError(twice)
     _check_tasks(source, file, docs)
     n_docs = sum(map(len, docs.values()))
     wanted = _counted(source).get(in_name(file.task)) if source.is_whole else None

@@ -160,6 +160,12 @@ def test_of_several_filters_one_counts(tmp_path: Path) -> None:
     assert [sample.line["filter"] for sample in run.samples] == ["first"] * 9
 
 
+def test_filters_that_old_samples_don_t_tell_apart_leave_the_task_out(tmp_path: Path) -> None:
+    lines = [{key: line[key] for key in line if key != "filter"} for line in stock(make_lines("law", n=9))]
+    folder = write_run(tmp_path, {"law": lines + lines, "tax": lines})
+    assert "(or its task has several filters" in load_run(folder, is_strict=True).left_out["law"]  # drift's way
+
+
 @pytest.mark.parametrize("request_", [["Why?", {"until": []}], {"arg_0": "Why?", "arg_1": {"until": []}}])
 def test_generated_answers_say_what_to_do(tmp_path: Path, request_: Any) -> None:
     line = {"doc_id": 0, "doc": {}, "target": "a", "resps": [["b"]], "filter": "none", "exact_match": 0.0}
