@@ -4,6 +4,7 @@ Harness 0.4.0 to 0.4.2 wrote ``results.json`` and ``<model_args>_<task>.jsonl``,
 """
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -220,7 +221,12 @@ def _unreadable(results_file: Path) -> str:
 def _ran(results_file: Path, model: str) -> bool:
     """Whether old results are those of a model as files' names have its arguments."""
     arguments = not _unreadable(results_file) and (read_summary(results_file).get("config") or {}).get("model_args")
-    return isinstance(arguments, str) and names.in_name(arguments) == names.in_name(model)
+    return isinstance(arguments, str) and _loosely(arguments) == _loosely(model)
+
+
+def _loosely(model: str) -> str:
+    """A model's arguments as files' names of any version have them: 0.4.2 wrote "=/" as four underscores."""
+    return re.sub("_+", "_", names.in_name(model))
 
 
 def _of_array(file: Path, results_files: Sequence[Path]) -> tuple[str, str]:

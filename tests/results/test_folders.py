@@ -144,19 +144,21 @@ def test_arrays_of_harness_0_4_0_to_0_4_2(tmp_path: Path, has_results: bool) -> 
 
 
 @pytest.mark.parametrize("sanitized", ["/|=", '["<>:/|\\\\?*]+'])
-def test_arrays_of_two_models_in_one_folder_go_with_their_results(tmp_path: Path, sanitized: str) -> None:
+@pytest.mark.parametrize("place", ["org/", "/models/"])
+def test_arrays_of_two_models_in_one_folder_go_with_their_results(tmp_path: Path, place: str, sanitized: str) -> None:
     folder = tmp_path / "old"
     folder.mkdir()
-    for seed, (model, name) in enumerate({"org/one": "results.json", "org/two": "two.json"}.items()):
+    one, two = f"{place}one", f"{place}two"
+    for seed, (model, name) in enumerate({one: "results.json", two: "two.json"}.items()):
         arguments = f"pretrained={model},revision=step:100"
         data = {"results": {"law": {"acc,none": 0.5}}, "config": {"model": "hf", "model_args": arguments}}
         (folder / name).write_text(json.dumps(data), encoding="utf-8")
         path = folder / f"{re.sub(sanitized, '__', arguments)}_law.jsonl"
         path.write_text(json.dumps(make_lines("law", 6 + seed)), encoding="utf-8")
-    found = {name: load_run(folder, select=Selection(model=name)) for name in ("org/one", "org/two")}
-    assert {name: (run.model, len(run), run.notes) for name, run in found.items()} == {
-        "org/one": ("org/one", 6, []),
-        "org/two": ("org/two", 7, []),
+    found = {name: load_run(folder, select=Selection(model=name)) for name in (one, two)}
+    assert {name: (run.configuration.model, len(run), run.notes) for name, run in found.items()} == {
+        one: (one, 6, []),
+        two: (two, 7, []),
     }
 
 
