@@ -22,7 +22,7 @@ from lm_eval_calibration.results.selection import when
 class Listed(NamedTuple):
     """A call of the harness: tasks that have samples, settings as far as they are known, what to name to read it.
 
-    ``docs`` is their number; None where no results count them and the samples can't be read.
+    ``docs`` is their number: where no results count them, of what can be read, and None where nothing can.
     """
 
     model: str
@@ -64,10 +64,16 @@ def _docs(source: Source) -> int | None:
     counts: list[Any] = [size.get("effective") for task, size in sizes.items() if size and task in source.samples]
     if len(counts) == len(source.samples) and None not in counts:
         return int(sum(counts))
+    found = [n for task, path in source.samples.items() if (n := _docs_in(source, task, path)) is not None]
+    return sum(found) if found else None
+
+
+def _docs_in(source: Source, task: str, path: Path) -> int | None:
+    """Number of docs of a file; None where it can't be read."""
     try:
         if source.form is not None:
-            return sum(1 for task, path in source.samples.items() for _ in source.form.samples(path, task))
-        return sum(len(lines) for path in source.samples.values() for _, lines in JsonLines(path).blocks())
+            return sum(1 for _ in source.form.samples(path, task))
+        return sum(len(lines) for _, lines in JsonLines(path).blocks())
     except (UserError, ValueError):
         return None
 

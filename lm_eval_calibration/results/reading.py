@@ -18,7 +18,7 @@ from lm_eval_calibration.records.jsonl import JsonLines
 from lm_eval_calibration.records.parquet import UnreadableError, belongs_to, parquet_of, read_parquet, records_of
 from lm_eval_calibration.records.reading import is_of_other_filter, read_batches, record_of
 from lm_eval_calibration.results import stock
-from lm_eval_calibration.results.forms.form import Form, Sample
+from lm_eval_calibration.results.forms.form import Form, NoConfidenceError, Sample
 from lm_eval_calibration.results.names import PARQUET
 
 SUFFIX = "_calibration"
@@ -208,6 +208,8 @@ class FormFile(SamplesFile):
                     n_unscored += 1
                 else:
                     yield sample._replace(record=self._clustered(sample.record, sample.line))
+        except NoConfidenceError as error:
+            raise stock.StockError(str(error)) from error
         except ValueError as error:
             raise UserError(str(error)) from error
         if n_unscored:

@@ -20,7 +20,7 @@ AS_INDEX, AS_TEXT = "an index", "the text of a choice"
 
 
 class StockError(UserError):
-    """These samples can't be turned into records; the message names the line and says why, with no text of a doc."""
+    """Others' samples, sound, but none that can be calibrated; the message names the line, with no text of a doc."""
 
 
 class _Answers(NamedTuple):

@@ -342,6 +342,22 @@ def test_details_that_can_t_be_are_named(tmp_path: Path, changes: dict[str, Any]
         load_run(tmp_path)
 
 
+def test_details_without_choices_stop_no_gate_and_no_list(tmp_path: Path) -> None:
+    for name in "ab":
+        path = write_lighteval(tmp_path / name, f"org/{name}")
+        rows = pq.read_table(path).to_pylist()
+        for row in rows:
+            row["doc"]["sampling_methods"] = ["GENERATIVE"]
+        pq.write_table(pa.Table.from_pylist(rows), path.with_name(f"details_gsm|0_{TIME}.parquet"))
+    done = run_command("drift", tmp_path / "a", tmp_path / "b")
+    assert done.exit_code == 0, done.output
+    assert done.stderr.count("gsm|0 is left out: ") == 2
+    (listed,) = json.loads(run_command("runs", tmp_path / "a", "--format", "json").stdout)
+    assert listed["docs"] == N
+    path.write_bytes(path.read_bytes()[:-9])
+    assert run_command("drift", tmp_path / "a", tmp_path / "b").exit_code == 2  # that is broken
+
+
 def test_results_without_docs_say_where_these_are(tmp_path: Path) -> None:
     write_lighteval(tmp_path / "a").unlink()
     with pytest.raises(UserError, match="--save-details"):

@@ -42,6 +42,10 @@ class About(NamedTuple):
     time: str = ""
 
 
+class NoConfidenceError(ValueError):
+    """Docs that are sound, but nothing to calibrate: texts without probabilities, or several gold answers."""
+
+
 class Form(ABC):
     """A program's files.
 
@@ -61,7 +65,7 @@ class Form(ABC):
 
     @abstractmethod
     def samples(self, path: Path, task: str) -> Iterator[Sample]:
-        """Yield a file's docs of a task; raise ValueError naming file, doc and value."""
+        """Yield a file's docs of a task; raise ValueError naming file, doc and value, or NoConfidenceError."""
 
     def without_docs(self, path: Path, head: bytes) -> str:
         """Return what to do about a file that is the program's, too, but holds no docs; "" for all other files."""
@@ -101,10 +105,12 @@ class Form(ABC):
 
 @contextmanager
 def at(place: str | Path, *errors: type[Exception]) -> Iterator[None]:
-    """Raise ValueErrors, and these errors, as ValueErrors that name the place."""
+    """Raise ValueErrors, and these errors, as ValueErrors that name the place; a NoConfidenceError stays one."""
     named: tuple[type[Exception], ...] = (ValueError, *errors)
     try:
         yield
+    except NoConfidenceError as error:
+        raise NoConfidenceError(f"{place}: {error}") from error
     except named as error:
         raise ValueError(f"{place}: {error}") from error
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lm_eval_calibration.records.jsonl import loads
-from lm_eval_calibration.results.forms.form import About, Form, Sample, at, digest, number
+from lm_eval_calibration.results.forms.form import About, Form, NoConfidenceError, Sample, at, digest, number
 
 CONFIDENCE, CORRECT = "max_prob", "exact_match"
 """Names of the statistics."""
@@ -47,7 +47,7 @@ class Helm(Form):
         instances = _read(path)[1][task]
         if {one.stats.get(CONFIDENCE) for one in instances} == {1.0}:
             reasons = "the model gave no log-probabilities, or those after a temperature of 0"
-            raise ValueError(f"{path}: {CONFIDENCE} is 1 of every instance: {reasons}")
+            raise NoConfidenceError(f"{path}: {CONFIDENCE} is 1 of every instance: {reasons}")
         questions, answers = _texts(path)
         has_trials = any(one.trial for one in instances)
         for row, (key, trial, stats) in enumerate(instances):
@@ -68,7 +68,7 @@ def _outcome(stats: Mapping[str, float]) -> int | None:
     """1 where the answer is right, as HELM rounds it: of several equally likely ones all must be."""
     if CORRECT not in stats or CONFIDENCE not in stats:
         missing = CORRECT if CORRECT not in stats else CONFIDENCE
-        raise ValueError(f"no {missing!r} among its statistics; there are {', '.join(stats) or 'none'}")
+        raise NoConfidenceError(f"no {missing!r} among its statistics; there are {', '.join(stats) or 'none'}")
     return int(stats[CORRECT])
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lm_eval_calibration.errors import UserError
-from lm_eval_calibration.results.forms.form import About, Form, Sample, at, digest, shares, stated
+from lm_eval_calibration.results.forms.form import About, Form, NoConfidenceError, Sample, at, digest, shares, stated
 
 _OUTCOMES = {"C": 1, "I": 0, "N": 0, "yes": 1, "no": 0, "true": 1, "false": 0}
 """Values of scores; "P" (partly right) and others are neither."""
@@ -49,7 +49,7 @@ class Inspect(Form):
         if all(value is None for value in confidences):
             confidences = [_of_tokens(sample) for sample in samples]
         if all(value is None for value in confidences):
-            raise ValueError(
+            raise NoConfidenceError(
                 f"{path}: no confidence: neither `confidence` in the metadata of scores nor log-probabilities of "
                 "tokens, which inspect_ai logs with --logprobs"
             )

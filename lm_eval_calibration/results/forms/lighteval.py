@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from lm_eval_calibration.results.forms.form import About, Form, Sample, at, number, whole
+from lm_eval_calibration.results.forms.form import About, Form, NoConfidenceError, Sample, at, number, whole
 from lm_eval_calibration.results.names import parse
 
 _COLUMNS = ("doc", "model_response", "metric")
@@ -66,7 +66,7 @@ class Lighteval(Form):
         choices, k = list(doc.get("choices") or ()), len(doc.get("choices") or ())
         logs = [number("logprobs", value) for value in said.get("logprobs") or ()]
         if "GENERATIVE" in (doc.get("sampling_methods") or ()) or k < 2 or len(logs) not in (k, 2 * k):
-            raise ValueError(f"{len(logs)} logprobs of {k} choices: not multiple choice")
+            raise NoConfidenceError(f"{len(logs)} logprobs of {k} choices: not multiple choice")
         logs = logs[:k]  # behind them those without a prompt
         gold = _gold(doc.get("gold_index"), k)
         counted, found = metric.get("acc"), int(gold == int(np.argmax(logs)))
@@ -96,7 +96,7 @@ def _parts(row: Mapping[str, Any]) -> Parts:
 def _gold(value: Any, k: int) -> int:
     golds = value if isinstance(value, list) else [value]
     if len(golds) != 1:
-        raise ValueError(f"gold_index is {golds}: several gold answers can't be calibrated")
+        raise NoConfidenceError(f"gold_index is {golds}: several gold answers can't be calibrated")
     gold = whole("gold_index", golds[0])
     if not 0 <= gold < k:
         raise ValueError(f"gold_index is {gold}, and there are {k} choices")
