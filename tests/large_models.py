@@ -48,7 +48,8 @@ def answers(lm: HFLM) -> dict[str, Any]:
         found[f"shared {shared}"] = [of_one[0] for of_one in scores]
         assert {of_one.certificate["shared_prefixes"] for of_one in scores} == {shared}
     shapes: list[int] = []
-    handle = lm.model.register_forward_hook(lambda _m, _i, output: shapes.append(output.logits.shape[1]))
+    head = lm.model.get_output_embeddings()
+    handle = head.register_forward_hook(lambda _m, _i, output: shapes.append(output.shape[:2].numel()))
     found["corpus"] = [float(of_one) for of_one in backends.corpus_scores(lm, corpora)]
     handle.remove()
     return {**found, "most positions": max(shapes)}

@@ -40,6 +40,7 @@ def gpt_neo(window: int, tokenizer: Any) -> Any:
     return load(build(config("GPTNeoConfig", attention_types=kinds, window_size=window, **shape)), tokenizer)
 
 
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of flex attention
 @pytest.mark.parametrize(
     ("name", "window", "implementation"),
     [

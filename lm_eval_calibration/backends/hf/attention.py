@@ -28,6 +28,7 @@ class _Pack:
 
     def __init__(self, step: Step, config: Any) -> None:
         self.step, self.config = step, config
+        self.last_position = max(step.positions)
         self.layouts: dict[torch.device, Layout] = {}  # layers may be spread over devices
         self.calls = 0
 
@@ -45,7 +46,7 @@ class _Pack:
             window = None
         if (stated or None) != (window or None):
             raise ValueError(f"a layer's window is {stated} where its configuration says {window}")
-        return window if window and window <= max(self.step.positions) else None
+        return window if window and window <= self.last_position else None
 
 
 _packs: list[_Pack] = []

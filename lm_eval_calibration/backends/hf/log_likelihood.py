@@ -22,6 +22,7 @@ from lm_eval_calibration.backends.harness_calls import replaced
 from lm_eval_calibration.backends.hf import packed, sharing
 from lm_eval_calibration.backends.hf.behind import Next
 from lm_eval_calibration.backends.hf.distributions import Distributions, Reduced, dtype_of, reduced
+from lm_eval_calibration.backends.hf.encoding import encoding_ahead
 from lm_eval_calibration.backends.hf.forward import Forward, Row, last_label_changes_nothing_before_it
 from lm_eval_calibration.backends.hf.prefixes import Tokens
 from lm_eval_calibration.backends.hf.sharded import joint_calls
@@ -53,7 +54,8 @@ def _tokenize(lm: HFLM, requests: Sequence[Any], take: Callable[..., Any], **opt
     The harness tokenizes (spaces, BOS, empty contexts) and calls the method that is replaced. It refuses models that
     think; tasks have seen to it that the prompts of these requests leave no thought open.
     """
-    with replaced(lm, _loglikelihood_tokens=take, enable_thinking=False):
+    pairs = [request.args for request in requests]
+    with encoding_ahead(lm.tokenizer, pairs), replaced(lm, _loglikelihood_tokens=take, enable_thinking=False):
         lm.loglikelihood(list(requests), **options)
 
 
