@@ -18,8 +18,8 @@ _AT_A_TIME = 1024
 def encoding_ahead(tokenizer: Any, pairs: Sequence[tuple[str, str]]) -> Iterator[None]:
     """Let the tokenizer's ``encode`` know the texts that the harness makes of (context, continuation) pairs.
 
-    A text that comes otherwise is tokenized when it comes. So are all where the tokenizer's call on many texts fails, or
-    gives other tokens than that on one.
+    A text that comes otherwise is tokenized when it comes. So are all where the tokenizer's call on many texts fails,
+    or gives other tokens than that on one.
     """
     encode = tokenizer.encode
     texts = list(dict.fromkeys(text for pair in pairs for text in ("".join(pair), pair[0].rstrip())))
