@@ -14,7 +14,8 @@ from logged_runs import make_generated_lines, make_lines, write_run
 from typer.testing import CliRunner
 
 from lm_eval_calibration.cli import app
-from lm_eval_calibration.recalibration import Temperature, docs, evaluate_threshold
+from lm_eval_calibration.metrics import comparison
+from lm_eval_calibration.recalibration import Temperature, evaluate_threshold
 from lm_eval_calibration.recalibration.map_file import SavedMap
 from lm_eval_calibration.records import ChoicesRecord
 from lm_eval_calibration.reports.recalibrate.tables import print_operating_point
@@ -26,7 +27,7 @@ TEMPERATURES = {"law": 2.5, "medicine": 0.7}
 def write_samples(docs_of, tmp_path, monkeypatch):
     """Function that writes a run's samples of two tasks and returns its folder."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(docs, "find_spec", lambda name: None)  # smece takes a second for each table
+    monkeypatch.setattr(comparison, "find_spec", lambda name: None)  # smece takes a second for each table
 
     def write(run: str, seed: int, n: int = 200, tasks: tuple[str, ...] = ("law", "medicine")) -> Path:
         folder = tmp_path / run / "model"
