@@ -34,6 +34,7 @@ def samples(folder: Path) -> list[dict[str, Any]]:
 
 @pytest.mark.slow
 def test_one_command_and_the_stock_command_after_it(tmp_path: Path) -> None:
+    """Both import for themselves what they need: the stock command knows of ours what the task file says."""
     (tmp_path / "ward.csv").write_text(WARD, encoding="utf-8")
     run = [sys.executable, "-m", "lm_eval_calibration", "run", *CSV, "--model", "dummy"]
     ours = call(tmp_path, *run, "--output_path", "ours")
