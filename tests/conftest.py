@@ -1,5 +1,6 @@
 """Models and data for the tests. Nothing here needs a network."""
 
+import gc
 import logging
 import os
 import shlex
@@ -31,6 +32,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+def pytest_collection_finish() -> None:
+    """Nothing imported so far becomes garbage; looking through it again and again is some 5% of the tests' time."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
