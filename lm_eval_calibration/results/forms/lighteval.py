@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from lm_eval_calibration.records.display import counted
 from lm_eval_calibration.results.forms.form import About, Form, NoConfidenceError, Sample, at, number, whole
 from lm_eval_calibration.results.names import parse
 
@@ -66,12 +67,14 @@ class Lighteval(Form):
         choices, k = list(doc.get("choices") or ()), len(doc.get("choices") or ())
         logs = [number("logprobs", value) for value in said.get("logprobs") or ()]
         if "GENERATIVE" in (doc.get("sampling_methods") or ()) or k < 2 or len(logs) not in (k, 2 * k):
-            raise NoConfidenceError(f"{len(logs)} logprobs of {k} choices: not multiple choice")
+            raise NoConfidenceError(
+                f"{counted(len(logs), what='logprobs')} of {counted(k, what='choices')}: not multiple choice"
+            )
         logs = logs[:k]  # behind them those without a prompt
         gold = _gold(doc.get("gold_index"), k)
-        counted, found = metric.get("acc"), int(gold == int(np.argmax(logs)))
-        if counted is not None and number("acc", counted) != found:
-            raise ValueError(f"acc is {counted}, but by logprobs and gold_index it is {found}")
+        own, found = metric.get("acc"), int(gold == int(np.argmax(logs)))
+        if own is not None and number("acc", own) != found:
+            raise ValueError(f"acc is {own}, but by logprobs and gold_index it is {found}")
         query = doc.get("query")
         line = {
             "doc": {"query": query, **(doc.get("specific") or {})},
