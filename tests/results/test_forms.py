@@ -225,7 +225,7 @@ def test_logs_in_no_known_form_are_told_which_are(tmp_path: Path, of: str) -> No
 def test_texts_an_old_model_generated_are_no_choices(tmp_path: Path) -> None:
     path = tmp_path / f"details_gsm8k_{TIME}.parquet"
     pq.write_table(pa.table({"example": ["q"], "choices": [["4"]], "predictions": [["four"]], "gold": [["4"]]}), path)
-    with pytest.raises(UserError, match="row 1: 0 logprobs of 1 choices: not multiple choice"):
+    with pytest.raises(UserError, match="row 1: 0 logprobs of 1 choice: not multiple choice"):
         load_run(path)
 
 
