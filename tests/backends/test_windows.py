@@ -1,4 +1,7 @@
-"""Prompts that reach beyond a model's windows: shared beginnings give the stock run's numbers there, or are refused."""
+"""Prompts that reach beyond a model's windows: shared beginnings give the stock run's numbers there, or are refused.
+
+Flex attention is compiled for minutes on a CPU; packs have our own attention whatever the model's is.
+"""
 
 import random
 from typing import Any
@@ -40,7 +43,6 @@ def gpt_neo(window: int, tokenizer: Any) -> Any:
     return load(build(config("GPTNeoConfig", attention_types=kinds, window_size=window, **shape)), tokenizer)
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of flex attention
 @pytest.mark.parametrize(
     ("name", "window", "implementation"),
     [
@@ -48,7 +50,6 @@ def gpt_neo(window: int, tokenizer: Any) -> Any:
         ("MistralConfig", 300, "eager"),
         ("Gemma3TextConfig", 300, "sdpa"),
         *(slow(name, window, how) for name in MODELS for window in (16, 64, 300) for how in ("eager", "sdpa")),
-        *(slow(name, 64, "flex_attention") for name in ("MistralConfig", "Gemma3TextConfig")),
     ],
 )
 def test_behind_a_window_the_numbers_are_the_stock_run_s(
