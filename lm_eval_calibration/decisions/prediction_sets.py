@@ -28,10 +28,12 @@ def aps(probs: FloatArray) -> FloatArray:
     """Sum of the probabilities that are at least p_k. [N, K] to [N, K]. Source: Romano et al., arXiv:2006.02544.
 
     Without the random number of the paper: the same doc has the same set every time. Equal options have equal scores.
+    Computed as 1 less the other probabilities: the least probable option's is 1 in every doc, not 1 up to rounding.
     """
     order = np.argsort(-probs, axis=1, kind="stable")
     ranked = np.take_along_axis(probs, order, axis=1)
-    sums = np.cumsum(ranked, axis=1)
+    sums = np.ones(probs.shape)
+    sums[:, :-1] -= np.cumsum(ranked[:, :0:-1], axis=1)[:, ::-1]
     for k in range(probs.shape[1] - 2, -1, -1):  # the last of equals has the sum of all of them
         sums[:, k] = np.where(ranked[:, k] == ranked[:, k + 1], sums[:, k + 1], sums[:, k])
     return _unsorted(sums, order)

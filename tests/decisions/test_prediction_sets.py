@@ -52,6 +52,14 @@ def test_equal_options_have_equal_scores(name: str) -> None:
     assert scores[1][0] == scores[1][2]
 
 
+def test_the_least_probable_option_has_one_score_in_all_docs_whatever_was_rounded() -> None:
+    probs, _ = forecasts(500, 7)
+    assert len(set(probs.sum(axis=1).tolist())) > 1
+    least = np.arange(500), probs.argmin(axis=1)
+    assert set(option_scores("aps", probs)[least].tolist()) == {1.0}
+    assert len(set(option_scores("raps", probs)[least].tolist())) == 1
+
+
 @pytest.mark.parametrize("name", SCORES)
 def test_docs_may_have_different_numbers_of_options(name: str) -> None:
     probs, labels = forecasts(30, 4)
