@@ -57,7 +57,7 @@ def first_run(folder: Path, n_docs: int, n_tasks: int) -> dict[str, pa.Table]:
 
 def with_noise(table: pa.Table, rng: np.random.Generator, spread: float) -> pa.Table:
     """The same docs, answered by another model."""
-    z = np.array(table["log_likelihoods"].to_pylist())
+    z = np.array(table["log_likelihoods"].combine_chunks().flatten()).reshape(len(table), -1)
     z += rng.normal(0, spread, z.shape)
     probs = np.exp(z)
     probs /= probs.sum(1, keepdims=True) / rng.uniform(0.7, 1, (len(z), 1))
@@ -66,18 +66,18 @@ def with_noise(table: pa.Table, rng: np.random.Generator, spread: float) -> pa.T
     columns: dict[str, Any] = {
         "confidence": probs.max(1) / probs.sum(1),
         "correct": (probs.argmax(1) == gold).astype(np.int64),
-        "log_likelihoods": _lists(np.log(probs)),
-        "log_probs": _lists(np.log(probs)[np.arange(len(z)), gold][:, None]),
-        "large_probs": [[row[keep]] for row, keep in zip(probs, kept, strict=True)],
+        "log_likelihoods": _lists(np.log(probs).ravel(), np.full(len(z), z.shape[1])),
+        "log_probs": _lists(np.log(probs)[np.arange(len(z)), gold], np.ones(len(z), dtype=np.int64)),
+        "large_probs": _lists(_lists(probs[kept], kept.sum(1)), np.ones(len(z), dtype=np.int64)),
     }
     for name, values in columns.items():
         field = table.schema.field(name)
-        table = table.set_column(table.schema.get_field_index(name), field, pa.array(values, field.type))
+        table = table.set_column(table.schema.get_field_index(name), field, pa.array(values).cast(field.type))
     return table
 
 
-def _lists(rows: NDArray[np.float64]) -> pa.Array:
-    return pa.array(list(rows), pa.list_(pa.float64()))
+def _lists(flat: Any, lengths: NDArray[np.int64]) -> pa.Array:
+    return pa.ListArray.from_arrays(pa.array(np.concatenate([[0], np.cumsum(lengths)]), pa.int32()), pa.array(flat))
 
 
 def write_runs(folder: Path, n_models: int, n_docs: int, n_tasks: int) -> None:
