@@ -222,7 +222,8 @@ class Columns:
         gold = self._column("gold")
         confidence, correct = np.empty(len(gold)), np.empty(len(gold), dtype=np.int64)
         for docs, _, log_likelihoods in self._by_n_choices():
-            confidence[docs] = softmax(log_likelihoods, axis=1).max(axis=1)
+            largest = log_likelihoods.max(axis=1, keepdims=True)
+            confidence[docs] = 1 / np.exp(log_likelihoods - largest).sum(axis=1)  # the largest of their softmax
             correct[docs] = log_likelihoods.argmax(axis=1) == gold[docs]  # the first of equals, as the harness counts
         others = self._column("n_choices") == 0
         confidence[others], correct[others] = self._column("confidence"), gold[others]
@@ -265,11 +266,15 @@ class Columns:
         order = self._order()
         return order[((self._column("n_positions") > 0) | (self._column("n_choices") > 0))[order]]
 
-    def _by_n_choices(self) -> Iterable[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]]:
+    def _by_n_choices(self) -> Iterable[tuple[Any, Any, NDArray[np.float64]]]:
         """Docs with the same number of choices, where their log-likelihoods lie, and these, [n, K]."""
         n_choices, flat = self._column("n_choices"), self._column("log_likelihoods")
+        found = np.flatnonzero(np.bincount(n_choices))
+        if len(found) == 1 and found[0] > 0:  # as usual: nothing to choose, nothing to copy
+            yield slice(None), slice(None), flat.reshape(-1, found[0])
+            return
         first = np.cumsum(n_choices, dtype=np.int64) - n_choices
-        for k in np.unique(n_choices[n_choices > 0]):
+        for k in found[found > 0].tolist():
             docs = np.flatnonzero(n_choices == k)
             entries = first[docs, None] + np.arange(k)
             yield docs, entries, flat[entries]

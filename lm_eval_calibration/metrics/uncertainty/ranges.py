@@ -170,8 +170,8 @@ def _cells(forecasts: SortedForecasts, n_cells: int) -> IntArray:
     """Cell of each sorted forecast: about n_cells of equal mass, never cutting a group of equal forecasts."""
     length = np.diff(forecasts.ends, prepend=-1)
     middle = forecasts.ends - (length - 1) / 2
-    cell = np.repeat(np.floor(middle * n_cells / len(forecasts.docs)), length)
-    return np.unique(cell, return_inverse=True)[1]
+    cell = np.floor(middle * n_cells / len(forecasts.docs))  # some may be empty
+    return np.repeat(np.cumsum(np.diff(cell, prepend=cell[0]) > 0), length)
 
 
 def _cut_ranges(drawn: NDArray[Any], gaps: FloatArray, ends: IntArray, n_bins: int) -> tuple[FloatArray, IntArray]:

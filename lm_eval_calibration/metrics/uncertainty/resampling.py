@@ -227,12 +227,15 @@ def normal_totals(doc_sums: FloatArray, strata: IntArray | None = None, *, draws
     such as a count, is therefore exact, however rare its docs are.
     """
     n_docs, n_sums = doc_sums.shape
-    _, member, size = np.unique(np.zeros(n_docs) if strata is None else strata, return_inverse=True, return_counts=True)
+    member = np.zeros(n_docs, dtype=np.int64) if strata is None else strata
+    counts = np.bincount(member)
+    present = np.flatnonzero(counts)
+    size = counts[present]
     rng = np.random.default_rng(seed)
     drawn = rng.multinomial(n_docs, size / n_docs, size=draws)
     totals = np.zeros((draws, n_sums))
-    for stratum, n_members in enumerate(size):
-        docs, n = np.flatnonzero(member == stratum), drawn[:, stratum]
+    for stratum, n_members, n in zip(present, size, drawn.T, strict=True):
+        docs = np.flatnonzero(member == stratum)
         if n_members <= SMALL_STRATUM:
             totals += rng.multinomial(n, np.full(n_members, 1 / n_members)) @ doc_sums[docs]
         else:
