@@ -120,8 +120,11 @@ _plan: Plan
 
 
 def _begin(plan: Plan) -> None:
+    from threadpoolctl import threadpool_limits  # of scikit-learn
+
     global _plan  # noqa: PLW0603  # of this process: the plan is sent once
     _plan = plan
+    threadpool_limits(1)  # every processor has a process of its own
     gc.set_threshold(100_000)  # a run is many objects and hardly a cycle: looking for them takes a twelfth of the time
 
 
