@@ -82,22 +82,27 @@ def read_runs(
 
 
 def by_name(names: Sequence[str], runs: Sequence[Run]) -> dict[str, Run]:
-    """Return runs by their names, or by the ones that these or their models were renamed to.
+    """Return runs by what :func:`shown_names` gives them."""
+    return dict(zip(shown_names(names, [run.model for run in runs]), runs, strict=True))
+
+
+def shown_names(names: Sequence[str], models: Sequence[str]) -> list[str]:
+    """Return runs' names, or the ones that these or their models were renamed to.
 
     Raises:
         UserError: two of them have the same name.
     """
-    names = [label_of(run, name) for run, name in zip(runs, names, strict=True)]
-    if len(set(names)) < len(names):
-        raise UserError(f"two runs have the same name ({', '.join(names)}): give others as NAME=PATH")
-    return dict(zip(names, runs, strict=True))
+    found = list(map(label_of, models, names))
+    if len(set(found)) < len(found):
+        raise UserError(f"two runs have the same name ({', '.join(found)}): give others as NAME=PATH")
+    return found
 
 
-def label_of(run: Run, name: str) -> str:
-    """Return a run's name, or what it or its model was renamed to."""
-    model = run.model.rpartition("/")[2]
-    if shown(name) == name and name.startswith(model) and shown(run.model) != run.model:
-        return shown(run.model) + name.removeprefix(model)
+def label_of(model: str, name: str) -> str:
+    """Return the name of a model's run, or what it or the model was renamed to."""
+    own = model.rpartition("/")[2]
+    if shown(name) == name and name.startswith(own) and shown(model) != model:
+        return shown(model) + name.removeprefix(own)
     return shown(name)
 
 

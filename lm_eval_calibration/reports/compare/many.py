@@ -32,7 +32,7 @@ from lm_eval_calibration.reports.compare.table import (
     is_as_good,
     scopes_of,
 )
-from lm_eval_calibration.reports.runs import echo_note, meant
+from lm_eval_calibration.reports.runs import echo_note, label_of, meant, shown_names
 from lm_eval_calibration.results import Run, certificate_differences
 from lm_eval_calibration.results.identity import labels_of
 from lm_eval_calibration.results.loading import FoundRun
@@ -72,17 +72,17 @@ def make_table_of_many(found: Sequence[FoundRun], given: Sequence[str], plan: Pl
     _check(sound)
     own = labels_of([run.identity for run in sound])
     kept = [name for name, run in zip(given, runs, strict=True) if not isinstance(run, UserError)]
-    labels = [name or label for name, label in zip(kept, own, strict=True)]
-    if len(set(labels)) < len(labels):
-        raise UserError(f"two runs have the same name ({', '.join(labels)}): give others as NAME=PATH")
+    names = [name or label for name, label in zip(kept, own, strict=True)]
+    labels = shown_names(names, [run.model for run in sound])
     return _table(dict(zip(labels, sound, strict=True)), plan)
 
 
 def _first_of(run: MeasuredRun) -> Iterator[str]:
     """The first notes of a run, with its model's name."""
-    yield from (f"{run.identity.model}: {reason}" for reason in run.notes[:SHOWN])
+    model = label_of(run.model, run.identity.model)
+    yield from (f"{model}: {reason}" for reason in run.notes[:SHOWN])
     if len(run.notes) > SHOWN:
-        yield f"{run.identity.model}: and {len(run.notes) - SHOWN} more, which `report` names"
+        yield f"{model}: and {len(run.notes) - SHOWN} more, which `report` names"
 
 
 def _first(found: Sequence[FoundRun], plan: Plan) -> Run:

@@ -44,6 +44,7 @@ class MeasuredRun(NamedTuple):
 
     Attributes:
         identity: what it may be told by.
+        model: its name as it was logged.
         files: that it was read from.
         tasks: names.
         groups: with their tasks.
@@ -59,6 +60,7 @@ class MeasuredRun(NamedTuple):
     """
 
     identity: Identity
+    model: str
     files: frozenset[str]
     tasks: tuple[str, ...]
     groups: Mapping[str, tuple[str, ...]]
@@ -98,6 +100,7 @@ def measured(run: Run, plan: Plan) -> MeasuredRun:
                 estimates[name, metric] = kept
     return MeasuredRun(
         identity_of(run),
+        run.model,
         frozenset(str(path.resolve()) for path in files_of(run)),
         run.tasks,
         run.groups,

@@ -108,7 +108,7 @@ def run_gate(base: Run, new: Run, tolerances: dict[str, float], *, named: bool, 
         named: whether the metrics were named, so that one that can't be computed is an obstacle.
         same_docs: whether docs that were added, removed or changed are an obstacle.
     """
-    label, other = map(label_of, (base, new), labels([base, new]))
+    label, other = map(label_of, (base.model, new.model), labels([base, new]))
     reasons, notes = settings_apart(base, new), []
     if "full_ece" in tolerances and not named and not has_distributions(base) and not has_distributions(new):
         tolerances = {name: value for name, value in tolerances.items() if name != "full_ece"}

@@ -81,6 +81,15 @@ def test_groups_and_tasks_are_shown_where_they_are_named(folder: Path) -> None:
     assert data["tasks"][0]["runs"]["model00"]["n_docs"] == 80
 
 
+def test_models_go_by_their_new_names(folder: Path) -> None:
+    data, done = compare(folder, "--rename", "org/model03=The third")
+    rows = data["tasks"][0]["runs"]
+    assert "The third" in rows
+    assert "model03" not in rows
+    assert len(rows) == 24
+    assert "--rename" not in done.output
+
+
 def test_a_terminal_shows_the_best_and_a_page_all(folder: Path, tmp_path: Path) -> None:
     text = run_command("compare", folder, "--metrics", "acc,ece").stdout
     assert sum(line.startswith("model") for line in text.splitlines()) == 21  # with the head
