@@ -8,6 +8,7 @@ from typing import Any
 
 from lm_eval_calibration.errors import UserError
 from lm_eval_calibration.results.files import Source
+from lm_eval_calibration.results.names import in_name
 from lm_eval_calibration.results.shown import without_folders
 from lm_eval_calibration.results.summary import within
 
@@ -130,7 +131,10 @@ class Configuration:
         members, is_part = self._merged("group_subtasks"), any(source.is_part for source in self.sources)
         groups = {name: within(members, [name]) for name in members if name not in tasks}
         if is_part:
-            groups = {name: inside for name, inside in groups.items() if inside - members.keys() <= set(tasks)}
+            wanted = {in_name(task) for source in self.sources for task in source.samples}  # one may be broken
+            groups = {
+                name: inside for name, inside in groups.items() if set(map(in_name, inside - members.keys())) <= wanted
+            }
         found = {name: tuple(task for task in tasks if task in inside) for name, inside in groups.items()}
         return {name: inside for name, inside in found.items() if inside}
 

@@ -96,6 +96,16 @@ def test_a_group_of_which_a_part_is_wanted_is_no_group(tmp_path: Path) -> None:
     assert load_run(folder, select=Selection(task="money")).groups == {"money": ("law", "tax")}
 
 
+def test_a_group_that_is_wanted_is_one_without_its_broken_task_too(tmp_path: Path) -> None:
+    tasks = {task: make_lines(task, 6) for task in ("law", "tax", "art")}
+    folder = write_run(tmp_path, tasks, groups={"all": ["money", "art"], "money": ["law", "tax"]})
+    samples = next(folder.glob("samples_tax_*"))
+    samples.write_text(samples.read_text()[:-20])
+    run = load_run(folder, select=Selection(task="money"))
+    assert run.groups == {"money": ("law",)}
+    assert list(run.left_out) == ["tax"]
+
+
 def test_a_file_of_a_group_s_name_holds_its_tasks(tmp_path: Path) -> None:
     folder = write_run(tmp_path, {"all": [*make_lines("law", 6), *make_lines("tax", 6)]})
     results_of(folder).unlink()
