@@ -11,8 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 IntIds = NDArray[np.uint64]
 
@@ -75,6 +73,9 @@ def drawn_as(doc_hashes: NDArray[np.str_], ids: IntIds | None) -> NDArray[np.str
     """
     if ids is None:
         return doc_hashes
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     docs, doc = np.unique(doc_hashes, return_inverse=True)
     clusters, cluster = np.unique(ids[ids != 0], return_inverse=True)
     edges = doc[ids != 0], len(docs) + cluster
