@@ -236,7 +236,7 @@ def test_changed_files_are_read_truly_or_refused(seed: int) -> None:
 
 @pytest.mark.slow
 @given(SEEDS)
-@settings(max_examples=1000, derandomize=True, **UNTIMED)
+@settings(max_examples=2000, derandomize=True, **UNTIMED)
 def test_many_changed_files_are_read_truly_or_refused(seed: int) -> None:
     """Values throughout; their intervals, which take most of the time, for every fourth seed."""
     with pytest.MonkeyPatch.context() as patch:
