@@ -182,9 +182,13 @@ def order_of(lm: HFLM, simulation: Simulation, monkeypatch: pytest.MonkeyPatch) 
     return found
 
 
-def assert_launched_ahead(order: list[str], at_least: int) -> None:
+def assert_launched_ahead(lm: HFLM, monkeypatch: pytest.MonkeyPatch, run: Callable[[], Any]) -> None:
     """Between waits there is a launch, and none before the last wait: it has been made already."""
-    assert order.count("wait 1") >= at_least
+    with simulated(monkeypatch) as simulation:
+        on_device(lm)
+        order = order_of(lm, simulation, monkeypatch)
+        run()
+    assert order.count("wait 1") >= 3
     assert [pair == ("wait 1", "wait 1") for pair in pairwise(order)] == [False] * (len(order) - 2) + [True]
 
 
@@ -194,11 +198,7 @@ def test_a_call_is_launched_before_the_last_one_s_results_are_fetched(
 ) -> None:
     requests = scoring_requests(texts(40), (" A", " B", " C", " more"), shared_prefixes=shared)
     monkeypatch.setattr(cost, "H100", cost.H100._replace(launch=0.0, bandwidth=1e30, most_tokens=128))
-    with simulated(monkeypatch) as simulation:
-        on_device(lm)
-        order = order_of(lm, simulation, monkeypatch)
-        scoring.token_scores(lm, requests)
-    assert_launched_ahead(order, 3)
+    assert_launched_ahead(lm, monkeypatch, lambda: scoring.token_scores(lm, requests))
 
 
 def test_a_corpus_s_batch_is_launched_before_the_last_one_s_results_are_fetched(
@@ -207,11 +207,7 @@ def test_a_corpus_s_batch_is_launched_before_the_last_one_s_results_are_fetched(
     requests = [Instance("loglikelihood_rolling", {}, ("x y" * 300,), 0, metadata=("t", n, 1)) for n in range(3)]
     for request in requests:
         request.n_bins = 10
-    with simulated(monkeypatch) as simulation:
-        on_device(lm)
-        order = order_of(lm, simulation, monkeypatch)
-        scoring.corpus_scores(lm, requests)
-    assert_launched_ahead(order, 3)
+    assert_launched_ahead(lm, monkeypatch, lambda: scoring.corpus_scores(lm, requests))
 
 
 def test_a_pack_is_launched_before_the_answers_about_answers_are_fetched(

@@ -64,3 +64,14 @@ def test_what_is_undefined_says_so_each_time() -> None:
         for _ in range(2):
             with pytest.warns(UndefinedMetricWarning):
                 assert np.isnan(metrics.auroc_interval([0.5, 0.6], [1, 1])).all()
+
+
+def test_what_can_be_told_by_addresses_only_is_computed_each_time(computed: list[int]) -> None:
+    rng = np.random.default_rng(2)
+    confidence = rng.uniform(size=100)
+    correct = (rng.random(100) < confidence).astype(int)
+    names = np.array([f"passage {i // 2}" for i in range(100)], dtype=object)
+    with estimates_kept():
+        found = [metrics.ece_interval(confidence, correct, cluster=names) for _ in range(2)]
+        assert found == [metrics.ece_interval(confidence, correct, cluster=np.arange(100) // 2)] * 2
+    assert len(computed) == 3
